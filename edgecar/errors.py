@@ -1,0 +1,59 @@
+"""Every failure a user can meet, one class each.
+
+Messages say what was got, what is needed and what to do.
+
+    EdgecarError
+    ├── CheckpointError      a checkpoint cannot be read safely, or no network matches it
+    ├── ExportError          a network cannot become an artifact
+    │   └── GateError        an artifact was made but failed its check (exit code 3)
+    ├── ArtifactError        an ONNX file lacks edgecar's facts or they do not fit
+    ├── EngineError          an engine cannot be opened or refuses a batch
+    ├── WindowError          a frame cannot be covered by windows
+    ├── MediaError           a picture, clip or camera cannot be read or written
+    ├── DataError            training or evaluation data are missing or unfit
+    └── SettingsError        a recipe, size or option is not understood
+"""
+
+
+class EdgecarError(Exception):
+    """Base of all failures that edgecar explains in one line."""
+
+    exit_code = 1
+
+
+class CheckpointError(EdgecarError):
+    """A checkpoint cannot be read safely, or no network in the zoo matches it."""
+
+
+class ExportError(EdgecarError):
+    """A network cannot become an artifact."""
+
+
+class GateError(ExportError):
+    """The check ran and the answer is no: nothing was written."""
+
+    exit_code = 3
+
+
+class ArtifactError(EdgecarError):
+    """An ONNX file lacks edgecar's facts, or they contradict its graph."""
+
+
+class EngineError(EdgecarError):
+    """An engine cannot be opened, or refuses what it was given."""
+
+
+class WindowError(EdgecarError):
+    """A frame cannot be covered by the windows asked for."""
+
+
+class MediaError(EdgecarError):
+    """A picture, clip or camera cannot be read or written."""
+
+
+class DataError(EdgecarError):
+    """Training or evaluation data are missing or unfit."""
+
+
+class SettingsError(EdgecarError):
+    """A recipe, size or option is not understood."""

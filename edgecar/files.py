@@ -1,0 +1,52 @@
+"""Shipped folders, fingerprints and files that appear whole or not at all."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def shipped(*parts: str) -> Path:
+    """A folder of data that ships with edgecar: inside the package, or beside it in a checkout.
+
+    Example:
+        >>> shipped("export", "recipes").name
+        'recipes'
+    """
+    inside = PACKAGE.joinpath(*parts)
+    return inside if inside.exists() else PACKAGE.parent.joinpath(*parts)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name when the block succeeds.
+
+    On any failure, an interrupt included, the temporary file is removed and ``path`` is untouched.
+    The suffix is kept, so that libraries which choose a format by it work.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,63 @@
+"""What edgecar knows about a network without building it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from edgecar.errors import SettingsError
+from edgecar.spec import Context
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A checkpoint that a card understood: how to build the network and what to load into it."""
+
+    config: Any
+    state: State
+
+
+@dataclass(frozen=True)
+class Card:
+    """One network of the zoo.
+
+    Attributes:
+        name: What users type.
+        paper: Where the network is described.
+        configs: Published configuration by number of channels (1 luma, 3 RGB).
+        build: Configuration to network, with fresh weights.
+        recognise: State dict to configuration and renamed state dict; None if it is another network.
+        context: Whether the receptive field is finite (``local``) or a window is its own picture.
+        align_px: Sides of what the network reads are multiples of this.
+    """
+
+    name: str
+    paper: str
+    configs: Mapping[int, Any]
+    build: Callable[[Any], nn.Module]
+    recognise: Callable[[State], Recognised | None]
+    context: Context = "local"
+    align_px: int = 1
+
+    def config(self, channels: int = 1) -> Any:
+        """The published configuration for ``channels`` channels.
+
+        Raises:
+            SettingsError: The network is not defined for that many channels.
+        """
+        if channels not in self.configs:
+            known = " or ".join(str(count) for count in self.configs)
+            raise SettingsError(
+                f"{self.name} has {known} channel(s), not {channels}; choose --channels {known}"
+            )
+        return self.configs[channels]
+
+
+def numbered(state: State, prefix: str, suffix: str = "weight") -> list[int]:
+    """Sorted numbers n of the keys ``<prefix><n>.<suffix>``."""
+    ends = f".{suffix}"
+    middles = (k[len(prefix) : -len(ends)] for k in state if k.startswith(prefix) and k.endswith(ends))
+    return sorted(int(middle) for middle in middles if middle.isdigit())
