@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+WEIGHTS = PACKAGE / "zoo" / "weights"
 
 
 def shipped(*parts: str) -> Path:
-    """A folder of data that ships with edgecar: inside the package, or beside it in a checkout.
+    """A folder of data that ships with edgecar: in the wheel's `edgecar/data`, or in a checkout.
 
     Example:
         >>> shipped("export", "recipes").name
         'recipes'
     """
-    inside = PACKAGE.joinpath(*parts)
+    inside = PACKAGE.joinpath("data", *parts)
     return inside if inside.exists() else PACKAGE.parent.joinpath(*parts)
 
 

@@ -50,7 +50,9 @@ class Carcnn(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.head = nn.Sequential(nn.Conv2d(config.channels, width, 3, padding=1), nn.LeakyReLU(SLOPE))
+        self.head = nn.Sequential(
+            nn.Conv2d(config.channels, width, 3, padding=1), nn.LeakyReLU(SLOPE)
+        )
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
         self.tail = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1),

@@ -29,7 +29,7 @@ class Card:
         paper: Where the network is described.
         configs: Published configuration by number of channels (1 luma, 3 RGB).
         build: Configuration to network, with fresh weights.
-        recognise: State dict to configuration and renamed state dict; None if it is another network.
+        recognise: State dict to configuration and renamed state dict; None: another network.
         context: Whether the receptive field is finite (``local``) or a window is its own picture.
         align_px: Sides of what the network reads are multiples of this.
     """
@@ -59,5 +59,7 @@ class Card:
 def numbered(state: State, prefix: str, suffix: str = "weight") -> list[int]:
     """Sorted numbers n of the keys ``<prefix><n>.<suffix>``."""
     ends = f".{suffix}"
-    middles = (k[len(prefix) : -len(ends)] for k in state if k.startswith(prefix) and k.endswith(ends))
+    middles = (
+        k[len(prefix) : -len(ends)] for k in state if k.startswith(prefix) and k.endswith(ends)
+    )
     return sorted(int(middle) for middle in middles if middle.isdigit())

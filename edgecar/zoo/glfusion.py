@@ -130,7 +130,10 @@ class GlFusion(nn.Module):
 
 def recognise(state: State) -> Recognised | None:
     """GL-Fusion by its shared layers and streams."""
-    first, narrow = state.get("shared.0.0.weight"), state.get("attend_fused.weigh_channels.0.weight")
+    first, narrow = (
+        state.get("shared.0.0.weight"),
+        state.get("attend_fused.weigh_channels.0.weight"),
+    )
     if first is None or narrow is None:
         return None
 

@@ -17,9 +17,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgecar.zoo.card import Card, Recognised, State, numbered
-from torch.nn import functional
 
 SCALE = 2  # luma pixels per feature, each way
 STEM_KERNEL = 3 * SCALE
@@ -57,8 +57,8 @@ class BranchedConv(nn.Module):
             nn.init.kaiming_normal_(weight, nonlinearity="linear")
         with torch.no_grad():
             # The branches add up: share the variance that one layer should have.
-            self.kernel *= 0.5
-            self.expand *= 0.5
+            self.kernel.mul_(0.5)
+            self.expand.mul_(0.5)
 
     def folded_kernel(self) -> Tensor:
         """The one kernel that all branches amount to, ``(width, channels, k, k)``."""
@@ -96,7 +96,7 @@ class Plain(nn.Module):
         self.convs = nn.ModuleList(convs)
         with torch.no_grad():
             for weight in convs[-1].parameters():
-                weight *= 0.1  # start near the identity: the picture itself
+                weight.mul_(0.1)  # start near the identity: the picture itself
 
     def _layer(self, channels: int, width: int, *, first: bool) -> nn.Module:
         kernel, stride = (STEM_KERNEL, SCALE) if first else (3, 1)

@@ -1,0 +1,37 @@
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: test test-slow check demo tables fix clean
+
+test: $(VENV)/.ready
+	$(BIN)/pytest -m "not slow and not gpu" -n auto --dist worksteal
+
+test-slow: $(VENV)/.ready  ## with the larger pictures, clips and checkpoints, where they are at hand
+	$(BIN)/pytest
+
+check: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m edgecar.bench.report --check
+
+demo: $(VENV)/.ready
+	$(BIN)/python -m edgecar.demo
+
+tables: $(VENV)/.ready  ## every generated file
+	$(BIN)/python -m edgecar.bench.networks
+	$(BIN)/python -m edgecar.bench.report
+
+fix: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,167 @@
+"""The facts that travel inside an exported ONNX file.
+
+An artifact is a plain ONNX file that any runtime loads; what a tiled runtime must know besides is
+in its ``metadata_props`` under ``edgecar.*``. This module reads, writes and checks them; it knows
+neither engines nor networks.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from edgecar.errors import ArtifactError
+from edgecar.files import WEIGHTS
+from edgecar.spec import Context, Precision
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+PREFIX = "edgecar."
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a runtime must know about an artifact.
+
+    Attributes:
+        model: Name of the network.
+        channels: 1 (luma) or 3 (RGB); values are float32 in [0, 1] = 8-bit code / 255.
+        halo_px: Pixels around a window that its kept output depends on; a multiple of ``align_px``.
+        align_px: Windows start and end at multiples of this.
+        context: ``local``: exact with that halo. ``windowed``: global pooling besides.
+        bytes_per_px: Activations alive at one time, per pixel of a window, in float32.
+        precision: Arithmetic the graph asks for.
+        trained_on: Degradation the weights were trained to undo; empty if unknown.
+        weights_sha256: Of the checkpoint file.
+        parity_max_error: Largest difference to the torch network on real crops, of 1.0.
+        parity_budget: What was allowed.
+    """
+
+    model: str
+    channels: int
+    halo_px: int
+    align_px: int
+    context: Context
+    bytes_per_px: int
+    precision: Precision
+    trained_on: str
+    weights_sha256: str
+    parity_max_error: float
+    parity_budget: float
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An ONNX file's bytes with its facts; weights stored beside the file are included."""
+
+    facts: Facts
+    onnx: bytes
+    path: Path | None = None
+
+
+def write_facts(model: "ModelProto", facts: Facts) -> None:
+    """Store ``facts`` in the metadata of ``model``, replacing earlier ones."""
+    others = [p for p in model.metadata_props if not p.key.startswith(PREFIX)]
+    del model.metadata_props[:]
+    model.metadata_props.extend(others)
+    for key, value in {"format": FORMAT, **asdict(facts)}.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = f"{PREFIX}{key}", str(value)
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Load an artifact from an ONNX file.
+
+    Raises:
+        ArtifactError: The file is missing, is not ONNX, or has no or contradictory facts.
+    """
+    import onnx
+
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file; make one with: edgecar export CHECKPOINT")
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's own classes are private to its implementation
+        raise ArtifactError(
+            f"{path}: not an ONNX file ({type(error).__name__}); export one with: "
+            "edgecar export CHECKPOINT"
+        ) from error
+    if not model.graph.node:
+        raise ArtifactError(
+            f"{path}: no ONNX graph in it; export one with: edgecar export CHECKPOINT"
+        )
+    return Artifact(read_facts(model, path), model.SerializeToString(), path)
+
+
+def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:
+    """The facts in the metadata of ``model``.
+
+    Raises:
+        ArtifactError: A fact is missing or has an impossible value.
+    """
+    table = {
+        prop.key.removeprefix(PREFIX): prop.value
+        for prop in model.metadata_props
+        if prop.key.startswith(PREFIX)
+    }
+    if not table:
+        raise ArtifactError(
+            f"{path}: an ONNX file without edgecar's facts (halo, range); export the checkpoint "
+            "with: edgecar export CHECKPOINT"
+        )
+    if table.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{path}: artifact format {table.get('format')}, this edgecar reads {FORMAT}; "
+            "export it again"
+        )
+    missing = [field.name for field in fields(Facts) if field.name not in table]
+    if missing:
+        raise ArtifactError(f"{path}: fact {missing[0]!r} is missing; export it again")
+    try:
+        facts = Facts(
+            **{field.name: _parsed(field.type, table[field.name]) for field in fields(Facts)}
+        )
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}; export it again") from error
+    if facts.halo_px % facts.align_px or facts.halo_px < 0 or facts.align_px < 1:
+        raise ArtifactError(
+            f"{path}: halo {facts.halo_px} px, need a multiple of {facts.align_px}; export again"
+        )
+    return facts
+
+
+def _parsed(kind: Any, text: str) -> Any:
+    if kind is int or kind is float:
+        return kind(text)
+    allowed = get_args(kind)
+    if allowed and text not in allowed:
+        raise ValueError(f"{text!r} is none of {', '.join(allowed)}")
+    return text
+
+
+def shipped_names(codec: str = "jpeg") -> list[str]:
+    """Networks whose exported weights ship with edgecar, for inputs coded with ``codec``."""
+    suffix = f".{codec}.onnx"
+    return sorted(p.name.removesuffix(suffix) for p in WEIGHTS.glob(f"*{suffix}"))
+
+
+def find_artifact(name_or_path: str | Path, codec: str = "jpeg") -> Path:
+    """The ONNX file meant by a path, or by the name of a network that ships with weights.
+
+    Raises:
+        ArtifactError: Neither a file nor a shipped network; says what there is.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".onnx" or path.is_file():
+        return path
+    found = WEIGHTS / f"{name_or_path}.{codec}.onnx"
+    if found.is_file():
+        return found
+    if path.suffix:
+        raise ArtifactError(f"{path}: no such file; export one with: edgecar export CHECKPOINT")
+    names = ", ".join(shipped_names(codec)) or "none"
+    raise ArtifactError(
+        f"no {codec} weights ship for {str(name_or_path)!r} (there are: {names}); "
+        "give one of those or an exported .onnx file"
+    )

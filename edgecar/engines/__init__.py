@@ -1,0 +1,1 @@
+"""What runs an artifact: one class a library, all behind `Engine`."""

@@ -1,0 +1,76 @@
+"""OpenVINO: the default on x86 CPUs."""
+
+from typing import Any
+
+from edgecar.artifact import Artifact
+from edgecar.engines.base import Batch, Engine, EngineInfo
+from edgecar.errors import EngineError
+from edgecar.spec import Precision
+
+HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+NAMES: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+
+
+class OpenvinoEngine(Engine):
+    """Runs an artifact of any window shape.
+
+    Left to itself OpenVINO computes in bfloat16 on CPUs that have it; ``info.precision`` says what
+    it chose, and ``precision="fp32"`` forbids it.
+
+    Args:
+        artifact: What to run.
+        precision: Arithmetic; None leaves the choice to OpenVINO.
+        threads: CPU threads.
+        device: OpenVINO's name of the device.
+
+    Raises:
+        EngineError: OpenVINO is not installed, or refuses the graph, device or precision.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        precision: Precision | None = None,
+        threads: int = 0,
+        device: str = "CPU",
+    ) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise EngineError("OpenVINO is not installed; pip install openvino") from error
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+        if precision is not None:
+            settings["INFERENCE_PRECISION_HINT"] = HINTS[precision]
+        try:
+            core = openvino.Core()
+            compiled = core.compile_model(core.read_model(artifact.onnx), device, settings)
+            used = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+            self._request = compiled.create_infer_request()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO refused the artifact: {_cause(error)}") from error
+        chosen = artifact.facts.precision if artifact.facts.precision == "int8" else NAMES[used]
+        if precision not in (None, chosen):
+            raise EngineError(
+                f"got --precision {precision}, but this {device} computes {artifact.facts.model} "
+                f"in {chosen}; leave --precision out or choose {chosen}"
+            )
+        version = openvino.get_version().split("-")[0]
+        info = EngineInfo("openvino", f"OpenVINO {version} {device}", chosen, None, device.lower())
+        super().__init__(info, artifact.facts.channels, artifact.facts.align_px)
+
+    def _run(self, batch: Batch) -> Batch:
+        try:
+            result = self._request.infer({0: batch}, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed on {batch.shape}: {_cause(error)}") from error
+        output: Batch = result[0]
+        return output
+
+    def close(self) -> None:
+        self._request = None
+        super().close()
+
+
+def _cause(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__

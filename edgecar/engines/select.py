@@ -1,0 +1,62 @@
+"""Which engine runs an artifact here."""
+
+import os
+import platform
+from importlib.util import find_spec
+
+from edgecar.artifact import Artifact
+from edgecar.engines.base import Engine
+from edgecar.errors import EngineError
+from edgecar.spec import Precision
+
+NAMES = ("auto", "openvino", "onnxruntime", "onnxruntime:cuda", "onnxruntime:tensorrt", "torch")
+
+
+def usable_cores() -> int:
+    """CPU cores this process may use (containers and taskset often allow fewer than there are)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_engine() -> str:
+    """The fastest engine known for this machine's CPU: OpenVINO on x86, ONNX Runtime elsewhere."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return "openvino" if x86 and find_spec("openvino") else "onnxruntime"
+
+
+def open_engine(
+    artifact: Artifact,
+    name: str = "auto",
+    precision: Precision | None = None,
+    threads: int | None = None,
+) -> Engine:
+    """Open an engine for an artifact.
+
+    Args:
+        artifact: What to run.
+        name: One of `NAMES`.
+        precision: Arithmetic; None takes the engine's choice, which its ``info`` states.
+        threads: CPU threads; all usable cores if not given.
+
+    Raises:
+        EngineError: The name is unknown, its library is absent, or it refuses the artifact. There
+            is no silent fallback to another engine.
+    """
+    if name not in NAMES:
+        raise EngineError(f"no engine is called {name!r}; choose one of {', '.join(NAMES)}")
+    name = default_engine() if name == "auto" else name
+    threads = threads or usable_cores()
+    if name == "openvino":
+        from edgecar.engines.openvino import OpenvinoEngine
+
+        return OpenvinoEngine(artifact, precision, threads)
+    if name == "torch":
+        if not find_spec("torch"):
+            raise EngineError("torch is not installed; pip install 'edgecar[train]'")
+        from edgecar.engines.torch import TorchEngine
+
+        return TorchEngine(artifact, precision, threads)
+    from edgecar.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(artifact, precision, threads, name.partition(":")[2] or "cpu")

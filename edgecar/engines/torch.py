@@ -1,0 +1,138 @@
+"""torch as the reference: runs an artifact's graph, operator by operator.
+
+It needs no network class, so what is compared with the other engines is the artifact itself. The
+operators are those that edgecar's exports contain.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgecar.artifact import Artifact
+from edgecar.engines.base import Batch, Engine, EngineInfo
+from edgecar.errors import EngineError
+from edgecar.spec import Precision
+
+Attributes = dict[str, Any]
+
+
+class TorchEngine(Engine):
+    """Runs an artifact of any window shape in float32 on the CPU.
+
+    Raises:
+        EngineError: The graph has an operator that this reference does not know.
+    """
+
+    def __init__(
+        self, artifact: Artifact, precision: Precision | None = None, threads: int = 0
+    ) -> None:
+        import onnx
+
+        if precision not in (None, "fp32"):
+            raise EngineError(f"got --precision {precision}, the torch reference computes in fp32")
+        graph = onnx.load_model_from_string(artifact.onnx).graph
+        unknown = sorted({node.op_type for node in graph.node} - OPERATORS.keys())
+        if unknown:
+            raise EngineError(
+                f"the torch reference does not know operator {unknown[0]}; use another"
+            )
+        self._constants = {
+            t.name: _tensor(onnx.numpy_helper.to_array(t)) for t in graph.initializer
+        }
+        self._nodes = [
+            (
+                OPERATORS[node.op_type],
+                {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute},
+                list(node.input),
+                node.output[0],
+            )
+            for node in graph.node
+        ]
+        self._input, self._output = graph.input[0].name, graph.output[0].name
+        if threads:
+            torch.set_num_threads(threads)
+        info = EngineInfo("torch", f"torch {torch.__version__}", "fp32", None, "cpu")
+        super().__init__(info, artifact.facts.channels, artifact.facts.align_px)
+
+    def _run(self, batch: Batch) -> Batch:
+        values: dict[str, Tensor | None] = {**self._constants, "": None}
+        values[self._input] = torch.from_numpy(batch)
+        with torch.inference_mode():
+            for operator, attributes, inputs, output in self._nodes:
+                values[output] = operator(attributes, *(values[name] for name in inputs))
+        restored = values[self._output]
+        assert restored is not None
+        result: Batch = restored.numpy()
+        return result
+
+
+def _tensor(array: Any) -> Tensor:
+    return torch.from_numpy(array.copy())
+
+
+def _geometry(attributes: Attributes) -> tuple[list[int], int | list[int], list[int]]:
+    pads = attributes.get("pads", [0, 0, 0, 0])
+    if pads[:2] != pads[2:]:
+        raise EngineError(f"the torch reference needs equal pads on both sides, got {pads}")
+    return attributes.get("strides", [1, 1]), pads[:2], attributes.get("dilations", [1, 1])
+
+
+def _conv(attributes: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    stride, padding, dilation = _geometry(attributes)
+    groups = attributes.get("group", 1)
+    return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv_transpose(
+    attributes: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    stride, padding, dilation = _geometry(attributes)
+    extra, groups = attributes.get("output_padding", [0, 0]), attributes.get("group", 1)
+    return functional.conv_transpose2d(x, weight, bias, stride, padding, extra, groups, dilation)
+
+
+def _reduce(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def run(attributes: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+        over = attributes["axes"] if axes is None else axes.tolist()
+        return operation(x, dim=tuple(over), keepdim=bool(attributes.get("keepdims", 1)))
+
+    return run
+
+
+def _resize(attributes: Attributes, x: Tensor, _roi: Tensor | None, scales: Tensor) -> Tensor:
+    mode = {b"nearest": "nearest", b"linear": "bilinear"}[attributes.get("mode", b"nearest")]
+    return functional.interpolate(x, scale_factor=scales.tolist()[2:], mode=mode)
+
+
+def _max_pool(attributes: Attributes, x: Tensor) -> Tensor:
+    stride, padding, dilation = _geometry(attributes)
+    return functional.max_pool2d(x, attributes["kernel_shape"], stride, padding, dilation)
+
+
+def _depth_to_space(attributes: Attributes, x: Tensor) -> Tensor:
+    if attributes.get("mode", b"DCR") != b"CRD":
+        raise EngineError("the torch reference knows DepthToSpace in CRD order only")
+    return functional.pixel_shuffle(x, attributes["blocksize"])
+
+
+OPERATORS: dict[str, Callable[..., Tensor]] = {
+    "Add": lambda _, a, b: a + b,
+    "Concat": lambda attributes, *parts: torch.cat(parts, dim=attributes["axis"]),
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "DepthToSpace": _depth_to_space,
+    "LeakyRelu": lambda attributes, x: functional.leaky_relu(x, attributes.get("alpha", 0.01)),
+    "MaxPool": _max_pool,
+    "Mul": lambda _, a, b: a * b,
+    "PRelu": lambda _, x, slope: torch.where(x < 0, x * slope, x),
+    "ReduceMax": _reduce(torch.amax),
+    "ReduceMean": _reduce(torch.mean),
+    "Relu": lambda _, x: x.relu(),
+    "Resize": _resize,
+    "Sigmoid": lambda _, x: x.sigmoid(),
+    "Sub": lambda _, a, b: a - b,
+    "Tanh": lambda _, x: x.tanh(),
+}

@@ -1,0 +1,50 @@
+"""What an export must be and how exact: `export/recipes/<network>.toml` over `default.toml`."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from edgecar.errors import SettingsError
+from edgecar.files import shipped
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one export.
+
+    Attributes:
+        opset: ONNX operator set; 19 is the newest that TensorRT 10.3 reads with FP16 scales.
+        ir_version: ONNX file version; 10 is the newest that TensorRT 10.3 reads.
+        parity_max_error: Largest allowed difference to the torch network, of 1.0.
+    """
+
+    opset: int
+    ir_version: int
+    parity_max_error: float
+
+
+def recipe_for(network: str, path: Path | None = None) -> Recipe:
+    """The recipe of a network: the default, overlaid with its own file or ``path``.
+
+    Raises:
+        SettingsError: A file is not TOML or has an unknown key.
+    """
+    folder = shipped("export", "recipes")
+    table = _table(folder / "default.toml")
+    own = path or folder / f"{network}.toml"
+    if own.exists() or path is not None:
+        table |= _table(own)
+    return Recipe(**table)
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"cannot read recipe {path}: {error}") from error
+    known = [field.name for field in fields(Recipe)]
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        raise SettingsError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+    return table

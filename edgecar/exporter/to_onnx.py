@@ -1,0 +1,175 @@
+"""A network to a checked ONNX artifact."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from edgecar.artifact import Facts, write_facts
+from edgecar.errors import ExportError, GateError
+from edgecar.exporter.gate import parity_error
+from edgecar.exporter.receptive import reception_of
+from edgecar.exporter.recipe import Recipe, recipe_for
+from edgecar.exporter.trt_ops import refuse_unsupported
+from edgecar.files import sha256_of, written_whole
+from edgecar.zoo.card import Card
+from edgecar.zoo.checkpoints import Loaded, load_network
+from edgecar.zoo.registry import CARDS
+from edgecar.zoo.shipped import shipped_checkpoint
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+INPUT, OUTPUT = "input", "output"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        path: The ONNX file.
+        facts: Its metadata.
+        params: Trainable scalars of the deployed network.
+        shipped: Whether the weights were edgecar's own rather than a file of the user's.
+    """
+
+    path: Path
+    facts: Facts
+    params: int
+    shipped: bool
+
+
+def export(
+    checkpoint: str | Path,
+    output: str | Path | None = None,
+    *,
+    codec: str = "jpeg",
+    recipe: Path | None = None,
+) -> Exported:
+    """Turn a checkpoint into an ONNX artifact that was checked against torch.
+
+    Args:
+        checkpoint: A ``.pt``, ``.pth``, ``.pkl`` or ``.safetensors`` file; or, where there is no
+            such file and its stem names a network of the zoo, that network's shipped weights.
+        output: Where to write; beside the checkpoint, or in the current folder for shipped
+            weights, if not given.
+        codec: Which shipped weights: what the input will be coded with.
+        recipe: Settings to use instead of the network's own.
+
+    Returns:
+        The written file and its facts.
+
+    Raises:
+        CheckpointError: The checkpoint is unreadable, unsafe or unknown.
+        ExportError: The graph has an operator that TensorRT does not take.
+        GateError: The ONNX file differs from torch by more than the recipe allows; nothing is
+            written.
+    """
+    source, trained_on, is_shipped = _source(Path(checkpoint), codec)
+    loaded = load_network(source)
+    name = Path(checkpoint).stem
+    path = Path(output) if output else (Path() if is_shipped else source.parent) / f"{name}.onnx"
+    if path.suffix != ".onnx":
+        raise ExportError(
+            f"output {path} has no .onnx suffix; write to {path.with_suffix('.onnx')}"
+        )
+    model, facts = artifact_from_network(
+        loaded, recipe_for(loaded.card.name, recipe), sha256_of(source), trained_on
+    )
+    with written_whole(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    params = sum(p.numel() for p in loaded.network.parameters())
+    return Exported(path, facts, params, is_shipped)
+
+
+def _source(checkpoint: Path, codec: str) -> tuple[Path, str, bool]:
+    """The file to read, what its weights were trained on if known, and whether it is shipped."""
+    if not checkpoint.exists() and checkpoint.stem in [card.name for card in CARDS]:
+        entry = shipped_checkpoint(checkpoint.stem, codec)
+        return entry.path, entry.trained_on, True
+    return checkpoint, "", False
+
+
+def artifact_from_network(
+    loaded: Loaded, recipe: Recipe, weights_sha256: str, trained_on: str
+) -> tuple["ModelProto", Facts]:
+    """Export, check and annotate a network; nothing is written.
+
+    Raises:
+        ExportError: An operator is unknown to TensorRT, or the file fails ONNX's own checks.
+        GateError: Parity with torch is worse than the recipe allows.
+    """
+    model = onnx_from_network(loaded.network, loaded.card, loaded.channels, recipe)
+    refuse_unsupported(model)
+    reception = reception_of(model)
+    error = parity_error(
+        loaded.network, model.SerializeToString(), loaded.channels, reception.align_px
+    )
+    if not error <= recipe.parity_max_error:  # also refuses NaN
+        raise GateError(
+            f"ONNX differs from torch by {error:.2e} of 1.0, allowed {recipe.parity_max_error}; "
+            "nothing written: raise parity_max_error in the recipe only if you know why"
+        )
+    facts = Facts(
+        model=loaded.card.name,
+        channels=loaded.channels,
+        halo_px=reception.halo_px,
+        align_px=reception.align_px,
+        context=reception.context,
+        bytes_per_px=reception.bytes_per_px,
+        precision="fp32",
+        trained_on=trained_on,
+        weights_sha256=weights_sha256,
+        parity_max_error=error,
+        parity_budget=recipe.parity_max_error,
+    )
+    write_facts(model, facts)
+    return model, facts
+
+
+def onnx_from_network(
+    network: nn.Module, card: Card, channels: int, recipe: Recipe
+) -> "ModelProto":
+    """The ONNX graph of a network with dynamic batch, height and width, past ONNX's checks.
+
+    Raises:
+        ExportError: The graph is not valid ONNX.
+    """
+    import onnx
+
+    dim, align = torch.export.Dim, card.align_px
+    height, width = (dim(side) for side in ("height", "width"))
+    sides = {2: align * height, 3: align * width} if align > 1 else {2: height, 3: width}
+    # Sizes above 1 in every dynamic axis, or the tracer takes 1 for a constant.
+    example = torch.rand(2, channels, 3 * align, 5 * align)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            dynamo=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: dim("batch"), **sides},),
+            opset_version=recipe.opset,
+        )
+    if program is None:
+        raise ExportError(f"torch did not export {card.name}")
+    model = program.model_proto
+    model.ir_version = recipe.ir_version
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]  # tracer notes, paths of this machine included
+        node.doc_string = ""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{card.name}: not valid ONNX: {str(error).splitlines()[0]}") from error
