@@ -1,0 +1,1 @@
+"""Pictures, clips and cameras in and out."""

@@ -1,7 +1,31 @@
 """The one place where colour spaces meet."""
 
+from dataclasses import replace
+
+import av
+import cv2
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
+
+from edgecar.errors import MediaError
+from edgecar.media.convert import array_of, picture_from_frame
+from edgecar.media.frame import Colour, Frame, Plane
+
+Bgr = NDArray[np.uint8]
+"""``(height, width, 3)`` in 0..255, blue first."""
+
+# Luma weights of red and blue by H.273 matrix code; FFmpeg takes BT.601 for all others.
+_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
+_BT601_WEIGHTS = (0.299, 0.114)
+
+# H.273 matrix codes in swscale's numbering; it takes BT.601 for all others.
+_MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
 
 
 def paper_luma_from_bgr(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -18,3 +42,105 @@ def paper_luma_from_bgr(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     weights = np.array([24.966, 128.553, 65.481], dtype=np.float64) / 255
     return np.rint(16 + bgr.astype(np.float64) @ weights).astype(np.uint8)
+
+
+def luma_from_bgr(bgr: Bgr) -> Plane:
+    """Full-range BT.601 luma, as JPEG computes it: ``0.299 R + 0.587 G + 0.114 B``, rounded.
+
+    A grey picture stored as colour comes out unchanged.
+
+    Args:
+        bgr: ``(H, W, 3)`` in 0..255.
+
+    Returns:
+        ``(H, W)`` in 0..255.
+    """
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+
+
+def bgr_with_luma(bgr: Bgr, old_y: Plane, new_y: Plane) -> Bgr:
+    """A colour picture with its luma replaced and its chroma kept.
+
+    Blue, green and red all change by ``new_y - old_y``. As the weights of luma add up to one, this
+    moves luma by exactly that and leaves Cb and Cr alone, except where a channel stops at 0 or 255.
+
+    Args:
+        bgr: ``(H, W, 3)`` in 0..255.
+        old_y: Luma of ``bgr``, ``(H, W)``, from `luma_from_bgr`.
+        new_y: Wanted luma, ``(H, W)``.
+
+    Returns:
+        A new ``(H, W, 3)``; equal to ``bgr`` where the luma did not change.
+    """
+    # In 8 bits and two steps, one of which does nothing at any pixel: twice as fast as 16 bits.
+    rise, fall = cv2.subtract(new_y, old_y), cv2.subtract(old_y, new_y)
+    raised = cv2.add(bgr, cv2.cvtColor(rise, cv2.COLOR_GRAY2BGR))
+    changed = cv2.subtract(raised, cv2.cvtColor(fall, cv2.COLOR_GRAY2BGR))
+    return np.asarray(changed, dtype=np.uint8)
+
+
+def bgr_from_frame(frame: Frame, *, fast: bool = False) -> Bgr:
+    """A video frame as a colour picture, by the range and matrix that the frame states.
+
+    Args:
+        frame: What to show. A matrix that is not stated is taken for BT.601, as FFmpeg does.
+        fast: Take swscale's short cut: chroma is repeated instead of interpolated, and codes are
+            up to 3 off. Many times faster; enough for previews and detectors.
+
+    Returns:
+        ``(H, W, 3)`` in 0..255.
+    """
+    if fast:
+        picture = picture_from_frame(frame)
+        shown = picture.reformat(format="bgr24", dst_color_range=ColorRange.JPEG)
+        return np.asarray(shown.to_ndarray(), dtype=np.uint8)
+    # Not swscale's accurate path: its sums overflow, so that a very bright blue turns black.
+    height, width = frame.size
+    u, v = (
+        cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)[:height, :width]
+        for plane in (frame.u, frame.v)
+    )
+    bgr = cv2.transform(cv2.merge([frame.y, u, v]), _bgr_matrix(frame.colour))
+    return np.asarray(bgr, dtype=np.uint8)
+
+
+def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:
+    """The frame with its picture replaced, in its own range and matrix; the way back.
+
+    Args:
+        frame: Gives time and colour.
+        bgr: ``(H, W, 3)`` in 0..255, of the frame's size.
+
+    Raises:
+        MediaError: ``bgr`` has another size.
+    """
+    if bgr.shape != (*frame.size, 3):
+        raise MediaError(f"picture of {bgr.shape} for a frame of {frame.size}; need the same size")
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(bgr), "bgr24").reformat(
+        format="yuv420p",
+        interpolation=Interpolation.BILINEAR
+        | Interpolation.ACCURATE_RND
+        | Interpolation.FULL_CHR_H_INP,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.JPEG if frame.colour.full_range else ColorRange.MPEG,
+        dst_colorspace=_MATRICES.get(frame.colour.matrix, Colorspace.ITU601),
+    )
+    y, u, v = (array_of(plane).copy() for plane in picture.planes)
+    return replace(frame, y=y, u=u, v=v)
+
+
+def _bgr_matrix(colour: Colour) -> NDArray[np.float64]:
+    """``(3, 4)``: from Y, U, V and 1 to blue, green and red (H.273, equations 38 to 43)."""
+    red, blue = _WEIGHTS.get(colour.matrix, _BT601_WEIGHTS)
+    green = 1 - red - blue
+    y_gain, chroma_gain = (1.0, 1.0) if colour.full_range else (255 / 219, 255 / 224)
+    from_u, from_v = 2 * (1 - blue) * chroma_gain, 2 * (1 - red) * chroma_gain
+    gains = np.array(
+        [
+            [y_gain, from_u, 0],
+            [y_gain, -blue / green * from_u, -red / green * from_v],
+            [y_gain, 0, from_v],
+        ]
+    )
+    zero = np.array([0 if colour.full_range else 16, 128, 128])
+    return np.column_stack([gains, -gains @ zero])

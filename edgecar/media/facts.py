@@ -1,0 +1,29 @@
+"""What a reader finds out about a stream and a writer needs to make another like it."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from edgecar.media.frame import COLOUR_NOT_STATED, Colour
+from edgecar.spec import Size
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """Shape, timing and colour of a video stream."""
+
+    size: Size
+    """``(height, width)`` in pixels."""
+    rate: Fraction
+    """Frames a second; the average where it varies."""
+    time_base: Fraction
+    """Seconds in one tick of a frame's ``pts``."""
+    colour: Colour = COLOUR_NOT_STATED
+    sample_aspect: Fraction | None = None
+    """Width of a pixel over its height; None means square or not stated."""
+    rotation_degrees: int = 0
+    """Counter-clockwise turn that a player applies before it shows the picture."""
+    audio_from: Path | None = None
+    """The file whose audio belongs to this video; None: no audio."""
+    live: bool = False
+    """True for cameras and network streams, whose clock starts anywhere."""

@@ -1,0 +1,106 @@
+"""One decoded picture of a video, and what its numbers mean."""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecar.errors import MediaError
+from edgecar.spec import Size
+
+Plane = NDArray[np.uint8]
+"""``(height, width)`` of one component, 8 bits a sample."""
+
+UNSPECIFIED = 2
+"""The code point by which a stream says nothing about its colours (ITU-T H.273)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """How a stream says its numbers are to be shown; passed from input to output unchanged.
+
+    The three code points are those of ITU-T H.273, tables 2 to 4, as FFmpeg numbers them.
+    """
+
+    full_range: bool | None = None
+    """True: luma 0..255. False: 16..235. None: not stated, which players take for 16..235."""
+    matrix: int = UNSPECIFIED
+    """RGB to YUV: 1 is BT.709, 5 and 6 are BT.601, 9 is BT.2020."""
+    primaries: int = UNSPECIFIED
+    """Which red, green and blue."""
+    transfer: int = UNSPECIFIED
+    """The gamma curve."""
+
+
+COLOUR_NOT_STATED = Colour()
+
+
+def chroma_size(size: Size) -> Size:
+    """Size of the two chroma planes of a 4:2:0 picture of ``size``.
+
+    Example:
+        >>> chroma_size((5, 8))
+        (3, 4)
+    """
+    height, width = size
+    return (height + 1) // 2, (width + 1) // 2
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Frame:
+    """A picture in planar YUV 4:2:0, 8 bits.
+
+    Args:
+        y: Luma, ``(height, width)`` uint8.
+        u: First chroma plane (Cb), ``(ceil(height / 2), ceil(width / 2))`` uint8.
+        v: Second chroma plane (Cr), of the same shape.
+        pts: When to show the picture, in ticks of ``time_base``; None if unknown.
+        time_base: Seconds in a tick; None if unknown.
+        colour: Range and colour space of the planes.
+
+    Raises:
+        MediaError: A plane has another type or shape.
+    """
+
+    y: Plane
+    u: Plane
+    v: Plane
+    pts: int | None = None
+    time_base: Fraction | None = None
+    colour: Colour = COLOUR_NOT_STATED
+
+    def __post_init__(self) -> None:
+        if self.y.ndim != 2 or 0 in self.y.shape:
+            raise MediaError(f"luma has shape {self.y.shape}; a frame needs (height, width)")
+        chroma = chroma_size(self.size)
+        for name, plane, shape in (
+            ("luma", self.y, self.size),
+            ("U", self.u, chroma),
+            ("V", self.v, chroma),
+        ):
+            if plane.shape != shape or plane.dtype != np.uint8:
+                raise MediaError(
+                    f"{name} plane is {plane.dtype} {plane.shape}; "
+                    f"a 4:2:0 frame of {self.size} needs uint8 {shape}"
+                )
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Frame({width}x{height}, pts={self.pts}, time_base={self.time_base}, {self.colour})"
+
+    @property
+    def size(self) -> Size:
+        """``(height, width)`` of the luma plane."""
+        height, width = self.y.shape
+        return height, width
+
+    def with_luma(self, y: Plane) -> "Frame":
+        """The same frame with another luma plane of the same shape.
+
+        Raises:
+            MediaError: ``y`` has another type or shape.
+        """
+        if y.shape != self.y.shape:
+            raise MediaError(f"new luma has shape {y.shape}; this frame needs {self.y.shape}")
+        return replace(self, y=y)

@@ -1,0 +1,226 @@
+"""Frames from a file, a camera or a network stream."""
+
+from collections import Counter
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from edgecar.errors import MediaError
+from edgecar.media.convert import FrameMaker, colour_of
+from edgecar.media.facts import StreamFacts
+from edgecar.media.frame import Colour, Frame
+from edgecar.media.packets import VideoPackets
+from edgecar.media.pictures import PICTURE_SUFFIXES, is_picture, list_pictures, read_picture
+from edgecar.media.sources import Source, opened, source_from
+from edgecar.media.timing import DecodingTimes, Timestamps
+from edgecar.spec import Size
+
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "Reader",
+    "is_picture",
+    "list_pictures",
+    "open_reader",
+    "read_picture",
+]
+
+ASSUMED_RATE_FPS = Fraction(25)
+HIGHEST_RATE_FPS = 1000
+"""A higher rate is the tick of some clock (90 000 in RTSP), not a frame rate."""
+
+LIVE_DECODER_THREADS = 2
+"""Each thread beyond the first holds back one more frame, which a live picture cannot afford."""
+
+
+class Reader:
+    """Decoded frames of one video stream, in the order they are shown.
+
+    Iterate over it once; use it as a context manager or call `close`. One thread at a time.
+    Its first frame is decoded when it is made, so a source that yields nothing never gets here.
+
+    Args:
+        source: Where to read from.
+        keep_size: Scale frames of another size to that of the first one.
+        timeout_seconds: How long a camera or network stream may take to answer or pause.
+
+    Raises:
+        MediaError: The source cannot be opened or holds no frame that can be decoded.
+    """
+
+    def __init__(self, source: Source, *, keep_size: bool, timeout_seconds: float) -> None:
+        self.source = source
+        self.warnings: Counter[str] = Counter()
+        """What was changed, skipped or missing so far, and how often."""
+        self.ended = False
+        """True once every frame was given out."""
+        self._container = opened(source, timeout_seconds=timeout_seconds)
+        try:
+            self._stream = self._video_stream()
+            self._packets = VideoPackets(self._container, self._stream, source, self.warnings)
+            self._pictures = self._packets.pictures()
+            first = next(self._pictures, None)
+            if first is None:
+                raise MediaError(f"{source.shown} holds no frame that can be decoded; record again")
+            self._facts = self._facts_from(first)
+        except BaseException:
+            self._container.close()
+            raise
+        self._frames = self._all_frames(first, keep_size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        """The next frame.
+
+        Raises:
+            StopIteration: There are no more.
+            MediaError: A camera or network stream broke off.
+        """
+        return next(self._frames)
+
+    def close(self) -> None:
+        """Stop reading and give the file or camera back; harmless when repeated."""
+        self._frames.close()
+        self._pictures.close()
+        self._container.close()
+
+    @property
+    def facts(self) -> StreamFacts:
+        """All that a writer needs to make a video like this one."""
+        return self._facts
+
+    @property
+    def size(self) -> Size:
+        """``(height, width)`` of the first frame."""
+        return self._facts.size
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second; the average where it varies."""
+        return self._facts.rate
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds in one tick of the frames' ``pts``."""
+        return self._facts.time_base
+
+    @property
+    def colour(self) -> Colour:
+        """Range and colour space of the first frame."""
+        return self._facts.colour
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's short name of the coding: ``h264``."""
+        return self._codec
+
+    @property
+    def frame_count(self) -> int | None:
+        """How many frames to expect, for progress; None if nobody knows."""
+        return self._packets.expected_frames(self.rate)
+
+    @property
+    def live(self) -> bool:
+        """True where frames come at their own pace and cannot be asked for again."""
+        return self.source.live
+
+    def _video_stream(self) -> VideoStream:
+        pictures = [
+            stream
+            for stream in self._container.streams.video
+            if not stream.disposition & Disposition.attached_pic  # the cover of a song
+        ]
+        if not pictures:
+            kinds = ", ".join(sorted({stream.type for stream in self._container.streams}))
+            raise MediaError(
+                f"{self.source.shown} has no video stream, "
+                f"only {kinds or 'an empty container'}; give a file with video"
+            )
+        stream = pictures[0]
+        # PyAV types it as always there; it is None where FFmpeg has no decoder.
+        context: object = stream.codec_context
+        if context is None:
+            raise MediaError(
+                f"{self.source.shown} is coded in a way FFmpeg cannot decode; convert it"
+            )
+        self._codec = stream.codec_context.name
+        stream.thread_type = "AUTO"
+        if self.live:
+            stream.thread_count = LIVE_DECODER_THREADS
+        return stream
+
+    def _facts_from(self, first: av.VideoFrame) -> StreamFacts:
+        stream = self._stream
+        rate = self._rate(first)
+        aspect = stream.sample_aspect_ratio
+        return StreamFacts(
+            size=(first.height, first.width),
+            rate=rate,
+            time_base=stream.time_base or 1 / rate,
+            colour=colour_of(first),
+            sample_aspect=aspect if aspect and aspect != 1 else None,
+            rotation_degrees=first.rotation,
+            audio_from=self.source.path if self._container.streams.audio else None,
+            live=self.live,
+        )
+
+    def _rate(self, first: av.VideoFrame) -> Fraction:
+        stream = self._stream
+        candidates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+        if first.pts is None and first.duration and stream.time_base:
+            # Raw streams have only the rate in the coded headers; FFmpeg's averages assume 25.
+            candidates.insert(0, 1 / (first.duration * stream.time_base))
+        plausible = (rate for rate in candidates if rate and 0 < rate <= HIGHEST_RATE_FPS)
+        return next(plausible, ASSUMED_RATE_FPS)
+
+    def _all_frames(self, first: av.VideoFrame, keep_size: bool) -> Generator[Frame, None, None]:
+        maker = FrameMaker(self.time_base, keep_size=keep_size, warnings=self.warnings)
+        times = self._times()
+        for picture in chain([first], self._pictures):
+            yield maker.frame_from_picture(picture, times.pts_of(picture))
+        self.ended = True
+
+    def _times(self) -> Timestamps | DecodingTimes:
+        packets = self._packets
+        if not packets.lacks_display_times:
+            return Timestamps(self.time_base, self.rate, warnings=self.warnings)
+        if self._container.format.name != "avi":  # which never has others
+            self.warnings["timestamps in decoding order, put in the order of showing"] += 1
+        depth_frames = self._stream.codec_context.reorder_depth
+        return DecodingTimes(packets.decoding_times, depth_frames)
+
+
+def open_reader(
+    source: str | int | Path, *, keep_size: bool = True, timeout_seconds: float = 10
+) -> Reader:
+    """Open a video for reading and decode its first frame.
+
+    Args:
+        source: A file that FFmpeg reads (raw ``.264`` and ``.265`` included), a camera's number
+            (``0``) or a URL. RTSP goes over TCP.
+        keep_size: Scale frames to the first one's size where a stream changes it on the way.
+        timeout_seconds: How long a network stream may take to answer or pause.
+
+    Raises:
+        MediaError: It is missing, damaged beyond reading, or not a video.
+    """
+    return Reader(source_from(source), keep_size=keep_size, timeout_seconds=timeout_seconds)

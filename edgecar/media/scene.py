@@ -1,0 +1,105 @@
+"""A fixed camera made from photographs: for demonstrations, tests and training."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecar.media.color import frame_with_bgr
+from edgecar.media.frame import Colour, Frame, chroma_size
+from edgecar.spec import Size
+
+Bgr = NDArray[np.uint8]
+
+BT709 = Colour(full_range=False, matrix=1, primaries=1, transfer=1)
+FEATHER_PX = 5  # soft edge of a cut-out, as optics give it
+
+
+def mosaic(photos: Sequence[Bgr], size: Size) -> Bgr:
+    """Photographs side by side at their own resolution until ``size`` is filled.
+
+    Enlarging them instead would leave nothing fine for a coder to spoil.
+    """
+    height, width = size
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top = number = 0
+    while top < height:
+        left = row_height = 0
+        while left < width:
+            photo = photos[number % len(photos)]
+            number += 1
+            piece = photo[: height - top, : width - left]
+            canvas[top : top + piece.shape[0], left : left + piece.shape[1]] = piece
+            left += photo.shape[1]
+            row_height = max(row_height, photo.shape[0])
+        top += min(row_height, min(photo.shape[0] for photo in photos))
+    return canvas
+
+
+def fixed_camera(
+    background: Bgr,
+    movers: Sequence[Bgr],
+    frames: int,
+    *,
+    noise: float = 1.5,
+    rate: Fraction = Fraction(25),
+    seed: int = 0,
+) -> Iterator[Frame]:
+    """A still scene with cut-outs that cross it, seen by a noisy sensor.
+
+    Args:
+        background: What stands still, ``(H, W, 3)``.
+        movers: Cut-outs, smaller than the background; each moves along a line of its own.
+        frames: How many.
+        noise: Standard deviation of the sensor's noise, in codes of luma.
+        rate: Frames per second.
+        seed: Of places, speeds and noise.
+
+    Yields:
+        Frames in BT.709, limited range.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = background.shape[:2]
+    size = (height, width)
+    luma, chroma = np.zeros(size, np.uint8), np.zeros(chroma_size(size), np.uint8)
+    template = Frame(luma, chroma, chroma, colour=BT709)
+    starts = [rng.uniform(0, np.subtract(size, mover.shape[:2])) for mover in movers]
+    speeds = [rng.uniform(-6, 6, 2) for _ in movers]
+    for number in range(frames):
+        picture = background.copy()
+        for mover, start, speed in zip(movers, starts, speeds, strict=True):
+            _paste(picture, mover, _bounced(start, speed, number, mover.shape, background.shape))
+        frame = frame_with_bgr(template, picture)
+        grain = rng.normal(0, noise, (height, width)).astype(np.float32)
+        noisy = np.clip(np.rint(frame.y + grain), 0, 255).astype(np.uint8)
+        yield Frame(noisy, frame.u, frame.v, number, 1 / rate, BT709)
+
+
+def _bounced(
+    start: NDArray[np.float64],
+    speed: NDArray[np.float64],
+    number: int,
+    mover: tuple[int, ...],
+    scene: tuple[int, ...],
+) -> tuple[int, int]:
+    """Where a mover is after so many frames; it turns back at the edges."""
+    places = []
+    for axis in (0, 1):
+        room = max(1, scene[axis] - mover[axis])
+        travelled = (start[axis] + speed[axis] * number) % (2 * room)
+        places.append(int(travelled if travelled < room else 2 * room - travelled))
+    return places[0], places[1]
+
+
+def _paste(picture: Bgr, mover: Bgr, place: tuple[int, int]) -> None:
+    """Lay an oval cut-out with a soft edge over a picture, in place."""
+    height, width = mover.shape[:2]
+    mask = np.zeros((height, width), np.float32)
+    centre, axes = (width // 2, height // 2), (width // 2 - FEATHER_PX, height // 2 - FEATHER_PX)
+    cv2.ellipse(mask, centre, axes, 0, 0, 360, 1.0, -1)
+    mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), FEATHER_PX / 2), np.float32)[..., None]
+    top, left = place
+    under = picture[top : top + height, left : left + width]
+    under[:] = np.rint(mask * mover + (1 - mask) * under)

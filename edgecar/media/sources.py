@@ -1,0 +1,173 @@
+"""Where video comes from, and opening it with errors that a person can act on."""
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+import av
+from av.container import InputContainer
+
+from edgecar.errors import MediaError
+
+Kind = Literal["file", "camera", "network"]
+
+LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
+
+TEXT_ART_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
+"""FFmpeg renders text files as video of a terminal; nobody who gives one means that."""
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_SECRET = re.compile(r"(?i)(user|login|pass|pwd|token|key|auth|secret)([a-z]*)=[^&/\s]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One place to read video from."""
+
+    kind: Kind
+    address: str
+    """What FFmpeg opens; may hold a password."""
+    shown: str
+    """The same for messages, without one."""
+    path: Path | None = None
+    """The file, where it is one."""
+
+    @property
+    def live(self) -> bool:
+        """True where frames come at their own pace and cannot be asked for again."""
+        return self.kind == "camera" or self.address.split(":")[0].lower() in LIVE_SCHEMES
+
+
+def source_from(argument: str | int | Path) -> Source:
+    """Tell camera numbers, URLs and paths apart.
+
+    Args:
+        argument: A camera's number (``0`` or ``"0"``) or device, a URL or the path of a file.
+
+    Example:
+        >>> source_from("rtsp://admin:secret@10.0.0.5/stream1").shown
+        'rtsp://***@10.0.0.5/stream1'
+        >>> source_from("0").address
+        '/dev/video0'
+    """
+    text = str(argument)
+    if text.isdecimal():
+        return Source("camera", f"/dev/video{int(text)}", f"camera {int(text)}")
+    if text.startswith("/dev/video"):
+        return Source("camera", text, f"camera {text}")
+    if isinstance(argument, str) and _URL.match(text):
+        if not text.lower().startswith("file://"):
+            return Source("network", text, redacted(text))
+        text = unquote(urlsplit(text).path)
+    path = Path(text).expanduser()
+    # The prefix keeps FFmpeg from reading a colon in a name as the end of a protocol's.
+    return Source("file", f"file:{path}", str(path), path)
+
+
+def redacted(url: str) -> str:
+    """A URL without what may be secret: user and password, the query, ``password=…`` in a path.
+
+    What cannot be told apart from a secret goes too: an at sign later on hides all before it.
+
+    Example:
+        >>> redacted("rtsp://10.0.0.5/user=admin_password=x_channel=1?token=y")
+        'rtsp://10.0.0.5/user=***?***'
+    """
+    scheme, separator, rest = url.partition("://")
+    _, at_sign, host = rest.rpartition("@")
+    shown = f"***@{host}" if at_sign else rest
+    address, query, _ = shown.partition("?")
+    return scheme + separator + _SECRET.sub(r"\1\2=***", address) + ("?***" if query else "")
+
+
+def opened(source: Source, *, timeout_seconds: float) -> InputContainer:
+    """Open a source for reading.
+
+    Args:
+        source: What to open.
+        timeout_seconds: How long a network stream may take to answer or pause.
+
+    Raises:
+        MediaError: It is missing, unreadable, or not a video.
+    """
+    if source.path is not None:
+        _check_file(source.path)
+    started = time.monotonic()
+    try:
+        container = _opened_by_ffmpeg(source, timeout_seconds)
+    except (av.FFmpegError, ValueError) as error:
+        # FFmpeg calls a silent camera "invalid data".
+        silent = source.kind == "network" and time.monotonic() - started >= timeout_seconds
+        reason = f"no answer within {timeout_seconds:g} s" if silent else reason_of(error)
+        message = _explained(source, error, reason)
+        if source.kind == "network":
+            # FFmpeg's error shows the whole URL: a chained traceback would print the password.
+            raise MediaError(message) from None
+        raise MediaError(message) from error
+    if container.format.name in TEXT_ART_FORMATS:
+        container.close()
+        raise MediaError(f"{source.shown} is a text file; give a video file")
+    return container
+
+
+def reason_of(error: Exception) -> str:
+    """FFmpeg's words for what went wrong, without the address that it adds."""
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _opened_by_ffmpeg(source: Source, timeout_seconds: float) -> InputContainer:
+    if source.kind == "camera":
+        return av.open(source.address, "r", format="v4l2", timeout=timeout_seconds)
+    # Recorders write names in local encodings; a title that is not UTF-8 must not stop us.
+    if source.kind == "file":
+        return av.open(source.address, "r", metadata_errors="replace")
+    over_tcp = {"rtsp_transport": "tcp"} if source.address.lower().startswith("rtsp") else {}
+    return av.open(
+        source.address,
+        "r",
+        options=over_tcp,
+        metadata_errors="replace",
+        timeout=timeout_seconds,
+    )
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise MediaError(f"{path} is a folder; give one video file")
+        if not path.exists():
+            raise MediaError(f"{path} does not exist; give the path of a video file")
+        if path.is_file() and path.stat().st_size == 0:
+            raise MediaError(f"{path} is empty (0 bytes); copy or record it again")
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read ({error.strerror}); check its rights") from error
+
+
+def _explained(source: Source, error: Exception, reason: str) -> str:
+    if source.kind == "network":
+        return f"{source.shown} does not open ({reason}); check address, password and network"
+    if source.kind == "camera":
+        present = ", ".join(sorted(str(device) for device in Path("/dev").glob("video*")))
+        return (
+            f"{source.shown} ({source.address}) does not open ({reason}); "
+            f"give one of the cameras here: {present or 'none found, plug one in'}"
+        )
+    if isinstance(error, PermissionError):
+        return f"{source.shown} may not be read; give yourself the right to read it"
+    if source.path is not None and _starts_like_mp4(source.path):
+        return (
+            f"{source.shown} has no index (moov), so the recording was cut off before its end; "
+            "rebuild it with a repair tool such as untrunc"
+        )
+    return f"{source.shown} is not a video that FFmpeg reads ({reason}); give a video file"
+
+
+def _starts_like_mp4(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(12)[4:8] == b"ftyp"
+    except OSError:
+        return False

@@ -1,0 +1,287 @@
+"""Frames into a video file that appears whole or not at all."""
+
+import errno
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import av
+from av.video.stream import VideoStream
+
+from edgecar.errors import MediaError
+from edgecar.files import written_whole
+from edgecar.media.audio import END, AudioCopy
+from edgecar.media.convert import picture_from_frame, range_code
+from edgecar.media.facts import StreamFacts
+from edgecar.media.frame import COLOUR_NOT_STATED, Frame
+from edgecar.media.pictures import write_picture
+from edgecar.media.reader import Reader
+from edgecar.media.sources import reason_of
+from edgecar.media.timing import Timeline
+
+__all__ = ["Codec", "NullWriter", "Writer", "open_writer", "write_picture"]
+
+Codec = Literal["h264", "ffv1"]
+
+SUFFIXES: dict[Codec, tuple[str, ...]] = {
+    "h264": (".mp4", ".mkv", ".mov"),
+    "ffv1": (".mkv", ".avi"),
+}
+"""Containers that hold each codec and that players expect it in."""
+
+PRESETS = (
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+)
+
+MAX_CRF = 51
+MILLISECOND = Fraction(1, 1000)
+
+
+class Writer:
+    """Encodes frames into one file. `open_writer` makes it and sees to the file's fate.
+
+    Args:
+        path: Name for messages; its suffix chooses the container.
+        temporary: The file to write, with the same suffix.
+        facts: The video to be like.
+        codec: How to encode.
+        options: The encoder's own options.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        temporary: Path,
+        facts: StreamFacts,
+        codec: Codec,
+        options: dict[str, str],
+    ) -> None:
+        self.warnings: Counter[str] = Counter()
+        """What had to change or be left out so far, and how often."""
+        self.frames = 0
+        """Frames written so far."""
+        self._path, self._facts, self._codec = path, facts, codec
+        suffix = path.suffix.lower()
+        self._timeline = Timeline(
+            _time_base(suffix, facts), facts.rate, from_zero=facts.live, warnings=self.warnings
+        )
+        # Matroska would move the video by the silence that coders put before the first sound.
+        muxing = {"avoid_negative_ts": "disabled"} if suffix == ".mkv" else {}
+        self._container = av.open(f"file:{temporary}", "w", container_options=muxing)
+        self._stream = self._add_video(options)
+        self._audio = (
+            AudioCopy(facts.audio_from, self._container, self.warnings)
+            if facts.audio_from
+            else None
+        )
+        self._warn_of_losses(suffix)
+
+    def write(self, frame: Frame) -> None:
+        """Encode the next frame.
+
+        Raises:
+            MediaError: It has another size than the video, or the file cannot be written.
+        """
+        if frame.size != self._facts.size:
+            raise MediaError(
+                f"frame {self.frames} is {_pixels(frame.size)}, {self._path} is "
+                f"{_pixels(self._facts.size)}; read with keep_size to have it scaled"
+            )
+        picture = picture_from_frame(frame, even=self._codec == "h264")
+        picture.pts = self._timeline.place(frame)
+        picture.time_base = self._timeline.time_base
+        picture.duration = self._timeline.interval_ticks
+        with _explained(self._path):
+            if self._audio:
+                self._audio.copy_until(picture.pts * self._timeline.time_base)
+            self._container.mux(self._stream.encode(picture))
+        self.frames += 1
+
+    def finish(self, *, whole: bool) -> None:
+        """Write what the encoder holds back, the rest of the audio and the file's index.
+
+        Args:
+            whole: The video has all frames of its source, so it gets all audio. Otherwise the
+                audio ends with the last frame.
+
+        Raises:
+            MediaError: No frame was written, or the file cannot be.
+        """
+        last = self._timeline.last_ticks
+        if last is None:
+            raise MediaError(f"no frame for {self._path}, so it was not made; check the input")
+        with _explained(self._path):
+            self._container.mux(self._stream.encode(None))
+            if self._audio:
+                end_ticks = last + self._timeline.interval_ticks
+                self._audio.copy_until(END if whole else end_ticks * self._timeline.time_base)
+            self._container.close()
+
+    def close(self) -> None:
+        """Let go of the files, finished or not."""
+        if self._audio:
+            self._audio.close()
+        # What failed to be written fails again here, and the first failure has the reason.
+        with suppress(av.FFmpegError):
+            self._container.close()
+
+    def _add_video(self, options: dict[str, str]) -> VideoStream:
+        facts, colour = self._facts, self._facts.colour
+        height, width = facts.size
+        if self._codec == "h264":
+            height, width = height + height % 2, width + width % 2
+        stream = self._container.add_stream(
+            "libx264" if self._codec == "h264" else "ffv1",
+            rate=facts.rate,
+            width=width,
+            height=height,
+            options=options,
+        )
+        if self._codec == "h264":
+            stream.thread_type = "FRAME"  # PyAV's default cuts pictures into slices: larger files
+        context = stream.codec_context
+        context.pix_fmt = "yuv420p"
+        context.time_base = self._timeline.time_base
+        context.color_range = range_code(colour)
+        context.colorspace = colour.matrix
+        context.color_primaries = colour.primaries
+        context.color_trc = colour.transfer
+        if facts.sample_aspect:
+            context.sample_aspect_ratio = facts.sample_aspect
+        if facts.rotation_degrees:
+            stream.set_display_rotation(facts.rotation_degrees)
+        return stream
+
+    def _warn_of_losses(self, suffix: str) -> None:
+        facts, stream = self._facts, self._stream
+        if (stream.height, stream.width) != facts.size:
+            padded = f"{_pixels(facts.size)} padded to {stream.width}x{stream.height}"
+            self.warnings[f"odd size {padded}, as H.264 needs even ones"] += 1
+        if facts.sample_aspect and self._codec == "ffv1":
+            self.warnings[f"pixel shape {facts.sample_aspect} is not stored with FFV1"] += 1
+        if suffix == ".avi" and facts.colour != COLOUR_NOT_STATED:
+            self.warnings["range and colour space are not stored in .avi"] += 1
+        if suffix == ".avi" and facts.rotation_degrees:
+            self.warnings["rotation is not stored in .avi"] += 1
+
+
+class NullWriter:
+    """Takes frames and keeps none: for measuring, and for running without an output."""
+
+    def __init__(self) -> None:
+        self.warnings: Counter[str] = Counter()
+        """Stays empty."""
+        self.frames = 0
+        """Frames taken so far."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing to close."""
+
+    def write(self, frame: Frame) -> None:  # noqa: ARG002  # the same call as a writer's
+        """Count a frame."""
+        self.frames += 1
+
+
+@contextmanager
+def open_writer(
+    path: str | Path,
+    *,
+    like: Reader | StreamFacts,
+    codec: Codec = "h264",
+    crf: int = 18,
+    preset: str = "veryfast",
+) -> Iterator[Writer]:
+    """A video file with the shape, timing, colour and audio of another.
+
+    The file takes its name when the block ends well. After any failure or interrupt nothing is
+    left of it, and a file of that name that was there before is untouched.
+
+    Timestamps are kept as they are in ``.mp4`` and ``.mov``. ``.mkv`` counts milliseconds and
+    ``.avi`` frames: times between are rounded and counted in the writer's ``warnings``.
+
+    Args:
+        path: Where to; missing folders are made. ``.mp4``, ``.mkv`` or ``.mov`` for H.264;
+            ``.mkv`` or ``.avi`` for FFV1.
+        like: The video that was read. Its audio is copied packet by packet.
+        codec: ``h264``, or ``ffv1``, which is lossless.
+        crf: H.264 quality, 0 to 51, lower is better and larger; 18 looks like the source.
+        preset: H.264 effort, from ``ultrafast`` to ``veryslow``.
+
+    Raises:
+        MediaError: The settings do not fit, the file cannot be written, or no frame came.
+    """
+    path = Path(path)
+    facts = like.facts if isinstance(like, Reader) else like
+    _check(path, like, codec, crf, preset)
+    options = {"crf": str(crf), "preset": preset} if codec == "h264" else {"level": "3", "g": "1"}
+    with ExitStack() as resources:
+        with _explained(path):
+            temporary = resources.enter_context(written_whole(path))
+            writer = Writer(path, temporary, facts, codec, options)
+            resources.callback(writer.close)
+        yield writer
+        writer.finish(whole=not isinstance(like, Reader) or like.ended)
+        with _explained(path):
+            resources.close()
+
+
+def _check(path: Path, like: Reader | StreamFacts, codec: Codec, crf: int, preset: str) -> None:
+    if codec not in SUFFIXES:
+        raise MediaError(f"codec {codec!r} is not known; use one of {', '.join(SUFFIXES)}")
+    if path.suffix.lower() not in SUFFIXES[codec]:
+        raise MediaError(f"{codec} does not go into {path}; use {' or '.join(SUFFIXES[codec])}")
+    if not 0 <= crf <= MAX_CRF:
+        raise MediaError(f"CRF {crf} is out of range; give 0 to {MAX_CRF}")
+    if preset not in PRESETS:
+        raise MediaError(f"preset {preset!r} is not known; use one of {', '.join(PRESETS)}")
+    if path.is_dir():
+        raise MediaError(f"{path} is a folder; give the name of a file")
+    source = like.source.path if isinstance(like, Reader) else None
+    if source is not None and path.exists() and path.samefile(source):
+        raise MediaError(f"{path} is the input, which would be lost; give another output")
+
+
+def _time_base(suffix: str, facts: StreamFacts) -> Fraction:
+    """Seconds in a tick that the container can store; the source's own where it can."""
+    return {".mkv": MILLISECOND, ".avi": 1 / facts.rate}.get(suffix, facts.time_base)
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the libraries' failures to write ``path`` into one line."""
+    try:
+        yield
+    except (av.FFmpegError, OSError, ValueError) as error:
+        code = getattr(error, "errno", None)
+        if code == errno.ENOSPC:
+            cause, remedy = "the disk is full", "free space or choose another folder"
+        elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
+            cause, remedy = reason_of(error), "choose a folder you may write to"
+        else:
+            cause, remedy = reason_of(error), "choose another folder, codec or suffix"
+        message = f"{path} cannot be written ({cause}), and nothing of it was kept; {remedy}"
+        raise MediaError(message) from error

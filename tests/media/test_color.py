@@ -1,0 +1,142 @@
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edgecar.errors import MediaError
+from edgecar.media.color import (
+    bgr_from_frame,
+    bgr_with_luma,
+    frame_with_bgr,
+    luma_from_bgr,
+    paper_luma_from_bgr,
+)
+from edgecar.media.frame import Colour, Frame, chroma_size
+
+SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
+# Weights of red and blue in luma, by matrix code (H.273, table 4).
+WEIGHTS = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+# OpenCV rounds with 15-bit weights, which differ from the decimal ones by 3e-5 of 255 at most.
+LUMA_TOLERANCE = 0.5 + 0.01
+# Rounding to the nearest code, and OpenCV's three weights of 10 bits.
+EXACT_TOLERANCE = 0.5 + 3 * 255 / 2**11
+
+
+@st.composite
+def pictures(draw):
+    height, width = draw(SIZES)
+    bgr = draw(hnp.arrays(np.uint8, (height, width, 3)))
+    return bgr, draw(hnp.arrays(np.uint8, (height, width)))
+
+
+@given(pictures())
+def test_luma_is_that_of_jpeg(picture):
+    bgr, _ = picture
+    exact = bgr.astype(np.float64) @ [0.114, 0.587, 0.299]
+    assert np.abs(luma_from_bgr(bgr) - exact).max() <= LUMA_TOLERANCE
+
+
+@given(pictures())
+def test_grey_is_its_own_luma(picture):
+    _, grey = picture
+    assert np.array_equal(luma_from_bgr(cv2.merge([grey, grey, grey])), grey)
+
+
+@given(pictures())
+def test_unchanged_luma_changes_nothing(picture):
+    bgr, _ = picture
+    y = luma_from_bgr(bgr)
+    assert np.array_equal(bgr_with_luma(bgr, y, y), bgr)
+
+
+@given(pictures())
+def test_luma_change_is_added_to_every_channel(picture):
+    bgr, new_y = picture
+    old_y = luma_from_bgr(bgr)
+    difference = new_y.astype(int) - old_y
+    expected = np.clip(bgr.astype(int) + difference[..., None], 0, 255)
+    assert np.array_equal(bgr_with_luma(bgr, old_y, new_y), expected)
+
+
+@given(pictures())
+def test_luma_is_replaced_exactly_where_nothing_saturates(picture):
+    bgr, new_y = picture
+    old_y = luma_from_bgr(bgr)
+    changed = bgr_with_luma(bgr, old_y, new_y)
+    wanted = bgr.astype(int) + (new_y.astype(int) - old_y)[..., None]
+    inside = np.all((wanted >= 0) & (wanted <= 255), axis=2)
+    assert np.array_equal(luma_from_bgr(changed)[inside], new_y[inside])
+
+
+def test_paper_luma_spans_the_limited_range():
+    black_and_white = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
+    assert paper_luma_from_bgr(black_and_white).tolist() == [[16, 235]]
+
+
+def flat_frame(yuv, colour, size=(16, 24)):
+    shapes = (size, chroma_size(size), chroma_size(size))
+    filled = [np.full(shape, code, np.uint8) for shape, code in zip(shapes, yuv, strict=True)]
+    return Frame(*filled, 5, Fraction(1, 25), colour)
+
+
+def bgr_of(yuv, colour):
+    """The definition, in floating point."""
+    red_weight, blue_weight = WEIGHTS[colour.matrix]
+    y, u, v = (float(code) for code in yuv)
+    y, u, v = (y, u - 128, v - 128) if colour.full_range else (
+        (y - 16) * 255 / 219,
+        (u - 128) * 255 / 224,
+        (v - 128) * 255 / 224,
+    )
+    red, blue = y + 2 * (1 - red_weight) * v, y + 2 * (1 - blue_weight) * u
+    green = (y - red_weight * red - blue_weight * blue) / (1 - red_weight - blue_weight)
+    return np.clip([blue, green, red], 0, 255)
+
+
+COLOURS = st.builds(Colour, st.sampled_from([True, False, None]), st.sampled_from(sorted(WEIGHTS)))
+CODES = st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
+
+
+@settings(deadline=None)
+@given(CODES, COLOURS)
+@example((225, 255, 0), Colour(False, 1))  # swscale's accurate path makes this blue black
+def test_frames_show_by_their_own_range_and_matrix(yuv, colour):
+    shown = bgr_from_frame(flat_frame(yuv, colour))
+    assert np.abs(shown - bgr_of(yuv, colour)).max() <= EXACT_TOLERANCE
+
+
+@settings(deadline=None)
+@given(CODES, COLOURS)
+def test_the_fast_way_is_at_most_three_codes_off(yuv, colour):
+    shown = bgr_from_frame(flat_frame(yuv, colour), fast=True)
+    assert np.abs(shown - bgr_of(yuv, colour)).max() <= 3 + 0.5
+
+
+@settings(deadline=None)
+@given(st.tuples(*[st.integers(0, 255)] * 3), COLOURS)
+def test_a_picture_put_into_a_frame_comes_out_again(codes, colour):
+    frame = flat_frame((90, 128, 128), colour)
+    bgr = np.empty((*frame.size, 3), np.uint8)
+    bgr[:] = codes
+    replaced = frame_with_bgr(frame, bgr)
+    assert (replaced.pts, replaced.time_base, replaced.colour) == (5, Fraction(1, 25), colour)
+    # A code of limited-range chroma is 255 / 224 * 2 * (1 - 0.0593) = 2.1 steps of blue wide; half
+    # of that is lost in chroma, 0.6 in luma and 0.5 in the result.
+    assert np.abs(bgr_from_frame(replaced).astype(int) - bgr).max() <= 3
+
+
+def test_a_picture_of_another_size_does_not_fit_into_a_frame():
+    with pytest.raises(MediaError, match="need the same size"):
+        frame_with_bgr(flat_frame((90, 128, 128), Colour()), np.zeros((16, 26, 3), np.uint8))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (33, 18)])
+def test_odd_frames_keep_their_size(size):
+    frame = flat_frame((90, 100, 150), Colour(), size)
+    bgr = bgr_from_frame(frame)
+    assert bgr.shape == (*size, 3)
+    assert frame_with_bgr(frame, bgr).size == size

@@ -1,0 +1,103 @@
+from collections import Counter, deque
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecar.media.frame import Frame
+from edgecar.media.timing import DecodingTimes, Timeline, Timestamps
+
+TICK = Fraction(1, 90000)
+NTSC = Fraction(30000, 1001)
+
+
+@dataclass
+class Picture:
+    """What the clocks look at of a decoded picture."""
+
+    pts: int | None
+    dts: int | None = None
+
+
+def frame(pts, time_base=TICK):
+    return Frame(*[np.zeros((1, 1), np.uint8)] * 3, pts, time_base)
+
+
+@given(st.lists(st.integers(0, 2**40)))
+def test_stated_times_pass_untouched(times):
+    clock = Timestamps(TICK, NTSC, warnings=Counter())
+    assert [clock.pts_of(Picture(pts)) for pts in times] == times
+
+
+def test_missing_times_do_not_drift():
+    warnings = Counter()
+    clock = Timestamps(Fraction(1, 1000), NTSC, warnings=warnings)
+    times = [clock.pts_of(Picture(None)) for _ in range(30001)]
+    assert times[0] == 0
+    # One frame is 33.37 ms: rounding each to 33 would end 11 s early.
+    assert times[-1] == 1001 * 1000
+    assert warnings == {"timestamps missing, taken from 29.97 frames a second": 30001}
+
+
+def test_a_gap_is_filled_at_the_frame_rate():
+    clock = Timestamps(TICK, Fraction(25), warnings=Counter())
+    times = [clock.pts_of(Picture(pts)) for pts in (5000, None, None, 20000)]
+    assert times == [5000, 8600, 12200, 20000]
+
+
+@pytest.mark.parametrize(("pts", "expected"), [(8_403_008, 3600), (903_600, 903_600)])
+def test_times_far_from_their_place_in_the_file_are_replaced(pts, expected):
+    """A flipped bit, as found in a transport stream: 93 s too late. Ten seconds may be meant."""
+    clock = Timestamps(TICK, Fraction(25), warnings=(warnings := Counter()))
+    clock.pts_of(Picture(0, 0))
+    assert clock.pts_of(Picture(pts, 3600)) == expected
+    assert warnings["impossible timestamps replaced"] == (pts != expected)
+
+
+def test_decoding_times_are_dealt_out_in_the_order_of_showing():
+    """The decoder runs two packets ahead; the third packet is damaged and gives no picture."""
+    queue, times = deque(), []
+    clock = DecodingTimes(queue, depth_frames=2)
+    for dts in (0, 10, 21, 30, 40, 50):
+        queue.append(dts)
+        if dts >= 30:
+            times.append(clock.pts_of(Picture(None, dts)))
+    times += [clock.pts_of(Picture(None)) for _ in range(3)]
+    assert times == [10, 21, 30, 40, 50, 51]
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-(2**33), 2**33)), min_size=1), st.booleans())
+def test_an_output_never_goes_back(times, from_zero):
+    line = Timeline(Fraction(1, 1000), Fraction(25), from_zero=from_zero, warnings=Counter())
+    placed = [line.place(frame(pts)) for pts in times]
+    assert all(early < late for early, late in zip(placed, placed[1:], strict=False))
+    assert not from_zero or placed[0] == 0
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, unique=True).map(sorted))
+def test_times_in_order_are_placed_exactly(times):
+    line = Timeline(TICK, NTSC, from_zero=False, warnings=(warnings := Counter()))
+    assert [line.place(frame(pts)) for pts in times] == times
+    assert not warnings
+
+
+def test_a_repeated_time_moves_by_a_tick_and_those_after_it_stay():
+    line = Timeline(TICK, Fraction(25), from_zero=False, warnings=(warnings := Counter()))
+    assert [line.place(frame(pts)) for pts in (0, 3600, 3600, 7200)] == [0, 3600, 3601, 7200]
+    assert warnings == {"timestamps moved to keep frames in order": 1}
+
+
+def test_after_a_restart_of_the_clock_frames_keep_their_distance():
+    line = Timeline(TICK, Fraction(25), from_zero=False, warnings=(warnings := Counter()))
+    times = [900_000, 903_600, 0, 3600, 7200]
+    assert [line.place(frame(pts)) for pts in times] == [900_000, 903_600, 907_200, 910_800, 914_400]
+    assert warnings == {"timestamps moved to keep frames in order": 1}
+
+
+def test_rounding_is_counted():
+    line = Timeline(Fraction(1, 1000), NTSC, from_zero=False, warnings=(warnings := Counter()))
+    assert [line.place(frame(n, 1 / NTSC)) for n in range(4)] == [0, 33, 67, 100]
+    assert warnings == {"timestamps rounded to 1/1000 s": 3}
