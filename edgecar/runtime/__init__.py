@@ -1,0 +1,1 @@
+"""Frames in, restored frames out, through windows of bounded size."""

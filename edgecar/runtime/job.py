@@ -1,0 +1,193 @@
+"""A picture, a folder of pictures or a clip, from one end to the other."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgecar.errors import MediaError
+from edgecar.media.compare import Layout, compared, compared_facts, compared_pictures
+from edgecar.media.frame import Frame
+from edgecar.media.pictures import is_picture, list_pictures, read_picture, write_picture
+from edgecar.media.reader import Reader, open_reader
+from edgecar.media.writer import Codec, NullWriter, Writer, open_writer
+from edgecar.runtime.pipeline import ReadAhead, WriteBehind
+from edgecar.runtime.restorer import Restorer
+
+NULL = "null"  # an output that writes nothing
+
+
+@dataclass
+class Report:
+    """What a job did; `table` has the keys of ``edgecar run --json``."""
+
+    restorer: Restorer
+    frames: int = 0
+    seconds: float = 0.0
+    warnings: Counter[str] = field(default_factory=Counter)
+    outputs: list[Path] = field(default_factory=list)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second from the first frame read to the last one written."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    def table(self) -> dict[str, Any]:
+        """The report as plain values."""
+        info, stats = self.restorer.engine.info, self.restorer.stats
+        return {
+            "frames": self.frames,
+            "fps": round(self.fps, 3),
+            "seconds": round(self.seconds, 3),
+            "windows_run": stats.windows_run,
+            "computed_share": round(stats.computed_share, 4),
+            "engine": info.name,
+            "provider": info.provider,
+            "precision": info.precision,
+            "warnings": dict(self.warnings),
+        }
+
+
+Progress = Callable[[int, int | None], None]
+"""Called with frames done and frames in all (None if unknown)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to restore and where to put it.
+
+    Attributes:
+        source: A picture, a folder of pictures, a video file, a stream's URL or a camera's index.
+        output: A file of the same kind, a folder for a folder, or ``null`` for nothing.
+        codec: ``h264`` or ``ffv1``, for videos.
+        compare: Also write ``<output>.compare`` with before and after in one picture.
+        frames: Stop after so many; None restores all.
+    """
+
+    source: str
+    output: str
+    codec: Codec = "h264"
+    compare: Layout | None = None
+    frames: int | None = None
+
+    def compare_path(self, output: Path) -> Path:
+        """Where the comparison for one output goes."""
+        return output.with_name(f"{output.stem}.compare{output.suffix}")
+
+
+def run_job(job: Job, restorer: Restorer, progress: Progress) -> Report:
+    """Restore whatever ``job.source`` is.
+
+    Every output appears whole or not at all.
+
+    Raises:
+        MediaError: The source is unreadable or the output cannot be written.
+        EngineError: The engine failed.
+    """
+    if job.compare and job.output == NULL:
+        raise MediaError("--compare needs an output file to stand beside; give -o FILE, not null")
+    source = Path(job.source)
+    if source.is_dir():
+        pictures = list_pictures(source)
+    elif is_picture(source):
+        pictures = [source]
+    else:
+        return _run_video(job, restorer, progress)
+    return _run_pictures(job, pictures, restorer, progress)
+
+
+def _run_pictures(job: Job, pictures: list[Path], restorer: Restorer, progress: Progress) -> Report:
+    report, began = Report(restorer), time.perf_counter()
+    several = Path(job.source).is_dir()
+    pictures = pictures[: job.frames]
+    for number, path in enumerate(pictures, 1):
+        try:
+            before = read_picture(path)
+        except MediaError:
+            if not several:
+                raise
+            report.warnings["pictures that cannot be decoded, skipped"] += 1
+            continue
+        after = restorer(before)
+        report.frames += 1
+        if job.output != NULL:
+            # Coding the result as JPEG again would bring the artifacts back.
+            output = Path(job.output) / f"{path.stem}.png" if several else Path(job.output)
+            write_picture(output, after)
+            report.outputs.append(output)
+            if job.compare:
+                both = compared_pictures(before, after, job.compare)
+                write_picture(job.compare_path(output), both)
+                report.outputs.append(job.compare_path(output))
+        progress(number, len(pictures))
+    if not report.frames:
+        raise MediaError(f"{job.source}: no picture could be decoded; give JPEG or PNG files")
+    report.seconds = time.perf_counter() - began
+    return report
+
+
+def _run_video(job: Job, restorer: Restorer, progress: Progress) -> Report:
+    report = Report(restorer)
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_reader(job.source))
+        writer, comparison = _writers(job, reader, report, stack)
+        pairs: WriteBehind[tuple[Frame, Frame]] = WriteBehind(
+            lambda pair: _write(pair, writer, comparison, job.compare)
+        )
+        began = time.perf_counter()
+        with pairs, ReadAhead(_limited(reader, job.frames)) as frames:
+            for before in _until_interrupted(frames, reader.live):
+                pairs.put((before, restorer.restore(before)))
+                report.frames += 1
+                progress(report.frames, job.frames or reader.frame_count)
+    report.seconds = time.perf_counter() - began
+    report.warnings.update(reader.warnings)
+    report.warnings.update(writer.warnings)
+    return report
+
+
+def _writers(
+    job: Job, reader: Reader, report: Report, stack: ExitStack
+) -> tuple[Writer | NullWriter, Writer | None]:
+    if job.output == NULL:
+        return stack.enter_context(NullWriter()), None
+    output = Path(job.output)
+    writer = stack.enter_context(open_writer(output, like=reader, codec=job.codec))
+    report.outputs.append(output)
+    if not job.compare:
+        return writer, None
+    path = job.compare_path(output)
+    facts = compared_facts(reader.facts, job.compare)
+    report.outputs.append(path)
+    return writer, stack.enter_context(open_writer(path, like=facts, codec=job.codec))
+
+
+def _write(
+    pair: tuple[Frame, Frame],
+    writer: Writer | NullWriter,
+    comparison: Writer | None,
+    layout: Layout | None,
+) -> None:
+    before, after = pair
+    writer.write(after)
+    if comparison is not None and layout is not None:
+        comparison.write(compared(before, after, layout))
+
+
+def _limited(reader: Reader, frames: int | None) -> Iterator[Frame]:
+    for number, frame in enumerate(reader):
+        if number == frames:
+            return
+        yield frame
+
+
+def _until_interrupted(frames: ReadAhead[Frame], live: bool) -> Iterator[Frame]:
+    """Ctrl-C is how a camera's recording ends; that of a file is cut short and thrown away."""
+    try:
+        yield from frames
+    except KeyboardInterrupt:
+        if not live:
+            raise
