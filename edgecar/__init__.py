@@ -1,0 +1,37 @@
+"""Compression-artifact-reduction networks in real time beside the camera.
+
+Names are loaded on first use: ``import edgecar`` imports neither torch nor an engine.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgecar.engines.fake import FakeEngine
+    from edgecar.errors import EdgecarError
+    from edgecar.exporter.to_onnx import export
+    from edgecar.runtime.restorer import Restorer
+    from edgecar.runtime.windows import plan_windows
+    from edgecar.zoo.checkpoints import load_network as load
+
+__all__ = ["EdgecarError", "FakeEngine", "Restorer", "export", "load", "plan_windows"]
+
+_HOMES = {
+    "EdgecarError": ("edgecar.errors", "EdgecarError"),
+    "FakeEngine": ("edgecar.engines.fake", "FakeEngine"),
+    "Restorer": ("edgecar.runtime.restorer", "Restorer"),
+    "export": ("edgecar.exporter.to_onnx", "export"),
+    "load": ("edgecar.zoo.checkpoints", "load_network"),
+    "plan_windows": ("edgecar.runtime.windows", "plan_windows"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgecar' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Picture quality: measures and the studies that print them."""

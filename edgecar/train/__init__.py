@@ -1,0 +1,1 @@
+"""Weights from photographs and a recipe."""

@@ -2,9 +2,10 @@
 
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from edgecar.media.still_codec import jpeg_coded
 
 Luma = NDArray[np.uint8]
 
@@ -39,9 +40,3 @@ class Jpeg:
 
     def __call__(self, luma: Luma, rng: np.random.Generator) -> Luma:
         return jpeg_coded(luma, int(rng.integers(self.low, self.high + 1)))
-
-
-def jpeg_coded(luma: Luma, quality: int) -> Luma:
-    """A grey picture after JPEG at ``quality`` (1 to 100), as all published tables code it."""
-    _, code = cv2.imencode(".jpg", luma, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)

@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from edgecar.errors import DataError
 from edgecar.files import written_whole
+from edgecar.media.still_codec import jpeg_coded
 from edgecar.train.data import PatchSampler
-from edgecar.train.degrade import Jpeg, Luma, jpeg_coded
+from edgecar.train.degrade import Jpeg, Luma
 from edgecar.train.recipe import TrainRecipe, table_of
 from edgecar.zoo.plain import Plain
 from edgecar.zoo.registry import card_named

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecar.errors import SettingsError
+from edgecar.files import shipped
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,22 @@ def recipe_from_toml(path: Path) -> TrainRecipe:
     if "jpeg_quality" in table:
         table["jpeg_quality"] = tuple(table["jpeg_quality"])
     return TrainRecipe(**table)
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """The file of a recipe: a path, or the name of one that ships.
+
+    Raises:
+        SettingsError: There is neither; the shipped ones are listed.
+    """
+    path, folder = Path(name_or_path), shipped("export", "training")
+    if path.suffix == ".toml":
+        return path
+    found = folder / f"{name_or_path}.toml"
+    if not found.exists():
+        names = ", ".join(sorted(recipe.stem for recipe in folder.glob("*.toml")))
+        raise SettingsError(f"no recipe is called {name_or_path!r}; use a .toml file or {names}")
+    return found
 
 
 def table_of(recipe: TrainRecipe) -> dict[str, Any]:

@@ -1,0 +1,242 @@
+"""The text of ``benchmarks/README.md``, made from result files and nothing else."""
+
+from collections.abc import Iterable, Sequence
+
+from edgecar.bench.machine import machine_line
+from edgecar.bench.published import (
+    PublishedComplexity,
+    published_quality,
+    published_rows,
+    tflops_as_printed,
+)
+from edgecar.bench.results import Results, Row
+
+MARKER = "<!-- Generated from benchmarks/results/*.json by `make tables`. Do not edit. -->"
+NOTHING_MEASURED = "Nothing measured yet: `edgecar bench --help` says how."
+NO_GPU = "Not measured on a GPU."
+GPU_WORDS = ("cuda", "tensorrt", "gpu")
+
+COMPLEXITY_INTRO = """\
+Every figure is counted, none measured. *Memory* and *TFLOPS* follow the convention of the papers,
+so that they can be compared with the printed values beside them: memory is float32 input,
+parameters and twice the output of every layer (the second time for the backward pass), in units of
+2^20 bytes; TFLOPS are multiply-accumulates at 30 frames/s, a transposed convolution counted as a
+full kernel at output resolution. Neither is what inference needs: *GMAC* and *kMAC/px* are the
+multiply-accumulates truly done for a frame and for a pixel, and the speed table has the measured
+memory."""
+
+SPEED_INTRO = """\
+Median and 95th percentile of the time for one frame. *Peak* is the measured memory of inference,
+in units of 2^20 bytes."""
+
+JPEG_INTRO = """\
+Means over each set, luma, output rounded to 8 bits, no border cut off. Colour pictures become luma
+`16 + (65.481 R + 128.553 G + 24.966 B) / 255`, are rounded, and are coded as grey pictures. *Gain*
+is over the coded picture of the same source. SSIM has the uniform 7×7 window that reproduces the
+printed values on Classic5; PSNR-B is that of Yim and Bovik with 8×8 blocks."""
+
+Named = tuple[str, Results]
+
+
+def readme(results: Sequence[Named]) -> str:
+    """The text of ``benchmarks/README.md``.
+
+    Args:
+        results: Stem of each result file and what is in it, in the order to print.
+    """
+    benches = [(name, result) for name, result in results if result.kind == "bench"]
+    studies = [(name, result) for name, result in results if result.kind == "jpeg"]
+    return (
+        "\n\n".join(
+            [
+                MARKER,
+                "# Benchmarks",
+                "## Complexity",
+                COMPLEXITY_INTRO,
+                *_complexity_section(benches),
+                "## Speed",
+                SPEED_INTRO,
+                *_speed_section(benches),
+                "## JPEG quality",
+                JPEG_INTRO,
+                *_jpeg_section(studies),
+            ]
+        ).rstrip()
+        + "\n"
+    )
+
+
+def _complexity_section(benches: Sequence[Named]) -> list[str]:
+    counted = {_key(row): row for _, result in benches for row in result.rows if row["params"]}
+    printed = {(row.network, row.channels, row.height, row.width): row for row in published_rows()}
+    header = (
+        *("Network", "Input", "Parameters", "printed", "Memory MB", "printed"),
+        *("TFLOPS", "printed", "GMAC", "kMAC/px"),
+    )
+    keys = [*printed, *(key for key in counted if key not in printed)]
+    return [_markdown(header, [_complexity_cells(k, counted.get(k), printed.get(k)) for k in keys])]
+
+
+def _key(row: Row) -> tuple[str, int, int, int]:
+    return row["network"], row["channels"], row["height"], row["width"]
+
+
+def _complexity_cells(
+    key: tuple[str, int, int, int], ours: Row | None, theirs: PublishedComplexity | None
+) -> list[str]:
+    network, channels, height, width = key
+    printed = ("–", "–", "–")
+    if theirs is not None:
+        printed = (f"{theirs.params:,}", f"{theirs.memory_mb:.2f}", number(theirs.tflops, 2))
+    counted = ("–",) * 5
+    if ours is not None:
+        counted = (
+            f"{ours['params']:,}",
+            f"{ours['published_memory_mb']:.2f}",
+            _tflops(ours["published_tflops"]),
+            number(ours["gmacs"], 3),
+            number(ours["gmacs"] * 1e6 / (height * width), 1),
+        )
+    pairs = [cell for pair in zip(counted, printed, strict=False) for cell in pair]
+    return [network, f"{width}×{height} {_colour(channels)}", *pairs, *counted[3:]]
+
+
+def _tflops(value: float) -> str:
+    """As the papers print it, unless that would leave no digit of a small network."""
+    return tflops_as_printed(value) if value >= 0.1 else number(value, 4)
+
+
+def _colour(channels: int) -> str:
+    return "luma" if channels == 1 else "RGB"
+
+
+def _speed_section(benches: Sequence[Named]) -> list[str]:
+    parts: list[str] = []
+    gpu = False
+    for name, result in benches:
+        timed = timed_rows(result.rows)
+        if not timed:
+            continue
+        gpu = gpu or any(map(on_gpu, timed))
+        picture = f"![Frames per second, {name}]({name}.png)"
+        parts += [f"### {name}", provenance(result), _markdown(*_speed_table(timed)), picture]
+    return [*(parts or [NOTHING_MEASURED]), *([] if gpu else [NO_GPU])]
+
+
+def timed_rows(rows: Iterable[Row]) -> list[Row]:
+    """The rows with times, not only counted."""
+    return [row for row in rows if row["fps"] is not None]
+
+
+def on_gpu(row: Row) -> bool:
+    """Whether a timed row ran on a GPU, from the names of its engine and provider.
+
+    Example:
+        >>> on_gpu({"engine": "onnxruntime:cuda", "provider": "ONNX Runtime 1.31.1 CUDA"})
+        True
+    """
+    ran_on = f"{row['engine']} {row['provider']}".lower()
+    return any(word in ran_on for word in GPU_WORDS)
+
+
+def _speed_table(rows: Iterable[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
+    header = (
+        *("Network", "Input", "Engine", "Provider", "Precision"),
+        *("p50 ms", "p95 ms", "frames/s", "Peak MB", "Memory MB (papers)"),
+    )
+    return header, [speed_cells(row) for row in rows]
+
+
+def speed_cells(row: Row) -> list[str]:
+    """Cells of one row of the speed table; dashes for what was not measured."""
+    return [
+        row["network"],
+        f"{row['width']}×{row['height']} {_colour(row['channels'])}",
+        *(row[key] or "–" for key in ("engine", "provider", "precision")),
+        number(row["p50_ms"], 2),
+        number(row["p95_ms"], 2),
+        number(row["fps"], 1),
+        number(row["peak_mb"], 0),
+        number(row["published_memory_mb"], 2),
+    ]
+
+
+def _jpeg_section(studies: Sequence[Named]) -> list[str]:
+    named = [(name, study.rows) for name, study in studies]
+    parts: list[str] = []
+    for set_name in dict.fromkeys(row["set"] for _, rows in named for row in rows):
+        parts += [f"### {set_name}", _markdown(*jpeg_cells(named, set_name))]
+    parts += [f"{name}: {provenance(study)}" for name, study in studies]
+    return parts or ["Nothing measured yet: `edgecar eval --help` says how."]
+
+
+def jpeg_cells(
+    studies: Sequence[tuple[str, Sequence[Row]]], set_name: str
+) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Header and cells of one set's quality table, published rows of the same set included.
+
+    Args:
+        studies: Name and ``jpeg`` rows of each study.
+        set_name: Which set.
+    """
+    lines = [line for name, rows in studies for line in _measured(name, rows, set_name)]
+    qualities = {quality for quality, *_ in lines}
+    lines += [
+        (row.quality, row.network, row.psnr, row.ssim, row.psnr_b, row.source)
+        for row in published_quality(set_name)
+        if row.quality in qualities
+    ]
+    return _jpeg_table(lines)
+
+
+QualityLine = tuple[int, str, float, float | None, float | None, str]
+
+
+def _measured(name: str, rows: Iterable[Row], set_name: str) -> list[QualityLine]:
+    """Lines of one file; the coded picture, which all networks share, once for each quality."""
+    source = f"measured, {name}"
+    lines: dict[QualityLine, None] = {}
+    for row in rows:
+        if row["set"] == set_name:
+            quality, network = row["quality"], row["network"]
+            before = (row["psnr_in"], row["ssim_in"], row["psnrb_in"])
+            after = (row["psnr_out"], row["ssim_out"], row["psnrb_out"])
+            lines[quality, "jpeg", *before, source] = None
+            lines[quality, network, *after, source] = None
+    return list(lines)
+
+
+def _jpeg_table(lines: Iterable[QualityLine]) -> tuple[tuple[str, ...], list[list[str]]]:
+    header = ("Quality", "Network", "PSNR dB", "Gain dB", "SSIM", "PSNR-B dB", "Source")
+    ordered = sorted(lines, key=lambda line: (line[0], line[2]))
+    coded = {(line[0], line[5]): line[2] for line in ordered if line[1] == "jpeg"}
+    cells = []
+    for quality, network, psnr, ssim, psnr_b, source in ordered:
+        before = coded.get((quality, source))
+        gain = "–" if before is None or network == "jpeg" else f"{psnr - before:+.2f}"
+        measures = [number(psnr, 2), gain, number(ssim, 3), number(psnr_b, 2)]
+        cells.append([str(quality), network, *measures, source])
+    return header, cells
+
+
+def provenance(result: Results) -> str:
+    """One line: machine, versions, commit, date, command."""
+    libraries = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    features = ", ".join(result.machine["cpu_features"])
+    extra = f" ({features})" if features else ""
+    commit = result.commit or "unknown"
+    short = commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
+    return (
+        f"{machine_line(result.machine)}{extra}; Python {result.machine['python']}, {libraries}; "
+        f"commit {short}; {result.date[:10]}; `{result.command}`."
+    )
+
+
+def number(value: float | None, digits: int) -> str:
+    """A value with so many decimals, or a dash."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

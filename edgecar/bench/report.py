@@ -1,0 +1,109 @@
+"""Tables made from result files, for the terminal and for ``benchmarks/README.md``.
+
+``python -m edgecar.bench.report`` writes the page and its charts; with ``--check`` it only says
+whether the page is what the result files give.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from edgecar.bench.chart import chart
+from edgecar.bench.machine import machine_line
+from edgecar.bench.page import Named, jpeg_cells, number, readme, speed_cells, timed_rows
+from edgecar.bench.results import Results, Row, read_results
+from edgecar.errors import EdgecarError
+from edgecar.files import shipped, written_whole
+
+STALE_EXIT = 3  # the check ran and the answer is no
+
+
+def terminal_table(rows: Sequence[Row]) -> Table:
+    """Rows of a ``bench`` result file as ``edgecar bench`` prints them.
+
+    Rows that were only counted have no times; their columns show a dash.
+    """
+    table = Table(caption="Memory (papers) is a comparison figure; peak is measured.")
+    names = ("Network", "Input", "Engine", "Provider", "Precision", "Params", "Memory MB (papers)")
+    numbers = ("TFLOPS (papers)", "GMAC", "p50 ms", "p95 ms", "frames/s", "Peak MB")
+    for index, name in enumerate((*names, *numbers)):
+        table.add_column(name, justify="left" if index < 5 else "right")
+    for row in rows:
+        *named, p50, p95, fps, peak, memory = speed_cells(row)
+        params = "–" if row["params"] is None else f"{row['params']:,}"
+        cost = (params, memory, number(row["published_tflops"], 4), number(row["gmacs"], 3))
+        table.add_row(*named, *cost, p50, p95, fps, peak)
+    return table
+
+
+def jpeg_table(rows: Sequence[Row]) -> Table:
+    """Rows of a ``jpeg`` result file beside the published ones, as ``edgecar eval jpeg`` prints."""
+    table = Table(caption="Luma; averages over the set.")
+    (set_name,) = {row["set"] for row in rows}
+    header, lines = jpeg_cells([("this run", rows)], set_name)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if 2 <= index <= 5 else "left")
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def load_all(folder: Path) -> list[Named]:
+    """Stem and content of every result file in ``folder``, sorted by name.
+
+    Raises:
+        DataError: A file is not a result file.
+    """
+    return [(path.stem, read_results(path)) for path in sorted(folder.glob("*.json"))]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page and its charts, or with ``--check`` say whether the page is current.
+
+    Returns:
+        Exit code: 0 done or current, 1 a result file is unfit, 3 stale.
+    """
+    parser = argparse.ArgumentParser(prog="python -m edgecar.bench.report", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 3 if stale")
+    parser.add_argument("--folder", type=Path, default=shipped("benchmarks"))
+    options = parser.parse_args(arguments)
+    folder: Path = options.folder
+    try:
+        results = load_all(folder / "results")
+        text = readme(results)
+        if options.check:
+            return _check(folder, text, _charts(results))
+        for name, result in _charts(results).items():
+            chart(result.rows, folder / f"{name}.png", machine=machine_line(result.machine))
+        with written_whole(folder / "README.md") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except EdgecarError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def _charts(results: Sequence[Named]) -> Mapping[str, Results]:
+    return {
+        name: result
+        for name, result in results
+        if result.kind == "bench" and timed_rows(result.rows)
+    }
+
+
+def _check(folder: Path, text: str, charts: Iterable[str]) -> int:
+    page = folder / "README.md"
+    current = page.exists() and page.read_text(encoding="utf-8") == text
+    missing = [name for name in charts if not (folder / f"{name}.png").exists()]
+    if current and not missing:
+        return 0
+    what = page.name if not current else f"{missing[0]}.png"
+    sys.stderr.write(f"{folder.name}/{what} does not fit the result files; run: make tables\n")
+    return STALE_EXIT
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

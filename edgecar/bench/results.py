@@ -1,0 +1,145 @@
+"""Result files: every number with the machine, versions, commit and command that made it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypedDict
+
+from edgecar.bench.machine import Machine, commit_id, machine_facts, versions
+from edgecar.errors import DataError
+from edgecar.files import written_whole
+
+SCHEMA_VERSION = 1
+SCHEMA_PATH = Path(__file__).with_name("result_schema.json")
+
+Row = Mapping[str, Any]
+
+
+class BenchRow(TypedDict):
+    """Cost and speed of one network at one size on one engine.
+
+    Engine, provider, precision and the last four are None where only the cost was counted; the cost
+    is None where the network is known by its artifact alone. Times are milliseconds a frame;
+    ``peak_mb`` is the measured peak of inference, ``published_memory_mb`` the papers' comparison
+    figure, both in units of 2^20 bytes.
+    """
+
+    network: str
+    channels: int
+    height: int
+    width: int
+    engine: str | None
+    provider: str | None
+    precision: str | None
+    params: int | None
+    published_memory_mb: float | None
+    published_tflops: float | None
+    gmacs: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    fps: float | None
+    peak_mb: float | None
+
+
+JPEG_KEYS = (
+    *("network", "set", "quality", "psnr_in", "psnr_out"),
+    *("ssim_in", "ssim_out", "psnrb_in", "psnrb_out"),
+)
+ROW_KEYS: Mapping[str, frozenset[str]] = {
+    "bench": frozenset(BenchRow.__annotations__),
+    "jpeg": frozenset(JPEG_KEYS),
+}
+TOP_KEYS = frozenset(
+    ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """One result file.
+
+    Attributes:
+        kind: ``bench``, ``jpeg``, or another study's name; it fixes the keys of the rows.
+        rows: What was measured.
+        machine: Where.
+        versions: Library to version.
+        commit: Of edgecar; None if unknown.
+        command: What to type to do it again.
+        date: Of the end of the measurement, UTC, ``2026-01-31T23:59:59Z``.
+    """
+
+    kind: str
+    rows: Sequence[Row]
+    machine: Machine
+    versions: Mapping[str, str]
+    commit: str | None
+    command: str
+    date: str
+
+
+def new_results(kind: str, rows: Sequence[Row], command: str) -> Results:
+    """Rows just measured on this machine, with their provenance."""
+    date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Results(kind, rows, machine_facts(), versions(), commit_id(), command, date)
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write a result file, whole or not at all.
+
+    Raises:
+        DataError: A row has the wrong keys for its kind, or a number is infinite or none.
+    """
+    table: dict[str, Any] = {
+        "schema": SCHEMA_VERSION,
+        "kind": results.kind,
+        "date": results.date,
+        "command": results.command,
+        "commit": results.commit,
+        "machine": dict(results.machine),
+        "versions": dict(results.versions),
+        "rows": [dict(row) for row in results.rows],
+    }
+    _check(table, path)
+    try:
+        text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; leave that row out") from error
+    with written_whole(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_results(path: Path) -> Results:
+    """Read a result file.
+
+    Raises:
+        DataError: The file is missing, is no JSON, or lacks what its kind must have.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read results {path}: {error}") from error
+    _check(table, path)
+    return Results(**{key: value for key, value in table.items() if key != "schema"})
+
+
+def _check(table: Any, path: Path) -> None:
+    """Keys only; `result_schema.json` says the rest."""
+    if not isinstance(table, dict) or table.get("schema") != SCHEMA_VERSION:
+        got = table.get("schema") if isinstance(table, dict) else type(table).__name__
+        raise DataError(f"{path}: schema {got!r}, need {SCHEMA_VERSION}; measure again")
+    _check_keys(table, TOP_KEYS, f"{path}")
+    known = ROW_KEYS.get(table["kind"])
+    for number, row in enumerate(table["rows"]):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: row {number} is {row!r}; need keys and values")
+        if known is not None:
+            _check_keys(row, known, f"{path}: row {number}")
+
+
+def _check_keys(table: Mapping[str, Any], known: frozenset[str], place: str) -> None:
+    missing, unknown = sorted(known - set(table)), sorted(set(table) - known)
+    if missing or unknown:
+        wrong = f"no {missing[0]!r}" if missing else f"unknown {unknown[0]!r}"
+        raise DataError(f"{place}: {wrong}; keys must be {', '.join(sorted(known))}")

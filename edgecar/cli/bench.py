@@ -1,0 +1,91 @@
+"""``edgecar bench``: cost, speed and memory of networks at one frame size."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecar.cli.output import (
+    Json,
+    PrecisionName,
+    next_step,
+    print_json,
+    progress_bar,
+    size_named,
+    stderr,
+    stdout,
+)
+from edgecar.engines.select import NAMES
+
+YARDSTICKS = ("arcnn", "fastarcnn")  # in every table
+DEFAULT = "edgecar-xs,edgecar-s,edgecar-m,msfan"
+
+
+def command(
+    res: Annotated[
+        str, typer.Option(help="Frame size: 480p, 720p, 1080p, 4k or WIDTHxHEIGHT.")
+    ] = "1080p",
+    networks: Annotated[
+        str, typer.Option(help="Names or .onnx files, with commas between; or all.")
+    ] = DEFAULT,
+    engine: Annotated[
+        str,
+        typer.Option(help=f"{', '.join(NAMES)}, several with commas; none: cost only."),
+    ] = "auto",
+    precision: PrecisionName = None,
+    channels: Annotated[int, typer.Option(help="1 luma, 3 RGB.")] = 1,
+    chart: Annotated[Path | None, typer.Option(help="Write a bar chart (PNG) there.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write a result file (JSON) there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure networks on whole frames, codes in and codes out, every pixel computed.
+
+    Memory and TFLOPS in the papers' convention stand beside the true multiply-accumulates and the
+    measured peak. ARCNN and FastARCNN are always in the table.
+
+    Example: edgecar bench --res 1080p
+    """
+    from edgecar.bench.machine import machine_line
+    from edgecar.bench.report import terminal_table
+    from edgecar.bench.results import new_results, write_results
+    from edgecar.bench.speed import Setting, bench_row
+
+    size = size_named(res)
+    settings = [
+        Setting(network, channels, size, name, precision)
+        for network in chosen(networks)
+        for name in engine.split(",")
+    ]
+    rows = []
+    with progress_bar("measuring") as progress:
+        for done, setting in enumerate(settings):
+            progress(done, len(settings))
+            rows.append(bench_row(setting))
+    results = new_results("bench", rows, command=" ".join(["edgecar", *sys.argv[1:]]))
+    if save:
+        write_results(save, results)
+    if chart:
+        from edgecar.bench.chart import chart as draw
+
+        draw(rows, chart, machine=machine_line(results.machine))
+    if as_json:
+        print_json({"machine": results.machine, "commit": results.commit, "rows": rows})
+        return
+    stdout.print(terminal_table(rows))
+    stderr.print(f"machine   {machine_line(results.machine)}")
+    for path in (save, chart):
+        if path:
+            stdout.print(f"wrote     {path}")
+    next_step("edgecar run INPUT -o OUTPUT --network edgecar-s")
+
+
+def chosen(networks: str) -> list[str]:
+    """The networks asked for, the yardsticks first."""
+    if networks == "all":
+        from edgecar.zoo.registry import CARDS
+
+        asked = [card.name for card in CARDS]
+    else:
+        asked = [name.strip() for name in networks.split(",") if name.strip()]
+    return list(dict.fromkeys([*YARDSTICKS, *asked]))

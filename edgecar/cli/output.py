@@ -1,0 +1,104 @@
+"""How verbs speak: results to stdout, progress and remarks to stderr."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from edgecar.engines.base import EngineInfo
+from edgecar.engines.select import NAMES
+from edgecar.errors import SettingsError
+from edgecar.spec import Precision, Size
+
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+RESOLUTIONS: dict[str, Size] = {
+    "480p": (480, 720),
+    "720p": (720, 1280),
+    "1080p": (1080, 1920),
+    "4k": (2160, 3840),
+}
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+EngineName = Annotated[str, typer.Option("--engine", help=f"One of: {', '.join(NAMES)}.")]
+PrecisionName = Annotated[
+    Precision | None,
+    typer.Option("--precision", help="Arithmetic; default: the engine's choice, which is printed."),
+]
+Codec = Annotated[
+    str, typer.Option("--for", help="What the input is coded with; chooses shipped weights.")
+]
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def next_step(command: str) -> None:
+    """Tell what to type next, on stderr, so that piped results stay clean."""
+    stderr.print(f"next      {command}", style="dim")
+
+
+def engine_line(info: EngineInfo) -> str:
+    """What computes, in which arithmetic."""
+    return f"{info.name} ({info.provider}), {info.precision}, on {info.device}"
+
+
+def size_named(text: str) -> Size:
+    """``1080p`` or ``WIDTHxHEIGHT`` as ``(height, width)``.
+
+    Raises:
+        SettingsError: Neither a known name nor two positive numbers.
+    """
+    if text.lower() in RESOLUTIONS:
+        return RESOLUTIONS[text.lower()]
+    width, cross, height = text.lower().partition("x")
+    if cross and width.isdigit() and height.isdigit() and int(width) and int(height):
+        return int(height), int(width)
+    raise SettingsError(
+        f"size {text!r} is not understood; use {', '.join(RESOLUTIONS)} or WIDTHxHEIGHT"
+    )
+
+
+class RateColumn(ProgressColumn):
+    """Items a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate over the last half minute."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "–/s")
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Any]:
+    """A bar on stderr; yields a function that takes how many are done and how many there are."""
+    columns = (
+        TextColumn(label),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task(label, total=None)
+
+        def update(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield update

@@ -1,0 +1,89 @@
+"""``edgecar run``: restore a picture, a folder, a clip or a camera."""
+
+from typing import Annotated
+
+import typer
+
+from edgecar.cli.output import (
+    Codec,
+    EngineName,
+    Json,
+    PrecisionName,
+    engine_line,
+    next_step,
+    print_json,
+    progress_bar,
+    size_named,
+    stderr,
+    stdout,
+)
+from edgecar.media.compare import Layout
+from edgecar.media.writer import Codec as VideoCodec
+
+
+def command(
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Picture, folder, video, URL or camera number.")
+    ],
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="File, folder for a folder, or null for nothing.")
+    ],
+    network: Annotated[
+        str, typer.Option(help="A network that ships with weights, or an exported .onnx file.")
+    ] = "edgecar-s",
+    engine: EngineName = "auto",
+    precision: PrecisionName = None,
+    codec: Annotated[VideoCodec, typer.Option(help="Video out; ffv1 is lossless.")] = "h264",
+    compare: Annotated[
+        Layout | None,
+        typer.Option(help="Also write before and after in one picture, halved or beside."),
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    tile: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of equal windows; default: free rectangles.")
+    ] = None,
+    reuse: Annotated[
+        bool, typer.Option(help="Skip windows whose input did not change; same bytes out.")
+    ] = True,
+    weights_for: Codec = "jpeg",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Restore INPUT.
+
+    Timestamps, audio, frame rate and colour facts of a video pass through untouched.
+
+    Example: edgecar run clip.mp4 -o clean.mp4 --compare side
+    """
+    from edgecar.runtime.job import Job, run_job
+    from edgecar.runtime.restorer import Restorer
+
+    job = Job(source, output, codec, compare, frames)
+    with Restorer(
+        network,
+        engine,
+        precision,
+        reuse=reuse,
+        tile=size_named(tile) if tile else None,
+        codec=weights_for,
+        threads=threads,
+    ) as restorer:
+        if not as_json:
+            stderr.print(
+                f"network   {restorer.facts.model} ({restorer.facts.trained_on or network})"
+            )
+            stderr.print(f"engine    {engine_line(restorer.engine.info)}")
+        with progress_bar("restoring") as progress:
+            report = run_job(job, restorer, progress)
+    if as_json:
+        print_json(report.table())
+        return
+    for warning, count in report.warnings.items():
+        stderr.print(f"warning   {warning}: {count}")
+    stdout.print(
+        f"restored  {report.frames} frame(s) in {report.seconds:.2f} s, {report.fps:.2f} frames/s; "
+        f"{restorer.stats.windows_run} windows, {restorer.stats.computed_share:.0%} of the pixels"
+    )
+    for path in report.outputs[-2:]:
+        stdout.print(f"wrote     {path}")
+    next_step(f"edgecar bench --networks {restorer.facts.model}")

@@ -1,0 +1,64 @@
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from edgecar.bench.chart import COLOURS, OTHER_COLOUR, chart
+from edgecar.errors import DataError, EdgecarError
+
+
+def colours_in(path) -> set[tuple[int, ...]]:
+    bgr = cv2.imread(str(path))
+    return {tuple(pixel) for pixel in np.unique(bgr.reshape(-1, 3), axis=0).tolist()}
+
+
+def bgr_from_hex(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[i : i + 2], 16) for i in (5, 3, 1))
+
+
+def test_each_engine_has_its_colour(tmp_path, timed) -> None:
+    path = tmp_path / "speed.png"
+    chart([timed(), timed(engine="onnxruntime", fps=9.0)], path, machine="Some CPU")
+    openvino, onnxruntime = (bgr_from_hex(COLOURS[e]) for e in ("openvino", "onnxruntime"))
+    assert {openvino, onnxruntime} <= colours_in(path)
+    chart([timed(engine="onnxruntime")], path, machine="Some CPU")
+    assert onnxruntime in colours_in(path)
+    assert openvino not in colours_in(path)
+    chart([timed(engine="fake")], path, machine="Some CPU")
+    assert bgr_from_hex(OTHER_COLOUR) in colours_in(path)
+
+
+def test_engines_are_told_apart() -> None:
+    assert len({*COLOURS.values(), OTHER_COLOUR}) == len(COLOURS) + 1
+
+
+def test_it_grows_with_its_bars_and_repeats_exactly(tmp_path, timed) -> None:
+    rows = [timed(network=f"n{i}", fps=float(i + 1)) for i in range(12)]
+    first, second, small = (tmp_path / name for name in ("1.png", "2.png", "3.png"))
+    chart(rows, first, machine="m")
+    chart(rows, second, machine="m")
+    chart(rows[:2], small, machine="m")
+    assert first.read_bytes() == second.read_bytes()  # or `make tables` would never come to rest
+    assert cv2.imread(str(first)).shape[0] > cv2.imread(str(small)).shape[0] + 300
+
+
+def test_speed_and_machine_are_in_the_picture(tmp_path, timed) -> None:
+    pictures = []
+    for changes, machine in (({}, "A"), ({"fps": 25.0}, "A"), ({}, "B")):
+        path = tmp_path / "chart.png"
+        chart([timed(**changes)], path, machine=machine)
+        pictures.append(path.read_bytes())
+    assert len(set(pictures)) == 3
+
+
+def test_nothing_to_draw(tmp_path, counted) -> None:
+    with pytest.raises(DataError, match="no row has times"):
+        chart([counted()], tmp_path / "none.png", machine="m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_library_names_its_extra(tmp_path, timed, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(EdgecarError, match=r"pip install 'edgecar\[plot\]'"):
+        chart([timed()], tmp_path / "none.png", machine="m")

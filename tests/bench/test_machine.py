@@ -1,0 +1,143 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgecar.bench import machine
+from edgecar.bench.machine import (
+    commit_id,
+    cpu_from_cpuinfo,
+    machine_facts,
+    machine_line,
+    versions,
+)
+
+X86 = """processor\t: 0
+model name\t: AMD EPYC 9B45
+flags\t\t: fpu sse2 avx2 avx512_bf16 avx512_vnni
+
+processor\t: 1
+model name\t: another
+flags\t\t: fpu
+"""
+ARM = """processor\t: 0
+BogoMIPS\t: 62.50
+Features\t: fp asimd asimdhp asimddp i8mm
+CPU part\t: 0xd42
+"""
+
+
+def test_cpu_of_x86_and_arm() -> None:
+    assert cpu_from_cpuinfo(X86) == ("AMD EPYC 9B45", ["avx2", "avx512_vnni", "avx512_bf16"])
+    assert cpu_from_cpuinfo(ARM) == (None, ["asimd", "asimdhp", "asimddp", "i8mm"])
+    assert cpu_from_cpuinfo("") == (None, [])
+
+
+def test_this_machine() -> None:
+    facts = machine_facts()
+    assert facts["cpu"]
+    assert 1 <= facts["cores"] <= (os.cpu_count() or 1)
+    assert 0.1 < facts["memory_gib"] < 100_000
+    assert facts["python"] == sys.version.split()[0]
+    assert machine_line(facts).startswith(facts["jetson"] or facts["cpu"])
+
+
+def test_gpus_and_boards_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    listing = "NVIDIA H200, 143771 MiB, 570.1\nOrin, [N/A], 540.4\nNo devices were found"
+    asked = []
+
+    def answer(command: list[str], _environment: object = None) -> str:
+        asked.append(command)
+        return listing
+
+    monkeypatch.setattr(machine, "_output", answer)
+    board = tmp_path / "model"
+    board.write_bytes(b"NVIDIA Jetson Orin Nano\0")
+    monkeypatch.setattr(machine, "DEVICE_TREE_MODEL", board)
+    facts = machine_facts()
+    assert facts["gpus"] == ["NVIDIA H200 (143771 MiB, driver 570.1)", "Orin ([N/A], driver 540.4)"]
+    assert facts["jetson"] == "NVIDIA Jetson Orin Nano"
+    assert asked[0][0] == "nvidia-smi"
+    assert machine_line(facts).startswith("NVIDIA Jetson Orin Nano, ")
+    assert machine_line(facts).endswith("Orin ([N/A], driver 540.4)")
+
+
+def test_a_tool_that_is_missing_or_fails_gives_none() -> None:
+    assert machine._output(["edgecar-no-such-tool"]) is None
+    assert machine._output([sys.executable, "-c", "raise SystemExit(9)"]) is None
+    assert machine._output([sys.executable, "-c", "print(' yes ')"]) == "yes"
+
+
+def test_versions_import_nothing() -> None:
+    code = (
+        "import sys; from edgecar.bench.results import versions; found = versions();"
+        "import edgecar.bench.report;"
+        "print(sorted({'torch', 'openvino', 'onnxruntime', 'matplotlib'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_versions_are_those_installed() -> None:
+    import cv2
+    import numpy as np
+
+    found = versions()
+    assert found["numpy"] == np.__version__
+    assert found["opencv"].startswith(cv2.__version__)
+    assert "tensorrt" not in found or found["tensorrt"]
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ["-c", "user.name=n", "-c", "user.email=e@x", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    root = tmp_path / "checkout"
+    package = root / "edgecar"
+    (root / "benchmarks" / "results").mkdir(parents=True)
+    package.mkdir()
+    (package / "code.py").write_text("1")
+    (root / "benchmarks" / "results" / "a.json").write_text("1")
+    (root / "benchmarks" / "README.md").write_text("1")
+    git(tmp_path, "init", "-q", str(root))
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    return package
+
+
+def test_commit_of_a_checkout(checkout: Path) -> None:
+    head = git(checkout, "rev-parse", "HEAD")
+    assert len(head) == 40
+    assert commit_id(checkout) == head
+    (checkout / "code.py").write_text("2")
+    assert commit_id(checkout) == f"{head}-dirty"
+    git(checkout, "add", ".")
+    assert commit_id(checkout) == f"{head}-dirty"
+
+
+def test_results_and_their_tables_do_not_make_a_checkout_dirty(checkout: Path) -> None:
+    for name in ("results/a.json", "README.md", "new.png"):
+        (checkout.parent / "benchmarks" / name).write_text("2")
+    assert commit_id(checkout) == git(checkout, "rev-parse", "HEAD")
+
+
+def test_a_hooks_environment_does_not_mislead(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    head = git(checkout, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    assert commit_id(checkout) == head
+
+
+def test_a_wheel_inside_another_projects_checkout_has_no_commit(checkout: Path) -> None:
+    installed = checkout.parent / ".venv" / "site-packages" / "edgecar"
+    installed.mkdir(parents=True)
+    assert commit_id(installed) is None
+    assert commit_id(Path("/")) is None

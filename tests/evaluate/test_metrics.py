@@ -1,0 +1,169 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage import data
+from skimage.metrics import structural_similarity
+
+from edgecar.errors import DataError
+from edgecar.evaluate.metrics import blocking_effect, psnr, psnr_b, ssim
+from edgecar.media.still_codec import jpeg_coded
+
+SKIMAGE_OPTIONS = {
+    "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
+    "uniform": {},
+}
+# Both sides sum float64 of up to 255² in another order: 1e-10 would do, a wrong window or
+# covariance is off by 1e-4 and more.
+SSIM_TOLERANCE = 1e-8
+CAMERA = data.camera()[100:260, 60:283]  # a real picture with odd sides, 160×223
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+
+
+def test_psnr_by_hand() -> None:
+    clean = np.zeros((4, 5), np.uint8)
+    assert psnr(clean, clean + np.uint8(255)) == 0.0
+    one_off = clean.copy()
+    one_off[1, 2] = 20  # mean squared error 400 / 20
+    assert psnr(clean, one_off) == pytest.approx(10 * math.log10(255**2 / 20))
+    assert psnr(clean, clean.copy()) == math.inf
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_psnr_is_that_of_floating_point_arithmetic(height: int, width: int, seed: int) -> None:
+    first, second = noise(height, width, seed), noise(height, width, seed + 1)
+    error = np.mean((first.astype(np.float64) - second) ** 2)
+    expected = math.inf if error == 0 else 10 * math.log10(255**2 / error)
+    assert psnr(first, second) == pytest.approx(expected)  # the last bits of the logarithm
+    assert psnr(first, second) == psnr(second, first)
+
+
+def test_psnr_of_a_large_picture_does_not_overflow() -> None:
+    black = np.zeros((2160, 3840), np.uint8)
+    assert psnr(black, ~black) == 0.0
+
+
+def test_measures_take_views() -> None:
+    first, second = noise(40, 40), noise(40, 40, 1)
+    for measure in (psnr, ssim, psnr_b):
+        turned = measure(first[::-1, 4:], second[::-1, 4:])
+        copied = measure(first[::-1, 4:].copy(), second[::-1, 4:].copy())
+        assert turned == copied
+
+
+@pytest.mark.parametrize("window", ["gaussian", "uniform"])
+@pytest.mark.parametrize("quality", [5, 40, 95])
+def test_ssim_is_that_of_scikit_image(window: str, quality: int) -> None:
+    coded = jpeg_coded(CAMERA, quality)
+    expected = structural_similarity(CAMERA, coded, data_range=255, **SKIMAGE_OPTIONS[window])
+    assert ssim(CAMERA, coded, window=window) == pytest.approx(expected, abs=SSIM_TOLERANCE)
+
+
+@pytest.mark.parametrize(("window", "side"), [("gaussian", 11), ("uniform", 7)])
+def test_ssim_of_a_picture_of_one_window(window: str, side: int) -> None:
+    first, second = noise(side, side), noise(side, side, 1)
+    expected = structural_similarity(first, second, data_range=255, **SKIMAGE_OPTIONS[window])
+    assert ssim(first, second, window=window) == pytest.approx(expected, abs=SSIM_TOLERANCE)
+    with pytest.raises(DataError, match=f"at least {side} px"):
+        ssim(first[1:], second[1:], window=window)
+
+
+def test_the_two_windows_are_told_apart() -> None:
+    coded = jpeg_coded(CAMERA, 10)
+    assert abs(ssim(CAMERA, coded) - ssim(CAMERA, coded, window="uniform")) > 1e-3
+
+
+def test_ssim_of_equal_pictures_is_one() -> None:
+    assert ssim(CAMERA, CAMERA.copy()) == 1.0
+    flat = np.full((16, 16), 200, np.uint8)  # no variance to divide by
+    assert ssim(flat, flat.copy()) == 1.0
+
+
+def looped_psnr_b(reference: np.ndarray, picture: np.ndarray) -> float:
+    """The paper's sums written out pair by pair, for sides that are multiples of 8."""
+    height, width = picture.shape
+    edge, inside = [], []
+    for row in range(height):
+        for column in range(width):
+            code = int(picture[row, column])
+            if column + 1 < width:
+                pairs = edge if column % 8 == 7 else inside
+                pairs.append((code - int(picture[row, column + 1])) ** 2)
+            if row + 1 < height:
+                pairs = edge if row % 8 == 7 else inside
+                pairs.append((code - int(picture[row + 1, column])) ** 2)
+    edge_mean, inside_mean = sum(edge) / len(edge), sum(inside) / len(inside)
+    factor = 0.0
+    if edge_mean > inside_mean:
+        factor = math.log2(8) / math.log2(min(height, width)) * (edge_mean - inside_mean)
+    errors = [(int(a) - int(b)) ** 2 for a, b in zip(reference.flat, picture.flat, strict=True)]
+    return 10 * math.log10(255**2 / (sum(errors) / len(errors) + factor))
+
+
+@pytest.mark.parametrize("quality", [5, 20, 90])
+@pytest.mark.parametrize("shape", [(16, 16), (24, 40), (64, 32)])
+def test_psnr_b_is_that_of_the_papers_sums(shape: tuple[int, int], quality: int) -> None:
+    clean = np.ascontiguousarray(CAMERA[: shape[0], : shape[1]])
+    coded = jpeg_coded(clean, quality)
+    assert psnr_b(clean, coded) == pytest.approx(looped_psnr_b(clean, coded))  # order of sums
+
+
+def step(width: int, height: int, at: int) -> np.ndarray:
+    picture = np.zeros((height, width), np.uint8)
+    picture[:, at:] = 10
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("picture", "factor"),
+    [
+        # 8 pairs across the edge differ by 10, no other; weight log 8 / log 8
+        (step(16, 8, at=8), 100.0),
+        (step(16, 8, at=8).T, 100.0),
+        # of 16 + 16 edge pairs half differ; weight log 8 / log 16
+        (step(16, 16, at=8), 0.75 * 50.0),
+        # one and a half blocks: 8 (12/8 - 1) pairs by the paper's formula, though there are 8
+        (step(12, 8, at=8), 200.0),
+        # inside a block: smoother at the edges than elsewhere
+        (step(16, 16, at=4), 0.0),
+        (np.full((16, 16), 7, np.uint8), 0.0),
+        (noise(8, 8), 0.0),  # one block has no edge
+    ],
+)
+def test_blocking_effect_by_hand(picture: np.ndarray, factor: float) -> None:
+    assert blocking_effect(picture) == pytest.approx(factor)
+
+
+def test_only_the_judged_picture_has_blocks() -> None:
+    blocks, flat = step(16, 16, at=8), np.full((16, 16), 5, np.uint8)
+    assert psnr(flat, blocks) == psnr(blocks, flat) == psnr_b(blocks, flat)
+    assert psnr_b(flat, blocks) == pytest.approx(10 * math.log10(255**2 / (25 + 37.5)))
+    assert psnr_b(flat, flat.copy()) == math.inf
+
+
+def test_deblocking_shows_in_psnr_b() -> None:
+    coded = jpeg_coded(CAMERA, 5)
+    assert psnr_b(CAMERA, coded) < psnr(CAMERA, coded) - 1
+    # The same codes with the grid elsewhere: its block edges are ordinary pixels.
+    assert psnr_b(CAMERA[4:, 4:], coded[4:, 4:]) > psnr_b(CAMERA, coded) + 1
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim, psnr_b])
+def test_unfit_pictures_are_explained(measure) -> None:
+    with pytest.raises(DataError, match="pictures of one size"):
+        measure(noise(32, 32), noise(32, 33))
+    with pytest.raises(DataError, match="need uint8"):
+        measure(noise(32, 32), noise(32, 32) / 255)
+
+
+def test_structure_needs_luma() -> None:
+    with pytest.raises(DataError, match=r"32×32×3; need \(H, W\)"):
+        ssim(np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(DataError, match="at least 8 px"):
+        psnr_b(noise(7, 32), noise(7, 32))
