@@ -8,7 +8,9 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from edgecar.bench.chart import chart
@@ -26,11 +28,14 @@ def terminal_table(rows: Sequence[Row]) -> Table:
 
     Rows that were only counted have no times; their columns show a dash.
     """
-    table = Table(caption="Memory (papers) is a comparison figure; peak is measured.")
+    table = Table(
+        box=SIMPLE_HEAD, caption="Memory (papers) is a comparison figure; peak is measured."
+    )
     names = ("Network", "Input", "Engine", "Provider", "Precision", "Params", "Memory MB (papers)")
     numbers = ("TFLOPS (papers)", "GMAC", "p50 ms", "p95 ms", "frames/s", "Peak MB")
     for index, name in enumerate((*names, *numbers)):
-        table.add_column(name, justify="left" if index < 5 else "right")
+        side: Literal["left", "right"] = "left" if index < 5 else "right"
+        table.add_column(name, justify=side, no_wrap=index == 0)
     for row in rows:
         *named, p50, p95, fps, peak, memory = speed_cells(row)
         params = "–" if row["params"] is None else f"{row['params']:,}"
@@ -41,7 +46,7 @@ def terminal_table(rows: Sequence[Row]) -> Table:
 
 def jpeg_table(rows: Sequence[Row]) -> Table:
     """Rows of a ``jpeg`` result file beside the published ones, as ``edgecar eval jpeg`` prints."""
-    table = Table(caption="Luma; averages over the set.")
+    table = Table(box=SIMPLE_HEAD, caption="Luma; averages over the set.")
     (set_name,) = {row["set"] for row in rows}
     header, lines = jpeg_cells([("this run", rows)], set_name)
     for index, name in enumerate(header):

@@ -6,7 +6,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +17,7 @@ import numpy as np
 
 from edgecar.artifact import find_artifact
 from edgecar.bench.results import BenchRow
+from edgecar.engines.select import resolved
 from edgecar.errors import ArtifactError, EdgecarError
 from edgecar.runtime.windows import aligned_size
 from edgecar.spec import Precision, Size
@@ -137,6 +140,9 @@ def _measure(artifact: Path, setting: Setting) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     shape = setting.size if setting.channels == 1 else (*setting.size, 3)
     frames = [rng.integers(0, 256, shape, np.uint8) for _ in range(2)]
+    # Libraries are not what inference costs; frames are.
+    with suppress(ImportError):  # opening the engine will say what to install
+        import_module(resolved(setting.engine).partition(":")[0])
     imported_kib = _peak_kib()
     with Restorer(
         artifact, setting.engine, setting.precision, reuse=False, tile=setting.tile
@@ -174,5 +180,11 @@ def _timed(restore: Callable[[int], Any]) -> list[float]:
 
 
 def _peak_kib() -> int:
+    """Highest resident memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not `getrusage`: its figure starts with that of the process this one was forked from.
+        (line,) = (row for row in status.read_text().splitlines() if row.startswith("VmHWM:"))
+        return int(line.split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // 1024 if sys.platform == "darwin" else peak

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from edgecar.cli.output import Json, next_step, print_json, stdout
@@ -18,10 +19,13 @@ def command(as_json: Json = False) -> None:
     if as_json:
         print_json(networks)
         return
-    table = Table(caption="Halo is derived from the graph. PSNR is luma, in dB, measured.")
-    for name in ("Network", "Channels", "Params", "kMAC/px", "Halo px", "Context", "Weights for"):
-        table.add_column(name, justify="right" if name[0] in "PkH" else "left")
-    table.add_column("PSNR, Classic5 q10")
+    table = Table(
+        box=SIMPLE_HEAD,
+        caption="Halo: derived from the graph. PSNR: luma, Classic5 at JPEG quality 10, measured.",
+    )
+    costs = ("Params", "kMAC/px", "Halo px")
+    for name in ("Network", "Channels", *costs, "Context", "Weights", "PSNR"):
+        table.add_column(name, no_wrap=True, justify="right" if name in costs else "left")
     for network in networks:
         table.add_row(*_cells(network))
     stdout.print(table)

@@ -24,7 +24,9 @@ from edgecar.engines.select import NAMES
 from edgecar.errors import SettingsError
 from edgecar.spec import Precision, Size
 
-stdout = Console(highlight=False, soft_wrap=True)
+# Tables in a file or a pipe must not be squeezed into the 80 columns of an unknown terminal.
+WIDTH = None if sys.stdout.isatty() else 160
+stdout = Console(highlight=False, soft_wrap=True, width=WIDTH)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 RESOLUTIONS: dict[str, Size] = {

@@ -33,10 +33,11 @@ def command(
     try:
         import torch
 
+        from edgecar.bench.machine import commit_id, machine_facts, machine_line
         from edgecar.train.data import load_photos
         from edgecar.train.fit import Progress, fit
         from edgecar.train.recipe import find_recipe, recipe_from_toml
-        from edgecar.train.ship import describe, save_weights
+        from edgecar.train.ship import describe, save_weights, write_facts
     except ImportError as error:
         raise EdgecarError(
             f"training needs {error.name}, which is not installed; pip install 'edgecar[train]'"
@@ -63,7 +64,9 @@ def command(
             stop_after_seconds=60 * minutes if minutes else math.inf,
         )
     save_weights(run, weights)
-    facts = describe(run, settings, data)
+    made_on = {"machine": machine_line(machine_facts()), "commit": commit_id()}
+    facts = describe(run, settings, data) | made_on
+    write_facts(facts, weights)
     if as_json:
         print_json({"path": str(weights), **facts})
         return

@@ -25,6 +25,17 @@ def default_engine() -> str:
     return "openvino" if x86 and find_spec("openvino") else "onnxruntime"
 
 
+def resolved(name: str) -> str:
+    """The engine meant by a name: `auto` becomes this machine's default.
+
+    Raises:
+        EngineError: No engine has that name.
+    """
+    if name not in NAMES:
+        raise EngineError(f"no engine is called {name!r}; choose one of {', '.join(NAMES)}")
+    return default_engine() if name == "auto" else name
+
+
 def open_engine(
     artifact: Artifact,
     name: str = "auto",
@@ -43,9 +54,7 @@ def open_engine(
         EngineError: The name is unknown, its library is absent, or it refuses the artifact. There
             is no silent fallback to another engine.
     """
-    if name not in NAMES:
-        raise EngineError(f"no engine is called {name!r}; choose one of {', '.join(NAMES)}")
-    name = default_engine() if name == "auto" else name
+    name = resolved(name)
     threads = threads or usable_cores()
     if name == "openvino":
         from edgecar.engines.openvino import OpenvinoEngine

@@ -33,7 +33,15 @@ class TorchEngine(Engine):
 
         if precision not in (None, "fp32"):
             raise EngineError(f"got --precision {precision}, the torch reference computes in fp32")
-        graph = onnx.load_model_from_string(artifact.onnx).graph
+        try:
+            model = onnx.load_model_from_string(artifact.onnx)
+            onnx.checker.check_model(model)
+            graph = model.graph
+        except Exception as error:  # protobuf's own classes are private to its implementation
+            raise EngineError(
+                f"the torch reference cannot read the artifact ({type(error).__name__}); export "
+                "it again"
+            ) from error
         unknown = sorted({node.op_type for node in graph.node} - OPERATORS.keys())
         if unknown:
             raise EngineError(
@@ -102,8 +110,22 @@ def _reduce(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return run
 
 
+RESIZES = {
+    (b"nearest", b"asymmetric", b"floor"): "nearest",
+    (b"linear", b"half_pixel", b""): "bilinear",
+}
+
+
 def _resize(attributes: Attributes, x: Tensor, _roi: Tensor | None, scales: Tensor) -> Tensor:
-    mode = {b"nearest": "nearest", b"linear": "bilinear"}[attributes.get("mode", b"nearest")]
+    kind = attributes.get("mode", b"nearest")
+    convention = attributes.get("coordinate_transformation_mode", b"half_pixel")
+    rounding = attributes.get("nearest_mode", b"round_prefer_floor")
+    mode = RESIZES.get((kind, convention, rounding if kind == b"nearest" else b""))
+    if mode is None:
+        raise EngineError(
+            f"the torch reference knows Resize as nn.Upsample exports it, not {kind.decode()} in "
+            f"{convention.decode()}"
+        )
     return functional.interpolate(x, scale_factor=scales.tolist()[2:], mode=mode)
 
 

@@ -6,7 +6,7 @@ the halo. The arithmetic is exact for strided, dilated and transposed convolutio
 resizing and depth-to-space; a node with unknown geometry is refused, never guessed at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor, lcm
@@ -31,6 +31,18 @@ GLOBAL = frozenset("GlobalAveragePool GlobalMaxPool".split())
 REDUCE = frozenset("ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare ReduceL2".split())
 SLIDING = frozenset("Conv AveragePool MaxPool".split())
 SPATIAL_AXES = (2, 3)
+# Where Resize reads relative to a pixel's corner, and how it rounds to the nearest pixel.
+CONVENTIONS = {
+    b"half_pixel": Fraction(1, 2),
+    b"pytorch_half_pixel": Fraction(1, 2),
+    b"asymmetric": Fraction(0),
+}
+ROUNDINGS: dict[bytes, Callable[[Fraction], int]] = {
+    b"round_prefer_floor": lambda position: ceil(position - Fraction(1, 2)),
+    b"round_prefer_ceil": lambda position: floor(position + Fraction(1, 2)),
+    b"floor": floor,
+    b"ceil": ceil,
+}
 FAR = 1 << 20  # index of the block looked at: far from any border, a multiple of every stride
 
 
@@ -73,7 +85,9 @@ def reception_of(model: "ModelProto") -> Reception:
     walk = GraphWalk(model, inputs[0])
     strides = walk.strides()
     align = lcm(*(stride.numerator for stride in strides.values()))
-    halo = max(walk.halo(axis, align) for axis in SPATIAL_AXES)
+    for axis in SPATIAL_AXES:
+        walk.refuse_other_size(axis, align, strides)
+    halo = max(walk.halo(axis, align, strides) for axis in SPATIAL_AXES)
     context: Context = "windowed" if walk.pools else "local"
     return Reception(ceil(halo / align) * align, align, context, walk.bytes_per_px(strides))
 
@@ -124,6 +138,8 @@ class GraphWalk:
     def _step(self, node: "NodeProto") -> Fraction:
         """How much coarser a node's output is than its input."""
         kind, attributes = node.op_type, _attributes(node)
+        if kind == "Concat" and attributes["axis"] not in (1, -3):
+            raise ExportError("Concat along another axis than channels; join channels only")
         if kind in POINTWISE or kind in REDUCE or kind == "Pad":
             return Fraction(1)
         if kind in SLIDING or kind == "ConvTranspose":
@@ -147,14 +163,53 @@ class GraphWalk:
             )
         return Fraction(float(scales[2])).limit_denominator(64)
 
-    def halo(self, axis: int, align: int) -> int:
+    def refuse_other_size(self, axis: int, align: int, strides: dict[str, Fraction]) -> None:
+        """Follow the size of an aligned picture; it must come out as large as it went in."""
+        size = FAR // align * align
+        sizes = {self.input: size}
+        for node in self.nodes:
+            if node.output[0] not in strides:
+                continue
+            known = {sizes[name] for name in node.input if name in sizes}
+            if len(known) > 1:
+                raise ExportError(f"node {node.name or node.op_type} joins tensors of unequal size")
+            sizes[node.output[0]] = self._made(node, known.pop(), axis - 2)
+        grown = sizes[self.output] - size
+        if grown:
+            raise ExportError(
+                f"the output is {abs(grown)} px {'larger' if grown > 0 else 'smaller'} than the "
+                "input; edgecar restores at the same size: pad the convolutions"
+            )
+
+    def _made(self, node: "NodeProto", size: int, side: int) -> int:
+        """Rows or columns that a node makes of so many."""
+        kind, attributes = node.op_type, _attributes(node)
+        if kind in SLIDING or kind == "ConvTranspose":
+            stride = int(attributes.get("strides", [1, 1])[side])
+            pads = self._pads(node, attributes)
+            beyond = pads[side] + pads[side + 2] - self._reach(node, attributes, side)
+            if kind == "ConvTranspose":
+                extra = int(attributes.get("output_padding", [0, 0])[side])
+                return (size - 1) * stride + 1 - beyond + extra
+            steps = Fraction(size + beyond - 1, stride)
+            return (ceil(steps) if attributes.get("ceil_mode") else floor(steps)) + 1
+        if kind == "DepthToSpace":
+            return size * int(attributes["blocksize"])
+        if kind == "SpaceToDepth":
+            return size // int(attributes["blocksize"])
+        if kind == "Pad":
+            pads = self._pad_widths(node, attributes)
+            return size + int(pads[2 + side]) + int(pads[6 + side])
+        return floor(size * self._resize_scale(node)) if kind == "Resize" else size
+
+    def halo(self, axis: int, align: int, strides: dict[str, Fraction]) -> int:
         """Largest reach of an aligned block's demand beyond the block, along one axis."""
         first = FAR // align * align
         block = (first, first + align - 1)
         demand: dict[str, Interval] = {self.output: block}
         for node in reversed(self.nodes):
             wanted = demand.get(node.output[0])
-            if wanted is None or _pools_globally(node, self.array):
+            if wanted is None or node.output[0] not in strides:
                 continue
             for name in _data_inputs(node, self.constants):
                 low, high = self._needed(node, wanted, axis - 2)
@@ -183,12 +238,9 @@ class GraphWalk:
         if kind in POINTWISE or kind in REDUCE:
             return wanted
         if kind in SLIDING or kind == "ConvTranspose":
-            kernel = self._kernel(node, attributes)[side]
-            reach = (kernel - 1) * attributes.get("dilations", [1, 1])[side]
+            reach = self._reach(node, attributes, side)
             stride = attributes.get("strides", [1, 1])[side]
-            pad = attributes.get("pads", [0, 0, 0, 0])[side]
-            if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", b"NOTSET"):
-                raise ExportError(f"{kind} with auto_pad; give explicit pads")
+            pad = self._pads(node, attributes)[side]
             if kind == "ConvTranspose":
                 return -((reach - pad - low) // stride), (high + pad) // stride
             return low * stride - pad, high * stride - pad + reach
@@ -198,7 +250,8 @@ class GraphWalk:
             block = attributes["blocksize"]
             return low * block, high * block + block - 1
         if kind == "Pad":
-            return self._unpadded(node, wanted, side)
+            begin = int(self._pad_widths(node, attributes)[2 + side])
+            return low - begin, high - begin
         return self._unresized(node, attributes, wanted)  # Resize: `strides` let nothing else pass
 
     def _kernel(self, node: "NodeProto", attributes: dict[str, Any]) -> list[int]:
@@ -209,32 +262,52 @@ class GraphWalk:
             raise ExportError(f"{node.op_type} with computed weights; need constant weights")
         return list(weights.dims[2:])
 
-    def _unpadded(self, node: "NodeProto", wanted: Interval, side: int) -> Interval:
+    def _reach(self, node: "NodeProto", attributes: dict[str, Any], side: int) -> int:
+        """Pixels from the first to the last that a kernel covers."""
+        dilation = attributes.get("dilations", [1, 1])[side]
+        return (self._kernel(node, attributes)[side] - 1) * int(dilation)
+
+    def _pads(self, node: "NodeProto", attributes: dict[str, Any]) -> list[int]:
+        if attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or "output_shape" in attributes:
+            raise ExportError(f"{node.op_type} with auto_pad; give explicit pads")
+        return list(attributes.get("pads", [0, 0, 0, 0]))
+
+    def _pad_widths(self, node: "NodeProto", attributes: dict[str, Any]) -> Any:
         pads = self.array(node.input[1])
-        if pads is None or len(pads) != 8:
+        if pads is None or len(pads) != 8 or len(node.input) > 3:
             raise ExportError(
                 "Pad without constant pads for all axes; give nn.functional.pad numbers"
             )
-        begin = int(pads[2 + side])
-        return wanted[0] - begin, wanted[1] - begin
+        if attributes.get("mode") == b"wrap":
+            raise ExportError("Pad with mode wrap reads the picture's far side; use zeros")
+        return pads
 
     def _unresized(
         self, node: "NodeProto", attributes: dict[str, Any], wanted: Interval
     ) -> Interval:
         scale = self._resize_scale(node)
         mode = attributes.get("mode", b"nearest")
-        # Half a pixel covers every coordinate convention; interpolation reaches one (linear) or
-        # two (cubic) source pixels further.
-        reach = {b"nearest": 0, b"linear": 1, b"cubic": 2}[mode]
-        aligned = attributes.get("coordinate_transformation_mode") == b"align_corners"
-        if aligned:
+        convention = attributes.get("coordinate_transformation_mode", b"half_pixel")
+        if convention not in CONVENTIONS or attributes.get("antialias"):
             raise ExportError(
-                "Resize with align_corners depends on the picture's size; turn it off"
+                f"Resize with {convention.decode()} or antialias depends on more than pixels near "
+                "by; use align_corners=False, antialias=False"
             )
+        whole = 1 in (scale.numerator, scale.denominator)
+        power_of_two = (scale.numerator * scale.denominator).bit_count() == 1
+        if not (whole if mode == b"nearest" else power_of_two):
+            # Source positions are float32: rounded, the weights would vary over the picture.
+            raise ExportError(
+                f"Resize by {scale} in mode {mode.decode()} rounds its positions, so tiles would "
+                "not be exact; use a power of two"
+            )
+        shift = CONVENTIONS[convention]
+        low, high = ((index + shift) / scale - shift for index in wanted)
         if mode == b"nearest":
-            return floor(wanted[0] / scale), floor(wanted[1] / scale)
-        centres = [(Fraction(index) + Fraction(1, 2)) / scale - Fraction(1, 2) for index in wanted]
-        return floor(centres[0]) - (reach - 1), floor(centres[1]) + reach
+            nearest = ROUNDINGS[attributes.get("nearest_mode", b"round_prefer_floor")]
+            return nearest(low), nearest(high)
+        beyond = {b"linear": 0, b"cubic": 1}[mode]
+        return floor(low) - beyond, floor(high) + 1 + beyond
 
 
 def _attributes(node: "NodeProto") -> dict[str, Any]:

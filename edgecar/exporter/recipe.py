@@ -28,7 +28,7 @@ def recipe_for(network: str, path: Path | None = None) -> Recipe:
     """The recipe of a network: the default, overlaid with its own file or ``path``.
 
     Raises:
-        SettingsError: A file is not TOML or has an unknown key.
+        SettingsError: A file is not TOML, or has an unknown key or a value that is no number.
     """
     folder = shipped("export", "recipes")
     table = _table(folder / "default.toml")
@@ -41,10 +41,14 @@ def recipe_for(network: str, path: Path | None = None) -> Recipe:
 def _table(path: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # not TOML, or not even text
         raise SettingsError(f"cannot read recipe {path}: {error}") from error
     known = [field.name for field in fields(Recipe)]
     unknown = sorted(set(table) - set(known))
     if unknown:
         raise SettingsError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+    for field in fields(Recipe):
+        value = table.get(field.name, 0)
+        if type(value) not in (int, field.type):  # a whole number is also a float
+            raise SettingsError(f"{path}: {field.name} is {value!r}, need a number")
     return table

@@ -19,7 +19,7 @@ from edgecar.files import sha256_of, written_whole
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Loaded, load_network
 from edgecar.zoo.registry import CARDS
-from edgecar.zoo.shipped import shipped_checkpoint
+from edgecar.zoo.shipped import ShippedWeights, shipped_checkpoint
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -50,6 +50,7 @@ def export(
     *,
     codec: str = "jpeg",
     recipe: Path | None = None,
+    trained_on: str = "",
 ) -> Exported:
     """Turn a checkpoint into an ONNX artifact that was checked against torch.
 
@@ -60,6 +61,7 @@ def export(
             weights, if not given.
         codec: Which shipped weights: what the input will be coded with.
         recipe: Settings to use instead of the network's own.
+        trained_on: Degradation that the weights undo, for the record; known for shipped ones.
 
     Returns:
         The written file and its facts.
@@ -70,29 +72,29 @@ def export(
         GateError: The ONNX file differs from torch by more than the recipe allows; nothing is
             written.
     """
-    source, trained_on, is_shipped = _source(Path(checkpoint), codec)
+    own = _shipped(Path(checkpoint), codec)
+    source = own.path if own else Path(checkpoint)
+    trained_on = own.trained_on if own else trained_on
     loaded = load_network(source)
     name = Path(checkpoint).stem
-    path = Path(output) if output else (Path() if is_shipped else source.parent) / f"{name}.onnx"
+    path = Path(output) if output else (Path() if own else source.parent) / f"{name}.onnx"
     if path.suffix != ".onnx":
-        raise ExportError(
-            f"output {path} has no .onnx suffix; write to {path.with_suffix('.onnx')}"
-        )
+        better = path / f"{name}.onnx" if path.is_dir() else path.with_suffix(".onnx")
+        raise ExportError(f"output {path} has no .onnx suffix; write to {better}")
     model, facts = artifact_from_network(
         loaded, recipe_for(loaded.card.name, recipe), sha256_of(source), trained_on
     )
     with written_whole(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
     params = sum(p.numel() for p in loaded.network.parameters())
-    return Exported(path, facts, params, is_shipped)
+    return Exported(path, facts, params, own is not None)
 
 
-def _source(checkpoint: Path, codec: str) -> tuple[Path, str, bool]:
-    """The file to read, what its weights were trained on if known, and whether it is shipped."""
-    if not checkpoint.exists() and checkpoint.stem in [card.name for card in CARDS]:
-        entry = shipped_checkpoint(checkpoint.stem, codec)
-        return entry.path, entry.trained_on, True
-    return checkpoint, "", False
+def _shipped(checkpoint: Path, codec: str) -> ShippedWeights | None:
+    """Our own weights, where there is no such file but its stem names a network."""
+    if checkpoint.exists() or checkpoint.stem not in [card.name for card in CARDS]:
+        return None
+    return shipped_checkpoint(checkpoint.stem, codec)
 
 
 def artifact_from_network(

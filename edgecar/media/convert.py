@@ -33,7 +33,7 @@ class FrameMaker:
         self._swscale = VideoReformatter()  # one for all frames: setting it up costs a millisecond
 
     def frame_from_picture(self, picture: av.VideoFrame, pts: int) -> Frame:
-        """Copy a decoded picture; its memory may be reused afterwards."""
+        """Copy a decoded picture into planes without gaps, 8-bit 4:2:0."""
         colour = colour_of(picture)
         size = self._target_size(picture)
         if picture.format.name not in PLANAR_420 or size != (picture.height, picture.width):

@@ -152,7 +152,7 @@ class VideoPackets:
             self._warnings["packets without a picture"] += silent
         missing = self._missing_at_end()
         if missing > 0:
-            self._warnings["frames missing at the end of the file"] += missing
+            self._warnings["frames missing from the file"] += missing
 
     def _missing_at_end(self) -> int:
         if self._stream.frames:

@@ -17,19 +17,9 @@ from edgecar.media.convert import FrameMaker, colour_of
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Colour, Frame
 from edgecar.media.packets import VideoPackets
-from edgecar.media.pictures import PICTURE_SUFFIXES, is_picture, list_pictures, read_picture
 from edgecar.media.sources import Source, opened, source_from
 from edgecar.media.timing import DecodingTimes, Timestamps
 from edgecar.spec import Size
-
-__all__ = [
-    "PICTURE_SUFFIXES",
-    "Reader",
-    "is_picture",
-    "list_pictures",
-    "open_reader",
-    "read_picture",
-]
 
 ASSUMED_RATE_FPS = Fraction(25)
 HIGHEST_RATE_FPS = 1000
@@ -92,8 +82,8 @@ class Reader:
         """The next frame.
 
         Raises:
-            StopIteration: There are no more.
-            MediaError: A camera or network stream broke off.
+            StopIteration: There are no more; for a live stream, the other side hung up.
+            MediaError: A camera or network stream failed or fell silent.
         """
         return next(self._frames)
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import av
 from av.container import InputContainer
+from av.error import ExitError
 
 from edgecar.errors import MediaError
 
@@ -115,6 +116,8 @@ def opened(source: Source, *, timeout_seconds: float) -> InputContainer:
 
 def reason_of(error: Exception) -> str:
     """FFmpeg's words for what went wrong, without the address that it adds."""
+    if isinstance(error, ExitError):  # PyAV's timeouts interrupt FFmpeg, which calls it an exit
+        return "no data in time"
     return getattr(error, "strerror", None) or type(error).__name__
 
 

@@ -18,12 +18,9 @@ from edgecar.media.audio import END, AudioCopy
 from edgecar.media.convert import picture_from_frame, range_code
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import COLOUR_NOT_STATED, Frame
-from edgecar.media.pictures import write_picture
 from edgecar.media.reader import Reader
 from edgecar.media.sources import reason_of
 from edgecar.media.timing import Timeline
-
-__all__ = ["Codec", "NullWriter", "Writer", "open_writer", "write_picture"]
 
 Codec = Literal["h264", "ffv1"]
 
@@ -102,7 +99,6 @@ class Writer:
         picture = picture_from_frame(frame, even=self._codec == "h264")
         picture.pts = self._timeline.place(frame)
         picture.time_base = self._timeline.time_base
-        picture.duration = self._timeline.interval_ticks
         with _explained(self._path):
             if self._audio:
                 self._audio.copy_until(picture.pts * self._timeline.time_base)
@@ -217,7 +213,8 @@ def open_writer(
     left of it, and a file of that name that was there before is untouched.
 
     Timestamps are kept as they are in ``.mp4`` and ``.mov``. ``.mkv`` counts milliseconds and
-    ``.avi`` frames: times between are rounded and counted in the writer's ``warnings``.
+    ``.avi`` frames: times between are rounded and counted in the writer's ``warnings``. H.264 that
+    would state limited range and no more states nothing, which means the same.
 
     Args:
         path: Where to; missing folders are made. ``.mp4``, ``.mkv`` or ``.mov`` for H.264;

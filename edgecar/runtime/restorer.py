@@ -22,7 +22,7 @@ Codes = NDArray[np.uint8]
 
 # Activations of one window stay below this, whatever the frame's size; larger windows read less
 # halo but are not faster.
-WINDOW_MEMORY = 128 << 20
+WINDOW_MEMORY = 512 << 20
 MAX_READ_PX = 1 << 20
 
 

@@ -1,5 +1,6 @@
 """Checkpoints in: safe to open, recognised by their tensors."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ WRAPPERS = tuple(
     "params_ema ema average state_dict model_state_dict params model network net".split()
 )
 PREFIX = "module."  # left by DataParallel
+MOST_WRAPPERS = 8  # a file can contain itself
 SHOWN_KEYS = 3
 
 
@@ -44,10 +46,24 @@ def load_network(path: Path) -> Loaded:
     """
     state = state_from_file(path)
     for card in CARDS:
-        found = card.recognise(state)
-        if found is not None:
-            return Loaded(card, found.config.channels, _filled(card, found, path))
+        found = _recognised(card, state)
+        if found is None:
+            continue
+        channels = found.config.channels
+        if channels not in card.configs:
+            raise CheckpointError(
+                f"{path}: looks like {card.name} for {channels} channels; edgecar runs networks "
+                "for luma (1) or RGB (3)"
+            )
+        return Loaded(card, channels, _filled(card, found, path))
     raise CheckpointError(f"{path}: no network of the zoo fits; {_nearest(state)}")
+
+
+def _recognised(card: Card, state: dict[str, Tensor]) -> Recognised | None:
+    try:
+        return card.recognise(state)
+    except (IndexError, KeyError, ZeroDivisionError):
+        return None  # names of this network, but tensors of another rank or none
 
 
 def state_from_file(path: Path) -> dict[str, Tensor]:
@@ -60,7 +76,7 @@ def state_from_file(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no such file; give a .pt, .pth or .safetensors checkpoint")
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return _unwrapped(load_file(path), path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
     return _unwrapped(_unpickled(path), path)
@@ -68,7 +84,8 @@ def state_from_file(path: Path) -> dict[str, Tensor]:
 
 def _unpickled(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about pickles that are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         reason = str(error)
         if "GLOBAL" in reason or "global" in reason:
@@ -78,14 +95,17 @@ def _unpickled(path: Path) -> Any:
                 "save tensors only: torch.save(network.state_dict(), path)"
             ) from error
         raise CheckpointError(f"{path}: not a PyTorch checkpoint; give a state dict") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # what damaged files raise shares no base
+        reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise CheckpointError(
-            f"{path}: damaged or not a PyTorch checkpoint ({str(error).splitlines()[0][:120]})"
+            f"{path}: damaged or not a PyTorch checkpoint ({reason[:120]})"
         ) from error
 
 
 def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, Mapping):
+    for _ in range(MOST_WRAPPERS):
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
         if inner is None:
             break
@@ -140,7 +160,9 @@ def _nearest(state: Mapping[str, Tensor]) -> str:
         missing = [key for key in own if key not in state]
         ranked.append((shared, card.name, missing))
     ranked.sort(key=lambda entry: -entry[0])
-    near = "; ".join(f"{name} would need {_listed(keys)}" for _, name, keys in ranked[:2])
+    near = "; ".join(
+        f"{name} would need {_listed(keys) or 'other shapes'}" for _, name, keys in ranked[:2]
+    )
     return f"it has {_listed(list(state))}. Nearest: {near}"
 
 

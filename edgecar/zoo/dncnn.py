@@ -7,6 +7,7 @@ one); seventeen layers with the normalisation folded into biases in the widely u
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from edgecar.zoo.card import Card, Recognised, State, numbered
@@ -49,6 +50,7 @@ class Dncnn(nn.Module):
 
 def recognise(state: State) -> Recognised | None:
     """DnCNN as ``model.N`` (ours, KAIR) or ``dncnn.N`` (the public PyTorch port)."""
+    ported = "dncnn.0.weight" in state
     state = {f"model.{key.removeprefix('dncnn.')}" if key.startswith("dncnn.") else key: tensor
              for key, tensor in state.items()}  # fmt: skip
     convs = [n for n in numbered(state, "model.") if state[f"model.{n}.weight"].dim() == 4]
@@ -58,6 +60,8 @@ def recognise(state: State) -> Recognised | None:
     batch_norm = any(key.endswith("running_mean") for key in state)
     if first.shape[2:] != (3, 3) or convs[1] != 2:
         return None
+    if ported and batch_norm:  # the older port has no biases at all
+        state.setdefault("model.0.bias", torch.zeros(first.shape[0]))
     config = DncnnConfig(first.shape[1], len(convs), first.shape[0], batch_norm)
     return Recognised(config, state)
 

@@ -23,8 +23,8 @@ class ShippedWeights:
         sha256: Of that file.
         trained_on: The degradation, e.g. ``jpeg 10-40``.
         psnr: Measured luma PSNR in dB by test set and quality, e.g. ``{"classic5 q10": 29.0}``.
-        tiling: For networks that pool over the picture: ``tiled_minus_whole_db``, what default
-            tiles change in PSNR on Classic5 at quality 10. Empty for others: nothing changes.
+        tiling: For networks that pool over the picture: ``tiled_minus_whole_db``, what tiles of
+            ``tile_px`` change in PSNR on Classic5 at quality 10. Empty for others: nothing changes.
         training: Recipe, data, steps, seconds, machine, commit.
     """
 

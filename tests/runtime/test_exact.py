@@ -1,0 +1,125 @@
+"""Tiled equals whole, bit for bit, and one pixel less halo does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecar.artifact import Artifact
+from edgecar.engines.select import open_engine
+from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.windows import (
+    Window,
+    aligned_size,
+    plan_grid,
+    plan_windows,
+    window_around,
+)
+
+LOCAL = ("edgecar-xs", "edgecar-s", "edgecar-m", "arcnn", "fastarcnn", "dncnn", "carcnn")
+ENGINES = (("openvino", "fp32"), ("openvino", None), ("onnxruntime", None))
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((1, 1, height, width), np.float32)
+
+
+def outputs_of(engine, frame: np.ndarray, windows: list[Window]) -> list[np.ndarray]:
+    """What each window keeps of its own run, as floats."""
+    kept = []
+    for window in windows:
+        top, left, bottom, right = window.read
+        output = engine.run(np.ascontiguousarray(frame[:, :, top:bottom, left:right]))
+        kept.append(output[0, 0][window.kept_in_window].copy())
+    return kept
+
+
+def same_part(whole: np.ndarray, window: Window) -> np.ndarray:
+    top, left, bottom, right = window.keep
+    return whole[0, 0, top:bottom, left:right]
+
+
+@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize(("engine", "precision"), ENGINES)
+def test_windows_give_the_floats_of_the_whole_frame(artifact, name, engine, precision):
+    made = artifact(name)
+    halo, align = made.facts.halo_px, made.facts.align_px
+    with open_engine(made, engine, precision, threads=1) as opened:
+        odd, strip = (4 * halo + 31, 5 * halo + 17), (17, 5 * halo + 50)
+        limit = (3 * halo + 20) ** 2
+        tile = (aligned_size(strip, align)[0], 2 * halo + 16)
+        for size, plan in (
+            (odd, plan_windows(odd, halo_px=halo, align_px=align, max_read_px=limit)),
+            (strip, plan_grid(strip, tile, halo_px=halo, align_px=align)),
+        ):
+            frame = noise(*aligned_size(size, align))
+            whole = opened.run(frame).copy()
+            assert len(plan) > 1
+            for window, kept in zip(plan, outputs_of(opened, frame, plan), strict=True):
+                np.testing.assert_array_equal(kept, same_part(whole, window))
+
+
+@pytest.mark.parametrize(
+    ("name", "less_px"),
+    # FastARCNN's odd pixels reach 13 px, its even ones 14: the next smaller halo that an even
+    # window start allows is 12 px.
+    [(name, 2 if name == "fastarcnn" else 1) for name in LOCAL],
+)
+def test_less_halo_differs(artifact, name, less_px):
+    """The control: it would fail if the derived halo were larger than the network's reach."""
+    made = artifact(name)
+    halo, align = made.facts.halo_px, made.facts.align_px
+    size = aligned_size((4 * halo + 40, 4 * halo + 40), align)
+    keep = (2 * halo // align * align, 2 * halo // align * align, size[0], size[1])
+    exact = window_around(keep, size, halo, align)
+    # Keeping more rows and columns than the halo allows is a halo of so many pixels less.
+    greedy = replace(exact, keep=(keep[0] - less_px, keep[1] - less_px, keep[2], keep[3]))
+    frame = noise(*size)
+    with open_engine(made, "onnxruntime", threads=1) as opened:
+        whole = opened.run(frame).copy()
+        (good,), (bad,) = (outputs_of(opened, frame, [window]) for window in (exact, greedy))
+    np.testing.assert_array_equal(good, same_part(whole, exact))
+    assert (bad != same_part(whole, greedy)).any()
+
+
+@pytest.mark.parametrize(("engine", "precision"), ENGINES)
+@settings(max_examples=15, deadline=None)
+@given(
+    height=st.integers(1, 150),
+    width=st.integers(1, 150),
+    tile=st.one_of(st.none(), st.tuples(st.integers(26, 60), st.integers(26, 60))),
+    seed=st.integers(0, 99),
+)
+def test_restored_codes_are_those_of_the_whole_frame(
+    artifact, engine, precision, height, width, tile, seed
+):
+    made = artifact("edgecar-xs")
+    limited = Artifact(replace(made.facts, bytes_per_px=(512 << 20) // 3500), made.onnx)
+    y = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    if tile:
+        padded = aligned_size((height, width), 2)
+        tile = tuple(min(side, extent // 2 * 2) for side, extent in zip(padded, tile, strict=True))
+    with Restorer(limited, engine, precision, tile=tile, threads=1) as restorer:
+        np.testing.assert_array_equal(restorer.luma(y), restorer.whole(y))
+
+
+def test_more_threads_give_the_same_bits(artifact):
+    y = np.random.default_rng(5).integers(0, 256, (203, 331), np.uint8)
+    for engine, precision in ENGINES:
+        restored = []
+        for threads in (1, 2):
+            with Restorer(artifact("edgecar-s"), engine, precision, threads=threads) as restorer:
+                restored.append(restorer.luma(y))
+        np.testing.assert_array_equal(*restored)
+
+
+def test_pooled_attention_makes_tiles_differ_from_the_whole(artifact):
+    """What `context: windowed` warns of; if this ever passes the card is wrong."""
+    made = artifact("msfan")
+    assert made.facts.context == "windowed"
+    y = np.random.default_rng(1).integers(0, 256, (96, 200), np.uint8)
+    y[:, 100:] //= 4  # two halves with different means
+    with Restorer(made, "onnxruntime", tile=(96, 120), threads=1) as restorer:
+        assert (restorer.luma(y) != restorer.whole(y)).any()

@@ -1,0 +1,173 @@
+"""Frames, pictures and planes in; the same kind out."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from edgecar.artifact import Artifact, Facts
+from edgecar.engines.fake import FakeEngine
+from edgecar.errors import EngineError, MediaError, WindowError
+from edgecar.media.frame import Colour, Frame
+from edgecar.runtime.restorer import Restorer, codes_from_unit
+
+
+def fake_artifact(
+    channels: int = 1, halo: int = 2, align: int = 1, bytes_per_px: int = 8
+) -> Artifact:
+    facts = Facts("fake", channels, halo, align, "local", bytes_per_px, "fp32", "", "", 0.0, 0.0)
+    return Artifact(facts, b"")
+
+
+def brighter(batch: np.ndarray) -> np.ndarray:
+    return batch + np.float32(10 / 255)
+
+
+def random_codes(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def test_luma_is_clipped_and_new():
+    y = random_codes(9, 7)
+    restored = Restorer(fake_artifact(), FakeEngine(brighter)).luma(y)
+    np.testing.assert_array_equal(restored, np.minimum(y.astype(int) + 10, 255))
+    assert not np.shares_memory(restored, y)
+
+
+def test_all_codes_survive_the_way_to_unit_and_back():
+    codes = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    identity = Restorer(fake_artifact(), FakeEngine(lambda batch: batch))
+    np.testing.assert_array_equal(identity.luma(codes), codes)
+
+
+def test_rounding_is_to_even_and_clipping_is_complete():
+    unit = np.array([-3.0, 0.5 / 255, 1.5 / 255, 1.0, 7.0], np.float32)
+    codes = np.empty(5, np.uint8)
+    codes_from_unit(unit, codes)
+    assert codes.tolist() == [0, 0, 2, 255, 255]
+
+
+def test_grey_picture_stays_grey_and_gets_the_luma_change():
+    grey = np.repeat(random_codes(8, 10, 1) // 2, 3, axis=2)
+    restored = Restorer(fake_artifact(), FakeEngine(brighter))(grey)
+    np.testing.assert_array_equal(restored, grey + 10)
+
+
+def test_rgb_network_sees_rgb_and_returns_bgr():
+    seen = []
+
+    def remember(batch: np.ndarray) -> np.ndarray:
+        seen.append(batch.copy())
+        return batch
+
+    bgr = random_codes(6, 8, 3)
+    restored = Restorer(fake_artifact(3), FakeEngine(remember, channels=3))(bgr)
+    np.testing.assert_array_equal(restored, bgr)
+    np.testing.assert_array_equal(np.rint(seen[0][0, 0] * 255), bgr[..., 2])  # red comes first
+
+
+def test_frame_keeps_chroma_time_and_colour():
+    frame = Frame(
+        random_codes(7, 9), random_codes(4, 5), random_codes(4, 5),
+        pts=1234, time_base=Fraction(1, 90000), colour=Colour(full_range=True, matrix=1),
+    )  # fmt: skip
+    restored = Restorer(fake_artifact(), FakeEngine(brighter)).restore(frame)
+    assert restored.u is frame.u
+    assert restored.v is frame.v
+    assert (restored.pts, restored.time_base, restored.colour) == (
+        1234,
+        Fraction(1, 90000),
+        frame.colour,
+    )
+    assert (restored.y >= frame.y).all()
+
+
+def test_rgb_network_restores_video_frames_too():
+    frame = Frame(np.full((8, 8), 100, np.uint8), *[np.full((4, 4), 128, np.uint8)] * 2, pts=3)
+    restored = Restorer(fake_artifact(3), FakeEngine(brighter, channels=3)).restore(frame)
+    assert restored.pts == 3
+    # Ten codes of full-range RGB are 10 * 219 / 255 = 8.6 codes of limited-range luma.
+    assert set((restored.y - frame.y).ravel().tolist()) <= {8, 9}
+
+
+def test_sides_that_are_not_aligned_are_padded_by_their_last_pixels():
+    seen = []
+
+    def remember(batch: np.ndarray) -> np.ndarray:
+        seen.append(batch.copy())
+        return batch
+
+    y = random_codes(5, 7)
+    restorer = Restorer(fake_artifact(halo=4, align=4), FakeEngine(remember, align_px=4))
+    np.testing.assert_array_equal(restorer.luma(y), y)
+    assert seen[0].shape == (1, 1, 8, 8)
+    np.testing.assert_array_equal(
+        seen[0][0, 0, 5:, :7], np.repeat(seen[0][0, 0, 4:5, :7], 3, axis=0)
+    )
+
+
+def test_engine_of_one_shape_gets_full_batches():
+    shapes = []
+
+    def remember(batch: np.ndarray) -> np.ndarray:
+        shapes.append(batch.shape)
+        return batch
+
+    y = random_codes(40, 30)
+    engine = FakeEngine(remember, shape=(4, 16, 16))
+    restorer = Restorer(fake_artifact(), engine)
+    np.testing.assert_array_equal(restorer.luma(y), y)
+    assert set(shapes) == {(4, 1, 16, 16)}
+    with pytest.raises(WindowError, match="build the engine for a tile of at most 12 px"):
+        restorer.luma(random_codes(40, 12))
+    with pytest.raises(EngineError, match="one shape"):
+        restorer.whole(y)
+
+
+def test_memory_of_a_window_is_bounded():
+    sizes = []
+
+    def remember(batch: np.ndarray) -> np.ndarray:
+        sizes.append(batch.size)
+        return batch
+
+    per_px = 160_000  # so heavy a network that 512 MiB are 3355 px
+    y = random_codes(200, 300)
+    np.testing.assert_array_equal(
+        Restorer(fake_artifact(bytes_per_px=per_px), FakeEngine(remember)).luma(y), y
+    )
+    assert max(sizes) * per_px <= 512 << 20
+    assert len(sizes) > 10
+
+
+def test_stats_count_windows_and_share():
+    restorer = Restorer(fake_artifact(), FakeEngine(brighter), tile=(10, 10), reuse=False)
+    restorer.luma(random_codes(16, 10))
+    assert restorer.stats.frames == 1
+    assert restorer.stats.windows_run == 2
+    assert restorer.stats.computed_share == pytest.approx(200 / 160)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda r: r(random_codes(4, 4)), MediaError, r"need uint8 \(H, W, 3\)"),
+        (lambda r: r(random_codes(4, 4, 3).astype(np.float32)), MediaError, "float32"),
+        (lambda r: r.luma(random_codes(4, 4).astype(np.int16)), MediaError, "int16"),
+    ],
+)
+def test_wrong_arrays_are_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call(Restorer(fake_artifact(), FakeEngine(brighter)))
+
+
+def test_engine_for_other_channels_is_refused():
+    with pytest.raises(EngineError, match="takes 3 channel"):
+        Restorer(fake_artifact(1), FakeEngine(brighter, channels=3))
+
+
+def test_an_engine_of_the_callers_stays_open():
+    engine = FakeEngine(brighter)
+    with Restorer(fake_artifact(), engine) as restorer:
+        restorer.luma(random_codes(4, 4))
+    engine.run(np.zeros((1, 1, 4, 4), np.float32))
