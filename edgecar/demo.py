@@ -6,23 +6,18 @@ restores it, and measures both clips against the frames that went into the coder
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecar.cli.output import engine_line, progress_bar, stdout
 from edgecar.evaluate.metrics import psnr
 from edgecar.exporter.to_onnx import export
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.compare import compared_pictures
-from edgecar.media.facts import StreamFacts
-from edgecar.media.frame import Frame
 from edgecar.media.pictures import write_picture
 from edgecar.media.reader import open_reader
-from edgecar.media.scene import BT709, fixed_camera, mosaic
-from edgecar.media.writer import open_writer
+from edgecar.media.scene import photo_scene, write_scene
 from edgecar.runtime.job import Job, run_job
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import Size
@@ -45,7 +40,7 @@ def main() -> None:
         stdout.print(f"   {done.path}: halo {done.facts.halo_px} px, parity {parity:.1e} of 1.0")
     stdout.print(f"2  a {SIZE[1]}x{SIZE[0]} fixed-camera clip, {FRAMES} frames, H.264 at CRF {CRF}")
     coded, restored = FOLDER / "coded.mp4", FOLDER / "restored.mkv"
-    _write_clip(coded)
+    write_scene(coded, SIZE, FRAMES, CRF)
     stdout.print(f"   {coded}: {coded.stat().st_size / 1024:.0f} KiB")
     stdout.print("3  restored tile by tile")
     with Restorer(FOLDER / "edgecar-s.onnx") as restorer, progress_bar("   restoring") as progress:
@@ -58,34 +53,11 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "edgecar.cli", *bench.split()], check=True)
 
 
-def source_frames() -> Iterator[Frame]:
-    """What the camera saw, before coding."""
-    from skimage import data
-
-    loaders = (data.astronaut, data.coffee, data.chelsea, data.rocket, data.hubble_deep_field)
-    photos = [load() for load in loaders]  # type: ignore[no-untyped-call]
-    pictures: list[NDArray[np.uint8]] = [
-        np.ascontiguousarray(photo[..., ::-1], np.uint8) for photo in photos
-    ]
-    astronaut, coffee, cat, *_ = pictures
-    cut_outs = [astronaut[0:240, 130:330], cat[40:260, 100:340], coffee[60:340, 180:480]]
-    yield from fixed_camera(mosaic(pictures, SIZE), cut_outs, FRAMES)
-
-
-def _write_clip(path: Path) -> None:
-    first = next(source_frames())
-    assert first.time_base is not None
-    facts = StreamFacts(SIZE, 1 / first.time_base, first.time_base, BT709)
-    with open_writer(path, like=facts, crf=CRF) as writer:
-        for frame in source_frames():
-            writer.write(frame)
-
-
 def _measure(coded: Path, restored: Path) -> None:
     """Print PSNR before and after, and write a before/after picture of the last frame."""
     gains = []
     with open_reader(coded) as before, open_reader(restored) as after:
-        for clean, worse, better in zip(source_frames(), before, after, strict=True):
+        for clean, worse, better in zip(photo_scene(SIZE, FRAMES), before, after, strict=True):
             gains.append((psnr(clean.y, worse.y), psnr(clean.y, better.y)))
             last = worse, better
     coded_db, restored_db = np.mean(gains, axis=0)

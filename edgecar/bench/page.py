@@ -29,6 +29,11 @@ SPEED_INTRO = """\
 Median and 95th percentile of the time for one frame. *Peak* is the measured memory of inference,
 in units of 2^20 bytes."""
 
+OVERHEAD_INTRO = """\
+*edgecar run* reads a clip from a file and restores it to null, every pixel computed; the *bare
+engine* is fed with the same windows, ready as floats, in turn with it in one process. Peak memory
+is above a process that only imported the libraries."""
+
 JPEG_INTRO = """\
 Means over each set, luma, output rounded to 8 bits, no border cut off. Colour pictures become luma
 `16 + (65.481 R + 128.553 G + 24.966 B) / 255`, are rounded, and are coded as grey pictures. *Gain*
@@ -46,6 +51,7 @@ def readme(results: Sequence[Named]) -> str:
     """
     benches = [(name, result) for name, result in results if result.kind == "bench"]
     studies = [(name, result) for name, result in results if result.kind == "jpeg"]
+    overheads = [(name, result) for name, result in results if result.kind == "overhead"]
     return (
         "\n\n".join(
             [
@@ -57,6 +63,9 @@ def readme(results: Sequence[Named]) -> str:
                 "## Speed",
                 SPEED_INTRO,
                 *_speed_section(benches),
+                "## What the runtime adds",
+                OVERHEAD_INTRO,
+                *_overhead_section(overheads),
                 "## JPEG quality",
                 JPEG_INTRO,
                 *_jpeg_section(studies),
@@ -159,6 +168,26 @@ def speed_cells(row: Row) -> list[str]:
         number(row["peak_mb"], 0),
         number(row["published_memory_mb"], 2),
     ]
+
+
+def _overhead_section(studies: Sequence[Named]) -> list[str]:
+    header = ("Network", "Frame", "Provider", "Precision", "What", "Value", "Unit")
+    parts: list[str] = []
+    for name, study in studies:
+        cells = [
+            [
+                row["network"],
+                f"{row['width']}×{row['height']}",
+                row["provider"],
+                row["precision"],
+                row["what"],
+                number(row["value"], 2),
+                row["unit"],
+            ]
+            for row in study.rows
+        ]
+        parts += [_markdown(header, cells), f"{name}: {provenance(study)}"]
+    return parts or ["Nothing measured yet: `python -m edgecar.bench.overhead --help` says how."]
 
 
 def _jpeg_section(studies: Sequence[Named]) -> list[str]:

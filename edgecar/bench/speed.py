@@ -61,7 +61,7 @@ def bench_row(setting: Setting) -> BenchRow:
         return row
     with tempfile.TemporaryDirectory() as folder:
         artifact = artifact_to_time(setting.network, setting.channels, Path(folder))
-        measured = _in_own_process(_measure, artifact, setting)
+        measured = in_own_process(_measure, artifact, setting)
     return cast("BenchRow", {**row, **measured})
 
 
@@ -104,7 +104,7 @@ def artifact_to_time(network: str, channels: int, folder: Path) -> Path:
     return path
 
 
-def _in_own_process(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+def in_own_process(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Run ``work`` in a fresh interpreter, so that memory is its own and nothing is warm."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -143,7 +143,7 @@ def _measure(artifact: Path, setting: Setting) -> dict[str, Any]:
     # Libraries are not what inference costs; frames are.
     with suppress(ImportError):  # opening the engine will say what to install
         import_module(resolved(setting.engine).partition(":")[0])
-    imported_kib = _peak_kib()
+    imported_kib = peak_kib()
     with Restorer(
         artifact, setting.engine, setting.precision, reuse=False, tile=setting.tile
     ) as restorer:
@@ -158,7 +158,7 @@ def _measure(artifact: Path, setting: Setting) -> dict[str, Any]:
         "p50_ms": round(float(p50), 3),
         "p95_ms": round(float(p95), 3),
         "fps": round(1000 / float(p50), 3),
-        "peak_mb": round((_peak_kib() - imported_kib) * 1024 / MIB, 1),
+        "peak_mb": round((peak_kib() - imported_kib) * 1024 / MIB, 1),
     }
 
 
@@ -179,7 +179,7 @@ def _timed(restore: Callable[[int], Any]) -> list[float]:
     return times
 
 
-def _peak_kib() -> int:
+def peak_kib() -> int:
     """Highest resident memory of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():

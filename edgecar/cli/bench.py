@@ -1,11 +1,13 @@
 """``edgecar bench``: cost, speed and memory of networks at one frame size."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edgecar.artifact import shipped_names
 from edgecar.cli.output import (
     Json,
     PrecisionName,
@@ -17,6 +19,7 @@ from edgecar.cli.output import (
     stdout,
 )
 from edgecar.engines.select import NAMES
+from edgecar.zoo.shipped import network_table
 
 YARDSTICKS = ("arcnn", "fastarcnn")  # in every table
 DEFAULT = "edgecar-xs,edgecar-s,edgecar-m,msfan"
@@ -83,9 +86,17 @@ def command(
 def chosen(networks: str) -> list[str]:
     """The networks asked for, the yardsticks first."""
     if networks == "all":
-        from edgecar.zoo.registry import CARDS
-
-        asked = [card.name for card in CARDS]
+        asked = [network["name"] for network in network_table()]
     else:
         asked = [name.strip() for name in networks.split(",") if name.strip()]
-    return list(dict.fromkeys([*YARDSTICKS, *asked]))
+    names = list(dict.fromkeys([*YARDSTICKS, *asked]))
+    if find_spec("torch"):
+        return names
+    there = [name for name in names if name.endswith(".onnx") or name in shipped_names()]
+    absent = [name for name in names if name not in there]
+    if absent:
+        stderr.print(
+            f"note      left out, no weights ship: {', '.join(absent)}; to time them with fresh "
+            "ones: pip install 'edgecar[train]'"
+        )
+    return there

@@ -35,7 +35,9 @@ class OnnxRuntimeEngine(Engine):
         try:
             import onnxruntime
         except ImportError as error:
-            raise EngineError("ONNX Runtime is not installed; pip install onnxruntime") from error
+            raise EngineError(
+                "ONNX Runtime is not installed; pip install 'edgecar[onnxruntime]'"
+            ) from error
         own = artifact.facts.precision
         if precision not in (None, own):
             raise EngineError(

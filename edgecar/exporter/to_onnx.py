@@ -152,19 +152,29 @@ def onnx_from_network(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            network.eval(),
-            (example,),
-            dynamo=True,
-            verbose=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: dim("batch"), **sides},),
-            opset_version=recipe.opset,
-        )
+        try:
+            program = torch.onnx.export(
+                network.eval(),
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: dim("batch"), **sides},),
+                opset_version=recipe.opset,
+            )
+        except Exception as error:  # its classes share no base and are many pages long
+            cause = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
+            raise ExportError(f"torch cannot export this {card.name}: {cause}") from error
     if program is None:
         raise ExportError(f"torch did not export {card.name}")
     model = program.model_proto
+    made = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if made != recipe.opset:
+        raise ExportError(
+            f"the recipe asks for opset {recipe.opset}, torch could only make {made}; set opset "
+            f"to {made} or one near it"
+        )
     model.ir_version = recipe.ir_version
     del model.metadata_props[:]
     for node in model.graph.node:

@@ -2,19 +2,52 @@
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecar.errors import EdgecarError
 from edgecar.media.color import frame_with_bgr
+from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Colour, Frame, chroma_size
+from edgecar.media.writer import open_writer
 from edgecar.spec import Size
 
 Bgr = NDArray[np.uint8]
 
+RATE_FPS = Fraction(25)
 BT709 = Colour(full_range=False, matrix=1, primaries=1, transfer=1)
 FEATHER_PX = 5  # soft edge of a cut-out, as optics give it
+
+
+def photo_scene(size: Size, frames: int) -> Iterator[Frame]:
+    """A fixed camera that sees scikit-image's photographs, with three cut-outs moving about.
+
+    Raises:
+        EdgecarError: scikit-image is not installed.
+    """
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise EdgecarError(
+            "scikit-image is needed for its photographs; pip install 'edgecar[train]'"
+        ) from error
+    loaders = (data.astronaut, data.coffee, data.chelsea, data.rocket, data.hubble_deep_field)
+    photos = [load() for load in loaders]  # type: ignore[no-untyped-call]
+    pictures: list[Bgr] = [np.ascontiguousarray(photo[..., ::-1], np.uint8) for photo in photos]
+    astronaut, coffee, cat, *_ = pictures
+    cut_outs = [astronaut[0:240, 130:330], cat[40:260, 100:340], coffee[60:340, 180:480]]
+    yield from fixed_camera(mosaic(pictures, size), cut_outs, frames)
+
+
+def write_scene(path: Path, size: Size, frames: int, crf: int) -> None:
+    """Code `photo_scene` as H.264."""
+    facts = StreamFacts(size, RATE_FPS, 1 / RATE_FPS, BT709)
+    with open_writer(path, like=facts, crf=crf) as writer:
+        for frame in photo_scene(size, frames):
+            writer.write(frame)
 
 
 def mosaic(photos: Sequence[Bgr], size: Size) -> Bgr:
@@ -44,7 +77,6 @@ def fixed_camera(
     frames: int,
     *,
     noise: float = 1.5,
-    rate: Fraction = Fraction(25),
     seed: int = 0,
 ) -> Iterator[Frame]:
     """A still scene with cut-outs that cross it, seen by a noisy sensor.
@@ -54,7 +86,6 @@ def fixed_camera(
         movers: Cut-outs, smaller than the background; each moves along a line of its own.
         frames: How many.
         noise: Standard deviation of the sensor's noise, in codes of luma.
-        rate: Frames per second.
         seed: Of places, speeds and noise.
 
     Yields:
@@ -74,7 +105,7 @@ def fixed_camera(
         frame = frame_with_bgr(template, picture)
         grain = rng.normal(0, noise, (height, width)).astype(np.float32)
         noisy = np.clip(np.rint(frame.y + grain), 0, 255).astype(np.uint8)
-        yield Frame(noisy, frame.u, frame.v, number, 1 / rate, BT709)
+        yield Frame(noisy, frame.u, frame.v, number, 1 / RATE_FPS, BT709)
 
 
 def _bounced(

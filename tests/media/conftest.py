@@ -38,7 +38,7 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
         pixels: str = "yuv420p",
         pts: list[int] | None = None,
         time_base: Fraction | None = None,
-        colour: Colour = Colour(),  # noqa: B008, RUF009  # frozen
+        colour: Colour = Colour(),  # noqa: B008  # frozen
         aspect: Fraction | None = None,
         rotation: int = 0,
         audio: str | None = None,
@@ -124,7 +124,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     if done.returncode:
         pytest.skip("mounting needs root")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ def pictures(draw):
     return bgr, draw(hnp.arrays(np.uint8, (height, width)))
 
 
+@settings(deadline=None)
 @given(pictures())
 def test_luma_is_that_of_jpeg(picture):
     bgr, _ = picture
@@ -40,12 +41,14 @@ def test_luma_is_that_of_jpeg(picture):
     assert np.abs(luma_from_bgr(bgr) - exact).max() <= LUMA_TOLERANCE
 
 
+@settings(deadline=None)
 @given(pictures())
 def test_grey_is_its_own_luma(picture):
     _, grey = picture
     assert np.array_equal(luma_from_bgr(cv2.merge([grey, grey, grey])), grey)
 
 
+@settings(deadline=None)
 @given(pictures())
 def test_unchanged_luma_changes_nothing(picture):
     bgr, _ = picture
@@ -53,6 +56,7 @@ def test_unchanged_luma_changes_nothing(picture):
     assert np.array_equal(bgr_with_luma(bgr, y, y), bgr)
 
 
+@settings(deadline=None)
 @given(pictures())
 def test_luma_change_is_added_to_every_channel(picture):
     bgr, new_y = picture
@@ -62,6 +66,7 @@ def test_luma_change_is_added_to_every_channel(picture):
     assert np.array_equal(bgr_with_luma(bgr, old_y, new_y), expected)
 
 
+@settings(deadline=None)
 @given(pictures())
 def test_luma_is_replaced_exactly_where_nothing_saturates(picture):
     bgr, new_y = picture
@@ -87,10 +92,14 @@ def bgr_of(yuv, colour):
     """The definition, in floating point."""
     red_weight, blue_weight = WEIGHTS[colour.matrix]
     y, u, v = (float(code) for code in yuv)
-    y, u, v = (y, u - 128, v - 128) if colour.full_range else (
-        (y - 16) * 255 / 219,
-        (u - 128) * 255 / 224,
-        (v - 128) * 255 / 224,
+    y, u, v = (
+        (y, u - 128, v - 128)
+        if colour.full_range
+        else (
+            (y - 16) * 255 / 219,
+            (u - 128) * 255 / 224,
+            (v - 128) * 255 / 224,
+        )
     )
     red, blue = y + 2 * (1 - red_weight) * v, y + 2 * (1 - blue_weight) * u
     green = (y - red_weight * red - blue_weight * blue) / (1 - red_weight - blue_weight)

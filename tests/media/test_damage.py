@@ -37,15 +37,13 @@ def pictures_before_the_cut(path):
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
-@pytest.mark.parametrize(
-    ("suffix", "muxing"), [(".mp4", {"movflags": "faststart"}), (".mkv", {})]
-)
+@pytest.mark.parametrize(("suffix", "muxing"), [(".mp4", {"movflags": "faststart"}), (".mkv", {})])
 def test_a_cut_file_is_read_up_to_the_cut(make_clip, suffix, muxing, share):
     path = make_clip(f"a{suffix}", frames=FRAMES, options=WITH_BFRAMES, muxing=muxing)
     cut(path, share)
     seconds, warnings = read(path)
     assert seconds == pictures_before_the_cut(path)
-    missing = warnings["frames missing at the end of the file"]
+    missing = warnings["frames missing from the file"]
     damaged = warnings["damaged packets skipped"]
     assert 0 < missing < FRAMES
     assert len(seconds) + damaged + missing == FRAMES
@@ -59,35 +57,48 @@ def test_a_whole_file_misses_nothing(make_clip):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264", ".avi"])
 @pytest.mark.parametrize("seed", range(4))
-def test_flipped_bits_cost_few_frames_and_are_counted(make_clip, suffix, seed):
+def test_flipped_bits_cost_no_frame_before_them_and_are_counted(make_clip, suffix, seed):
     container = "h264" if suffix == ".264" else None
-    path = make_clip(f"a{suffix}", frames=FRAMES, options=WITH_BFRAMES, container=container)
+    path = make_clip(
+        f"a{suffix}", frames=FRAMES, size=(96, 160), options=WITH_BFRAMES, container=container
+    )
     data, rng = bytearray(path.read_bytes()), random.Random(seed)
-    # Behind the headers of every container, before the index of MP4.
-    for _ in range(12):
-        data[rng.randrange(2500, len(data) * 9 // 10)] ^= 1 << rng.randrange(8)
+    with av.open(str(path)) as container:
+        ends = sorted(packet.pos + packet.size for packet in container.demux(video=0) if packet.pos)
+    first, last = ends[8], ends[24]  # behind the key frame, before the index of MP4
+    for _ in range(40):  # a single one can turn a picture into another valid one
+        data[rng.randrange(first, last)] ^= 1 << rng.randrange(8)
     path.write_bytes(data)
     seconds, warnings = read(path)
-    assert len(seconds) >= FRAMES // 2
-    assert all(early < late for early, late in zip(seconds, seconds[1:], strict=False))
+    assert len(seconds) >= 8
+    warnings.pop("timestamps missing, taken from 25 frames a second", None)
     assert warnings.total() > 0
 
 
-def test_a_packet_of_rubbish_is_skipped_and_counted(make_clip, tmp_path):
-    path, spoilt = make_clip("a.mp4", frames=FRAMES), tmp_path / "spoilt.mp4"
-    with av.open(str(path)) as source, av.open(str(spoilt), "w") as output:
+@pytest.mark.parametrize("bframes", [0, 2])
+@pytest.mark.parametrize("spoilt", [10, FRAMES - 1])
+def test_a_packet_of_rubbish_is_skipped_and_all_losses_counted(
+    make_clip, tmp_path, spoilt, bframes
+):
+    path = make_clip("a.mp4", frames=FRAMES, options={"bf": str(bframes)})
+    other = tmp_path / "spoilt.mp4"
+    with av.open(str(path)) as source, av.open(str(other), "w") as output:
         stream = output.add_stream_from_template(source.streams.video[0], opaque=True)
         for index, packet in enumerate(p for p in source.demux(video=0) if p.size):
-            if index == 10:
-                rubbish = av.Packet(b"\xff" * packet.size)
-                rubbish.pts, rubbish.dts = packet.pts, packet.dts
-                rubbish.time_base = packet.time_base
-                packet = rubbish  # noqa: PLW2901
-            packet.stream = stream
-            output.mux(packet)
-    seconds, warnings = read(spoilt)
-    assert len(seconds) == FRAMES - 1
-    assert warnings["damaged packets skipped"] == 1
+            sent = rubbish_like(packet) if index == spoilt else packet
+            sent.stream = stream
+            output.mux(sent)
+    seconds, warnings = read(other)
+    lost = warnings["damaged packets skipped"] + warnings["packets without a picture"]
+    assert len(seconds) + lost == FRAMES
+    # PyAV drops what a threaded decoder still holds when the very last packet is rubbish.
+    assert lost == 1 or (spoilt == FRAMES - 1 and lost <= 4)
+
+
+def rubbish_like(packet):
+    rubbish = av.Packet(b"\xff" * packet.size)
+    rubbish.pts, rubbish.dts, rubbish.time_base = packet.pts, packet.dts, packet.time_base
+    return rubbish
 
 
 def test_frames_before_the_first_key_frame_are_counted(make_clip, tmp_path):

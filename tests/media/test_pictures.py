@@ -56,7 +56,7 @@ def test_alpha_is_dropped(tmp_path):
 
 def test_floating_point_pictures_are_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "a.tiff"), np.zeros((4, 4, 3), np.float32))
-    with pytest.raises(MediaError, match="float32.*need 8 or 16 bits"):
+    with pytest.raises(MediaError, match=r"float32.*need 8 or 16 bits"):
         read_picture(tmp_path / "a.tiff")
 
 

@@ -1,0 +1,61 @@
+"""The README's commands and code run as they stand."""
+
+import re
+import shlex
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
+from tests.cli.test_run import clip  # noqa: F401  # a fixture
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_readme_is_one_page():
+    assert len(README.splitlines()) < 100
+
+
+def test_commands_run(edgecar, clip, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
+    cv2.imwrite("photo.jpg", data.coffee()[:160, :200, ::-1])
+    (commands,) = blocks("bash")
+    for line in commands.splitlines():
+        name, *arguments = shlex.split(line)
+        assert name == "edgecar"
+        done = edgecar(*arguments)
+        assert done.code == 0, f"{line}: {done.err}"
+    made = {"clean.mp4", "clean.compare.mp4", "clean.png", "msfan.onnx"}
+    assert {p.name for p in tmp_path.iterdir()} >= made
+
+
+def test_python_runs():
+    (code,) = blocks("python")
+    scope = {"bgr": np.ascontiguousarray(data.astronaut()[:64, :80, ::-1])}
+    exec(code, scope)
+    assert scope["clean"].shape == (64, 80, 3)
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    text = README + (ROOT / "CONTRIBUTING.md").read_text()
+    targets = set(re.findall(r"(?:`|\$ )make ([a-z-]+)", text))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+def test_links_lead_somewhere(name):
+    page = ROOT / name
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), link
