@@ -124,12 +124,12 @@ def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:
         )
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}; export it again") from error
-    if facts.channels not in (1, 3) or facts.bytes_per_px < 1:
+    if facts.channels not in (1, 3) or facts.bytes_per_px < 1 or facts.align_px < 1:
         raise ArtifactError(
-            f"{path}: {facts.channels} channels and {facts.bytes_per_px} bytes per px, need 1 or 3 "
-            "channels and some bytes; export again"
+            f"{path}: {facts.channels} channels, {facts.bytes_per_px} bytes per px, alignment "
+            f"{facts.align_px} px; need 1 or 3 channels and positive sizes; export again"
         )
-    if facts.align_px < 1 or facts.halo_px < 0 or facts.halo_px % facts.align_px:
+    if facts.halo_px < 0 or facts.halo_px % facts.align_px:
         raise ArtifactError(
             f"{path}: halo {facts.halo_px} px, need a multiple of {facts.align_px}; export again"
         )

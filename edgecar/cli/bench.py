@@ -2,6 +2,7 @@
 
 import sys
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ DEFAULT = "edgecar-xs,edgecar-s,edgecar-m,msfan"
 
 def command(
     res: Annotated[
-        str, typer.Option(help="Frame size: 480p, 720p, 1080p, 4k or WIDTHxHEIGHT.")
+        str, typer.Option(help="480p, 720p, 1080p, 4k or WIDTHxHEIGHT; several with commas.")
     ] = "1080p",
     networks: Annotated[
         str, typer.Option(help="Names or .onnx files, with commas between; or all.")
@@ -54,11 +55,9 @@ def command(
     from edgecar.bench.results import new_results, write_results
     from edgecar.bench.speed import Setting, bench_row
 
-    size = size_named(res)
+    choices = product(map(size_named, res.split(",")), chosen(networks), engine.split(","))
     settings = [
-        Setting(network, channels, size, name, precision)
-        for network in chosen(networks)
-        for name in engine.split(",")
+        Setting(network, channels, size, name, precision) for size, network, name in choices
     ]
     rows = []
     with progress_bar("measuring") as progress:

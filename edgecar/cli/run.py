@@ -35,9 +35,11 @@ def command(
     precision: PrecisionName = None,
     codec: Annotated[VideoCodec, typer.Option(help="Video out; ffv1 is lossless.")] = "h264",
     compare: Annotated[
-        Layout | None,
-        typer.Option(help="Also write before and after in one picture, halved or beside."),
-    ] = None,
+        bool, typer.Option("--compare", help="Also write before and after in one picture.")
+    ] = False,
+    layout: Annotated[
+        Layout, typer.Option(help="Of the comparison: both whole, or a half of each.")
+    ] = "side",
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     tile: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT of equal windows; default: free rectangles.")
@@ -53,12 +55,12 @@ def command(
 
     Timestamps, audio, frame rate and colour facts of a video pass through untouched.
 
-    Example: edgecar run clip.mp4 -o clean.mp4 --compare side
+    Example: edgecar run clip.mp4 -o clean.mp4 --compare
     """
     from edgecar.runtime.job import Job, run_job
     from edgecar.runtime.restorer import Restorer
 
-    job = Job(source, output, codec, compare, frames)
+    job = Job(source, output, codec, layout if compare else None, frames)
     with Restorer(
         network,
         engine,

@@ -1,13 +1,12 @@
 """The seam between edgecar and the libraries that run networks."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecar.closing import Closing
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
 
@@ -34,7 +33,7 @@ class EngineInfo:
     device: str
 
 
-class Engine(ABC):
+class Engine(Closing):
     """Runs one artifact.
 
     The same window gives the same bytes whatever its place or neighbours in a batch and, for
@@ -88,14 +87,3 @@ class Engine(ABC):
     def close(self) -> None:
         """Free what the engine holds; further runs are refused."""
         self._open = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

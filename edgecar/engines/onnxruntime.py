@@ -56,7 +56,7 @@ class OnnxRuntimeEngine(Engine):
         try:
             self._session = onnxruntime.InferenceSession(artifact.onnx, options, providers=[wanted])
         except Exception as error:  # its classes are private and share no base
-            raise EngineError(f"ONNX Runtime refused the artifact: {str(error)[:200]}") from error
+            raise EngineError(f"ONNX Runtime refused the artifact: {_cause(error)}") from error
         used = self._session.get_providers()[0]
         if used != wanted:
             raise EngineError(
@@ -79,11 +79,14 @@ class OnnxRuntimeEngine(Engine):
         try:
             output: Batch = self._session.run(None, {self._input: batch})[0]
         except Exception as error:  # its classes are private and share no base
-            raise EngineError(
-                f"ONNX Runtime failed on {batch.shape}: {str(error)[:200]}"
-            ) from error
+            raise EngineError(f"ONNX Runtime failed on {batch.shape}: {_cause(error)}") from error
         return output
 
     def close(self) -> None:
         self._session = None
         super().close()
+
+
+def _cause(error: Exception) -> str:
+    """What the library said, on one line."""
+    return " ".join(str(error).split())[:200]

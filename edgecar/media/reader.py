@@ -5,13 +5,12 @@ from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import av
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from edgecar.closing import Closing
 from edgecar.errors import MediaError
 from edgecar.media.convert import FrameMaker, colour_of
 from edgecar.media.facts import StreamFacts
@@ -29,7 +28,7 @@ LIVE_DECODER_THREADS = 2
 """Each thread beyond the first holds back one more frame, which a live picture cannot afford."""
 
 
-class Reader:
+class Reader(Closing):
     """Decoded frames of one video stream, in the order they are shown.
 
     Iterate over it once; use it as a context manager or call `close`. One thread at a time.
@@ -63,17 +62,6 @@ class Reader:
             self._container.close()
             raise
         self._frames = self._all_frames(first, keep_size)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[Frame]:
         return self

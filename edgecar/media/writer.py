@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import av
 from av.video.stream import VideoStream
@@ -181,17 +180,6 @@ class NullWriter:
         """Stays empty."""
         self.frames = 0
         """Frames taken so far."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to close."""
 
     def write(self, frame: Frame) -> None:  # noqa: ARG002  # the same call as a writer's
         """Count a frame."""

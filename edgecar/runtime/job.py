@@ -153,7 +153,7 @@ def _writers(
     job: Job, reader: Reader, report: Report, stack: ExitStack
 ) -> tuple[Writer | NullWriter, Writer | None]:
     if job.output == NULL:
-        return stack.enter_context(NullWriter()), None
+        return NullWriter(), None
     output = Path(job.output)
     writer = stack.enter_context(open_writer(output, like=reader, codec=job.codec))
     report.outputs.append(output)

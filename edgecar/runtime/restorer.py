@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.artifact import Artifact, Facts, find_artifact, read_artifact
+from edgecar.closing import Closing
 from edgecar.engines.base import Batch, Engine
 from edgecar.engines.select import open_engine
 from edgecar.errors import EngineError, MediaError
@@ -42,7 +41,7 @@ class Stats:
         return self.pixels_read / self.pixels_of_frames if self.pixels_of_frames else 0.0
 
 
-class Restorer:
+class Restorer(Closing):
     """Cleans frames of any size with one artifact.
 
     Args:
@@ -175,17 +174,6 @@ class Restorer:
         """Close the engine if it was opened here."""
         if self._owns_engine:
             self.engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _planes(self, frame: Codes) -> Codes:
         """Restore ``(C, H, W)`` codes."""
