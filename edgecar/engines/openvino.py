@@ -73,4 +73,6 @@ class OpenvinoEngine(Engine):
 
 def _cause(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__
+    # An unknown operator is named in the middle of a report; else the last line is the cause.
+    named = [line for line in lines if "No conversion rule found" in line]
+    return (named or lines or [type(error).__name__])[-1][:200]

@@ -42,10 +42,8 @@ class TorchEngine(Engine):
             onnx.checker.check_model(model)
             graph = model.graph
         except Exception as error:  # protobuf's own classes are private to its implementation
-            raise EngineError(
-                f"the torch reference cannot read the artifact ({type(error).__name__}); export "
-                "it again"
-            ) from error
+            cause = " ".join(str(error).split())[:200]
+            raise EngineError(f"the torch reference cannot read the artifact: {cause}") from error
         unknown = sorted({node.op_type for node in graph.node} - OPERATORS.keys())
         if unknown:
             raise EngineError(

@@ -1,0 +1,158 @@
+"""Small ONNX graphs by hand, and the halo they are seen to have."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+INPUT, OUTPUT = "picture", "restored"
+Pair = tuple[int, int]
+"""Along rows and along columns."""
+
+
+class Drawing:
+    """A graph under construction; every method adds one node and returns the name it makes."""
+
+    def __init__(self, channels: int = 1, seed: int = 0) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.width = {INPUT: channels}  # channels of every tensor
+        self.dice = np.random.default_rng(seed)
+
+    def constant(self, values: np.ndarray) -> str:
+        name = f"constant{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def node(self, kind: str, *inputs: str, channels: int | None = None, **attributes) -> str:
+        name = f"value{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], f"node{name}", **attributes))
+        self.width[name] = channels or self.width.get(inputs[0], 1)
+        return name
+
+    def weights(self, *shape: int) -> str:
+        """Positive, so that no two influences cancel."""
+        values = self.dice.uniform(0.5, 1, shape) / np.prod(shape[1:])
+        return self.constant(values.astype(np.float32))
+
+    def conv(
+        self,
+        given: str,
+        kernel: Pair = (3, 3),
+        *,
+        out: int = 1,
+        stride: int = 1,
+        dilation: Pair = (1, 1),
+        pads: Sequence[int] | None = None,
+        **attributes,
+    ) -> str:
+        """Pads are those that keep the size, if not given."""
+        reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+        pads = pads or [*(r // 2 for r in reach), *(r - r // 2 for r in reach)]
+        weights = self.weights(out, self.width[given], *kernel)
+        return self.node(
+            "Conv",
+            given,
+            weights,
+            channels=out,
+            kernel_shape=kernel,
+            pads=list(pads),
+            strides=[stride] * 2,
+            dilations=dilation,
+            **attributes,
+        )
+
+    def transposed(
+        self, given: str, kernel: Pair, *, stride: int, pads: Sequence[int], extra: Pair = (0, 0)
+    ) -> str:
+        weights = self.weights(self.width[given], 1, *kernel)
+        return self.node(
+            "ConvTranspose",
+            given,
+            weights,
+            channels=1,
+            kernel_shape=kernel,
+            pads=list(pads),
+            strides=[stride] * 2,
+            output_padding=extra,
+        )
+
+    def pool(
+        self, kind: str, given: str, kernel: Pair, *, stride: int, pads: Sequence[int], **more
+    ) -> str:
+        return self.node(
+            kind, given, kernel_shape=kernel, strides=[stride] * 2, pads=list(pads), **more
+        )
+
+    def resize(self, given: str, scale: float, mode: str = "nearest", **attributes) -> str:
+        scales = self.constant(np.array([1, 1, scale, scale], np.float32))
+        return self.node("Resize", given, "", scales, mode=mode, **attributes)
+
+    def pad(self, given: str, pads: Sequence[int], mode: str = "constant") -> str:
+        """Pads are top, left, bottom, right."""
+        top, left, bottom, right = pads
+        widths = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+        return self.node("Pad", given, self.constant(widths), mode=mode)
+
+    def mean(self, given: str, axes: Sequence[int], channels: int | None = None) -> str:
+        over = self.constant(np.array(axes, np.int64))
+        return self.node("ReduceMean", given, over, channels=channels, keepdims=1)
+
+    def model(self, output: str) -> onnx.ModelProto:
+        """The graph from the picture to ``output``, with inferred shapes."""
+        nodes = [*self.nodes, helper.make_node("Identity", [output], [OUTPUT])]
+        graph = helper.make_graph(
+            nodes,
+            "drawing",
+            [_picture(INPUT, self.width[INPUT])],
+            [_picture(OUTPUT, self.width[output])],
+            self.constants,
+        )
+        opsets = [helper.make_opsetid("", 19)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        onnx.checker.check_model(model)
+        return onnx.shape_inference.infer_shapes(model)
+
+
+def _picture(name: str, channels: int) -> onnx.ValueInfoProto:
+    shape = ["batch", channels, f"{name}_height", f"{name}_width"]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def runner(model: onnx.ModelProto):
+    """Batch in, batch out."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return lambda batch: session.run(None, {session.get_inputs()[0].name: batch})[0]
+
+
+def seen_halo(model: onnx.ModelProto, align: int, margin: int, base: float = 0.0) -> int:
+    """How far beyond an aligned block a change of the picture is seen in that block.
+
+    Args:
+        model: With positive weights, so that every influence shows.
+        align: Side of the block, in pixels.
+        margin: Rows and columns tried on each side of the block; a multiple of ``align``.
+        base: Value of the unchanged picture.
+    """
+    run, channels = runner(model), model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    length, across = 2 * margin + align, 6 * align
+    worst = 0
+    for axis in (2, 3):
+        still = np.full((1, channels, length, across), base, np.float32)
+        changed = np.repeat(still, length, axis=0)
+        changed[np.arange(length), :, np.arange(length)] += 1  # one row of each picture
+        if axis == 3:
+            still, changed = still.swapaxes(2, 3), changed.swapaxes(2, 3)
+        moved = run(np.ascontiguousarray(changed)) != run(np.ascontiguousarray(still))
+        block = moved.swapaxes(2, axis)[:, :, margin : margin + align]
+        seen = np.flatnonzero(block.any(axis=(1, 2, 3)))
+        assert seen.size, "no row of the picture matters"
+        worst = max(worst, margin - seen[0], seen[-1] - (margin + align - 1))
+    return int(worst)

@@ -1,0 +1,247 @@
+"""`export`: a checkpoint in, a checked file out, or nothing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from edgecar.artifact import read_artifact
+from edgecar.errors import CheckpointError, ExportError, GateError, SettingsError
+from edgecar.exporter import to_onnx, trt_ops
+from edgecar.exporter.recipe import Recipe, recipe_for
+from edgecar.exporter.to_onnx import artifact_from_network, export, onnx_from_network
+from edgecar.files import sha256_of
+from edgecar.zoo import shipped
+from edgecar.zoo.checkpoints import Loaded
+from edgecar.zoo.dncnn import Dncnn, DncnnConfig
+from edgecar.zoo.plain import Plain, PlainConfig
+from edgecar.zoo.registry import card_named
+from tests.networks import lively
+
+
+@pytest.fixture(scope="module")
+def branched(tmp_path_factory) -> Path:
+    """edgecar-s as it is trained: with branches."""
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("trained") / "camera.pt"
+    torch.save({"average": Plain(PlainConfig(branches=True)).state_dict(), "step": 9}, path)
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """The least network there is with normalisation; its export takes a second."""
+    path = tmp_path / "little.pth"
+    torch.save(lively(Dncnn(DncnnConfig(depth=3, width=4))).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(branched, tmp_path_factory):
+    output = tmp_path_factory.mktemp("exported") / "new" / "folder" / "camera.onnx"
+    return export(branched, output, trained_on="h264 crf 35")
+
+
+def test_file_is_written_with_its_facts(done, branched) -> None:
+    assert done.path.name == "camera.onnx"
+    facts = read_artifact(done.path).facts
+    assert facts == done.facts
+    assert (facts.model, facts.channels, facts.halo_px, facts.align_px) == ("edgecar-s", 1, 12, 2)
+    assert facts.weights_sha256 == sha256_of(branched)
+    assert facts.trained_on == "h264 crf 35"
+    assert facts.parity_max_error <= facts.parity_budget == recipe_for("edgecar-s").parity_max_error
+    assert not done.shipped
+
+
+def test_nothing_lies_beside_it(done) -> None:
+    assert [path.name for path in done.path.parent.iterdir()] == ["camera.onnx"]
+
+
+def test_training_branches_are_folded_into_six_convolutions(done) -> None:
+    kinds = [node.op_type for node in onnx.load(done.path).graph.node]
+    assert kinds.count("Conv") == 6
+    assert set(kinds) == {"Conv", "Relu", "DepthToSpace", "Add"}
+    assert done.params == 39_332
+
+
+def test_file_goes_beside_the_checkpoint_if_no_place_is_given(checkpoint) -> None:
+    assert export(checkpoint).path == checkpoint.with_suffix(".onnx")
+    assert sorted(path.name for path in checkpoint.parent.iterdir()) == [
+        "little.onnx",
+        "little.pth",
+    ]
+
+
+def test_file_is_replaced_whole(checkpoint) -> None:
+    output = checkpoint.with_suffix(".onnx")
+    output.write_text("an older one")
+    export(checkpoint, output)
+    assert read_artifact(output).facts.model == "dncnn"
+
+
+# Refusals leave nothing behind.
+
+
+def assert_refused(kind: type, said: str, checkpoint: Path, **options) -> BaseException:
+    """An earlier file stays as it was, and no temporary one remains."""
+    output = checkpoint.with_suffix(".onnx")
+    output.write_text("an older one")
+    with pytest.raises(kind) as refused:
+        export(checkpoint, output, **options)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert output.read_text() == "an older one"
+    names = {path.name for path in checkpoint.parent.iterdir()}
+    assert names <= {"little.onnx", "little.pth", "recipe.toml"}
+    return refused.value
+
+
+def test_difference_above_the_budget_fails_the_gate(checkpoint) -> None:
+    recipe = checkpoint.with_name("recipe.toml")
+    # Folding normalisation into float32 weights rounds each of them by some 1e-8.
+    recipe.write_text("parity_max_error = 1e-15")
+    failed = assert_refused(GateError, "ONNX differs from torch by", checkpoint, recipe=recipe)
+    assert failed.exit_code == 3
+    assert "allowed 1e-15; nothing written" in str(failed)
+
+
+def test_weights_that_are_no_numbers_fail_the_gate(tmp_path) -> None:
+    path = tmp_path / "little.pth"
+    state = Dncnn(DncnnConfig(depth=3, width=4)).state_dict()
+    state["model.0.weight"][0] = torch.nan
+    torch.save(state, path)
+    failed = assert_refused(GateError, "ONNX differs from torch by nan", path)
+    assert failed.exit_code == 3
+
+
+@pytest.mark.parametrize(("error", "passes"), [(1e-4, True), (1.01e-4, False)])
+def test_budget_is_the_largest_that_passes(error, passes, monkeypatch) -> None:
+    monkeypatch.setattr(to_onnx, "parity_error", lambda *_: error)
+    loaded = Loaded(card_named("dncnn"), 1, Dncnn(DncnnConfig(depth=3, width=4)))
+    recipe = recipe_for("dncnn")
+    if passes:
+        _, facts = artifact_from_network(loaded, recipe, "", "")
+        assert facts.parity_max_error == error
+    else:
+        with pytest.raises(GateError):
+            artifact_from_network(loaded, recipe, "", "")
+
+
+def test_operator_that_tensorrt_lacks_is_refused(checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(trt_ops, "SUPPORTED", trt_ops.SUPPORTED - {"Relu"})
+    assert_refused(ExportError, "operator Relu", checkpoint)
+
+
+def test_interrupted_writing_leaves_nothing(checkpoint, monkeypatch) -> None:
+    def interrupt(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupt)
+    assert_refused(KeyboardInterrupt, "", checkpoint)
+
+
+def test_unknown_recipe_key_is_refused(checkpoint) -> None:
+    recipe = checkpoint.with_name("recipe.toml")
+    recipe.write_text("parity = 1")
+    assert_refused(SettingsError, "unknown key 'parity'", checkpoint, recipe=recipe)
+
+
+def test_unreadable_checkpoint_is_refused(tmp_path) -> None:
+    path = tmp_path / "little.pth"
+    path.write_text("not weights")
+    assert_refused(CheckpointError, "not a PyTorch checkpoint", path)
+
+
+@pytest.mark.parametrize("name", ["model.trt", "model", "onnx"])
+def test_output_must_be_an_onnx_file(name, checkpoint) -> None:
+    output = checkpoint.with_name(name)
+    with pytest.raises(ExportError, match=f"{name} has no .onnx suffix; write to .*onnx$"):
+        export(checkpoint, output)
+    assert not output.exists()
+
+
+def test_folder_as_output_is_answered_with_a_file_in_it(checkpoint, monkeypatch) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    for folder in (checkpoint.parent, "."):
+        with pytest.raises(ExportError, match=r"has no \.onnx suffix.*little\.onnx$"):
+            export(checkpoint, folder)
+
+
+def test_opset_that_torch_cannot_make_is_refused() -> None:
+    card = card_named("dncnn")
+    network = card.build(DncnnConfig(depth=3, width=4))
+    with pytest.raises(ExportError, match="asks for opset 99, torch could only make"):
+        onnx_from_network(network, card, 1, Recipe(99, 10, 1e-4))
+
+
+def test_network_that_torch_cannot_trace_is_refused_in_one_line(checkpoint, monkeypatch) -> None:
+    def fail(*_args, **_options):
+        raise RuntimeError("pages\nof advice") from ValueError("sides must be even\nEq(s89, 2)")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    assert_refused(ExportError, "torch cannot export this dncnn: sides must be even", checkpoint)
+
+
+# Weights that ship.
+
+
+@pytest.fixture
+def ships(tmp_path, monkeypatch) -> Path:
+    """A manifest whose one entry is edgecar-xs for JPEG, and an empty folder to work in."""
+    weights, work = tmp_path / "weights", tmp_path / "work"
+    weights.mkdir()
+    work.mkdir()
+    path = weights / "edgecar-xs.jpeg.pt"
+    torch.save(lively(Plain(PlainConfig(width=16))).state_dict(), path)
+    entry = {"network": "edgecar-xs", "for": "jpeg", "file": path.name, "sha256": "",
+             "trained_on": "jpeg 10-40", "psnr": {}, "tiling": {}, "training": {}}  # fmt: skip
+    (weights / shipped.MANIFEST).write_text(json.dumps([entry]))
+    monkeypatch.setattr(shipped, "WEIGHTS", weights)
+    monkeypatch.chdir(work)
+    return path
+
+
+def test_name_of_a_network_exports_its_shipped_weights(ships) -> None:
+    done = export("edgecar-xs.pt")
+    assert done.shipped
+    assert done.path == Path("edgecar-xs.onnx")
+    assert done.path.is_file()
+    assert done.facts.trained_on == "jpeg 10-40"
+    assert done.facts.weights_sha256 == sha256_of(ships)
+
+
+@pytest.mark.usefixtures("ships")
+def test_file_of_that_name_comes_first() -> None:
+    torch.save(lively(Dncnn(DncnnConfig(depth=3, width=4))).state_dict(), "edgecar-xs.pt")
+    done = export("edgecar-xs.pt")
+    assert (done.shipped, done.facts.model, done.facts.trained_on) == (False, "dncnn", "")
+
+
+@pytest.mark.usefixtures("ships")
+def test_other_codec_is_answered_with_those_that_ship() -> None:
+    with pytest.raises(CheckpointError, match=r"no hevc weights .* there are some for jpeg"):
+        export("edgecar-xs", codec="hevc")
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.usefixtures("ships")
+def test_missing_file_of_another_name_is_missing() -> None:
+    with pytest.raises(CheckpointError, match=r"camera\.pt: no such file"):
+        export("camera.pt")
+
+
+def test_facts_can_be_written_again(exported) -> None:
+    """Replaced, not added: two facts of one name would contradict each other."""
+    from edgecar.artifact import read_facts, write_facts
+
+    artifact = exported("edgecar-xs")
+    model = onnx.load_model_from_string(artifact.onnx)
+    count = len(model.metadata_props)
+    write_facts(model, replace(artifact.facts, halo_px=20))
+    assert len(model.metadata_props) == count
+    assert read_facts(model).halo_px == 20

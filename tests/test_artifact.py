@@ -1,0 +1,243 @@
+"""Facts in an ONNX file: written, read, and refused where they are missing or impossible."""
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgecar import artifact as artifacts
+from edgecar.artifact import (
+    PREFIX,
+    Facts,
+    find_artifact,
+    read_artifact,
+    read_facts,
+    shipped_names,
+    write_facts,
+)
+from edgecar.errors import ArtifactError
+
+FACTS = Facts(
+    model="edgecar-s",
+    channels=1,
+    halo_px=12,
+    align_px=2,
+    context="local",
+    bytes_per_px=68,
+    precision="fp32",
+    trained_on="jpeg 10-40, subsampled",
+    weights_sha256="0123456789abcdef" * 4,
+    parity_max_error=2.2649765014648438e-06,
+    parity_budget=1e-4,
+)
+
+
+def picture(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, "h", "w"])
+
+
+def network(factor: float = 0.5, size: int = 1) -> onnx.ModelProto:
+    """A picture times a constant."""
+    values = numpy_helper.from_array(np.full((size, 1, 1, 1), factor, np.float32), "factor")
+    node = helper.make_node("Mul", ["input", "factor"], ["output"])
+    graph = helper.make_graph([node], "network", [picture("input")], [picture("output")], [values])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a network with facts; some changed, some left out."""
+
+    def to(without: str = "", **changes: object) -> Path:
+        model, path = network(), tmp_path / "network.onnx"
+        write_facts(model, FACTS)
+        for entry in list(model.metadata_props):
+            name = entry.key.removeprefix(PREFIX)
+            if name == without:
+                model.metadata_props.remove(entry)
+            elif name in changes:
+                entry.value = str(changes[name])
+        onnx.save(model, path)
+        return path
+
+    return to
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ArtifactError) as refused:
+        read_artifact(path)
+    said = str(refused.value)
+    assert said.startswith(f"{path}: ")
+    assert "\n" not in said
+    return said
+
+
+def test_facts_come_back(write) -> None:
+    artifact = read_artifact(write())
+    assert artifact.facts == FACTS
+    for field in fields(Facts):
+        assert type(getattr(artifact.facts, field.name)) is type(getattr(FACTS, field.name))
+
+
+@pytest.mark.parametrize("text", ["", "Ü 10–40", "a: b\nc", " spaced "])
+def test_any_text_comes_back(text) -> None:
+    model, facts = network(), replace(FACTS, trained_on=text)
+    write_facts(model, facts)
+    assert read_facts(onnx.load_model_from_string(model.SerializeToString())) == facts
+
+
+def test_bytes_are_the_whole_network(write) -> None:
+    import onnxruntime
+
+    path = write()
+    artifact = read_artifact(path)
+    assert artifact.path == path
+    session = onnxruntime.InferenceSession(artifact.onnx, providers=["CPUExecutionProvider"])
+    (restored,) = session.run(None, {"input": np.ones((1, 1, 2, 2), np.float32)})
+    assert np.array_equal(restored, np.full((1, 1, 2, 2), 0.5, np.float32))
+
+
+def test_writing_replaces_facts_and_keeps_what_others_wrote() -> None:
+    model = network()
+    model.metadata_props.add(key="author", value="someone")
+    write_facts(model, FACTS)
+    write_facts(model, replace(FACTS, halo_px=20))
+    keys = [entry.key for entry in model.metadata_props]
+    assert sorted(keys) == sorted(
+        ["author", f"{PREFIX}format", *(f"{PREFIX}{name}" for name in asdict(FACTS))]
+    )
+    assert read_facts(model).halo_px == 20
+
+
+def test_weights_beside_the_file_are_read_in(tmp_path) -> None:
+    import onnxruntime
+
+    model, path = network(0.25, size=1000), tmp_path / "large.onnx"
+    del model.graph.node[:]
+    model.graph.node.append(helper.make_node("ReduceMean", ["factor"], ["mean"], keepdims=0))
+    model.graph.node.append(helper.make_node("Mul", ["input", "mean"], ["output"]))
+    write_facts(model, FACTS)
+    onnx.save(model, path, save_as_external_data=True, location="large.bin", size_threshold=0)
+    assert (tmp_path / "large.bin").stat().st_size >= 4000
+    artifact = read_artifact(path)
+    (tmp_path / "large.bin").unlink()
+    session = onnxruntime.InferenceSession(artifact.onnx, providers=["CPUExecutionProvider"])
+    (restored,) = session.run(None, {"input": np.ones((1, 1, 1, 1), np.float32)})
+    assert restored.item() == 0.25
+    # And without them, the file is refused.
+    assert "not an ONNX file" in refusal(path)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Facts)])
+def test_missing_fact_is_named(name, write) -> None:
+    assert f"fact {name!r} is missing; export it again" in refusal(write(without=name))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"halo_px": 13}, "halo 13 px, need a multiple of 2"),
+        ({"halo_px": -2}, "halo -2 px, need a multiple of 2"),
+        ({"align_px": 0}, "alignment 0 px; need"),
+        ({"align_px": -2}, "alignment -2 px; need"),
+        ({"halo_px": "twelve"}, "'twelve'"),
+        ({"halo_px": "12.0"}, "'12.0'"),
+        ({"channels": 0}, ": 0 channels"),
+        ({"channels": 2}, ": 2 channels"),
+        ({"bytes_per_px": 0}, "0 bytes per px"),
+        ({"bytes_per_px": -68}, "-68 bytes per px"),
+        ({"context": "global"}, "'global' is none of local, windowed"),
+        ({"precision": "fp8"}, "'fp8' is none of fp32, bf16, fp16, int8"),
+        ({"parity_budget": "little"}, "'little'"),
+        ({"format": 2}, "artifact format 2, this edgecar reads 1"),
+        ({"format": ""}, "artifact format , this edgecar reads 1"),
+    ],
+)
+def test_impossible_fact_is_refused(changes, said, write) -> None:
+    message = refusal(write(**changes))
+    assert said in message
+    assert "export" in message
+
+
+def test_missing_format_is_refused(write) -> None:
+    assert "artifact format None" in refusal(write(without="format"))
+
+
+def test_foreign_network_is_told_to_be_exported(tmp_path) -> None:
+    path, model = tmp_path / "foreign.onnx", network()
+    model.metadata_props.add(key="author", value="someone")
+    onnx.save(model, path)
+    assert "without edgecar's facts" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no network\n", b"\x00" * 100, b"\x08\x0a\x12\xff\xff", b"PK\x03\x04zip"]
+)
+def test_file_that_is_no_network_is_refused(content, tmp_path) -> None:
+    path = tmp_path / "network.onnx"
+    path.write_bytes(content)
+    assert "ONNX" in refusal(path)
+
+
+def test_truncated_network_is_refused(write) -> None:
+    path = write()
+    whole = path.read_bytes()
+    for end in range(0, len(whole) - 1, 7):
+        path.write_bytes(whole[:end])
+        refusal(path)
+
+
+def test_missing_file_and_folder_are_refused(tmp_path) -> None:
+    assert "no such file; make one with: edgecar export" in refusal(tmp_path / "absent.onnx")
+    assert "no such file" in refusal(tmp_path)
+
+
+# Names.
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch) -> Path:
+    folder, work = tmp_path / "weights", tmp_path / "work"
+    folder.mkdir()
+    work.mkdir()
+    for name in ("edgecar-s.jpeg.onnx", "msfan.jpeg.onnx", "edgecar-s.h264.onnx", "notes.txt"):
+        (folder / name).touch()
+    monkeypatch.setattr(artifacts, "WEIGHTS", folder)
+    monkeypatch.chdir(work)
+    return folder
+
+
+def test_name_means_the_shipped_weights_for_a_codec(weights) -> None:
+    assert find_artifact("edgecar-s") == weights / "edgecar-s.jpeg.onnx"
+    assert find_artifact("edgecar-s", "h264") == weights / "edgecar-s.h264.onnx"
+    assert shipped_names() == ["edgecar-s", "msfan"]
+    assert shipped_names("hevc") == []
+
+
+@pytest.mark.usefixtures("weights")
+def test_path_means_itself() -> None:
+    path = Path("mine.onnx")
+    assert find_artifact("mine.onnx") == path  # reading it says whether it is there
+    assert find_artifact(path) == path
+    Path("edgecar-s").touch()
+    assert find_artifact("edgecar-s") == Path("edgecar-s")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "said"),
+    [
+        ("edgecar-m", "jpeg", "no jpeg weights ship for 'edgecar-m' (there are: edgecar-s, msfan)"),
+        ("msfan", "h264", "no h264 weights ship for 'msfan' (there are: edgecar-s)"),
+        ("msfan", "hevc", "(there are: none)"),
+        ("network.pt", "jpeg", "network.pt: no such file"),
+        ("", "jpeg", "there are"),
+    ],
+)
+@pytest.mark.usefixtures("weights")
+def test_unknown_name_is_answered_with_those_there_are(name, codec, said) -> None:
+    with pytest.raises(ArtifactError) as refused:
+        find_artifact(name, codec)
+    assert said in str(refused.value)
