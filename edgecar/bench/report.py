@@ -31,16 +31,16 @@ def terminal_table(rows: Sequence[Row]) -> Table:
     table = Table(
         box=SIMPLE_HEAD, caption="Memory (papers) is a comparison figure; peak is measured."
     )
-    names = ("Network", "Input", "Engine", "Provider", "Precision", "Params", "Memory MB (papers)")
+    names = ("Network", "Input", "Engine", "Precision", "Params", "Memory MB (papers)")
     numbers = ("TFLOPS (papers)", "GMAC", "p50 ms", "p95 ms", "frames/s", "Peak MB")
     for index, name in enumerate((*names, *numbers)):
-        side: Literal["left", "right"] = "left" if index < 5 else "right"
-        table.add_column(name, justify=side, no_wrap=index == 0)
+        side: Literal["left", "right"] = "left" if index < 4 else "right"
+        table.add_column(name, justify=side, no_wrap=index < 2)
     for row in rows:
-        *named, p50, p95, fps, peak, memory = speed_cells(row)
+        network, frame, _, *used, p50, p95, fps, peak, memory = speed_cells(row)
         params = "–" if row["params"] is None else f"{row['params']:,}"
         cost = (params, memory, number(row["published_tflops"], 4), number(row["gmacs"], 3))
-        table.add_row(*named, *cost, p50, p95, fps, peak)
+        table.add_row(network, frame, *used, *cost, p50, p95, fps, peak)
     return table
 
 

@@ -163,4 +163,4 @@ def test_terminal_table(timed, counted) -> None:
         assert figure in ours
     assert "39,332" not in unknown
     (theirs,) = [line for line in lines if "msfan" in line]
-    assert theirs.count("–") == 7  # engine, provider, precision, two times, speed, peak
+    assert theirs.count("–") == 6  # engine, precision, two times, speed, peak
