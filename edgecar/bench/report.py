@@ -35,7 +35,7 @@ def terminal_table(rows: Sequence[Row]) -> Table:
     numbers = ("TFLOPS (papers)", "GMAC", "p50 ms", "p95 ms", "frames/s", "Peak MB")
     for index, name in enumerate((*names, *numbers)):
         side: Literal["left", "right"] = "left" if index < 4 else "right"
-        table.add_column(name, justify=side, no_wrap=index < 2)
+        table.add_column(name, justify=side, no_wrap=index < 3)
     for row in rows:
         network, frame, _, *used, p50, p95, fps, peak, memory = speed_cells(row)
         params = "–" if row["params"] is None else f"{row['params']:,}"

@@ -1,5 +1,6 @@
 """OpenVINO: the default on x86 CPUs."""
 
+from collections.abc import Callable
 from typing import Any
 
 from edgecar.artifact import Artifact
@@ -9,6 +10,11 @@ from edgecar.spec import Precision
 
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 NAMES: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+
+# A graph compiled for one shape runs 6 to 15 % faster than one for any shape, with the same bits.
+# It takes 25 ms and holds activations of its own: only a few shapes that keep coming back get one.
+SHAPES_COMPILED = 4
+RECENT_RUNS = 16
 
 
 class OpenvinoEngine(Engine):
@@ -43,9 +49,16 @@ class OpenvinoEngine(Engine):
             settings["INFERENCE_PRECISION_HINT"] = HINTS[precision]
         try:
             core = openvino.Core()
-            compiled = core.compile_model(core.read_model(artifact.onnx), device, settings)
-            used = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
-            self._request = compiled.create_infer_request()
+
+            def compiled(shape: tuple[int, ...] | None = None) -> Any:
+                model = core.read_model(artifact.onnx)
+                if shape is not None:
+                    model.reshape(shape)
+                return core.compile_model(model, device, settings)
+
+            any_shape = compiled()
+            used = str(any_shape.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+            self._requests = _Requests(any_shape.create_infer_request(), compiled)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refused the artifact: {_cause(error)}") from error
         chosen = artifact.facts.precision if artifact.facts.precision == "int8" else NAMES[used]
@@ -60,15 +73,43 @@ class OpenvinoEngine(Engine):
 
     def _run(self, batch: Batch) -> Batch:
         try:
-            result = self._request.infer({0: batch}, share_inputs=True, share_outputs=True)
+            request = self._requests.of_shape(batch.shape)
+            result = request.infer({0: batch}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed on {batch.shape}: {_cause(error)}") from error
         output: Batch = result[0]
         return output
 
     def close(self) -> None:
-        self._request = None
+        self._requests.forget()
         super().close()
+
+
+class _Requests:
+    """Inference requests: one for any shape, and some for shapes that keep coming back."""
+
+    def __init__(self, any_shape: Any, compiled: Callable[[tuple[int, ...]], Any]) -> None:
+        self._any_shape, self._compiled = any_shape, compiled
+        self._fixed: dict[tuple[int, ...], Any] = {}
+        self._last_run: dict[tuple[int, ...], int] = {}
+        self._runs = 0
+
+    def of_shape(self, shape: tuple[int, ...]) -> Any:
+        """The fastest request at hand for a batch of this shape."""
+        self._runs += 1
+        oldest = self._runs - RECENT_RUNS
+        self._last_run = {seen: run for seen, run in self._last_run.items() if run >= oldest}
+        self._fixed = {kept: r for kept, r in self._fixed.items() if kept in self._last_run}
+        returning = shape in self._last_run
+        self._last_run[shape] = self._runs
+        if returning and shape not in self._fixed and len(self._fixed) < SHAPES_COMPILED:
+            self._fixed[shape] = self._compiled(shape).create_infer_request()
+        return self._fixed.get(shape, self._any_shape)
+
+    def forget(self) -> None:
+        """Free everything."""
+        self._any_shape = None
+        self._fixed.clear()
 
 
 def _cause(error: Exception) -> str:
