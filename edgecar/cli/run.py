@@ -84,7 +84,7 @@ def command(
         stderr.print(f"warning   {warning}: {count}")
     stdout.print(
         f"restored  {report.frames} frame(s) in {report.seconds:.2f} s, {report.fps:.2f} frames/s; "
-        f"{restorer.stats.windows_run} windows, {restorer.stats.computed_share:.0%} of the pixels"
+        f"{restorer.stats.windows_run} window(s), {restorer.stats.computed_share:.0%} of the pixels"
     )
     for path in report.outputs[-2:]:
         stdout.print(f"wrote     {path}")

@@ -2,9 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,8 @@ def run_job(job: Job, restorer: Restorer, progress: Progress) -> Report:
 def _run_pictures(job: Job, pictures: list[Path], restorer: Restorer, progress: Progress) -> Report:
     report, began = Report(restorer), time.perf_counter()
     several = Path(job.source).is_dir()
-    pictures = pictures[: job.frames]
-    for number, path in enumerate(pictures, 1):
+    outputs = _picture_outputs(job, pictures[: job.frames])
+    for number, (path, output) in enumerate(outputs.items(), 1):
         try:
             before = read_picture(path)
         except MediaError:
@@ -113,20 +114,40 @@ def _run_pictures(job: Job, pictures: list[Path], restorer: Restorer, progress: 
             continue
         after = restorer(before)
         report.frames += 1
-        if job.output != NULL:
-            # Coding the result as JPEG again would bring the artifacts back.
-            output = Path(job.output) / f"{path.stem}.png" if several else Path(job.output)
+        if output is not None:
             write_picture(output, after)
             report.outputs.append(output)
             if job.compare:
                 both = compared_pictures(before, after, job.compare)
                 write_picture(job.compare_path(output), both)
                 report.outputs.append(job.compare_path(output))
-        progress(number, len(pictures))
+        progress(number, len(outputs))
     if not report.frames:
         raise MediaError(f"{job.source}: no picture could be decoded; give JPEG or PNG files")
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _picture_outputs(job: Job, pictures: list[Path]) -> dict[Path, Path | None]:
+    """Where each restored picture goes; never over a picture that is read.
+
+    Raises:
+        MediaError: An output would take the place of an input.
+    """
+    if job.output == NULL:
+        return dict.fromkeys(pictures)
+    if not Path(job.source).is_dir():
+        outputs = {pictures[0]: Path(job.output)}
+    else:
+        stems = Counter(path.stem for path in pictures)
+        # PNG: coding the result as JPEG again would bring the artifacts back.
+        names = {p: f"{p.stem if stems[p.stem] == 1 else p.name}.png" for p in pictures}
+        outputs = {path: Path(job.output) / name for path, name in names.items()}
+    inputs = {path.resolve() for path in pictures}
+    for path in outputs.values():
+        if path.resolve() in inputs:
+            raise MediaError(f"{path} is an input and would be lost; write somewhere else")
+    return dict(outputs)
 
 
 def _run_video(job: Job, restorer: Restorer, progress: Progress) -> Report:
@@ -138,11 +159,16 @@ def _run_video(job: Job, restorer: Restorer, progress: Progress) -> Report:
             lambda pair: _write(pair, writer, comparison, job.compare)
         )
         began = time.perf_counter()
-        with pairs, ReadAhead(_limited(reader, job.frames)) as frames:
-            for before in _until_interrupted(frames, reader.live):
-                pairs.put((before, restorer.restore(before)))
-                report.frames += 1
-                progress(report.frames, job.frames or reader.frame_count)
+        with pairs, ReadAhead(islice(reader, job.frames)) as frames:
+            try:
+                for before in frames:
+                    pairs.put((before, restorer.restore(before)))
+                    report.frames += 1
+                    progress(report.frames, job.frames or reader.frame_count)
+            except KeyboardInterrupt:
+                # How a camera's recording ends; a file's is cut short and thrown away.
+                if not reader.live:
+                    raise
     report.seconds = time.perf_counter() - began
     report.warnings.update(reader.warnings)
     report.warnings.update(writer.warnings)
@@ -175,19 +201,3 @@ def _write(
     writer.write(after)
     if comparison is not None and layout is not None:
         comparison.write(compared(before, after, layout))
-
-
-def _limited(reader: Reader, frames: int | None) -> Iterator[Frame]:
-    for number, frame in enumerate(reader):
-        if number == frames:
-            return
-        yield frame
-
-
-def _until_interrupted(frames: ReadAhead[Frame], live: bool) -> Iterator[Frame]:
-    """Ctrl-C is how a camera's recording ends; that of a file is cut short and thrown away."""
-    try:
-        yield from frames
-    except KeyboardInterrupt:
-        if not live:
-            raise

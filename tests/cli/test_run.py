@@ -122,6 +122,48 @@ def test_folder_of_pictures_with_a_bad_one(edgecar, jpeg, tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.png"]
 
 
+def test_pictures_of_one_stem_do_not_take_each_others_place(edgecar, jpeg, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jpg", "a.png", "b.jpg"):
+        cv2.imwrite(str(folder / name), read_picture(jpeg))
+    assert edgecar("run", folder, "-o", tmp_path / "out", "--network", NETWORK).code == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"a.jpg.png", "a.png.png", "b.png"}
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_an_input_picture_is_never_overwritten(edgecar, jpeg, tmp_path, single):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture = folder / "a.png"
+    cv2.imwrite(str(picture), read_picture(jpeg))
+    before = picture.read_bytes()
+    source = picture if single else folder
+    done = edgecar("run", source, "-o", source, "--network", NETWORK)
+    assert done.code == 1
+    assert "is an input and would be lost" in done.err
+    assert picture.read_bytes() == before
+
+
+def test_interrupt_ends_a_live_recording_and_keeps_it(edgecar, clip, tmp_path, monkeypatch):
+    calls = []
+    luma = Restorer.luma
+
+    def interrupted(self: Restorer, y: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return luma(self, y)
+
+    monkeypatch.setattr(Restorer, "luma", interrupted)
+    monkeypatch.setattr("edgecar.media.reader.Reader.live", True)
+    output = tmp_path / "camera.mp4"
+    assert edgecar("run", clip, "-o", output, "--network", NETWORK).code == 0
+    with open_reader(output) as recorded:
+        assert sum(1 for _ in recorded) == 5
+
+
 def damaged(path: Path, clip: Path, kind: str) -> Path:
     content = {
         "empty": b"",
