@@ -43,8 +43,8 @@ def same_part(whole: np.ndarray, window: Window) -> np.ndarray:
 
 @pytest.mark.parametrize("name", LOCAL)
 @pytest.mark.parametrize(("engine", "precision"), ENGINES)
-def test_windows_give_the_floats_of_the_whole_frame(artifact, name, engine, precision):
-    made = artifact(name)
+def test_windows_give_the_floats_of_the_whole_frame(exported, name, engine, precision):
+    made = exported(name)
     halo, align = made.facts.halo_px, made.facts.align_px
     with open_engine(made, engine, precision, threads=1) as opened:
         odd, strip = (4 * halo + 31, 5 * halo + 17), (17, 5 * halo + 50)
@@ -67,9 +67,9 @@ def test_windows_give_the_floats_of_the_whole_frame(artifact, name, engine, prec
     # window start allows is 12 px.
     [(name, 2 if name == "fastarcnn" else 1) for name in LOCAL],
 )
-def test_less_halo_differs(artifact, name, less_px):
+def test_less_halo_differs(exported, name, less_px):
     """The control: it would fail if the derived halo were larger than the network's reach."""
-    made = artifact(name)
+    made = exported(name)
     halo, align = made.facts.halo_px, made.facts.align_px
     size = aligned_size((4 * halo + 40, 4 * halo + 40), align)
     keep = (2 * halo // align * align, 2 * halo // align * align, size[0], size[1])
@@ -93,9 +93,9 @@ def test_less_halo_differs(artifact, name, less_px):
     seed=st.integers(0, 99),
 )
 def test_restored_codes_are_those_of_the_whole_frame(
-    artifact, engine, precision, height, width, tile, seed
+    exported, engine, precision, height, width, tile, seed
 ):
-    made = artifact("edgecar-xs")
+    made = exported("edgecar-xs")
     limited = Artifact(replace(made.facts, bytes_per_px=(512 << 20) // 3500), made.onnx)
     y = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
     if tile:
@@ -105,19 +105,19 @@ def test_restored_codes_are_those_of_the_whole_frame(
         np.testing.assert_array_equal(restorer.luma(y), restorer.whole(y))
 
 
-def test_more_threads_give_the_same_bits(artifact):
+def test_more_threads_give_the_same_bits(exported):
     y = np.random.default_rng(5).integers(0, 256, (203, 331), np.uint8)
     for engine, precision in ENGINES:
         restored = []
         for threads in (1, 2):
-            with Restorer(artifact("edgecar-s"), engine, precision, threads=threads) as restorer:
+            with Restorer(exported("edgecar-s"), engine, precision, threads=threads) as restorer:
                 restored.append(restorer.luma(y))
         np.testing.assert_array_equal(*restored)
 
 
-def test_pooled_attention_makes_tiles_differ_from_the_whole(artifact):
+def test_pooled_attention_makes_tiles_differ_from_the_whole(exported):
     """What `context: windowed` warns of; if this ever passes the card is wrong."""
-    made = artifact("msfan")
+    made = exported("msfan")
     assert made.facts.context == "windowed"
     y = np.random.default_rng(1).integers(0, 256, (96, 200), np.uint8)
     y[:, 100:] //= 4  # two halves with different means
