@@ -20,7 +20,7 @@ from edgecar.spec import Precision, Size
 Codes = NDArray[np.uint8]
 
 # Activations of one window stay below this, whatever the frame's size; larger windows read less
-# halo but are not faster.
+# halo but are not faster. An engine may hold those of several shapes at a time (OpenVINO: five).
 WINDOW_MEMORY = 512 << 20
 MAX_READ_PX = 1 << 20
 

@@ -68,7 +68,7 @@ class Run:
         """
         if state["recipe"] != table_of(recipe):
             raise DataError(
-                "the checkpoint was made with another recipe; give another --out, or delete it"
+                "the checkpoint was made with another recipe; give another -o, or delete it"
             )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
