@@ -22,6 +22,17 @@ def shipped(*parts: str) -> Path:
     return inside if inside.exists() else PACKAGE.parent.joinpath(*parts)
 
 
+def cache_folder(*parts: str) -> Path:
+    """A folder for what can be made again: under ``EDGECAR_CACHE``, else the user's cache.
+
+    Example:
+        >>> cache_folder("coded").name
+        'coded'
+    """
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgecar"
+    return Path(os.environ.get("EDGECAR_CACHE") or default).joinpath(*parts)
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:

@@ -10,8 +10,16 @@ from edgecar.errors import MediaError
 from edgecar.files import written_whole
 from edgecar.media.color import Bgr
 
-PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Endings of files that are read as pictures, in lower case."""
+PICTURE_FORMATS = {
+    ".bmp": "bmp",
+    ".jpeg": "jpeg",
+    ".jpg": "jpeg",
+    ".png": "png",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".webp": "webp",
+}
+"""What files that are read as pictures hold, by their suffix in lower case."""
 
 _QUALITY_FLAGS = {
     ".bmp": None,
@@ -24,7 +32,12 @@ _QUALITY_FLAGS = {
 
 def is_picture(path: str | Path) -> bool:
     """Whether a path ends like a picture; the file is not looked at."""
-    return Path(path).suffix.lower() in PICTURE_SUFFIXES
+    return Path(path).suffix.lower() in PICTURE_FORMATS
+
+
+def picture_format(path: Path) -> str:
+    """The format that a picture's suffix names: ``jpeg``, ``png``; the file is not looked at."""
+    return PICTURE_FORMATS[path.suffix.lower()]
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -37,7 +50,7 @@ def list_pictures(folder: Path) -> list[Path]:
         raise MediaError(f"{folder} is not a folder; give one that holds pictures")
     pictures = sorted(path for path in folder.iterdir() if path.is_file() and is_picture(path))
     if not pictures:
-        raise MediaError(f"{folder} holds no picture; need {', '.join(PICTURE_SUFFIXES)}")
+        raise MediaError(f"{folder} holds no picture; need {', '.join(PICTURE_FORMATS)}")
     return pictures
 
 

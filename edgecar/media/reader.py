@@ -108,7 +108,7 @@ class Reader(Closing):
 
     @property
     def codec(self) -> str:
-        """FFmpeg's short name of the coding: ``h264``."""
+        """FFmpeg's short name of the coding, whatever decodes it: ``h264``, ``av1``."""
         return self._codec
 
     @property
@@ -140,7 +140,7 @@ class Reader(Closing):
             raise MediaError(
                 f"{self.source.shown} is coded in a way FFmpeg cannot decode; convert it"
             )
-        self._codec = stream.codec_context.name
+        self._codec = stream.codec_context.codec.canonical_name
         stream.thread_type = "AUTO"
         if self.live:
             stream.thread_count = LIVE_DECODER_THREADS

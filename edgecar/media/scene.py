@@ -1,6 +1,7 @@
-"""A fixed camera made from photographs: for demonstrations, tests and training."""
+"""Fixed and moving cameras made from photographs: for demonstrations, tests and training."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -106,6 +107,46 @@ def fixed_camera(
         grain = rng.normal(0, noise, (height, width)).astype(np.float32)
         noisy = np.clip(np.rint(frame.y + grain), 0, 255).astype(np.uint8)
         yield Frame(noisy, frame.u, frame.v, number, 1 / RATE_FPS, BT709)
+
+
+def moving_camera(photo: Bgr, size: Size, frames: int, *, seed: int = 0) -> Iterator[Frame]:
+    """A camera that pans, zooms and turns over a photograph.
+
+    Args:
+        photo: ``(H, W, 3)``, larger than ``size`` for room to move.
+        size: ``(height, width)`` of the frames.
+        frames: How many.
+        seed: Of the path.
+
+    Yields:
+        Frames in BT.709, limited range.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = size
+    luma, chroma = np.zeros(size, np.uint8), np.zeros(chroma_size(size), np.uint8)
+    template = Frame(luma, chroma, chroma, colour=BT709)
+    scale = min(photo.shape[0] / height, photo.shape[1] / width)
+    zoom = scale * rng.uniform(0.6, 1.0)  # photograph pixels per frame pixel
+    centre = np.array(photo.shape[1::-1]) / 2
+    speed = rng.normal(0, 2.0, 2)  # px a frame: most cameras move slowly, a few fast
+    swell, turn = rng.normal(0, 0.003), rng.normal(0, 0.002)  # per frame; radians
+    for number in range(frames):
+        time = number - frames / 2
+        angle, ratio = turn * time, zoom * (1 + swell) ** time
+        matrix = ratio * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        offset = centre + speed * time - matrix @ (width / 2, height / 2)
+        picture = cv2.warpAffine(
+            photo,
+            np.column_stack([matrix, offset]),
+            (width, height),
+            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        yield replace(
+            frame_with_bgr(template, np.asarray(picture, np.uint8)),
+            pts=number,
+            time_base=1 / RATE_FPS,
+        )
 
 
 def _bounced(

@@ -1,0 +1,195 @@
+"""Clips there and back through a video coder, in memory."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+from typing import Literal, cast
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from edgecar.errors import MediaError
+from edgecar.media.convert import array_of, colour_of, picture_from_frame, range_code
+from edgecar.media.frame import Frame
+from edgecar.media.sources import reason_of
+from edgecar.spec import Size
+
+VideoCodec = Literal["h264", "hevc"]
+
+RATE_FPS = Fraction(25)
+"""Every clip is coded at this rate, whatever its own: limits and bit rates are meant at it."""
+
+HIGHEST_QUANTISER = 51
+BITS_IN_BYTE = 8
+BITS_IN_KBIT = 1000
+
+
+@dataclass(frozen=True)
+class VideoCoding:
+    """How a camera codes its video.
+
+    Attributes:
+        codec: ``h264`` (libx264, constant rate factor) or ``hevc`` (libx265, constant QP).
+        quantiser: CRF or QP, 0 to 51; higher is coarser.
+        preset: Speed of the coder, as both libraries name them.
+        gop: Frames from one key frame to the next, at most.
+        b_frames: Consecutive B-frames at most; None: what the preset does.
+        max_kbps: Highest rate in kbit/s, with a buffer of one second (VBV); None: no limit. H.264
+            only: x265 ignores limits at constant QP.
+        in_loop_filters: False switches deblocking, and in HEVC SAO, off.
+
+    Raises:
+        MediaError: A setting that the coder would refuse, clip or ignore.
+    """
+
+    codec: VideoCodec
+    quantiser: int
+    preset: str = "medium"
+    gop: int = 60
+    b_frames: int | None = None
+    max_kbps: int | None = None
+    in_loop_filters: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.quantiser <= HIGHEST_QUANTISER:
+            raise MediaError(
+                f"quantiser {self.quantiser} is not in 0 to {HIGHEST_QUANTISER}; choose one that is"
+            )
+        if self.max_kbps is not None and (self.codec == "hevc" or self.max_kbps < 1):
+            raise MediaError(
+                f"{self.codec} got a limit of {self.max_kbps} kbit/s; a limit needs h264 and at "
+                "least 1 kbit/s"
+            )
+
+    def options(self) -> dict[str, str]:
+        """What FFmpeg's encoder is told."""
+        options = {"preset": self.preset, "g": str(self.gop)}
+        if self.b_frames is not None:
+            options["bf"] = str(self.b_frames)
+        if self.max_kbps is not None:
+            rate = str(self.max_kbps * BITS_IN_KBIT)
+            options |= {"maxrate": rate, "bufsize": rate}
+        if self.codec == "h264":
+            filters = {} if self.in_loop_filters else {"x264-params": "no-deblock=1"}
+            return {**options, "crf": str(self.quantiser), **filters}
+        # One pool of one thread: more would change the bits from machine to machine.
+        settings = [f"qp={self.quantiser}", "log-level=none", "pools=1", "frame-threads=1"]
+        if not self.in_loop_filters:
+            settings += ["no-deblock=1", "no-sao=1"]
+        return {**options, "x265-params": ":".join(settings)}
+
+
+@dataclass(frozen=True)
+class CodedClip:
+    """A clip after a coder.
+
+    Attributes:
+        frames: As many as went in, decoded, in the order of display.
+        bitstream: The coded clip in Matroska.
+        coded_bytes: Of the pictures alone, without what the container adds.
+    """
+
+    frames: list[Frame]
+    bitstream: bytes
+    coded_bytes: int
+
+    @property
+    def kbps(self) -> float:
+        """Mean rate in kbit/s at 25 frames a second."""
+        seconds = len(self.frames) / RATE_FPS
+        return self.coded_bytes * BITS_IN_BYTE / BITS_IN_KBIT / float(seconds)
+
+
+def video_coded(frames: Iterable[Frame], coding: VideoCoding) -> CodedClip:
+    """Code a clip and decode it again; the same frames give the same bits every time.
+
+    Samples are coded as they are: the range and colour space that the first frame states are
+    written into the stream, and nothing is converted.
+
+    Args:
+        frames: Of one size, with even sides.
+        coding: Coder and settings.
+
+    Raises:
+        MediaError: There is no frame, sizes differ, a side is odd, or the coder refuses.
+    """
+    stream_bytes = BytesIO()
+    try:
+        # Bit-exact: without, Matroska gives every file a random number.
+        exact = {"fflags": "+bitexact"}
+        with av.open(stream_bytes, "w", format="matroska", container_options=exact) as container:
+            count = _encode(frames, coding, container)
+        stream_bytes.seek(0)
+        decoded, coded_bytes = _decode(stream_bytes)
+    except av.FFmpegError as error:
+        raise MediaError(
+            f"{coding.codec} cannot code the clip ({reason_of(error)}); change its settings: "
+            f"{coding.options()}"
+        ) from error
+    if len(decoded) != count:
+        raise MediaError(
+            f"{coding.codec} gave {len(decoded)} frames back for {count}; change its settings: "
+            f"{coding.options()}"
+        )
+    return CodedClip(decoded, stream_bytes.getvalue(), coded_bytes)
+
+
+def _encode(frames: Iterable[Frame], coding: VideoCoding, container: OutputContainer) -> int:
+    stream: VideoStream | None = None
+    size: Size = (0, 0)
+    count = 0
+    for count, frame in enumerate(frames, 1):
+        if stream is None:
+            size = frame.size
+            stream = _stream(container, coding, frame)
+        if frame.size != size:
+            raise MediaError(
+                f"frame {count - 1} is {_pixels(frame.size)}, the first is {_pixels(size)}; "
+                "give frames of one size"
+            )
+        picture = picture_from_frame(frame)
+        picture.pts, picture.time_base = count - 1, 1 / RATE_FPS
+        container.mux(stream.encode(picture))
+    if stream is None:
+        raise MediaError("the clip to code has no frame; give at least one")
+    container.mux(stream.encode(None))
+    return count
+
+
+def _stream(container: OutputContainer, coding: VideoCoding, first: Frame) -> VideoStream:
+    height, width = first.size
+    if height % 2 or width % 2:
+        raise MediaError(f"clip is {_pixels(first.size)}; 4:2:0 needs even sides: crop or scale it")
+    library = {"h264": "libx264", "hevc": "libx265"}[coding.codec]
+    stream = cast(VideoStream, container.add_stream(library, RATE_FPS, coding.options()))
+    stream.height, stream.width = height, width
+    context, colour = stream.codec_context, first.colour
+    context.pix_fmt = "yuv420p"
+    context.thread_count = 1  # threads change where bits go
+    context.color_range = range_code(colour)
+    context.colorspace = colour.matrix
+    context.color_primaries = colour.primaries
+    context.color_trc = colour.transfer
+    return stream
+
+
+def _decode(stream_bytes: BytesIO) -> tuple[list[Frame], int]:
+    """Frames, and the bytes of all packets."""
+    frames: list[Frame] = []
+    coded_bytes = 0
+    with av.open(stream_bytes, "r") as container:
+        for packet in container.demux(video=0):
+            coded_bytes += packet.size
+            frames += [_frame(picture) for picture in packet.decode()]
+    return frames, coded_bytes
+
+
+def _frame(picture: av.VideoFrame) -> Frame:
+    y, u, v = (array_of(plane).copy() for plane in picture.planes)
+    return Frame(y, u, v, picture.pts, picture.time_base, colour_of(picture))
+
+
+def _pixels(size: Size) -> str:
+    return f"{size[1]}x{size[0]}"
