@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from edgecar.errors import ArtifactError
 from edgecar.files import WEIGHTS
-from edgecar.spec import Context, Precision
+from edgecar.spec import CODERS, Coder, Context, Precision
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -32,7 +32,8 @@ class Facts:
         context: ``local``: exact with that halo. ``windowed``: global pooling besides.
         bytes_per_px: Activations alive at one time, per pixel of a window, in float32.
         precision: Arithmetic the graph asks for.
-        trained_on: Degradation the weights were trained to undo; empty if unknown.
+        trained_on: Degradation the weights were trained to undo, the coder first (``h264 crf
+            29-47``); empty if unknown.
         weights_sha256: Of the checkpoint file.
         parity_max_error: Largest difference to the torch network on real crops, of 1.0.
         parity_budget: What was allowed.
@@ -49,6 +50,12 @@ class Facts:
     weights_sha256: str
     parity_max_error: float
     parity_budget: float
+
+    @property
+    def coder(self) -> Coder | None:
+        """The coder that ``trained_on`` begins with; None if it names none."""
+        first = self.trained_on.partition(" ")[0]
+        return next((coder for coder in CODERS if coder == first), None)
 
 
 @dataclass(frozen=True)
@@ -145,21 +152,34 @@ def _parsed(kind: Any, text: str) -> Any:
     return text
 
 
-def shipped_names(codec: str = "jpeg") -> list[str]:
+def shipped_names(codec: Coder = "jpeg") -> list[str]:
     """Networks whose exported weights ship with edgecar, for inputs coded with ``codec``."""
     suffix = f".{codec}.onnx"
     return sorted(p.name.removesuffix(suffix) for p in WEIGHTS.glob(f"*{suffix}"))
 
 
-def find_artifact(name_or_path: str | Path, codec: str = "jpeg") -> Path:
+def shipped_coders(network: str) -> list[Coder]:
+    """The coders that a network ships exported weights for."""
+    return [coder for coder in CODERS if network in shipped_names(coder)]
+
+
+def is_artifact_path(name_or_path: str | Path) -> bool:
+    """Whether a file is meant rather than a network that ships; it need not exist."""
+    path = Path(name_or_path)
+    return path.suffix == ".onnx" or path.is_file()
+
+
+def find_artifact(name_or_path: str | Path, codec: Coder = "jpeg") -> Path:
     """The ONNX file meant by a path, or by the name of a network that ships with weights.
 
     Raises:
         ArtifactError: Neither a file nor a shipped network; says what there is.
     """
     path = Path(name_or_path)
-    if path.suffix == ".onnx" or path.is_file():
+    if is_artifact_path(path):
         return path
+    if codec not in CODERS:
+        raise ArtifactError(f"no weights are made for {codec!r}; choose {', '.join(CODERS)}")
     found = WEIGHTS / f"{name_or_path}.{codec}.onnx"
     if found.is_file():
         return found

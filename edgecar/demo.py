@@ -20,13 +20,13 @@ from edgecar.media.reader import open_reader
 from edgecar.media.scene import photo_scene, write_scene
 from edgecar.runtime.job import Job, run_job
 from edgecar.runtime.restorer import Restorer
-from edgecar.spec import Size
+from edgecar.spec import Coder, Size
 
 FOLDER = Path("demo")
 SIZE: Size = (1080, 1920)
 FRAMES = 50
 CRF = 35
-NETWORKS = ("msfan", "edgecar-s")
+EXPORTED: tuple[tuple[str, Coder], ...] = (("msfan", "jpeg"), ("edgecar-s", "h264"))
 SHOWN = (slice(0, 420), slice(0, 640))  # part of the picture, enough to see blocks in
 
 
@@ -34,8 +34,8 @@ def main() -> None:
     """Run the demonstration in the folder ``demo``."""
     FOLDER.mkdir(exist_ok=True)
     stdout.print("1  checkpoints to checked ONNX artifacts")
-    for name in NETWORKS:
-        done = export(f"{name}.pt", FOLDER / f"{name}.onnx")
+    for name, coder in EXPORTED:
+        done = export(f"{name}.pt", FOLDER / f"{name}.onnx", codec=coder)
         parity = done.facts.parity_max_error
         stdout.print(f"   {done.path}: halo {done.facts.halo_px} px, parity {parity:.1e} of 1.0")
     stdout.print(f"2  a {SIZE[1]}x{SIZE[0]} fixed-camera clip, {FRAMES} frames, H.264 at CRF {CRF}")

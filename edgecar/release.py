@@ -1,59 +1,154 @@
 """``python -m edgecar.release``: admit trained weights to those that ship.
 
-Copies the checkpoint, exports its artifact, measures both on test sets and writes the manifest
-entry, so that no figure in the manifest was typed by hand.
+Rounds the checkpoint to half precision, exports its artifact from the rounded weights, measures it
+on test sets and writes the manifest entry, so that no figure in the manifest was typed by hand.
+Weights that ship already can be admitted again, which measures them anew.
 """
 
 import json
-import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace as changed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from safetensors.torch import save_file
 
+from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import commit_id, machine_facts, machine_line
-from edgecar.evaluate.metrics import psnr
+from edgecar.bench.networks import COUNTED_SIDE
+from edgecar.errors import CheckpointError, EdgecarError, GateError, SettingsError
+from edgecar.evaluate.clips import load_clips
+from edgecar.evaluate.metrics import Luma, psnr
 from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
-from edgecar.exporter.to_onnx import export
+from edgecar.evaluate.video import NetworkMethod, evaluate_video
+from edgecar.exporter.to_onnx import Exported, export
 from edgecar.files import WEIGHTS, sha256_of, written_whole
 from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
-from edgecar.zoo.checkpoints import load_network
-from edgecar.zoo.shipped import MANIFEST
+from edgecar.spec import Coder
+from edgecar.zoo.checkpoints import Loaded, load_network
+from edgecar.zoo.rounding import rounded
+from edgecar.zoo.shipped import MANIFEST, manifest
 
 QUALITIES = (10, 20, 30, 40)
+QUANTISERS: dict[VideoCodec, tuple[str, tuple[int, ...]]] = {
+    "h264": ("crf", (29, 35, 41, 47)),
+    "hevc": ("qp", (22, 27, 32, 37)),
+}
+EVERY = 5  # frames of a clip: neighbours are much alike
+TILING_FRAMES = 5  # coded of each clip to have one frame that is no key frame
 LICENCE = "Apache-2.0"
 TILE_PX = 256  # smaller than any default window, so that a pooling network is put to the test
+WORST = "worst"  # among gains: of all clips, and no part of the mean
+NOISE_DB = 0.005  # what rounding, and the arithmetic of another machine, may change
+
+Entry = dict[str, Any]
+"""One entry of the manifest; see `edgecar.zoo.shipped.ShippedWeights`."""
 
 
 def admit(
-    weights: Annotated[Path, typer.Argument(help="What edgecar train wrote (.safetensors).")],
-    data: Annotated[list[Path], typer.Option(help="Test sets; the first one ranks networks.")],
-    codec: Annotated[str, typer.Option("--for", help="What the input is coded with.")] = "jpeg",
+    weights: Annotated[
+        Path, typer.Argument(help="What edgecar train wrote, or shipped weights (.safetensors).")
+    ],
+    data: Annotated[
+        list[Path], typer.Option(help="Test sets of pictures; for video, the suite's folder.")
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also if they are worse than those that ship.")
+    ] = False,
 ) -> None:
-    """Ship WEIGHTS: copy, export, measure, and enter them in the manifest."""
-    network = load_network(weights).card.name
-    training = json.loads(weights.with_suffix(".json").read_text())
-    checkpoint = WEIGHTS / f"{network}.{codec}.safetensors"
-    shutil.copyfile(weights, checkpoint)
-    trained_on = training.pop("trained_on")
-    artifact = checkpoint.with_suffix(".onnx")
-    export(checkpoint, artifact, trained_on=trained_on)
-    entry = {
-        "network": network,
-        "for": codec,
-        "file": checkpoint.name,
-        "sha256": sha256_of(checkpoint),
-        "licence": LICENCE,
-        "trained_on": trained_on,
-        "psnr": measured_psnr(artifact, data),
-        "tiling": tiling_cost(artifact, data[0]),
-        "training": training,
-        "measured": {"commit": commit_id(), "machine": machine_line(machine_facts())},
-    }
+    """Ship WEIGHTS: round, export, measure, and enter them in the manifest.
+
+    Raises:
+        GateError: They are worse than those that ship for the same network and coder.
+    """
+    training = training_of(weights)
+    loaded = load_network(weights)
+    with TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "weights.safetensors"
+        save_file(rounded(loaded.network.state_dict()), checkpoint)
+        done = export(checkpoint, trained_on=training["trained_on"])
+        entry = new_entry(loaded, done, sha256_of(checkpoint), training, data)
+        key = (entry["network"], entry["for"])
+        old = next((e for e in manifest() if (e["network"], e["for"]) == key), None)
+        if old is not None:
+            typer.echo(comparison(entry, old))
+            if not replace:
+                refuse_worse(entry, old)
+        place = WEIGHTS / entry["file"]
+        _copy(checkpoint, place)
+        _copy(done.path, place.with_suffix(".onnx"))
     _enter(entry)
     typer.echo(json.dumps(entry, indent=2))
+
+
+def training_of(weights: Path) -> dict[str, Any]:
+    """How weights were made: from the file beside them, or from the manifest if they ship.
+
+    Raises:
+        CheckpointError: There are no such facts.
+    """
+    if weights.resolve().parent == WEIGHTS.resolve():
+        for entry in manifest():
+            if entry["file"] == weights.name:
+                return {"trained_on": entry["trained_on"], **entry["training"]}
+    beside = weights.with_suffix(".json")
+    if not beside.is_file():
+        raise CheckpointError(f"{beside} is missing; keep what edgecar train wrote together")
+    facts: dict[str, Any] = json.loads(beside.read_text())
+    return {**facts, "seed": facts["recipe"]["seed"]}
+
+
+def new_entry(
+    loaded: Loaded, done: Exported, sha256: str, training: dict[str, Any], data: list[Path]
+) -> Entry:
+    """The manifest entry of an exported artifact, measured.
+
+    Raises:
+        CheckpointError: The training facts do not begin with a coder.
+    """
+    facts, codec = done.facts, done.facts.coder
+    if codec is None:
+        raise CheckpointError(
+            f"weights were trained on {facts.trained_on!r}, which names no coder; need one first: "
+            "jpeg, h264 or hevc"
+        )
+    cost = complexity(loaded.network, loaded.channels, COUNTED_SIDE, COUNTED_SIDE)
+    return {
+        "network": facts.model,
+        "for": codec,
+        "file": f"{facts.model}.{codec}.safetensors",
+        "sha256": sha256,
+        "licence": LICENCE,
+        "trained_on": facts.trained_on,
+        "config": loaded.config,
+        "cost": {
+            "params": cost.params,
+            "kmacs_per_px": round(cost.kmacs_per_px, 3),
+            "halo_px": facts.halo_px,
+        },
+        **measured(done.path, codec, data),
+        "training": {key: value for key, value in training.items() if key != "trained_on"},
+        "measured": {"commit": commit_id(), "machine": machine_line(machine_facts())},
+    }
+
+
+def measured(artifact: Path, codec: Coder, data: list[Path]) -> dict[str, dict[str, float]]:
+    """Quality, and what tiles cost, as far as the manifest wants to know for a coder."""
+    if codec == "jpeg":
+        stills = ((clean, jpeg_coded(clean, QUALITIES[0])) for _, clean in load_pictures(data[0]))
+        return {"psnr": measured_psnr(artifact, data), "tiling": tiling_cost(artifact, stills)}
+    if len(data) > 1:
+        raise SettingsError(f"got {len(data)} folders for {codec}, need one; give the suite's")
+    return {
+        "gain_db": measured_gain(artifact, codec, data[0]),
+        "tiling": tiling_cost(artifact, coarse_frames(codec, data[0])),
+    }
 
 
 def measured_psnr(artifact: Path, sets: list[Path]) -> dict[str, float]:
@@ -73,28 +168,107 @@ def measured_psnr(artifact: Path, sets: list[Path]) -> dict[str, float]:
     return figures
 
 
-def tiling_cost(artifact: Path, folder: Path) -> dict[str, float]:
-    """What small tiles change in PSNR against whole pictures, where a network pools."""
-    with Restorer(artifact, precision="fp32", tile=(TILE_PX, TILE_PX)) as restorer:
+def measured_gain(artifact: Path, codec: VideoCodec, data: Path) -> dict[str, float]:
+    """Mean gain in luma PSNR over coded clips, in dB by quantiser, in float32.
+
+    Args:
+        artifact: The exported file.
+        codec: To code the clips with.
+        data: The folder of the video suite, or of any clips.
+
+    Returns:
+        ``{"crf 29": 0.3, …, "worst": 0.1}``; ``worst`` is the lowest gain of a clip at a quantiser.
+    """
+    label, quantisers = QUANTISERS[codec]
+    clips = load_clips(data).clips
+    with Restorer(artifact, precision="fp32") as restorer:
+        method = NetworkMethod(restorer)
+        rows = list(evaluate_video(clips, codec, quantisers, [method], every=EVERY))
+    gains = [(row["quantiser"], row["psnr_out"] - row["psnr_in"]) for row in rows]
+    means = {
+        f"{label} {quantiser}": float(np.mean([gain for q, gain in gains if q == quantiser]))
+        for quantiser in quantisers
+    }
+    worst = min(gain for _, gain in gains)
+    return {name: round(gain, 3) for name, gain in {**means, WORST: worst}.items()}
+
+
+def coarse_frames(codec: VideoCodec, data: Path) -> Iterator[tuple[Luma, Luma]]:
+    """Clean and coded luma of one frame of each clip, at the coarsest quantiser."""
+    coding = VideoCoding(codec, QUANTISERS[codec][1][-1])
+    for clip in load_clips(data).clips:
+        frames = changed(clip, frames=TILING_FRAMES).load()
+        yield frames[-1].y, video_coded(frames, coding).frames[-1].y
+
+
+def tiling_cost(artifact: Path, pictures: Iterable[tuple[Luma, Luma]]) -> dict[str, float]:
+    """What small tiles change in PSNR against whole pictures, where a network pools.
+
+    Args:
+        artifact: The exported file.
+        pictures: Clean and coded luma.
+    """
+    with Restorer(artifact, precision="fp32", tile=(TILE_PX, TILE_PX), reuse=False) as restorer:
         if restorer.facts.context == "local":
             return {}
-        changes = []
-        for _, clean in load_pictures(folder):
-            coded = jpeg_coded(clean, QUALITIES[0])
-            tiled, whole = restorer.luma(coded), restorer.whole(coded)
-            changes.append(psnr(clean, tiled) - psnr(clean, whole))
+        changes = [
+            psnr(clean, restorer.luma(coded)) - psnr(clean, restorer.whole(coded))
+            for clean, coded in pictures
+        ]
     return {"tile_px": TILE_PX, "tiled_minus_whole_db": round(float(np.mean(changes)), 5)}
 
 
-def _enter(entry: dict[str, Any]) -> None:
+def refuse_worse(new: Entry, old: Entry) -> None:
+    """Compare what was measured of both, on average.
+
+    Raises:
+        GateError: The new weights are worse, or nothing was measured of both.
+    """
+    shared = [name for name in figures(old) if name in figures(new) and name != WORST]
+    if not shared:
+        raise GateError("nothing was measured of old and new alike; give the same --data")
+    change_db = float(np.mean([figures(new)[name] - figures(old)[name] for name in shared]))
+    if not change_db >= -NOISE_DB:  # also refuses NaN
+        raise GateError(
+            f"{new['network']} for {new['for']} would lose {-change_db:.3f} dB on average; "
+            "nothing written: train better ones, or give --replace"
+        )
+
+
+def comparison(new: Entry, old: Entry) -> str:
+    """A line for each measured quality: what ships, and what would."""
+    names = dict.fromkeys([*figures(old), *figures(new)])
+    pairs = [(name, _decibels(figures(old), name), _decibels(figures(new), name)) for name in names]
+    rows = [("dB", "ships", "would ship"), *pairs]
+    return "\n".join(f"{name:<14} {before:>8} {after:>12}" for name, before, after in rows)
+
+
+def _decibels(measured_db: dict[str, float], name: str) -> str:
+    return f"{measured_db[name]:.3f}" if name in measured_db else "–"
+
+
+def figures(entry: Entry) -> dict[str, float]:
+    """What was measured, in dB by name."""
+    found: dict[str, float] = entry.get("psnr") or entry.get("gain_db") or {}
+    return found
+
+
+def _copy(made: Path, place: Path) -> None:
+    with written_whole(place) as temporary:
+        temporary.write_bytes(made.read_bytes())
+
+
+def _enter(entry: Entry) -> None:
     """Replace the manifest's entry for the same network and codec, or add one."""
-    path = WEIGHTS / MANIFEST
-    key = (entry["network"], entry["for"])
-    others = [e for e in json.loads(path.read_text()) if (e["network"], e["for"]) != key]
+    others = [e for e in manifest() if e["file"] != entry["file"]]
     entries = sorted([*others, entry], key=lambda e: (e["network"], e["for"]))
-    with written_whole(path) as temporary:
+    with written_whole(WEIGHTS / MANIFEST) as temporary:
         temporary.write_text(json.dumps(entries, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    typer.run(admit)
+    try:
+        typer.run(admit)
+    except EdgecarError as error:
+        sys.stderr.write(f"release: {error}\n")
+        sys.exit(error.exit_code)

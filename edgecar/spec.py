@@ -1,6 +1,6 @@
 """Values that every layer speaks of; standard library only."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 Size = tuple[int, int]
 """``(height, width)`` in pixels."""
@@ -10,6 +10,11 @@ Context = Literal["local", "windowed"]
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 """Arithmetic of an engine."""
+
+Coder = Literal["jpeg", "h264", "hevc"]
+"""What a network learned to undo; weights ship per coder."""
+
+CODERS: tuple[Coder, ...] = get_args(Coder)
 
 Rect = tuple[int, int, int, int]
 """``(top, left, bottom, right)`` in pixels; bottom and right are exclusive."""

@@ -1,11 +1,19 @@
 """Artifacts of small networks, exported once per run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from edgecar import artifact as artifacts
 from edgecar.artifact import Artifact
+
+# How long an example takes says nothing: machines are shared.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 Exported = Callable[..., Artifact]
 
@@ -28,3 +36,34 @@ def exported() -> Exported:
         return Artifact(facts, model.SerializeToString())
 
     return make
+
+
+@pytest.fixture
+def write_artifact(exported) -> Callable[[Path, str], Path]:
+    """A function that writes an artifact as if it was trained on something."""
+
+    def write(path: Path, trained_on: str) -> Path:
+        import onnx
+
+        artifact = exported("edgecar-xs")
+        model = onnx.load_model_from_string(artifact.onnx)
+        artifacts.write_facts(model, replace(artifact.facts, trained_on=trained_on))
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def ship(tmp_path, monkeypatch, write_artifact) -> Callable[..., None]:
+    """A function that ships a network for some coders, in a folder that stands for the weights."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    monkeypatch.setattr(artifacts, "WEIGHTS", folder)
+    degradations = {"jpeg": "jpeg 10-40", "h264": "h264 crf 29-47", "hevc": "hevc qp 22-37"}
+
+    def to(network: str, *coders: str) -> None:
+        for coder in coders:
+            write_artifact(folder / f"{network}.{coder}.onnx", degradations[coder])
+
+    return to

@@ -15,6 +15,7 @@ from edgecar.artifact import (
     find_artifact,
     read_artifact,
     read_facts,
+    shipped_coders,
     shipped_names,
     write_facts,
 )
@@ -80,6 +81,21 @@ def test_facts_come_back(write) -> None:
     assert artifact.facts == FACTS
     for field in fields(Facts):
         assert type(getattr(artifact.facts, field.name)) is type(getattr(FACTS, field.name))
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "coder"),
+    [
+        ("jpeg 10-40", "jpeg"),
+        ("h264 crf 29-47", "h264"),
+        ("hevc", "hevc"),
+        ("", None),
+        ("my h264 camera", None),
+        ("JPEG 10-40", None),
+    ],
+)
+def test_coder_is_the_first_word_of_what_was_trained_on(trained_on, coder) -> None:
+    assert replace(FACTS, trained_on=trained_on).coder == coder
 
 
 @pytest.mark.parametrize("text", ["", "Ü 10–40", "a: b\nc", " spaced "])
@@ -215,6 +231,8 @@ def test_name_means_the_shipped_weights_for_a_codec(weights) -> None:
     assert find_artifact("edgecar-s", "h264") == weights / "edgecar-s.h264.onnx"
     assert shipped_names() == ["edgecar-s", "msfan"]
     assert shipped_names("hevc") == []
+    assert shipped_coders("edgecar-s") == ["jpeg", "h264"]
+    assert shipped_coders("nosuch") == []
 
 
 @pytest.mark.usefixtures("weights")
@@ -233,6 +251,7 @@ def test_path_means_itself() -> None:
         ("msfan", "h264", "no h264 weights ship for 'msfan' (there are: edgecar-s)"),
         ("msfan", "hevc", "(there are: none)"),
         ("network.pt", "jpeg", "network.pt: no such file"),
+        ("msfan", "mpeg4", "no weights are made for 'mpeg4'; choose jpeg, h264, hevc"),
         ("", "jpeg", "there are"),
     ],
 )

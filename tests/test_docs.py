@@ -34,7 +34,7 @@ def test_commands_run(edgecar, clip, tmp_path, monkeypatch):  # noqa: F811
         assert name == "edgecar"
         done = edgecar(*arguments)
         assert done.code == 0, f"{line}: {done.err}"
-    made = {"clean.mp4", "clean.compare.mp4", "clean.png", "msfan.onnx"}
+    made = {"clean.mp4", "clean.compare.mp4", "clean.png", "msfan.jpeg.onnx"}
     assert {p.name for p in tmp_path.iterdir()} >= made
 
 

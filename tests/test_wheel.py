@@ -1,5 +1,6 @@
 """The wheel, installed in an empty environment and used from another folder."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -51,13 +52,28 @@ def test_wheel_holds_the_package_and_its_data(wheel):
     for needed in (
         "edgecar/py.typed",
         "edgecar/data/export/recipes/default.toml",
-        "edgecar/data/export/training/edgecar-s.toml",
+        "edgecar/data/export/training/edgecar-s.jpeg.toml",
+        "edgecar/data/benchmarks/suites/video.toml",
         "edgecar/zoo/weights/edgecar-s.jpeg.onnx",
         "edgecar/zoo/weights/manifest.json",
         "edgecar/bench/result_schema.json",
     ):
         assert needed in names
     assert wheel.stat().st_size < MAX_WHEEL_MB * 1e6
+
+
+def test_weights_in_the_wheel_are_small_and_whole(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {
+            Path(entry.filename).name: entry
+            for entry in archive.infolist()
+            if entry.filename.startswith("edgecar/zoo/weights/")
+        }
+        assert sum(entry.compress_size for entry in inside.values()) <= MAX_WHEEL_MB * 1e6
+        for entry in json.loads(archive.read(inside["manifest.json"])):
+            checkpoint = inside[entry["file"]]
+            assert hashlib.sha256(archive.read(checkpoint)).hexdigest() == entry["sha256"]
+            assert f"{Path(entry['file']).stem}.onnx" in inside
 
 
 def test_runs_without_torch_from_another_folder(environment, clip, tmp_path):  # noqa: F811

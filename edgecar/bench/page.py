@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from edgecar.bench.design_page import DESIGN_INTRO, design_cells
+from edgecar.bench.gains import video_cells
 from edgecar.bench.machine import machine_line
 from edgecar.bench.published import (
     PublishedComplexity,
@@ -40,6 +42,15 @@ Means over each set, luma, output rounded to 8 bits, no border cut off. Colour p
 is over the coded picture of the same source. SSIM has the uniform 7×7 window that reproduces the
 printed values on Classic5; PSNR-B is that of Yim and Bovik with 8×8 blocks."""
 
+VIDEO_INTRO = """\
+Clips are coded again, H.264 with x264 and HEVC with x265 (preset medium, key frames at most 60
+apart), and restored frame by frame. The first line is the coded video against its source: luma PSNR
+in dB and SSIM (Gaussian window, at most 10 frames of a clip), means over the frames of a clip and
+then over the clips. The other lines are gains over it. An input is a clip at a CRF or QP; *lowest*
+is the smallest PSNR gain of an input. `spp` and `fspp` are FFmpeg's post-filters, at the strength
+that suits these clips best at each CRF or QP."""
+VIDEO_CODECS = {"h264": "H.264", "hevc": "HEVC"}
+
 Named = tuple[str, Results]
 
 
@@ -51,7 +62,9 @@ def readme(results: Sequence[Named]) -> str:
     """
     benches = [(name, result) for name, result in results if result.kind == "bench"]
     studies = [(name, result) for name, result in results if result.kind == "jpeg"]
+    videos = [(name, result) for name, result in results if result.kind == "video"]
     overheads = [(name, result) for name, result in results if result.kind == "overhead"]
+    designs = [(name, result) for name, result in results if result.kind == "design"]
     return (
         "\n\n".join(
             [
@@ -69,6 +82,12 @@ def readme(results: Sequence[Named]) -> str:
                 "## JPEG quality",
                 JPEG_INTRO,
                 *_jpeg_section(studies),
+                "## Video quality",
+                VIDEO_INTRO,
+                *_video_section(videos),
+                "## Choice of shapes",
+                DESIGN_INTRO,
+                *_design_section(designs),
             ]
         ).rstrip()
         + "\n"
@@ -246,6 +265,24 @@ def _jpeg_table(lines: Iterable[QualityLine]) -> tuple[tuple[str, ...], list[lis
         measures = [number(psnr, 2), gain, number(ssim, 3), number(psnr_b, 2)]
         cells.append([str(quality), network, *measures, source])
     return header, cells
+
+
+def _video_section(studies: Sequence[Named]) -> list[str]:
+    """A table per codec and file: means over different clips do not compare."""
+    parts: list[str] = []
+    for codec, title in VIDEO_CODECS.items():
+        for name, study in studies:
+            if any(row["codec"] == codec for row in study.rows):
+                table = _markdown(*video_cells(study.rows, codec))
+                parts += [f"### {title}, {name}", table, provenance(study)]
+    return parts or ["Nothing measured yet: `edgecar eval h264 --help` says how."]
+
+
+def _design_section(studies: Sequence[Named]) -> list[str]:
+    parts: list[str] = []
+    for name, study in studies:
+        parts += [_markdown(*design_cells(study.rows)), f"{name}: {provenance(study)}"]
+    return parts or ["Nothing measured yet: `python -m edgecar.design.study --help` says how."]
 
 
 def provenance(result: Results) -> str:

@@ -14,6 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from edgecar.bench.chart import chart
+from edgecar.bench.gains import video_cells
 from edgecar.bench.machine import machine_line
 from edgecar.bench.page import Named, jpeg_cells, number, readme, speed_cells, timed_rows
 from edgecar.bench.results import Results, Row, read_results
@@ -51,6 +52,20 @@ def jpeg_table(rows: Sequence[Row]) -> Table:
     header, lines = jpeg_cells([("this run", rows)], set_name)
     for index, name in enumerate(header):
         table.add_column(name, justify="right" if 2 <= index <= 5 else "left")
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def video_table(rows: Sequence[Row], codec: str) -> Table:
+    """Rows of a ``video`` result file as ``edgecar eval h264`` and ``hevc`` print them."""
+    table = Table(
+        box=SIMPLE_HEAD,
+        caption="First line: the coded clips, luma PSNR in dB and SSIM; below: gain over it.",
+    )
+    header, lines = video_cells(rows, codec)
+    for name in header:
+        table.add_column(name, justify="left" if name in ("Network", "On") else "right")
     for line in lines:
         table.add_row(*line)
     return table

@@ -47,9 +47,20 @@ JPEG_KEYS = (
     *("network", "set", "quality", "psnr_in", "psnr_out"),
     *("ssim_in", "ssim_out", "psnrb_in", "psnrb_out"),
 )
+VIDEO_KEYS = (
+    *("network", "codec", "clip", "quantiser", "frames", "kbps", "psnr_in", "psnr_out"),
+    *("ssim_in", "ssim_out", "worst_frame_gain_db"),
+)
+DESIGN_KEYS = (
+    *("candidate", "width", "depth", "scale", "activation", "skips", "dilation", "branches"),
+    *("optimiser", "teacher", "steps", "seconds", "params", "kmacs_per_px"),
+    *("gain_q10", "gain_q20", "gain_q30", "gain_q40", "p50_ms"),
+)
 ROW_KEYS: Mapping[str, frozenset[str]] = {
     "bench": frozenset(BenchRow.__annotations__),
     "jpeg": frozenset(JPEG_KEYS),
+    "video": frozenset(VIDEO_KEYS),
+    "design": frozenset(DESIGN_KEYS),
 }
 TOP_KEYS = frozenset(
     ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),
@@ -61,7 +72,7 @@ class Results:
     """One result file.
 
     Attributes:
-        kind: ``bench``, ``jpeg``, or another study's name; it fixes the keys of the rows.
+        kind: ``bench``, ``jpeg``, ``video``, or another study's; it fixes the keys of the rows.
         rows: What was measured.
         machine: Where.
         versions: Library to version.

@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 
 from edgecar.cli.output import Json, next_step, print_json, stdout
+from edgecar.spec import CODERS
 
 
 def command(as_json: Json = False) -> None:
@@ -29,7 +30,7 @@ def command(as_json: Json = False) -> None:
         "usable_cores": usable_cores(),
         "engines": engines,
         "default_engine": default_engine(),
-        "weights": shipped_names(),
+        "weights": {coder: shipped_names(coder) for coder in CODERS},
     }
     if as_json:
         print_json(facts)
@@ -39,5 +40,6 @@ def command(as_json: Json = False) -> None:
         stdout.print(f"          {name} {version}")
     usable = ", ".join(name for name, there in engines.items() if there)
     stdout.print(f"engines   {usable}; default: {default_engine()}, {usable_cores()} core(s)")
-    stdout.print(f"weights   {', '.join(shipped_names()) or 'none'}")
+    for label, coder in zip(("weights", "", ""), CODERS, strict=True):
+        stdout.print(f"{label:<9} {coder}: {', '.join(shipped_names(coder)) or 'none'}")
     next_step("edgecar bench --res 1080p")

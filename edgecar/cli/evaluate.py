@@ -1,8 +1,11 @@
 """``edgecar eval``: picture quality, measured like the papers."""
 
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,9 +21,41 @@ from edgecar.cli.output import (
     stderr,
     stdout,
 )
+from edgecar.errors import SettingsError
+from edgecar.media.video_codec import VideoCodec
+from edgecar.spec import Coder, Precision
+
+if TYPE_CHECKING:
+    from edgecar.evaluate.video import Method, NetworkMethod, VideoRow
 
 app = typer.Typer(help="Measure picture quality like the papers.", no_args_is_help=True)
 QUALITIES = [10, 20, 30, 40]
+QUANTISERS: dict[VideoCodec, list[int]] = {"h264": [29, 35, 41, 47], "hevc": [22, 27, 32, 37]}
+FRAMES = 150  # two and a half GOPs
+LEFT_OUT_SHOWN = 3
+
+# Options take one value each; numbers after the first arrive as arguments.
+More = Annotated[list[int] | None, typer.Argument(hidden=True)]
+Networks = Annotated[
+    list[str] | None, typer.Option(help="Shipped network or .onnx file; repeat for several.")
+]
+VideoNetworks = Annotated[
+    list[str] | None,
+    typer.Option("--network", help="Shipped or .onnx; repeat for several; default: all shipped."),
+]
+Clips = Annotated[
+    Path, typer.Option("--data", help="Video, folder of clips, or folder of the suite's files.")
+]
+Suite = Annotated[
+    str | None, typer.Option(help="Which clips: video (the shipped study) or a .toml file.")
+]
+Baselines = Annotated[
+    list[str] | None,
+    typer.Option("--baseline", help="FFmpeg's spp or fspp beside the networks; repeat for both."),
+]
+FrameLimit = Annotated[int, typer.Option("--frames", min=1, help="Take the first N of each clip.")]
+Every = Annotated[int, typer.Option(min=1, help="Measure every Nth frame.")]
+Save = Annotated[Path | None, typer.Option(help="Write a result file (JSON) there.")]
 
 
 @app.callback()
@@ -34,14 +69,12 @@ def jpeg(
     quality: Annotated[
         list[int] | None, typer.Option(help="JPEG qualities: --quality 10 20 30 40.")
     ] = None,
-    more: Annotated[list[int] | None, typer.Argument(hidden=True)] = None,
-    network: Annotated[
-        list[str] | None, typer.Option(help="Shipped network or .onnx file; repeat for several.")
-    ] = None,
+    more: More = None,
+    network: Networks = None,
     engine: EngineName = "auto",
     precision: PrecisionName = None,
     weights_for: Codec = "jpeg",
-    save: Annotated[Path | None, typer.Option(help="Write a result file (JSON) there.")] = None,
+    save: Save = None,
     as_json: Json = False,
 ) -> None:
     """Code pictures as JPEG, restore them, and print PSNR, SSIM and PSNR-B before and after.
@@ -56,7 +89,6 @@ def jpeg(
     from edgecar.runtime.restorer import Restorer
 
     pictures = load_pictures(data)
-    # Options take one value each; numbers after the first arrive as arguments.
     qualities = [*(quality or []), *(more or [])] or QUALITIES
     rows = []
     with progress_bar("measuring") as progress:
@@ -80,6 +112,160 @@ def jpeg(
         print_json({"rows": rows})
         return
     stdout.print(jpeg_table(rows))
+    if save:
+        stdout.print(f"wrote     {save}")
+    next_step("edgecar bench --res 1080p")
+
+
+@app.command("h264")
+def h264(
+    data: Clips,
+    crf: Annotated[list[int] | None, typer.Option(help="x264 CRF: --crf 29 35 41 47.")] = None,
+    more: More = None,
+    suite: Suite = None,
+    network: VideoNetworks = None,
+    baseline: Baselines = None,
+    engine: EngineName = "auto",
+    precision: PrecisionName = None,
+    weights_for: Codec = "h264",
+    frames: FrameLimit = FRAMES,
+    every: Every = 1,
+    save: Save = None,
+    as_json: Json = False,
+) -> None:
+    """Code clips as H.264, restore them, and print what is gained in luma PSNR.
+
+    x264, preset medium, key frames at most 60 apart. A folder of clips of yours will do.
+
+    Example: edgecar eval h264 --data clips --crf 29 35 --baseline spp
+    """
+    quantisers = [*(crf or []), *(more or [])]
+    study = VideoStudy("h264", data, suite, quantisers, frames, every, network, baseline or [])
+    rows = video_rows(study, engine, precision, weights_for)
+    _show_video(rows, "h264", save, as_json)
+
+
+@app.command("hevc")
+def hevc(
+    data: Clips,
+    qp: Annotated[list[int] | None, typer.Option(help="x265 QP: --qp 22 27 32 37.")] = None,
+    more: More = None,
+    suite: Suite = None,
+    network: VideoNetworks = None,
+    baseline: Baselines = None,
+    engine: EngineName = "auto",
+    precision: PrecisionName = None,
+    weights_for: Codec = "hevc",
+    frames: FrameLimit = FRAMES,
+    every: Every = 1,
+    save: Save = None,
+    as_json: Json = False,
+) -> None:
+    """Code clips as HEVC, restore them, and print what is gained in luma PSNR.
+
+    x265, preset medium, constant QP, key frames at most 60 apart. A folder of clips will do.
+
+    Example: edgecar eval hevc --data clips --qp 32 37
+    """
+    quantisers = [*(qp or []), *(more or [])]
+    study = VideoStudy("hevc", data, suite, quantisers, frames, every, network, baseline or [])
+    rows = video_rows(study, engine, precision, weights_for)
+    _show_video(rows, "hevc", save, as_json)
+
+
+@dataclass(frozen=True)
+class VideoStudy:
+    """What `edgecar eval h264` and `hevc` were asked for; no quantisers: those of the papers."""
+
+    codec: VideoCodec
+    data: Path
+    suite: str | None
+    quantisers: list[int]
+    frames: int
+    every: int
+    networks: list[str] | None
+    baselines: list[str]
+
+
+def video_rows(
+    study: VideoStudy, engine: str, precision: Precision | None, weights_for: Coder
+) -> "list[VideoRow]":
+    """Open what is asked for, say so on stderr, and measure.
+
+    Raises:
+        EdgecarError: Of the clips, the networks or the baselines; before anything is measured
+            where that can be told.
+    """
+    from edgecar.evaluate.clips import load_clips
+    from edgecar.evaluate.postfilters import Postfilter
+    from edgecar.evaluate.video import evaluate_video
+
+    found = load_clips(study.data, study.suite, study.frames)
+    quantisers = list(dict.fromkeys(study.quantisers)) or QUANTISERS[study.codec]
+    baselines = [Postfilter(name) for name in dict.fromkeys(study.baselines)]
+    stderr.print(f"clips     {len(found.clips)} of {found.name}")
+    if found.left_out:
+        shown = ", ".join(found.left_out[:LEFT_OUT_SHOWN])
+        more = ", …" if len(found.left_out) > LEFT_OUT_SHOWN else ""
+        stderr.print(f"left out  {len(found.left_out)} file(s) that are no clips: {shown}{more}")
+    with ExitStack() as opened, progress_bar("measuring") as progress:
+        networks = _opened(study, engine, precision, weights_for, opened)
+        methods: list[Method] = [*networks, *baselines]
+        expected = len(found.clips) * len(quantisers) * len(methods)
+        rows: list[VideoRow] = []
+        progress(0, expected)
+        for row in evaluate_video(found.clips, study.codec, quantisers, methods, study.every):
+            rows.append(row)
+            progress(len(rows), expected)
+    return rows
+
+
+def _opened(
+    study: VideoStudy,
+    engine: str,
+    precision: Precision | None,
+    weights_for: Coder,
+    opened: ExitStack,
+) -> "list[NetworkMethod]":
+    """The networks, closed with ``opened``."""
+    from edgecar.artifact import shipped_names
+    from edgecar.evaluate.video import NetworkMethod
+    from edgecar.runtime.restorer import Restorer
+
+    names = study.networks or shipped_names(weights_for)
+    if not names and not study.baselines:
+        raise SettingsError(
+            f"no {weights_for} weights ship; give --network FILE.onnx, or --for jpeg for those "
+            "trained on JPEG"
+        )
+    restorers = [
+        opened.enter_context(Restorer(name, engine, precision, codec=weights_for))
+        for name in dict.fromkeys(names)
+    ]
+    models = [restorer.facts.model for restorer in restorers]
+    methods: list[NetworkMethod] = []
+    for name, restorer in zip(dict.fromkeys(names), restorers, strict=True):
+        model = restorer.facts.model
+        # Two artifacts of one network are told apart by their files.
+        shown = model if models.count(model) == 1 else Path(name).name
+        stderr.print(f"engine    {shown}: {engine_line(restorer.engine.info)}")
+        methods.append(NetworkMethod(restorer, shown))
+    return methods
+
+
+def _show_video(
+    rows: "Sequence[VideoRow]", codec: VideoCodec, save: Path | None, as_json: bool
+) -> None:
+    from edgecar.bench.report import video_table
+    from edgecar.bench.results import new_results, write_results
+
+    if save:
+        command = " ".join(["edgecar", *sys.argv[1:]])
+        write_results(save, new_results("video", rows, command=command))
+    if as_json:
+        print_json({"rows": rows})
+        return
+    stdout.print(video_table(rows, codec))
     if save:
         stdout.print(f"wrote     {save}")
     next_step("edgecar bench --res 1080p")

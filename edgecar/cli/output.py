@@ -22,7 +22,7 @@ from rich.text import Text
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import NAMES
 from edgecar.errors import SettingsError
-from edgecar.spec import Precision, Size
+from edgecar.spec import Coder, Precision, Size
 
 # Tables in a file or a pipe must not be squeezed into the 80 columns of an unknown terminal.
 WIDTH = None if sys.stdout.isatty() else 160
@@ -43,7 +43,7 @@ PrecisionName = Annotated[
     typer.Option("--precision", help="Arithmetic; default: the engine's choice, which is printed."),
 ]
 Codec = Annotated[
-    str, typer.Option("--for", help="What the input is coded with; chooses shipped weights.")
+    Coder, typer.Option("--for", help="What the input is coded with; chooses shipped weights.")
 ]
 
 

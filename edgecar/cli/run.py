@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from edgecar.cli.output import (
-    Codec,
     EngineName,
     Json,
     PrecisionName,
@@ -18,7 +17,8 @@ from edgecar.cli.output import (
     stdout,
 )
 from edgecar.media.compare import Layout
-from edgecar.media.writer import Codec as VideoCodec
+from edgecar.media.writer import Codec as OutputCodec
+from edgecar.spec import Coder
 
 
 def command(
@@ -33,7 +33,7 @@ def command(
     ] = "edgecar-s",
     engine: EngineName = "auto",
     precision: PrecisionName = None,
-    codec: Annotated[VideoCodec, typer.Option(help="Video out; ffv1 is lossless.")] = "h264",
+    codec: Annotated[OutputCodec, typer.Option(help="Video out; ffv1 is lossless.")] = "h264",
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write before and after in one picture.")
     ] = False,
@@ -47,36 +47,39 @@ def command(
     reuse: Annotated[
         bool, typer.Option(help="Skip windows whose input did not change; same bytes out.")
     ] = True,
-    weights_for: Codec = "jpeg",
+    weights_for: Annotated[
+        Coder | None,
+        typer.Option("--for", help="Take shipped weights for this; default: what INPUT is."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
     as_json: Json = False,
 ) -> None:
     """Restore INPUT.
 
-    Timestamps, audio, frame rate and colour facts of a video pass through untouched.
+    Shipped weights are chosen by what INPUT is coded with. Timestamps, audio, frame rate and colour
+    facts of a video pass through untouched.
 
     Example: edgecar run clip.mp4 -o clean.mp4 --compare
     """
-    from edgecar.runtime.job import Job, run_job
+    from edgecar.media.inputs import open_input
+    from edgecar.runtime.choice import choose_weights
+    from edgecar.runtime.job import Job, run_opened
     from edgecar.runtime.restorer import Restorer
 
     job = Job(source, output, codec, layout if compare else None, frames)
-    with Restorer(
-        network,
-        engine,
-        precision,
-        reuse=reuse,
-        tile=size_named(tile) if tile else None,
-        codec=weights_for,
-        threads=threads,
-    ) as restorer:
-        if not as_json:
-            stderr.print(
-                f"network   {restorer.facts.model} ({restorer.facts.trained_on or network})"
-            )
-            stderr.print(f"engine    {engine_line(restorer.engine.info)}")
-        with progress_bar("restoring") as progress:
-            report = run_job(job, restorer, progress)
+    window = size_named(tile) if tile else None
+    with open_input(source) as opened:
+        choice = choose_weights(network, opened.codec, weights_for)
+        with Restorer(
+            choice.artifact, engine, precision, reuse=reuse, tile=window, threads=threads
+        ) as restorer:
+            if not as_json:
+                stderr.print(f"network   {choice.reason}")
+                stderr.print(f"engine    {engine_line(restorer.engine.info)}")
+            if choice.note:
+                stderr.print(f"note      {choice.note}")
+            with progress_bar("restoring") as progress:
+                report = run_opened(job, opened, restorer, progress)
     if as_json:
         print_json(report.table())
         return

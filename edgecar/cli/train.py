@@ -2,40 +2,54 @@
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgecar.cli.output import Json, next_step, print_json, progress_bar, stderr, stdout
-from edgecar.errors import EdgecarError
+from edgecar.errors import DataError, EdgecarError, SettingsError
+
+if TYPE_CHECKING:
+    from edgecar.train.fit import Progress
+
+VALIDATION_PICTURES = 24
 
 
 def command(
     recipe: Annotated[str, typer.Argument(help="A recipe (TOML), or the name of a shipped one.")],
-    data: Annotated[list[Path], typer.Option(help="Folder of clean photographs; repeat for more.")],
-    validation: Annotated[Path, typer.Option("--val", help="Folder of photographs held out.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of clean photographs; repeat for more. Default: bsds500 here."),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option("--val", help="Photographs held out; default: the folder val of the data."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the .safetensors file.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from where the last run stopped, exactly.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after so long; the same command continues.")
+        float | None, typer.Option(help="Stop after so long; --resume continues.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a network to undo a coder.
 
-    The whole state is kept beside the output every few minutes, so that the same command continues
-    after an interruption.
+    The whole state is kept beside the output every few minutes; --resume goes on from it.
 
-    Example: edgecar train edgecar-s --data bsds500/train --data bsds500/test --val bsds500/val
+    Example: edgecar train edgecar-s --data bsds500
     """
     try:
         import torch
 
         from edgecar.bench.machine import commit_id, machine_facts, machine_line
-        from edgecar.train.data import load_photos
-        from edgecar.train.fit import Progress, fit
+        from edgecar.train.data import load_photos, photo_folders, source_of
+        from edgecar.train.fit import device_named, fit, new_run
         from edgecar.train.recipe import find_recipe, recipe_from_toml
         from edgecar.train.ship import describe, save_weights, write_facts
     except ImportError as error:
@@ -45,32 +59,68 @@ def command(
     path = find_recipe(recipe)
     settings = recipe_from_toml(path)
     weights = output or Path(f"{path.stem}.safetensors")
+    if weights.suffix != ".safetensors":
+        raise SettingsError(f"output {weights} has another suffix; write to {weights}.safetensors")
+    checkpoint = weights.with_suffix(".state.pt")
     if threads:
         torch.set_num_threads(threads)
-    photos, held_out = load_photos(data), load_photos([validation])
+    run = new_run(settings, device_named(device))
+    _continue_or_begin(checkpoint, resume)
+    if resume:
+        run.restore(checkpoint)
+    folders, held_out_folder = photo_folders(data or [Path("bsds500")], validation)
+    photos, held_out = load_photos(folders), load_photos([held_out_folder])
+    with progress_bar("coding clips") as bar:
+        source = source_of(settings.degradation, photos, seed=settings.seed, report=bar)
+        examples = source_of(
+            settings.degradation, held_out, seed=settings.seed, clips=VALIDATION_PICTURES
+        ).spread(VALIDATION_PICTURES)
+    stderr.print(
+        f"training  {settings.network} on {settings.degradation.name}, {len(photos)} photographs, "
+        f"{run.device}"
+    )
     with progress_bar("training") as bar:
 
-        def report(now: Progress) -> None:
+        def report(now: "Progress") -> None:
             bar(now.step, now.steps)
-            gain = "" if now.gain_db is None else f", {now.gain_db:+.2f} dB over JPEG quality 10"
-            stderr.print(f"step {now.step}: {now.loss_db:.2f} dB{gain}", style="dim")
+            stderr.print(_line(now), style="dim")
 
-        run = fit(
-            settings,
-            photos,
-            held_out,
-            weights.with_suffix(".state.pt"),
+        fit(
+            run,
+            source,
+            examples,
+            checkpoint,
             report,
             stop_after_seconds=60 * minutes if minutes else math.inf,
         )
     save_weights(run, weights)
     made_on = {"machine": machine_line(machine_facts()), "commit": commit_id()}
-    facts = describe(run, settings, data) | made_on
+    facts = describe(run, folders) | made_on
     write_facts(facts, weights)
     if as_json:
         print_json({"path": str(weights), **facts})
         return
-    state = "done" if run.step >= settings.steps else "stopped early; the same command continues"
+    done = run.step >= settings.steps
+    state = "done" if done else "stopped early; the same command with --resume continues"
     stdout.print(f"trained   {run.step} of {settings.steps} steps in {run.seconds:.0f} s, {state}")
     stdout.print(f"wrote     {weights}")
     next_step(f"edgecar export {weights}")
+
+
+def _continue_or_begin(checkpoint: Path, resume: bool) -> None:
+    """Refuse to lose a run, or to go on from nothing."""
+    if checkpoint.exists() and not resume:
+        raise DataError(
+            f"{checkpoint} holds a run; give --resume to go on, another -o, or delete it"
+        )
+    if resume and not checkpoint.exists():
+        raise DataError(f"{checkpoint}: no such file to resume from; leave out --resume to begin")
+
+
+def _line(now: "Progress") -> str:
+    left = now.seconds / now.step * (now.steps - now.step)
+    gain = "" if now.gain_db is None else f", validation {now.gain_db:+.3f} dB"
+    return (
+        f"step {now.step}/{now.steps}: loss {now.loss:.3g}, {now.mse_db:.2f} dB{gain}, "
+        f"{left / 60:.0f} min left"
+    )

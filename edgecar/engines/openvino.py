@@ -15,6 +15,9 @@ NAMES: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 # It takes 25 ms and holds activations of its own: only a few shapes that keep coming back get one.
 SHAPES_COMPILED = 4
 RECENT_RUNS = 16
+# Bytes of activations of a compiled shape. Networks that need more gain next to nothing from it,
+# and at 1080p their memory would double.
+COMPILED_MEMORY = 160 << 20
 
 
 class OpenvinoEngine(Engine):
@@ -58,7 +61,11 @@ class OpenvinoEngine(Engine):
 
             any_shape = compiled()
             used = str(any_shape.get_property("INFERENCE_PRECISION_HINT").get_type_name())
-            self._requests = _Requests(any_shape.create_infer_request(), compiled)
+            self._requests = _Requests(
+                any_shape.create_infer_request(),
+                compiled,
+                most_px=COMPILED_MEMORY // artifact.facts.bytes_per_px,
+            )
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refused the artifact: {_cause(error)}") from error
         chosen = artifact.facts.precision if artifact.facts.precision == "int8" else NAMES[used]
@@ -88,8 +95,10 @@ class OpenvinoEngine(Engine):
 class _Requests:
     """Inference requests: one for any shape, and some for shapes that keep coming back."""
 
-    def __init__(self, any_shape: Any, compiled: Callable[[tuple[int, ...]], Any]) -> None:
-        self._any_shape, self._compiled = any_shape, compiled
+    def __init__(
+        self, any_shape: Any, compiled: Callable[[tuple[int, ...]], Any], most_px: int
+    ) -> None:
+        self._any_shape, self._compiled, self._most_px = any_shape, compiled, most_px
         self._fixed: dict[tuple[int, ...], Any] = {}
         self._last_run: dict[tuple[int, ...], int] = {}
         self._runs = 0
@@ -100,7 +109,7 @@ class _Requests:
         oldest = self._runs - RECENT_RUNS
         self._last_run = {seen: run for seen, run in self._last_run.items() if run >= oldest}
         self._fixed = {kept: r for kept, r in self._fixed.items() if kept in self._last_run}
-        returning = shape in self._last_run
+        returning = shape in self._last_run and shape[0] * shape[2] * shape[3] <= self._most_px
         self._last_run[shape] = self._runs
         if returning and shape not in self._fixed and len(self._fixed) < SHAPES_COMPILED:
             self._fixed[shape] = self._compiled(shape).create_infer_request()

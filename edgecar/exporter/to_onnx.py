@@ -1,5 +1,6 @@
 """A network to a checked ONNX artifact."""
 
+import json
 import logging
 import warnings
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.trt_ops import refuse_unsupported
 from edgecar.files import sha256_of, written_whole
+from edgecar.spec import Coder
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Loaded, load_network
 from edgecar.zoo.registry import CARDS
@@ -48,7 +50,7 @@ def export(
     checkpoint: str | Path,
     output: str | Path | None = None,
     *,
-    codec: str = "jpeg",
+    codec: Coder = "jpeg",
     recipe: Path | None = None,
     trained_on: str = "",
 ) -> Exported:
@@ -57,11 +59,12 @@ def export(
     Args:
         checkpoint: A ``.pt``, ``.pth``, ``.pkl`` or ``.safetensors`` file; or, where there is no
             such file and its stem names a network of the zoo, that network's shipped weights.
-        output: Where to write; beside the checkpoint, or in the current folder for shipped
-            weights, if not given.
+        output: Where to write; if not given, beside the checkpoint, or for shipped weights
+            ``<network>.<codec>.onnx`` in the current folder.
         codec: Which shipped weights: what the input will be coded with.
         recipe: Settings to use instead of the network's own.
-        trained_on: Degradation that the weights undo, for the record; known for shipped ones.
+        trained_on: Degradation that the weights undo, the coder first, for the record; known for
+            shipped ones, and for those that ``edgecar train`` left its facts beside.
 
     Returns:
         The written file and its facts.
@@ -74,12 +77,13 @@ def export(
     """
     own = _shipped(Path(checkpoint), codec)
     source = own.path if own else Path(checkpoint)
-    trained_on = own.trained_on if own else trained_on
+    trained_on = own.trained_on if own else trained_on or _noted_degradation(source)
     loaded = load_network(source)
-    name = Path(checkpoint).stem
-    path = Path(output) if output else (Path() if own else source.parent) / f"{name}.onnx"
+    # Weights for several coders may be exported side by side.
+    name = f"{own.network}.{own.codec}.onnx" if own else f"{source.stem}.onnx"
+    path = Path(output) if output else (Path() if own else source.parent) / name
     if path.suffix != ".onnx":
-        better = path / f"{name}.onnx" if path.is_dir() else path.with_suffix(".onnx")
+        better = path / name if path.is_dir() else path.with_suffix(".onnx")
         raise ExportError(f"output {path} has no .onnx suffix; write to {better}")
     model, facts = artifact_from_network(
         loaded, recipe_for(loaded.card.name, recipe), sha256_of(source), trained_on
@@ -90,7 +94,16 @@ def export(
     return Exported(path, facts, params, own is not None)
 
 
-def _shipped(checkpoint: Path, codec: str) -> ShippedWeights | None:
+def _noted_degradation(checkpoint: Path) -> str:
+    """What ``edgecar train`` wrote beside its weights; empty if it did not make them."""
+    try:
+        facts = json.loads(checkpoint.with_suffix(".json").read_text())
+        return str(facts["trained_on"])
+    except (OSError, ValueError, KeyError, TypeError):  # another tool's file, or none
+        return ""
+
+
+def _shipped(checkpoint: Path, codec: Coder) -> ShippedWeights | None:
     """Our own weights, where there is no such file but its stem names a network."""
     if checkpoint.exists() or checkpoint.stem not in [card.name for card in CARDS]:
         return None

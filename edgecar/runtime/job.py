@@ -12,8 +12,9 @@ from typing import Any
 from edgecar.errors import MediaError
 from edgecar.media.compare import Layout, compared, compared_facts, compared_pictures
 from edgecar.media.frame import Frame
-from edgecar.media.pictures import is_picture, list_pictures, read_picture, write_picture
-from edgecar.media.reader import Reader, open_reader
+from edgecar.media.inputs import Input, Pictures, open_input
+from edgecar.media.pictures import read_picture, write_picture
+from edgecar.media.reader import Reader
 from edgecar.media.writer import Codec, NullWriter, Writer, open_writer
 from edgecar.runtime.pipeline import ReadAhead, WriteBehind
 from edgecar.runtime.restorer import Restorer
@@ -26,6 +27,7 @@ class Report:
     """What a job did; `table` has the keys of ``edgecar run --json``."""
 
     restorer: Restorer
+    input_codec: str
     frames: int = 0
     seconds: float = 0.0
     warnings: Counter[str] = field(default_factory=Counter)
@@ -39,6 +41,7 @@ class Report:
     def table(self) -> dict[str, Any]:
         """The report as plain values."""
         info, stats = self.restorer.engine.info, self.restorer.stats
+        facts = self.restorer.facts
         return {
             "frames": self.frames,
             "fps": round(self.fps, 3),
@@ -48,6 +51,9 @@ class Report:
             "engine": info.name,
             "provider": info.provider,
             "precision": info.precision,
+            "input_codec": self.input_codec,
+            "weights_for": facts.coder,
+            "trained_on": facts.trained_on,
             "warnings": dict(self.warnings),
         }
 
@@ -63,9 +69,12 @@ class Job:
     Attributes:
         source: A picture, a folder of pictures, a video file, a stream's URL or a camera's index.
         output: A file of the same kind, a folder for a folder, or ``null`` for nothing.
-        codec: ``h264`` or ``ffv1``, for videos.
+        codec: Of the output, for videos: ``h264`` or ``ffv1``.
         compare: Also write ``<output>.compare`` with before and after in one picture.
         frames: Stop after so many; None restores all.
+
+    Raises:
+        MediaError: A comparison is asked for and there is no output to stand beside.
     """
 
     source: str
@@ -73,6 +82,12 @@ class Job:
     codec: Codec = "h264"
     compare: Layout | None = None
     frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.compare and self.output == NULL:
+            raise MediaError(
+                "--compare needs an output file to stand beside; give -o FILE, not null"
+            )
 
     def compare_path(self, output: Path) -> Path:
         """Where the comparison for one output goes."""
@@ -88,27 +103,32 @@ def run_job(job: Job, restorer: Restorer, progress: Progress) -> Report:
         MediaError: The source is unreadable or the output cannot be written.
         EngineError: The engine failed.
     """
-    if job.compare and job.output == NULL:
-        raise MediaError("--compare needs an output file to stand beside; give -o FILE, not null")
-    source = Path(job.source)
-    if source.is_dir():
-        pictures = list_pictures(source)
-    elif is_picture(source):
-        pictures = [source]
-    else:
-        return _run_video(job, restorer, progress)
-    return _run_pictures(job, pictures, restorer, progress)
+    with open_input(job.source) as source:
+        return run_opened(job, source, restorer, progress)
 
 
-def _run_pictures(job: Job, pictures: list[Path], restorer: Restorer, progress: Progress) -> Report:
-    report, began = Report(restorer), time.perf_counter()
-    several = Path(job.source).is_dir()
-    outputs = _picture_outputs(job, pictures[: job.frames])
+def run_opened(job: Job, source: Input, restorer: Restorer, progress: Progress) -> Report:
+    """`run_job` where the input is open already, so that the restorer could be chosen to fit it.
+
+    Args:
+        job: Its ``source`` is not opened again.
+        source: Read to its end; stays the caller's to close.
+        restorer: Stays the caller's to close.
+        progress: Called after every frame.
+    """
+    if isinstance(source, Pictures):
+        return _run_pictures(job, source, restorer, progress)
+    return _run_video(job, source, restorer, progress)
+
+
+def _run_pictures(job: Job, pictures: Pictures, restorer: Restorer, progress: Progress) -> Report:
+    report, began = Report(restorer, pictures.codec), time.perf_counter()
+    outputs = _picture_outputs(job, pictures)
     for number, (path, output) in enumerate(outputs.items(), 1):
         try:
             before = read_picture(path)
         except MediaError:
-            if not several:
+            if pictures.folder is None:
                 raise
             report.warnings["pictures that cannot be decoded, skipped"] += 1
             continue
@@ -128,32 +148,32 @@ def _run_pictures(job: Job, pictures: list[Path], restorer: Restorer, progress: 
     return report
 
 
-def _picture_outputs(job: Job, pictures: list[Path]) -> dict[Path, Path | None]:
+def _picture_outputs(job: Job, pictures: Pictures) -> dict[Path, Path | None]:
     """Where each restored picture goes; never over a picture that is read.
 
     Raises:
         MediaError: An output would take the place of an input.
     """
+    paths = pictures.paths[: job.frames]
     if job.output == NULL:
-        return dict.fromkeys(pictures)
-    if not Path(job.source).is_dir():
-        outputs = {pictures[0]: Path(job.output)}
+        return dict.fromkeys(paths)
+    if pictures.folder is None:
+        outputs = {paths[0]: Path(job.output)}
     else:
-        stems = Counter(path.stem for path in pictures)
+        stems = Counter(path.stem for path in paths)
         # PNG: coding the result as JPEG again would bring the artifacts back.
-        names = {p: f"{p.stem if stems[p.stem] == 1 else p.name}.png" for p in pictures}
+        names = {p: f"{p.stem if stems[p.stem] == 1 else p.name}.png" for p in paths}
         outputs = {path: Path(job.output) / name for path, name in names.items()}
-    inputs = {path.resolve() for path in pictures}
+    inputs = {path.resolve() for path in pictures.paths}
     for path in outputs.values():
         if path.resolve() in inputs:
             raise MediaError(f"{path} is an input and would be lost; write somewhere else")
     return dict(outputs)
 
 
-def _run_video(job: Job, restorer: Restorer, progress: Progress) -> Report:
-    report = Report(restorer)
+def _run_video(job: Job, reader: Reader, restorer: Restorer, progress: Progress) -> Report:
+    report = Report(restorer, reader.codec)
     with ExitStack() as stack:
-        reader = stack.enter_context(open_reader(job.source))
         writer, comparison = _writers(job, reader, report, stack)
         pairs: WriteBehind[tuple[Frame, Frame]] = WriteBehind(
             lambda pair: _write(pair, writer, comparison, job.compare)

@@ -15,7 +15,7 @@ from edgecar.media.color import bgr_from_frame, bgr_with_luma, frame_with_bgr, l
 from edgecar.media.frame import Frame
 from edgecar.runtime.reuse import UnchangedWindows
 from edgecar.runtime.windows import Window, aligned_size, plan_grid, plan_windows
-from edgecar.spec import Precision, Size
+from edgecar.spec import Coder, Precision, Size
 
 Codes = NDArray[np.uint8]
 
@@ -76,7 +76,7 @@ class Restorer(Closing):
         precision: Precision | None = None,
         reuse: bool = True,
         tile: Size | None = None,
-        codec: str = "jpeg",
+        codec: Coder = "jpeg",
         threads: int | None = None,
     ) -> None:
         artifact = (

@@ -1,45 +1,89 @@
-"""Pairs of coded and clean patches from a folder of photographs."""
+"""Batches of coded and clean patches from a folder of photographs."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import DataError
-from edgecar.media.color import paper_luma_from_bgr
-from edgecar.train.degrade import Degradation, Luma
+from edgecar.media.pictures import list_pictures, read_picture
+from edgecar.train.clips import ClipPairs, Report
+from edgecar.train.degrade import Bgr, Degradation, JpegPairs, JpegRange, Pair, PairSource
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-
-
-def load_photos(folders: list[Path]) -> list[Luma]:
-    """Luma of every picture in ``folders``, sorted by name.
-
-    Raises:
-        DataError: A folder is missing or holds no picture.
-    """
-    photos: list[Luma] = []
-    for folder in folders:
-        paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-        if not paths:
-            raise DataError(f"no pictures in {folder}; give a folder of JPEG or PNG photographs")
-        for path in paths:
-            bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if bgr is None:
-                raise DataError(f"{path} cannot be decoded; remove or replace it")
-            photos.append(paper_luma_from_bgr(np.asarray(bgr, dtype=np.uint8)))
-    return photos
+BLOCK_PX = 8  # coders and frames share their top left corner, so patches start where blocks do
+SPLITS = ("train", "test")  # of BSDS500; ``val`` is held out
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A coded picture and its clean original, ``(H, W)`` uint8 each."""
+class Batch:
+    """Patches of several pictures.
 
-    coded: Luma
-    clean: Luma
+    Attributes:
+        coded: ``(N, 1, H, W)`` uint8.
+        clean: Of the same shape.
+        picture_mse: ``(N,)`` mean squared error of the coded picture each patch is from, of 1.0.
+    """
+
+    coded: NDArray[np.uint8]
+    clean: NDArray[np.uint8]
+    picture_mse: NDArray[np.float32]
+
+
+def photo_folders(data: list[Path], held_out: Path | None) -> tuple[list[Path], Path]:
+    """Folders to train on and the folder to validate on.
+
+    A data set with the folders ``train``, ``test`` and ``val`` may be given by its own folder.
+
+    Raises:
+        DataError: A folder is missing, or none is left to validate on.
+    """
+    folders: list[Path] = []
+    for folder in data:
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder; give one of photographs with --data")
+        splits = [folder / split for split in SPLITS if (folder / split).is_dir()]
+        folders += splits or [folder]
+        if splits and held_out is None and (folder / "val").is_dir():
+            held_out = folder / "val"
+    if held_out is None:
+        raise DataError(f"{data[0]} has no folder 'val'; give photographs held out with --val")
+    if held_out in folders:
+        raise DataError(f"{held_out} is trained on and held out; give --val another folder")
+    return folders, held_out
+
+
+def load_photos(folders: list[Path]) -> list[Bgr]:
+    """Every picture in ``folders``, by name, ``(H, W, 3)`` BGR.
+
+    Raises:
+        MediaError: A folder is missing, holds no picture, or a picture cannot be decoded.
+    """
+    return [read_picture(path) for folder in folders for path in list_pictures(folder)]
+
+
+def source_of(
+    degradation: Degradation,
+    photos: list[Bgr],
+    *,
+    seed: int,
+    report: Report = lambda _done, _all: None,
+    clips: int | None = None,
+) -> PairSource:
+    """Pairs of ``photos`` and what ``degradation`` makes of them.
+
+    Args:
+        degradation: The coder to undo.
+        photos: Clean pictures, BGR.
+        seed: Of what is coded beforehand.
+        report: Told about clips that are coded beforehand.
+        clips: Instead of as many as the degradation asks for.
+    """
+    if isinstance(degradation, JpegRange):
+        return JpegPairs(photos, degradation)
+    return ClipPairs(photos, degradation, seed=seed, report=report, clips=clips)
 
 
 class PatchSampler:
@@ -47,10 +91,10 @@ class PatchSampler:
 
     Coding a whole picture costs as much as a training step of a small network, so a pool of coded
     pictures is kept, a few are coded anew for each batch, and patches are drawn from all of them.
+    Batch ``n`` depends on the seed and ``n`` alone, so that a run can go on exactly.
 
     Args:
-        photos: Clean pictures, each at least ``patch_px`` on both sides.
-        degrade: The coder to undo.
+        source: Of pairs.
         patch_px: Side of a patch.
         batch: Patches per batch.
         seed: Makes the sequence repeatable.
@@ -60,47 +104,53 @@ class PatchSampler:
 
     def __init__(
         self,
-        photos: list[Luma],
-        degrade: Degradation,
+        source: PairSource,
         *,
         patch_px: int,
         batch: int,
         seed: int,
-        pool: int = 64,
-        refresh: int = 2,
+        pool: int = 128,
+        refresh: int = 1,
     ) -> None:
-        small = min(min(photo.shape) for photo in photos)
-        if small < patch_px:
-            raise DataError(f"a photo is {small} px on one side; need {patch_px} px: remove it")
-        self.photos, self.degrade = photos, degrade
-        self.patch_px, self.batch = patch_px, batch
-        self.pool_size, self.refresh = pool, refresh
-        self.rng = np.random.default_rng(seed)
+        self.source, self.patch_px, self.batch, self.seed = source, patch_px, batch, seed
+        self.pool, self.refresh = pool, refresh
 
-    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-        """Yield ``(coded, clean)``, each ``(batch, 1, patch_px, patch_px)`` uint8."""
-        pool = [self._coded_pair() for _ in range(self.pool_size)]
-        oldest = 0
+    def batches(self, first: int = 0) -> Iterator[Batch]:
+        """Yield batch ``first`` and those after it.
+
+        Raises:
+            DataError: A picture is smaller than a patch.
+        """
+        oldest = first * self.refresh
+        pool = deque(self._pair(serial) for serial in range(oldest, oldest + self.pool))
         shape = (self.batch, 1, self.patch_px, self.patch_px)
+        number = first
         while True:
-            for _ in range(self.refresh):
-                pool[oldest] = self._coded_pair()
-                oldest = (oldest + 1) % self.pool_size
+            rng = np.random.default_rng((self.seed, 1, number))
             coded, clean = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+            picture_mse = np.empty(self.batch, np.float32)
             for index in range(self.batch):
-                pair = pool[self.rng.integers(self.pool_size)]
-                top, left = (
-                    int(self.rng.integers(side - self.patch_px + 1)) for side in pair.clean.shape
-                )
-                window = np.s_[top : top + self.patch_px, left : left + self.patch_px]
+                pair, picture_mse[index] = pool[rng.integers(self.pool)]
+                window = self._window(pair, rng)
                 coded[index, 0], clean[index, 0] = pair.coded[window], pair.clean[window]
-            yield coded, clean
+            yield Batch(coded, clean, picture_mse)
+            number += 1
+            for serial in range(oldest + self.pool, oldest + self.pool + self.refresh):
+                pool.popleft()
+                pool.append(self._pair(serial))
+            oldest += self.refresh
 
-    def _coded_pair(self) -> Pair:
-        """A random photo, turned and mirrored before coding (coders favour directions)."""
-        photo = self.photos[self.rng.integers(len(self.photos))]
-        photo = np.rot90(photo, int(self.rng.integers(4)))
-        if self.rng.integers(2):
-            photo = photo[:, ::-1]
-        clean = np.ascontiguousarray(photo)
-        return Pair(self.degrade(clean, self.rng), clean)
+    def _pair(self, serial: int) -> tuple[Pair, float]:
+        pair = self.source.pair(np.random.default_rng((self.seed, 0, serial)))
+        return pair, pair.mse
+
+    def _window(self, pair: Pair, rng: np.random.Generator) -> tuple[slice, slice]:
+        room = [side - self.patch_px for side in pair.clean.shape]
+        if min(room) < 0:
+            height, width = pair.clean.shape
+            raise DataError(
+                f"a photograph is {width}x{height}, a patch {self.patch_px} px; remove it or "
+                "lower patch_px"
+            )
+        top, left = (int(rng.integers(free // BLOCK_PX + 1)) * BLOCK_PX for free in room)
+        return np.s_[top : top + self.patch_px, left : left + self.patch_px]

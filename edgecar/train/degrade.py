@@ -1,42 +1,252 @@
-"""Coders that a network learns to undo."""
+"""Coders that a network learns to undo: what to draw, and how a pair comes of it.
 
-from typing import Protocol
+A degradation is a frozen record of ranges; `source_of` makes it a source of pairs. The same random
+generator gives the same pair.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.errors import SettingsError
+from edgecar.media.color import paper_luma_from_bgr
+from edgecar.media.still_codec import JpegCoder, jpeg_coded
+from edgecar.media.video_codec import HIGHEST_QUANTISER, RATE_FPS, VideoCodec, VideoCoding
+from edgecar.spec import Size
 
 Luma = NDArray[np.uint8]
+Bgr = NDArray[np.uint8]
+
+FULL_HD_PX = 1920 * 1080
+FULL_HD_FPS = 30
+LEAST_SIDE_PX = 64  # of clips: the smallest cut-outs are a sixth of it, soft edges included
 
 
-class Degradation(Protocol):
-    """Turns a clean picture into what a camera would send of it."""
+@dataclass(frozen=True)
+class Pair:
+    """A coded picture and its clean original, ``(H, W)`` uint8 each."""
+
+    coded: Luma
+    clean: Luma
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error of the coded picture, of 1.0."""
+        difference = np.subtract(self.coded, self.clean, dtype=np.float32)
+        return float(np.square(difference).mean()) / 255**2
+
+
+class PairSource(Protocol):
+    """Where training and validation pictures come from."""
+
+    def pair(self, rng: np.random.Generator) -> Pair:
+        """A pair drawn with ``rng``: the same state gives the same pair."""
+        ...
+
+    def spread(self, count: int) -> list[Pair]:
+        """``count`` pairs spread evenly over the range of the coder, for validation."""
+        ...
+
+
+@dataclass(frozen=True)
+class JpegRange:
+    """JPEG at a quality drawn anew for every picture.
+
+    Attributes:
+        quality: Lowest and highest, 1 to 100, inclusive.
+        coders: Libraries to draw from.
+    """
+
+    coder: ClassVar[Literal["jpeg"]] = "jpeg"
+
+    quality: tuple[int, int] = (10, 40)
+    coders: tuple[JpegCoder, ...] = ("opencv", "pillow")
+
+    def __post_init__(self) -> None:
+        _check_range("quality", self.quality, 1, 100)
+        unknown = sorted(set(self.coders) - set(get_args(JpegCoder)))
+        if unknown:
+            known = " and ".join(get_args(JpegCoder))
+            raise SettingsError(f"no JPEG coder is called {unknown[0]!r}; use {known}")
 
     @property
     def name(self) -> str:
         """Short description, stored with the weights: ``jpeg 10-40``."""
-        ...
-
-    def __call__(self, luma: Luma, rng: np.random.Generator) -> Luma:
-        """The coded picture, ``(H, W)`` like the clean one."""
-        ...
+        return f"jpeg {self.quality[0]}-{self.quality[1]}"
 
 
-class Jpeg:
-    """JPEG at a quality drawn anew for every picture.
+@dataclass(frozen=True)
+class _VideoRange:
+    """Video at settings drawn anew for every clip, each from a list or between two ends.
 
-    Args:
-        low: Lowest quality, 1 to 100.
-        high: Highest quality, inclusive.
+    Clips are made of photographs: half of them by a fixed camera with things moving in front of
+    it, half by a camera that pans, zooms and turns.
+
+    Attributes:
+        quantiser: Lowest and highest CRF (H.264) or QP (HEVC), inclusive.
+        presets: Of the coder.
+        gops: Frames from one key frame to the next.
+        b_frames: Consecutive B-frames at most.
+        clips: How many are coded and kept on disk.
+        frames: Of each clip.
+        every: One frame in so many is kept; neighbours are much alike.
+        size: ``(height, width)`` of the clips.
+        noise: Highest standard deviation of a fixed camera's noise, in codes of luma; half of them
+            have none.
     """
 
-    def __init__(self, low: int, high: int) -> None:
-        self.low, self.high = low, high
+    quantiser: tuple[int, int]
+    presets: tuple[str, ...] = ("veryfast", "medium")
+    gops: tuple[int, ...] = (12, 60)
+    b_frames: tuple[int, ...] = (0, 3)
+    clips: int = 400
+    frames: int = 18
+    every: int = 3
+    size: Size = (256, 384)
+    noise: float = 2.0
+
+    def __post_init__(self) -> None:
+        _check_range("quantiser", self.quantiser, 0, HIGHEST_QUANTISER)
+        if min(self.clips, self.frames, self.every) < 1:
+            raise SettingsError("clips, frames and every must be at least 1")
+        if len(self.size) != 2 or min(self.size) < LEAST_SIDE_PX or any(s % 2 for s in self.size):
+            raise SettingsError(
+                f"size is {list(self.size)}; need height and width, even, {LEAST_SIDE_PX} or more"
+            )
+
+    def _drawn(self, codec: VideoCodec, rng: np.random.Generator) -> VideoCoding:
+        return VideoCoding(
+            codec,
+            quantiser=int(rng.integers(self.quantiser[0], self.quantiser[1] + 1)),
+            preset=str(rng.choice(self.presets)),
+            gop=int(rng.choice(self.gops)),
+            b_frames=int(rng.choice(self.b_frames)),
+        )
+
+
+@dataclass(frozen=True)
+class H264Range(_VideoRange):
+    """H.264 by libx264 at a constant rate factor, some of it under a limit of the rate.
+
+    Attributes:
+        limits_mbps: Highest rates in Mbit/s for 1080p at 30 frames a second, scaled to the size of
+            the clips; 0 is no limit. The CAR-CNN study uses 2, 1.5 and 1.
+    """
+
+    coder: ClassVar[Literal["h264"]] = "h264"
+
+    quantiser: tuple[int, int] = (22, 48)
+    limits_mbps: tuple[float, ...] = (*[0.0] * 6, 2.0, 1.5, 1.0)
 
     @property
     def name(self) -> str:
-        return f"jpeg {self.low}-{self.high}"
+        """Short description, stored with the weights: ``h264 crf 29-47``."""
+        return f"h264 crf {self.quantiser[0]}-{self.quantiser[1]}"
 
-    def __call__(self, luma: Luma, rng: np.random.Generator) -> Luma:
-        return jpeg_coded(luma, int(rng.integers(self.low, self.high + 1)))
+    def coding(self, rng: np.random.Generator) -> VideoCoding:
+        """Settings drawn for one clip."""
+        limit = float(rng.choice(self.limits_mbps))
+        share = self.size[0] * self.size[1] / FULL_HD_PX * float(RATE_FPS) / FULL_HD_FPS
+        max_kbps = max(1, round(1000 * limit * share)) if limit else None
+        return replace(self._drawn("h264", rng), max_kbps=max_kbps)
+
+
+@dataclass(frozen=True)
+class HevcRange(_VideoRange):
+    """HEVC by libx265 at a constant QP.
+
+    Attributes:
+        unfiltered: Share of clips without deblocking and sample-adaptive offset.
+    """
+
+    coder: ClassVar[Literal["hevc"]] = "hevc"
+
+    quantiser: tuple[int, int] = (20, 38)
+    presets: tuple[str, ...] = ("veryfast", "medium")
+    clips: int = 250
+    unfiltered: float = 0.15
+
+    @property
+    def name(self) -> str:
+        """Short description, stored with the weights: ``hevc qp 22-37``."""
+        return f"hevc qp {self.quantiser[0]}-{self.quantiser[1]}"
+
+    def coding(self, rng: np.random.Generator) -> VideoCoding:
+        """Settings drawn for one clip."""
+        filters = bool(rng.random() >= self.unfiltered)
+        return replace(self._drawn("hevc", rng), in_loop_filters=filters)
+
+
+VideoRange = H264Range | HevcRange
+Degradation = JpegRange | VideoRange
+_KINDS: tuple[type[JpegRange | H264Range | HevcRange], ...] = (JpegRange, H264Range, HevcRange)
+
+
+def degradation_from_table(table: dict[str, Any]) -> Degradation:
+    """A degradation from plain values; ``coder`` says which one.
+
+    Raises:
+        SettingsError: The coder or a key is unknown, or a value out of range.
+    """
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+    coder = values.pop("coder", None)
+    kind = next((kind for kind in _KINDS if kind.coder == coder), None)
+    if kind is None:
+        known = ", ".join(kind.coder for kind in _KINDS)
+        raise SettingsError(f"degradation.coder is {coder!r}; use {known}")
+    names = [known.name for known in fields(kind)]
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise SettingsError(
+            f"unknown key 'degradation.{unknown[0]}'; {coder} has {', '.join(names)}"
+        )
+    for key, default in ((known.name, known.default) for known in fields(kind)):
+        value = values.get(key, default)
+        whole = type(default) is float and type(value) is int
+        if value == () or (type(value) is not type(default) and not whole):
+            like = list(default) if isinstance(default, tuple) else default
+            raise SettingsError(f"degradation.{key} is {value!r}; need something like {like!r}")
+    made: Any = kind  # its keys were checked
+    degradation: Degradation = made(**values)
+    return degradation
+
+
+class JpegPairs:
+    """Photographs, turned, mirrored and coded as JPEG."""
+
+    def __init__(self, photos: Sequence[Bgr], degradation: JpegRange) -> None:
+        self._photos = [paper_luma_from_bgr(photo) for photo in photos]
+        self._degradation = degradation
+
+    def pair(self, rng: np.random.Generator) -> Pair:
+        photo = self._photos[rng.integers(len(self._photos))]
+        # Before coding, because coders favour directions.
+        clean = np.ascontiguousarray(turned(photo, rng))
+        low, high = self._degradation.quality
+        quality, coder = int(rng.integers(low, high + 1)), rng.choice(self._degradation.coders)
+        return Pair(jpeg_coded(clean, quality, coder), clean)
+
+    def spread(self, count: int) -> list[Pair]:
+        photos = self._photos[:count]
+        qualities = np.linspace(*self._degradation.quality, len(photos)).round().astype(int)
+        return [
+            Pair(jpeg_coded(photo, int(quality)), photo)
+            for photo, quality in zip(photos, qualities, strict=True)
+        ]
+
+
+def turned(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """One of the eight ways to lay a picture, ``(H, W)`` or ``(H, W, C)``, as a view."""
+    photo = np.rot90(photo, int(rng.integers(4)))
+    return photo[:, ::-1] if rng.integers(2) else photo
+
+
+def _check_range(name: str, ends: tuple[int, int], low: int, high: int) -> None:
+    whole = [end for end in ends if type(end) is int]
+    if len(ends) != 2 or len(whole) != 2 or not low <= ends[0] <= ends[1] <= high:
+        raise SettingsError(
+            f"{name} is {list(ends)}; need two whole numbers within {low} to {high}"
+        )

@@ -3,8 +3,8 @@
 import copy
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgecar.errors import DataError
+from edgecar.errors import DataError, SettingsError
 from edgecar.files import written_whole
-from edgecar.media.still_codec import jpeg_coded
-from edgecar.train.data import PatchSampler
-from edgecar.train.degrade import Jpeg, Luma
+from edgecar.train.data import BLOCK_PX, Batch, PatchSampler
+from edgecar.train.degrade import Pair, PairSource
+from edgecar.train.losses import loss_named
+from edgecar.train.optimise import Optimiser, move_average, optimiser_for, rate_share_at
 from edgecar.train.recipe import TrainRecipe, table_of
-from edgecar.zoo.plain import Plain
-from edgecar.zoo.registry import card_named
+from edgecar.train.start import fit_last_layer, new_network, teacher_of
 
-VALIDATION_QUALITY = 10
-VALIDATION_PHOTOS = 20
-VALIDATION_PX = 128  # side of the middle of each photo that is looked at
+VALIDATION_PX = 128  # side of the middle of each picture that is looked at
+LARGEST_ALIGN_PX = 16  # of all networks: their pictures' sides are multiples of it
+LEAST_MSE = 1e-5  # 50 dB: pictures that are all but perfect do not outweigh the rest
+REPORT_SECONDS = 5.0
+SAVE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Progress:
     step: int
     steps: int
     seconds: float
-    loss_db: float
+    loss: float
+    mse_db: float
     gain_db: float | None  # over the coded validation pictures, at the last checkpoint
 
 
@@ -43,167 +46,216 @@ class Progress:
 class Run:
     """Everything that must survive an interruption."""
 
+    recipe: TrainRecipe
     network: nn.Module
     average: nn.Module
-    optimiser: torch.optim.Adam
+    optimiser: Optimiser
+    scaler: torch.amp.GradScaler
+    device: torch.device
     step: int = 0
     seconds: float = 0.0
+    teacher: nn.Module | None = field(default=None, repr=False)
 
-    def state(self, recipe: TrainRecipe) -> dict[str, Any]:
-        """Plain containers and tensors, so that `torch.load(weights_only=True)` reads it."""
-        return {
-            "recipe": table_of(recipe),
+    def save(self, path: Path) -> None:
+        """Write the whole state; plain containers and tensors, so that it can be read safely."""
+        state = {
+            "recipe": table_of(self.recipe),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimiser.state(),
+            "scaler": self.scaler.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
         }
+        with written_whole(path) as temporary:
+            torch.save(state, temporary)
 
-    def restore(self, state: dict[str, Any], recipe: TrainRecipe) -> None:
-        """Continue from `state`.
+    def restore(self, path: Path) -> None:
+        """Continue from a file written by `save`.
 
         Raises:
-            DataError: The checkpoint belongs to another recipe.
+            DataError: The file is damaged, or belongs to another recipe.
         """
-        if state["recipe"] != table_of(recipe):
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            recipe = state["recipe"]
+        except Exception as error:  # what damaged files raise shares no base
             raise DataError(
-                "the checkpoint was made with another recipe; give another -o, or delete it"
+                f"{path} is damaged or no training state ({type(error).__name__}); delete it to "
+                "start again"
+            ) from error
+        if recipe != table_of(self.recipe):
+            changed = _first_difference(recipe, table_of(self.recipe))
+            raise DataError(
+                f"{path} was made with another recipe ({changed}); give another -o, or delete it"
             )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.restore(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
 
 
+def device_named(name: str) -> torch.device:
+    """``auto`` is the first CUDA device, else the CPU.
+
+    Raises:
+        SettingsError: There is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f"no device is called {name!r}; use auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise SettingsError(f"device {name!r} is none to train on; use auto, cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingsError(f"no CUDA device {name!r} is usable here; use --device cpu")
+    return device
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """The short type that this device computes fast; None: none, so float32 it is."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    # Asked for by name: emulated, bfloat16 is slower than float32.
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if any(able.get(n) for n in ("avx512_bf16", "amx_bf16", "bf16")) else None
+
+
+def new_run(recipe: TrainRecipe, device: torch.device) -> Run:
+    """A run at step 0.
+
+    Raises:
+        SettingsError: The recipe names something that does not exist.
+    """
+    loss_named(recipe.loss)  # known to exist before anything is coded
+    # Kernels stay contiguous for Muon's matrices; pictures are channels-last, which convolutions
+    # follow.
+    network = new_network(recipe).to(device)
+    teacher = teacher_of(recipe)
+    return Run(
+        recipe,
+        network,
+        copy.deepcopy(network).eval(),
+        optimiser_for(network, recipe),
+        torch.amp.GradScaler(device.type, enabled=half_precision(device) == torch.float16),
+        device,
+        teacher=teacher.to(device) if teacher else None,
+    )
+
+
 def fit(
-    recipe: TrainRecipe,
-    photos: list[Luma],
-    held_out: list[Luma],
+    run: Run,
+    source: PairSource,
+    held_out: Sequence[Pair],
     checkpoint: Path,
     report: Callable[[Progress], None],
     *,
-    save_seconds: float = 120.0,
+    save_seconds: float = SAVE_SECONDS,
     stop_after_seconds: float = math.inf,
-) -> Run:
-    """Train a network; continue from ``checkpoint`` where it exists.
+) -> None:
+    """Train until the recipe's steps are done; ``run.average`` is the network to ship.
+
+    A run that was stopped and restored ends with the same weights as one that was not, on the same
+    machine with the same number of threads.
 
     Args:
-        recipe: Network, degradation and schedule.
-        photos: Clean training luma.
-        held_out: Clean validation luma; only reported on, never trained on.
+        run: Fresh or restored.
+        source: Pairs to train on.
+        held_out: Pairs to report on, never trained on.
         checkpoint: Where the whole state is kept; written every ``save_seconds`` and at the end.
         report: Called every few seconds.
         save_seconds: Between checkpoints.
         stop_after_seconds: Leave early, to be continued later.
-
-    Returns:
-        The run; ``run.average`` is the network to ship.
     """
-    torch.manual_seed(recipe.seed)
-    run = _new_run(recipe)
-    if checkpoint.exists():
-        run.restore(torch.load(checkpoint, weights_only=True), recipe)
-    sampler = PatchSampler(
-        photos,
-        Jpeg(*recipe.jpeg_quality),
-        patch_px=recipe.patch_px,
-        batch=recipe.batch,
-        seed=recipe.seed + run.step,  # a continued run sees other patches, not the same again
-    )
+    recipe = run.recipe
+    sampler = PatchSampler(source, patch_px=recipe.patch_px, batch=recipe.batch, seed=recipe.seed)
     began = last_report = last_save = time.perf_counter()
-    earlier, gain, losses = run.seconds, None, []
-    for coded, clean in sampler:
+    earlier, gain, errors = run.seconds, None, []
+    for batch in sampler.batches(run.step):
         if run.step >= recipe.steps or time.perf_counter() - began > stop_after_seconds:
             break
-        losses.append(_step(run, recipe, coded, clean))
+        errors.append(_step(run, batch))
         run.seconds = earlier + time.perf_counter() - began
         if time.perf_counter() - last_save > save_seconds:
-            _save(run, recipe, checkpoint)
-            gain = validation_gain_db(run.average, held_out)
+            run.save(checkpoint)
+            gain = validation_gain_db(run, held_out)
             last_save = time.perf_counter()
-        if time.perf_counter() - last_report > 5:
-            loss_db = -10 * math.log10(float(np.mean(losses)))
-            report(Progress(run.step, recipe.steps, run.seconds, loss_db, gain))
-            last_report, losses = time.perf_counter(), []
-    _save(run, recipe, checkpoint)
-    return run
+        if time.perf_counter() - last_report > REPORT_SECONDS:
+            loss, mse = np.mean(errors, axis=0)
+            mse_db = -10 * math.log10(mse)
+            report(Progress(run.step, recipe.steps, run.seconds, loss, mse_db, gain))
+            last_report, errors = time.perf_counter(), []
+    run.save(checkpoint)
 
 
-def _new_run(recipe: TrainRecipe) -> Run:
-    card = card_named(recipe.network)
-    config = card.config(1)
-    if hasattr(config, "branches"):
-        config = type(config)(**{**vars(config), "branches": True})
-    network = card.build(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(
-        network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay
-    )
-    return Run(network, copy.deepcopy(network).eval(), optimiser)
-
-
-def rate_at(step: int, recipe: TrainRecipe) -> float:
-    """Learning rate: linear rise, then a half cosine down to ``final_rate``."""
-    if step < recipe.warmup:
-        return recipe.rate * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    swing = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return recipe.final_rate + (recipe.rate - recipe.final_rate) * swing
-
-
-def _step(
-    run: Run, recipe: TrainRecipe, coded: NDArray[np.uint8], clean: NDArray[np.uint8]
-) -> float:
-    """One optimiser step; returns the mean squared error before it."""
-    for group in run.optimiser.param_groups:
-        group["lr"] = rate_at(run.step, recipe)
+def _step(run: Run, batch: Batch) -> tuple[float, float]:
+    """One optimiser step; returns the loss and the mean squared error before it."""
+    recipe = run.recipe
+    given, target = _unit(batch.coded, run.device), _unit(batch.clean, run.device)
+    if recipe.fit_last_layer and run.step == 0 and not recipe.start:
+        fit_last_layer(run.network, given, target)
     run.network.train()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        restored = run.network(_unit(coded))
-    loss = functional.mse_loss(restored.float(), _unit(clean))
-    run.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip)
-    run.optimiser.step()
+    short = half_precision(run.device)
+    with torch.autocast(run.device.type, dtype=short, enabled=short is not None):
+        restored = run.network(given)
+        taught = run.teacher(given) if run.teacher else None
+    criterion = loss_named(recipe.loss)
+    restored = restored.float()
+    losses = criterion(restored, target)
+    if taught is not None:
+        losses = torch.lerp(losses, criterion(restored, taught.float()), recipe.teacher_share)
+    if recipe.balanced:
+        losses = losses * _weights(batch, run.device)
+    loss = losses.mean()
+    run.network.zero_grad(set_to_none=True)
+    run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    run.optimiser.step(run.scaler, rate_share_at(run.step, recipe))
     run.step += 1
     # Early averages would remember the initial weights for too long.
-    decay = min(recipe.average, run.step / (run.step + 10))
-    with torch.no_grad():
-        for mean, now in zip(
-            run.average.state_dict().values(), run.network.state_dict().values(), strict=True
-        ):
-            if mean.is_floating_point():
-                mean.lerp_(now, 1 - decay)
-            else:
-                mean.copy_(now)
-    return float(loss.detach())
+    move_average(run.average, run.network, min(recipe.average, run.step / (run.step + 10)))
+    return float(loss.detach()), float(functional.mse_loss(restored.detach(), target))
 
 
-def _unit(codes: NDArray[np.uint8]) -> Tensor:
-    tensor = torch.from_numpy(codes).float() / 255
+def _weights(batch: Batch, device: torch.device) -> Tensor:
+    """Of each patch, ``(N,)``: what makes the errors of all coded pictures weigh the same."""
+    weights = 1 / (torch.from_numpy(batch.picture_mse) + LEAST_MSE)
+    return (weights / weights.mean()).to(device)
+
+
+def _unit(codes: NDArray[np.uint8], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(codes).to(device).float() / 255
     return tensor.to(memory_format=torch.channels_last)
 
 
-def validation_gain_db(network: nn.Module, photos: list[Luma]) -> float:
-    """Mean PSNR gain over JPEG at quality 10 on the middles of held-out photos, not rounded."""
+def validation_gain_db(run: Run, held_out: Sequence[Pair]) -> float:
+    """Mean PSNR gain over the coded middles of held-out pictures, in dB, not rounded."""
     gains = []
     with torch.inference_mode():
-        for photo in photos[:VALIDATION_PHOTOS]:
-            top, left = ((side - VALIDATION_PX) // 2 for side in photo.shape)
-            clean = photo[top : top + VALIDATION_PX, left : left + VALIDATION_PX]
-            coded = _unit(jpeg_coded(clean, VALIDATION_QUALITY)[None, None])
-            target = _unit(clean[None, None])
-            errors = (coded - target, network(coded).clamp(0, 1) - target)
+        for pair in held_out:
+            middle = tuple(map(_middle, pair.clean.shape))
+            coded, clean = (
+                _unit(np.ascontiguousarray(whole[middle])[None, None], run.device)
+                for whole in (pair.coded, pair.clean)
+            )
+            errors = (coded - clean, run.average(coded).clamp(0, 1) - clean)
             before, after = (float(error.square().mean()) for error in errors)
-            gains.append(10 * math.log10(before / after))
+            gains.append(10 * math.log10(max(before, 1e-10) / max(after, 1e-10)))
     return float(np.mean(gains))
 
 
-def _save(run: Run, recipe: TrainRecipe, checkpoint: Path) -> None:
-    with written_whole(checkpoint) as temporary:
-        torch.save(run.state(recipe), temporary)
+def _middle(side: int) -> slice:
+    """Of a picture's side; from one block edge on, and a multiple of what any network reads."""
+    length = min(VALIDATION_PX, side // LARGEST_ALIGN_PX * LARGEST_ALIGN_PX)
+    start = (side - length) // (2 * BLOCK_PX) * BLOCK_PX
+    return slice(start, start + length)
 
 
-def deployed(network: nn.Module) -> nn.Module:
-    """The network as shipped: training branches folded away."""
-    return network.folded() if isinstance(network, Plain) else network
+def _first_difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    key = next(key for key in {**before, **now} if before.get(key) != now.get(key))
+    was, now_is = before.get(key), now.get(key)
+    if isinstance(was, dict) and isinstance(now_is, dict):
+        return f"{key}.{_first_difference(was, now_is)}"
+    return f"{key} was {was}, is {now_is}"

@@ -8,27 +8,26 @@ import torch
 from safetensors.torch import save_file
 
 from edgecar.files import written_whole
-from edgecar.train.degrade import Jpeg
-from edgecar.train.fit import Run, deployed
-from edgecar.train.recipe import TrainRecipe, table_of
+from edgecar.train.fit import Run
+from edgecar.train.recipe import table_of
 
 
 def save_weights(run: Run, path: Path) -> None:
-    """Write the averaged network in its deployed form as safetensors."""
-    network = deployed(run.average.eval())
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    """Write the averaged network as safetensors."""
+    state = {name: t.cpu().contiguous() for name, t in run.average.state_dict().items()}
     with written_whole(path) as temporary:
         save_file(state, temporary)
 
 
-def describe(run: Run, recipe: TrainRecipe, data: list[Path]) -> dict[str, Any]:
+def describe(run: Run, data: list[Path]) -> dict[str, Any]:
     """How weights came to be, as stored in the manifest of shipped weights."""
     return {
-        "trained_on": Jpeg(*recipe.jpeg_quality).name,
-        "recipe": table_of(recipe),
-        "data": [f"{folder.parent.name}/{folder.name}" for folder in data],
+        "trained_on": run.recipe.degradation.name,
+        "recipe": table_of(run.recipe),
+        "data": ["/".join(folder.resolve().parts[-2:]) for folder in data],
         "steps": run.step,
         "seconds": round(run.seconds),
+        "device": str(run.device),
         "torch": torch.__version__,
     }
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from edgecar.errors import CheckpointError
 from edgecar.zoo.card import Card, Recognised
-from edgecar.zoo.plain import Plain
 from edgecar.zoo.registry import CARDS
 
 # Training scripts store the weights under one of these, best candidate first.
@@ -28,11 +27,19 @@ SHOWN_KEYS = 3
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint made into the network it was trained as, in evaluation mode and folded."""
+    """A checkpoint made into the network it was trained as, in evaluation mode.
+
+    Attributes:
+        card: Of the network.
+        channels: 1 luma, 3 RGB.
+        network: In float32, whatever the checkpoint holds.
+        config: Where it differs from the published one: ``{"width": 16}``.
+    """
 
     card: Card
     channels: int
     network: nn.Module
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 def load_network(path: Path) -> Loaded:
@@ -55,7 +62,7 @@ def load_network(path: Path) -> Loaded:
                 f"{path}: looks like {card.name} for {channels} channels; edgecar runs networks "
                 "for luma (1) or RGB (3)"
             )
-        return Loaded(card, channels, _filled(card, found, path))
+        return Loaded(card, channels, _filled(card, found, path), _own_config(card, found))
     raise CheckpointError(f"{path}: no network of the zoo fits; {_nearest(state)}")
 
 
@@ -64,6 +71,11 @@ def _recognised(card: Card, state: dict[str, Tensor]) -> Recognised | None:
         return card.recognise(state)
     except (IndexError, KeyError, ZeroDivisionError):
         return None  # names of this network, but tensors of another rank or none
+
+
+def _own_config(card: Card, found: Recognised) -> dict[str, Any]:
+    published = asdict(card.config(found.config.channels))
+    return {key: value for key, value in asdict(found.config).items() if value != published[key]}
 
 
 def state_from_file(path: Path) -> dict[str, Tensor]:
@@ -133,8 +145,7 @@ def _filled(card: Card, found: Recognised, path: Path) -> nn.Module:
     if missing or extra:
         wrong = f"lacks {_listed(missing)}" if missing else f"has extra {_listed(extra)}"
         raise CheckpointError(f"{path}: looks like {card.name} but {wrong}")
-    network.eval()
-    return network.folded() if isinstance(network, Plain) else network
+    return network.eval()
 
 
 def _with_fitting_shapes(

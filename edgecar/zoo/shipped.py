@@ -7,6 +7,7 @@ from typing import Any
 
 from edgecar.errors import CheckpointError
 from edgecar.files import WEIGHTS
+from edgecar.spec import Coder
 
 MANIFEST = "manifest.json"
 FACTS = "networks.json"  # generated: python -m edgecar.bench.networks
@@ -14,50 +15,68 @@ FACTS = "networks.json"  # generated: python -m edgecar.bench.networks
 
 @dataclass(frozen=True)
 class ShippedWeights:
-    """One checkpoint in `zoo/weights/`.
+    """One checkpoint in `zoo/weights/`, as `edgecar.release` entered it.
 
     Attributes:
         network: Name in the zoo.
-        codec: What the input is coded with: ``jpeg``, ``h264`` or ``hevc``.
+        codec: What the input is coded with.
         path: The safetensors file.
         sha256: Of that file.
-        trained_on: The degradation, e.g. ``jpeg 10-40``.
-        psnr: Measured luma PSNR in dB by test set and quality, e.g. ``{"classic5 q10": 29.0}``.
+        licence: Of the weights.
+        trained_on: The degradation, the coder first: ``jpeg 10-40``.
+        config: Where the network differs from the published one: ``{"width": 16}``.
+        cost: ``params``, ``kmacs_per_px`` and ``halo_px`` of the network so configured.
+        psnr: Measured luma PSNR in dB by test set and quality, ``{"classic5 q10": 29.0}``; empty
+            for video coders.
+        gain_db: Measured gain in luma PSNR over the coded video in dB, mean by quantiser, and the
+            ``worst`` of all clips: ``{"crf 29": 0.3, "worst": 0.1}``; empty for JPEG.
         tiling: For networks that pool over the picture: ``tiled_minus_whole_db``, what tiles of
-            ``tile_px`` change in PSNR on Classic5 at quality 10. Empty for others: nothing changes.
-        training: Recipe, data, steps, seconds, machine, commit.
+            ``tile_px`` change in PSNR. Empty for others: nothing changes.
+        training: Recipe, seed, data, steps, seconds, machine, commit.
     """
 
     network: str
-    codec: str
+    codec: Coder
     path: Path
     sha256: str
+    licence: str
     trained_on: str
+    config: dict[str, Any]
+    cost: dict[str, float]
     psnr: dict[str, float]
+    gain_db: dict[str, float]
     tiling: dict[str, float]
     training: dict[str, Any]
 
 
+def manifest() -> list[dict[str, Any]]:
+    """Every entry of the manifest as it stands there."""
+    entries: list[dict[str, Any]] = json.loads((WEIGHTS / MANIFEST).read_text())
+    return entries
+
+
 def shipped_weights() -> list[ShippedWeights]:
     """Every entry of the manifest."""
-    folder = WEIGHTS
-    entries = json.loads((folder / MANIFEST).read_text())
     return [
         ShippedWeights(
             network=entry["network"],
             codec=entry["for"],
-            path=folder / entry["file"],
+            path=WEIGHTS / entry["file"],
             sha256=entry["sha256"],
+            licence=entry["licence"],
             trained_on=entry["trained_on"],
-            psnr=entry["psnr"],
+            config=entry["config"],
+            cost=entry["cost"],
+            psnr=entry.get("psnr", {}),
+            gain_db=entry.get("gain_db", {}),
             tiling=entry["tiling"],
             training=entry["training"],
         )
-        for entry in entries
+        for entry in manifest()
     ]
 
 
-def shipped_checkpoint(network: str, codec: str) -> ShippedWeights:
+def shipped_checkpoint(network: str, codec: Coder) -> ShippedWeights:
     """The shipped weights of a network for one codec.
 
     Raises:
@@ -77,12 +96,12 @@ def shipped_checkpoint(network: str, codec: str) -> ShippedWeights:
 def network_table() -> list[dict[str, Any]]:
     """Every network with its cost, halo and shipped weights, as ``edgecar models --json`` prints.
 
-    Read from generated files, so that it needs no torch.
+    Read from generated files, so that it needs no torch. Cost and halo of a network are those of
+    the published one; weights of another ``config`` have a ``cost`` of their own.
     """
     networks: list[dict[str, Any]] = json.loads((WEIGHTS / FACTS).read_text())
-    own: dict[str, list[dict[str, Any]]] = {network["name"]: [] for network in networks}
-    for entry in shipped_weights():
-        own[entry.network].append(
-            {"for": entry.codec, "sha256": entry.sha256, "psnr": entry.psnr, **entry.tiling}
-        )
-    return [{**network, "weights": own[network["name"]]} for network in networks]
+    entries = manifest()
+    return [
+        {**network, "weights": [e for e in entries if e["network"] == network["name"]]}
+        for network in networks
+    ]

@@ -39,6 +39,19 @@ JPEG = {
     "psnrb_in": 25.209,
     "psnrb_out": 29.1,
 }
+VIDEO = {
+    "network": "edgecar-s",
+    "codec": "h264",
+    "clip": "street",
+    "quantiser": 35,
+    "frames": 150,
+    "kbps": 96.4,
+    "psnr_in": 32.0,
+    "psnr_out": 32.5,
+    "ssim_in": 0.91,
+    "ssim_out": 0.92,
+    "worst_frame_gain_db": 0.1,
+}
 
 
 @pytest.fixture
@@ -54,6 +67,11 @@ def counted() -> MakeRow:
 @pytest.fixture
 def jpeg() -> MakeRow:
     return lambda **changes: {**JPEG, **changes}
+
+
+@pytest.fixture
+def video() -> MakeRow:
+    return lambda **changes: {**VIDEO, **changes}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgecar.bench.complexity import complexity, complexity_row, complexity_rows
 from edgecar.bench.published import PublishedComplexity, published_rows, tflops_as_printed
 from edgecar.bench.results import ROW_KEYS
+from edgecar.design.space import Candidate, Shape
 from edgecar.errors import SettingsError
 from edgecar.zoo.plain import Plain, PlainConfig
 from edgecar.zoo.registry import CARDS, card_named
@@ -138,7 +139,7 @@ def test_the_callers_network_is_left_alone() -> None:
 
 
 def test_training_branches_are_refused_not_miscounted() -> None:
-    network = Plain(PlainConfig(1, 8, 3, branches=True))
+    network = Candidate(Shape(8, 3, branches=True))
     with pytest.raises(SettingsError, match=r"BranchedConv.*folded"):
         complexity(network, 1, 16, 16)
     assert complexity(network.folded(), 1, 16, 16).macs > 0

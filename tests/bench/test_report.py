@@ -118,6 +118,28 @@ def test_a_set_that_no_paper_prints_has_our_rows_only(make_results, jpeg) -> Non
     assert "msfan" not in section(text, "JPEG quality")
 
 
+def test_video_gains_have_their_provenance(make_results, video) -> None:
+    rows = [
+        video(),
+        video(quantiser=41, psnr_in=29.0, psnr_out=28.9),
+        video(codec="hevc", quantiser=32, psnr_out=32.1),
+    ]
+    text = section(readme([("study", make_results(*rows, kind="video"))]), "Video quality")
+    h264, hevc = text.split("### HEVC, study")
+    assert "### H.264, study" in h264
+    assert cells_of(h264, "| h264 |")[1:4] == ["32.00", "29.00", "30.50"]
+    assert cells_of(h264, "| edgecar-s |")[1:] == [
+        *("+0.50", "-0.10", "+0.20", "+0.0100", "-0.10", "street, CRF 41", "1 of 2 inputs")
+    ]
+    assert cells_of(hevc, "| edgecar-s |")[1] == "+0.10"
+    for part in (h264, hevc):
+        assert "`edgecar bench --suite small`" in part
+
+
+def test_a_page_without_video_says_how() -> None:
+    assert "`edgecar eval h264 --help`" in section(readme([]), "Video quality")
+
+
 def test_page_is_written_and_checked(tmp_path, make_results, timed, jpeg, capsys) -> None:
     arguments = ["--folder", str(tmp_path)]
     write_results(tmp_path / "results" / "laptop.json", make_results(timed()))

@@ -50,9 +50,14 @@ def test_committed_files_fit_the_schema(path: Path) -> None:
     read_results(path)
 
 
-def test_what_is_measured_here_fits_the_schema(tmp_path: Path, timed, counted, jpeg) -> None:
+def test_what_is_measured_here_fits_the_schema(tmp_path: Path, timed, counted, jpeg, video) -> None:
     path = tmp_path / "new" / "here.json"
-    for kind, rows in (("bench", [timed(), counted()]), ("jpeg", [jpeg()]), ("h264", [{"x": 1}])):
+    for kind, rows in (
+        ("bench", [timed(), counted()]),
+        ("jpeg", [jpeg()]),
+        ("video", [video(), video(codec="hevc", psnr_out=31.0, worst_frame_gain_db=-2.5)]),
+        ("detection", [{"x": 1}]),
+    ):
         write_results(path, new_results(kind, rows, "edgecar bench"))
         jsonschema.validate(json.loads(path.read_text()), SCHEMA)
 
@@ -96,6 +101,29 @@ def test_schema_refuses(table: dict, place: tuple, value: object) -> None:
         at = at[key]
     at[place[-1]] = value
     assert refused(changed)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"codec": "av1"},
+        {"quantiser": 52},
+        {"quantiser": 30.5},
+        {"frames": 0},
+        {"kbps": 0},
+        {"ssim_out": 1.1},
+        {"psnr_in": None},
+        {"clip": ""},
+        {"extra": 1},
+    ],
+)
+def test_schema_refuses_a_video_row(changes: dict, tmp_path: Path, make_results, video) -> None:
+    path = tmp_path / "video.json"
+    write_results(path, make_results(video(), kind="video"))
+    table = json.loads(path.read_text())
+    assert not refused(table)
+    table["rows"][0].update(changes)
+    assert refused(table)
 
 
 @pytest.mark.parametrize("key", sorted(TOP_KEYS))

@@ -20,7 +20,7 @@ from edgecar.runtime.restorer import Restorer
 NETWORK = "edgecar-s"
 REPORT_KEYS = {
     "frames", "fps", "seconds", "windows_run", "computed_share", "engine", "provider", "precision",
-    "warnings",
+    "input_codec", "weights_for", "trained_on", "warnings",
 }  # fmt: skip
 
 
@@ -56,7 +56,8 @@ def test_clip_report_has_the_contract_keys(edgecar, clip):
 
 def test_lossless_clip_holds_what_the_restorer_gives(edgecar, clip, tmp_path):
     output = tmp_path / "out" / "clean.mkv"
-    assert edgecar("run", clip, "-o", output, "--codec", "ffv1", "--network", NETWORK).code == 0
+    arguments = ("--codec", "ffv1", "--network", NETWORK, "--for", "jpeg")
+    assert edgecar("run", clip, "-o", output, *arguments).code == 0
     with Restorer(NETWORK) as restorer, open_reader(clip) as coded, open_reader(output) as restored:
         assert restored.rate == coded.rate
         for before, after in zip(coded, restored, strict=True):
@@ -211,7 +212,7 @@ def test_damage_inside_a_clip_is_counted_and_the_rest_restored(edgecar, clip, tm
         (("nowhere.mp4", "-o", "null"), "nowhere.mp4"),
         (("{clip}", "-o", "clean.xyz"), "clean.xyz"),
         (("{clip}", "-o", "null", "--compare"), "--compare needs an output file"),
-        (("{clip}", "-o", "null", "--network", "nosuch"), "no jpeg weights ship for 'nosuch'"),
+        (("{clip}", "-o", "null", "--network", "nosuch"), "no weights ship for 'nosuch'"),
         (("{clip}", "-o", "null", "--engine", "abacus"), "no engine is called 'abacus'"),
         (("{clip}", "-o", "null", "--tile", "20x20"), "use a tile of at least"),
         (("{clip}", "-o", "null", "--tile", "big"), "size 'big' is not understood"),

@@ -37,3 +37,14 @@ def test_shapes_that_never_return_are_never_compiled(exported):
         for number in range(10):
             engine.run(batch(16, 16 + 2 * number))
         assert not engine._requests._fixed
+
+
+def test_large_windows_are_never_compiled(exported, monkeypatch):
+    artifact = exported("edgecar-xs")
+    side = 32
+    monkeypatch.setattr(openvino, "COMPILED_MEMORY", artifact.facts.bytes_per_px * side * side)
+    with OpenvinoEngine(artifact) as engine:
+        for _ in range(3):
+            engine.run(np.zeros((1, 1, side, side), np.float32))
+            engine.run(np.zeros((1, 1, side, side + 2), np.float32))
+        assert list(engine._requests._fixed) == [(1, 1, side, side)]

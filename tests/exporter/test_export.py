@@ -23,11 +23,11 @@ from tests.networks import lively
 
 
 @pytest.fixture(scope="module")
-def branched(tmp_path_factory) -> Path:
-    """edgecar-s as it is trained: with branches."""
+def training_state(tmp_path_factory) -> Path:
+    """What a training run of edgecar-s keeps: averaged weights among other things."""
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("trained") / "camera.pt"
-    torch.save({"average": Plain(PlainConfig(branches=True)).state_dict(), "step": 9}, path)
+    torch.save({"average": Plain(PlainConfig()).state_dict(), "step": 9}, path)
     return path
 
 
@@ -40,17 +40,17 @@ def checkpoint(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(branched, tmp_path_factory):
+def done(training_state, tmp_path_factory):
     output = tmp_path_factory.mktemp("exported") / "new" / "folder" / "camera.onnx"
-    return export(branched, output, trained_on="h264 crf 35")
+    return export(training_state, output, trained_on="h264 crf 35")
 
 
-def test_file_is_written_with_its_facts(done, branched) -> None:
+def test_file_is_written_with_its_facts(done, training_state) -> None:
     assert done.path.name == "camera.onnx"
     facts = read_artifact(done.path).facts
     assert facts == done.facts
     assert (facts.model, facts.channels, facts.halo_px, facts.align_px) == ("edgecar-s", 1, 12, 2)
-    assert facts.weights_sha256 == sha256_of(branched)
+    assert facts.weights_sha256 == sha256_of(training_state)
     assert facts.trained_on == "h264 crf 35"
     assert facts.parity_max_error <= facts.parity_budget == recipe_for("edgecar-s").parity_max_error
     assert not done.shipped
@@ -60,11 +60,20 @@ def test_nothing_lies_beside_it(done) -> None:
     assert [path.name for path in done.path.parent.iterdir()] == ["camera.onnx"]
 
 
-def test_training_branches_are_folded_into_six_convolutions(done) -> None:
+def test_graph_is_six_convolutions_and_what_stands_between(done) -> None:
     kinds = [node.op_type for node in onnx.load(done.path).graph.node]
     assert kinds.count("Conv") == 6
-    assert set(kinds) == {"Conv", "Relu", "DepthToSpace", "Add"}
+    assert set(kinds) == {"Conv", "LeakyRelu", "DepthToSpace", "Add"}
     assert done.params == 39_332
+
+
+@pytest.mark.parametrize(
+    ("beside", "known"),
+    [('{"trained_on": "hevc qp 22-37"}', "hevc qp 22-37"), ("{}", ""), ("[1]", ""), ("x", "")],
+)
+def test_degradation_is_read_from_the_facts_of_the_training(checkpoint, beside, known) -> None:
+    checkpoint.with_suffix(".json").write_text(beside)
+    assert export(checkpoint).facts.trained_on == known
 
 
 def test_file_goes_beside_the_checkpoint_if_no_place_is_given(checkpoint) -> None:
@@ -192,15 +201,17 @@ def test_network_that_torch_cannot_trace_is_refused_in_one_line(checkpoint, monk
 
 @pytest.fixture
 def ships(tmp_path, monkeypatch) -> Path:
-    """A manifest whose one entry is edgecar-xs for JPEG, and an empty folder to work in."""
+    """A manifest with edgecar-xs for JPEG and H.264, and an empty folder to work in."""
     weights, work = tmp_path / "weights", tmp_path / "work"
     weights.mkdir()
     work.mkdir()
     path = weights / "edgecar-xs.jpeg.pt"
     torch.save(lively(Plain(PlainConfig(width=16))).state_dict(), path)
     entry = {"network": "edgecar-xs", "for": "jpeg", "file": path.name, "sha256": "",
-             "trained_on": "jpeg 10-40", "psnr": {}, "tiling": {}, "training": {}}  # fmt: skip
-    (weights / shipped.MANIFEST).write_text(json.dumps([entry]))
+             "licence": "", "trained_on": "jpeg 10-40", "config": {}, "cost": {}, "psnr": {},
+             "tiling": {}, "training": {}}  # fmt: skip
+    video = {**entry, "for": "h264", "trained_on": "h264 crf 29-47"}
+    (weights / shipped.MANIFEST).write_text(json.dumps([entry, video]))
     monkeypatch.setattr(shipped, "WEIGHTS", weights)
     monkeypatch.chdir(work)
     return path
@@ -209,10 +220,22 @@ def ships(tmp_path, monkeypatch) -> Path:
 def test_name_of_a_network_exports_its_shipped_weights(ships) -> None:
     done = export("edgecar-xs.pt")
     assert done.shipped
-    assert done.path == Path("edgecar-xs.onnx")
+    assert done.path == Path("edgecar-xs.jpeg.onnx")
     assert done.path.is_file()
     assert done.facts.trained_on == "jpeg 10-40"
     assert done.facts.weights_sha256 == sha256_of(ships)
+
+
+@pytest.mark.usefixtures("ships")
+def test_weights_for_several_coders_lie_side_by_side() -> None:
+    for coder, trained_on in (("jpeg", "jpeg 10-40"), ("h264", "h264 crf 29-47")):
+        done = export("edgecar-xs", codec=coder)
+        assert done.path == Path(f"edgecar-xs.{coder}.onnx")
+        assert done.facts.trained_on == trained_on
+        assert done.facts.coder == coder
+    assert len(list(Path().iterdir())) == 2
+    with pytest.raises(ExportError, match=r"write to edgecar-xs\.h264\.onnx$"):
+        export("edgecar-xs", ".", codec="h264")
 
 
 @pytest.mark.usefixtures("ships")
@@ -224,7 +247,7 @@ def test_file_of_that_name_comes_first() -> None:
 
 @pytest.mark.usefixtures("ships")
 def test_other_codec_is_answered_with_those_that_ship() -> None:
-    with pytest.raises(CheckpointError, match=r"no hevc weights .* there are some for jpeg"):
+    with pytest.raises(CheckpointError, match=r"no hevc weights .* there are some for h264, jpeg"):
         export("edgecar-xs", codec="hevc")
     assert not list(Path().iterdir())
 

@@ -24,7 +24,7 @@ GEOMETRY = {
     "edgecar-m": (16, 2, "local"),  # 2 + 2·7
 }
 # What a deployed graph of convolutions alone may hold.
-PLAIN = {"Conv", "Relu", "DepthToSpace", "Add"}
+PLAIN = {"Conv", "LeakyRelu", "DepthToSpace", "Add"}
 NAMES = [card.name for card in CARDS]
 
 

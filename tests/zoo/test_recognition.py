@@ -29,14 +29,6 @@ def test_each_state_dict_has_one_owner(name, channels) -> None:
     assert owners[name].config == card_named(name).config(channels)
 
 
-def test_branched_state_dict_has_one_owner() -> None:
-    for name, width, layers in (("edgecar-xs", 16, 6), ("edgecar-s", 32, 6), ("edgecar-m", 64, 8)):
-        config = PlainConfig(1, width, layers, branches=True)
-        with torch.device("meta"):
-            state = card_named(name).build(config).state_dict()
-        assert [card.name for card in CARDS if card.recognise(state)] == [name]
-
-
 # Networks as their public repositories write them.
 
 
@@ -206,7 +198,7 @@ TINY = {
     "msfan": NARROW["msfan"],
     "carcnn": NARROW["carcnn"],
     "glfusion": GlFusionConfig(width=4, scales=1, modules=1, reduction=4),
-    "edgecar-xs": PlainConfig(1, 16, 6, branches=True),
+    "edgecar-xs": PlainConfig(1, 16, 6),
 }
 
 

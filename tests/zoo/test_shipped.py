@@ -2,7 +2,10 @@
 
 import json
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgecar.artifact import read_artifact
 from edgecar.errors import CheckpointError
@@ -17,7 +20,10 @@ ENTRY = {
     "for": "jpeg",
     "file": "edgecar-s.jpeg.safetensors",
     "sha256": "0" * 64,
+    "licence": "Apache-2.0",
     "trained_on": "jpeg 10-40",
+    "config": {},
+    "cost": {"params": 39_332, "kmacs_per_px": 9.8, "halo_px": 12},
     "psnr": {"classic5 q10": 29.0},
     "tiling": {},
     "training": {"steps": 1},
@@ -58,12 +64,12 @@ def test_network_without_weights_asks_for_a_file(manifest) -> None:
 
 
 def test_table_joins_costs_and_weights(manifest, tmp_path) -> None:
-    manifest(("edgecar-s", "jpeg"))
-    facts = [{"name": "edgecar-s", "params": 39_332}, {"name": "msfan", "params": 765_587}]
+    manifest(("edgecar-s", "jpeg"), ("msfan", "jpeg"))
+    facts = [{"name": "edgecar-s", "params": 39_332}, {"name": "dncnn", "params": 667_072}]
     (tmp_path / shipped.FACTS).write_text(json.dumps(facts))
     small, large = network_table()
     assert small["params"] == 39_332
-    assert small["weights"] == [{"for": "jpeg", "sha256": "0" * 64, "psnr": {"classic5 q10": 29.0}}]
+    assert small["weights"] == [ENTRY]
     assert large["weights"] == []
 
 
@@ -75,10 +81,44 @@ def test_what_ships_is_what_the_manifest_says(entry) -> None:
     assert facts.model == entry.network
     assert facts.weights_sha256 == entry.sha256
     assert facts.trained_on == entry.trained_on
+    assert facts.coder == entry.codec
+    assert facts.halo_px == entry.cost["halo_px"]
 
 
-def test_nothing_else_ships() -> None:
-    named = {entry.path.name for entry in shipped_weights()}
-    assert {path.name for path in WEIGHTS.glob("*.safetensors")} == named
-    assert {path.stem for path in WEIGHTS.glob("*.onnx")} == {name[:-12] for name in named}
+@pytest.mark.parametrize("entry", shipped_weights(), ids=lambda entry: entry.path.stem)
+def test_manifest_tells_how_weights_were_made_and_what_they_achieve(entry) -> None:
+    assert entry.path.name == f"{entry.network}.{entry.codec}.safetensors"
+    needed = {"recipe", "seed", "data", "steps", "seconds", "machine", "commit"}
+    assert needed <= set(entry.training)
+    assert entry.training["seed"] == entry.training["recipe"]["seed"]
+    assert entry.licence
+    if entry.codec == "jpeg":
+        assert not entry.gain_db
+        assert "classic5 q10" in entry.psnr
+    else:
+        assert not entry.psnr
+        assert "worst" in entry.gain_db
+        assert len(entry.gain_db) > 1
+
+
+@pytest.mark.parametrize("entry", shipped_weights(), ids=lambda entry: entry.path.stem)
+def test_exported_weights_are_the_rounded_ones(entry) -> None:
+    """Where no normalisation was folded in, an FP16 engine holds exactly what was measured."""
+    loaded = load_network(entry.path)
+    stored = {name: tensor.numpy() for name, tensor in loaded.network.state_dict().items()}
+    if any(name.endswith("running_var") for name in stored):
+        pytest.skip("normalisation is folded into the convolutions")
+    graph = onnx.load(entry.path.with_suffix(".onnx")).graph
+    exported = [numpy_helper.to_array(tensor) for tensor in graph.initializer]
+    for tensor in stored.values():
+        if tensor.ndim == 4:
+            assert any(np.array_equal(tensor, other) for other in exported)
+
+
+def test_everything_in_the_folder_is_in_the_manifest() -> None:
+    named = [entry.path for entry in shipped_weights()]
+    expected = {shipped.MANIFEST, shipped.FACTS}
+    expected |= {path.name for path in named} | {path.with_suffix(".onnx").name for path in named}
+    assert {path.name for path in WEIGHTS.iterdir()} == expected
+    assert len(set(named)) == len(named)
     assert {entry.network for entry in shipped_weights()} <= {card.name for card in CARDS}

@@ -1,0 +1,1 @@
+"""How the shapes of our own networks were chosen: candidates, trained alike and compared."""

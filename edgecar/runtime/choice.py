@@ -1,0 +1,120 @@
+"""Which weights suit an input."""
+
+from dataclasses import dataclass
+
+from edgecar.artifact import (
+    Artifact,
+    find_artifact,
+    is_artifact_path,
+    read_artifact,
+    shipped_coders,
+    shipped_names,
+)
+from edgecar.errors import ArtifactError
+from edgecar.media.pictures import PICTURE_FORMATS
+from edgecar.spec import CODERS, Coder
+
+NEAREST: dict[Coder, tuple[Coder, ...]] = {
+    "jpeg": ("jpeg",),
+    "h264": ("h264", "hevc"),
+    "hevc": ("hevc", "h264"),
+}
+"""Whose weights to take, best first. Video coders filter their blocks themselves: weights for JPEG
+make fine H.264 and all HEVC worse (by 1 to 3 dB on the study set), so they must be asked for."""
+
+SAME: dict[str, Coder] = {"mjpeg": "jpeg", **{coder: coder for coder in CODERS}}
+"""Codings that weights are made for, by the names that inputs give them."""
+
+PICTURES = set(PICTURE_FORMATS.values())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Weights for one input.
+
+    Attributes:
+        artifact: What to open a restorer with.
+        reason: Network, weights and input in words.
+        note: What the user must be told besides; empty if the weights are made for the input.
+    """
+
+    artifact: Artifact
+    reason: str
+    note: str = ""
+
+
+def coder_for(codec: str) -> Coder:
+    """The coder whose artifacts an input most likely shows.
+
+    Args:
+        codec: How the input is coded: FFmpeg's short name, or the format of a picture.
+
+    Example:
+        >>> coder_for("mjpeg"), coder_for("png"), coder_for("mpeg4")
+        ('jpeg', 'jpeg', 'h264')
+    """
+    return SAME.get(codec, "jpeg" if codec in PICTURES else "h264")
+
+
+def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choice:
+    """Find the artifact that suits an input, and say why it was taken.
+
+    A file of the user's is taken as it is. Of the weights that ship, those for the input's coder
+    are taken; where there are none, those for the nearest coder.
+
+    Args:
+        network: A network that ships with weights, or an exported file.
+        codec: How the input is coded: FFmpeg's short name, or the format of a picture.
+        asked: The coder to take weights for, whatever the input.
+
+    Raises:
+        ArtifactError: There is no such file or network, or none for the coder asked for.
+    """
+    wanted, why = asked or coder_for(codec), _input_in_words(codec, asked)
+    if is_artifact_path(network):
+        artifact = read_artifact(find_artifact(network))
+        facts = artifact.facts
+        trained = f"trained on {facts.trained_on}; " if facts.trained_on else ""
+        unfit = facts.coder not in (None, wanted)
+        return Choice(
+            artifact,
+            reason=f"{facts.model}, {network} ({trained}{why})",
+            note=f"{network} was trained on {facts.trained_on}, not {wanted}" if unfit else "",
+        )
+    coder = asked or _nearest_shipped(network, wanted)
+    artifact = read_artifact(find_artifact(network, coder))
+    return Choice(
+        artifact,
+        reason=f"{network}, weights for {coder} ({artifact.facts.trained_on}; {why})",
+        note=f"no {wanted} weights ship for {network}; took those for {coder}"
+        if coder != wanted
+        else "",
+    )
+
+
+def _input_in_words(codec: str, asked: Coder | None) -> str:
+    if asked:
+        return f"as asked; the input is {codec}"
+    if codec in SAME:
+        return f"the input is {codec}"
+    if codec in PICTURES:
+        return f"the input is {codec}, which was probably JPEG before"
+    return f"the input is {codec}, for which no weights are made"
+
+
+def _nearest_shipped(network: str, wanted: Coder) -> Coder:
+    there = shipped_coders(network)
+    for coder in NEAREST[wanted]:
+        if coder in there:
+            return coder
+    if there:
+        others = ", ".join(shipped_names(wanted)) or "none"
+        raise ArtifactError(
+            f"no {wanted} weights ship for {network}, and its {there[0]} ones would make things "
+            f"worse; take another network ({others}), or insist with --for {there[0]}"
+        )
+    names = sorted({name for coder in CODERS for name in shipped_names(coder)})
+    raise ArtifactError(
+        f"no weights ship for {network!r} (there are: {', '.join(names) or 'none'}); "
+        "give one of those or an exported .onnx file"
+    )

@@ -1,0 +1,147 @@
+"""Coded clips made of photographs, kept on disk under a key of everything they depend on."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecar.files import cache_folder, written_whole
+from edgecar.media.frame import Frame
+from edgecar.media.scene import fixed_camera, mosaic, moving_camera
+from edgecar.media.video_codec import VideoCoding, video_coded
+from edgecar.spec import Size
+from edgecar.train.degrade import Bgr, Pair, VideoRange
+
+MOST_MOVERS = 4
+ROOM_TO_MOVE = 1.6  # sides of what a moving camera looks at, in sides of its frame
+MOSAIC_PHOTOS = 9
+LEAST_SHARE = 0.5  # of a photograph's size that is left
+MOST_SHARPENED = 2.5  # share of the fine detail that is added again
+SHARPENING_PX = (0.6, 2.0)  # standard deviation of the blur that tells what is fine
+CLIP_FORMAT = 2  # raise it when clips come out differently from the same settings
+
+Report = Callable[[int, int], None]
+"""Called with clips ready and clips in all."""
+
+
+class ClipPairs:
+    """Frames of clips that were coded beforehand.
+
+    The first use of a degradation codes its clips, a few a second; later ones read them.
+
+    Args:
+        photos: Clean pictures, BGR.
+        degradation: Ranges of the coder's settings.
+        seed: Of clips and settings.
+        report: Told how many clips are ready.
+        clips: Instead of as many as the degradation asks for.
+        folder: Where coded clips are kept.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Bgr],
+        degradation: VideoRange,
+        *,
+        seed: int,
+        report: Report = lambda _done, _all: None,
+        clips: int | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._photos = list(photos)
+        self._degradation = degradation
+        self._folder = folder or cache_folder("coded")
+        self._photos_key = hashlib.sha256(b"".join(_digest(p) for p in self._photos)).hexdigest()
+        self._clips: list[NDArray[np.uint8]] = []
+        count = clips or degradation.clips
+        for number in range(count):
+            self._clips.append(self._clip(seed, number))
+            report(number + 1, count)
+
+    def pair(self, rng: np.random.Generator) -> Pair:
+        clip = self._clips[rng.integers(len(self._clips))]
+        return _pair_of(clip, int(rng.integers(clip.shape[1])))
+
+    def spread(self, count: int) -> list[Pair]:
+        # Settings are drawn per clip, so the first clips are as good a sample as any.
+        return [_pair_of(clip, clip.shape[1] // 2) for clip in self._clips[:count]]
+
+    def _clip(self, seed: int, number: int) -> NDArray[np.uint8]:
+        """``(2, frames, height, width)``: coded and clean, mapped from disk."""
+        path = self._folder / f"{self._key(seed, number)}.npy"
+        if not path.exists():
+            rng = np.random.default_rng((seed, number))
+            scene = list(self._scene(rng))
+            coding: VideoCoding = self._degradation.coding(rng)
+            coded = video_coded(scene, coding).frames
+            kept = np.s_[:: self._degradation.every]
+            both = np.stack([[f.y for f in frames[kept]] for frames in (coded, scene)])
+            with written_whole(path) as temporary:
+                np.save(temporary, both)
+        clip: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        return clip
+
+    def _key(self, seed: int, number: int) -> str:
+        libraries = {name: list(version) for name, version in av.library_versions.items()}
+        facts = {
+            "format": CLIP_FORMAT,
+            "photos": self._photos_key,
+            "coder": self._degradation.coder,
+            "settings": asdict(self._degradation) | {"clips": None},  # more clips keep the first
+            "seed": [seed, number],
+            "libraries": libraries,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _scene(self, rng: np.random.Generator) -> Iterable[Frame]:
+        size, frames = self._degradation.size, self._degradation.frames
+        seed = int(rng.integers(1 << 31))
+        if rng.integers(2):
+            height, width = (round(ROOM_TO_MOVE * side) for side in size)
+            yield from moving_camera(self._wall((height, width), rng), size, frames, seed=seed)
+            return
+        movers = [self._mover(rng) for _ in range(rng.integers(1, MOST_MOVERS + 1))]
+        noise = float(rng.uniform(0, self._degradation.noise)) * int(rng.integers(2))
+        yield from fixed_camera(self._wall(size, rng), movers, frames, noise=noise, seed=seed)
+
+    def _mover(self, rng: np.random.Generator) -> Bgr:
+        """A piece of other photographs, a sixth to a half of the frame's shorter side."""
+        shorter = min(self._degradation.size)
+        height, width = (int(side) for side in rng.integers(shorter // 6, shorter // 2, 2))
+        return self._wall((height, width), rng)
+
+    def _wall(self, size: Size, rng: np.random.Generator) -> Bgr:
+        """Photographs side by side, shrunk and sharpened, some of them far too much.
+
+        Pixel by pixel photographs are softer than what cameras deliver. A network that never saw
+        fine grain, or the bright seams that cameras draw along edges, takes them for artifacts.
+        """
+        share, sharpness = rng.uniform(LEAST_SHARE, 1.0), MOST_SHARPENED * rng.uniform() ** 2
+        chosen = [self._photos[rng.integers(len(self._photos))] for _ in range(MOSAIC_PHOTOS)]
+        shrunk = [
+            cv2.resize(
+                photo[:, :: rng.choice([-1, 1])],
+                None,
+                fx=share,
+                fy=share,
+                interpolation=cv2.INTER_AREA,
+            )
+            for photo in chosen
+        ]
+        wall = mosaic([np.asarray(photo, np.uint8) for photo in shrunk], size)
+        soft = cv2.GaussianBlur(wall, (0, 0), rng.uniform(*SHARPENING_PX))
+        return np.asarray(cv2.addWeighted(wall, 1 + sharpness, soft, -sharpness, 0), np.uint8)
+
+
+def _pair_of(clip: NDArray[np.uint8], frame: int) -> Pair:
+    return Pair(np.asarray(clip[0, frame]), np.asarray(clip[1, frame]))
+
+
+def _digest(photo: Bgr) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(photo).data).digest()

@@ -1,0 +1,49 @@
+"""Weights in half precision, where nothing that matters is lost."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+MAX_ERROR = 1e-3
+"""Relative; rounding to the 11 significant bits of a normal float16 stays below 2^-11."""
+
+
+def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with its tensors in float16, but for those that would lose more than `MAX_ERROR`.
+
+    Those are tensors with values beyond float16, with no number, or so small as a whole that
+    float16 has no bits left for them; they stay in float32. What is not floating point is kept.
+    """
+    return {
+        name: _stored(name, tensor) if tensor.is_floating_point() else tensor.contiguous()
+        for name, tensor in state.items()
+    }
+
+
+def _stored(name: str, tensor: Tensor) -> Tensor:
+    fits = rounding_error(name, tensor) <= MAX_ERROR  # not so where it is NaN
+    return tensor.to(torch.float16 if fits else torch.float32).contiguous()
+
+
+def rounding_error(name: str, tensor: Tensor) -> float:
+    """What float16 loses of a tensor: norm of the loss over norm of the tensor.
+
+    Variances of a normalisation count each by itself: small ones are divided by, and what the
+    larger ones lose says nothing about them.
+
+    Returns:
+        0 for zeros; infinite or NaN where a value is not finite in float16.
+
+    Example:
+        >>> rounding_error("weight", torch.tensor([1.0, 1e-8])) < MAX_ERROR
+        True
+        >>> rounding_error("running_var", torch.tensor([1.0, 1e-8]))
+        1.0
+    """
+    alone = name.rpartition(".")[2] == "running_var"
+    parts = tensor.double().reshape(tensor.numel() if alone else 1, -1)
+    lost = parts - parts.half().double()
+    # The least double, so that zeros, of which nothing is lost, are not divided by.
+    norms = parts.norm(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
+    return float((lost.norm(dim=1) / norms).amax())

@@ -1,0 +1,90 @@
+"""``edgecar models``: one table, however many weights ship."""
+
+import json
+
+import pytest
+
+from edgecar.cli import models
+from edgecar.files import WEIGHTS
+from edgecar.spec import CODERS
+from edgecar.zoo import shipped
+from edgecar.zoo.shipped import FACTS, MANIFEST, shipped_weights
+
+MOST_COLUMNS = 100
+
+
+def entry(network: str, coder: str, **facts: object) -> dict[str, object]:
+    cost = {"params": 2_041_882, "kmacs_per_px": 116.24, "halo_px": 112}
+    return {"network": network, "for": coder, "config": {}, "cost": cost, **facts}
+
+
+ENTRIES = [
+    entry("edgecar-s", "jpeg", psnr={"classic5 q10": 29.023, "classic5 q40": 33.4}),
+    entry("edgecar-s", "h264", gain_db={"crf 29": 0.25, "crf 47": 0.75, "worst": -3.0}),
+    entry("edgecar-m", "jpeg", psnr={"live1 q10": 29.0}),
+    entry("dncnn", "hevc", gain_db={"qp 22": -0.1, "worst": -0.2}),
+    entry("glfusion", "hevc", gain_db={"qp 22": 0.1}, config={"width": 16}),
+]
+
+
+@pytest.fixture
+def ships(tmp_path, monkeypatch) -> None:
+    """Some weights of every kind."""
+    (tmp_path / FACTS).write_text((WEIGHTS / FACTS).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps(ENTRIES))
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Cells by network, the words of its name joined."""
+    lines = [line.replace(" (", "(").replace("(width ", "(width_") for line in text.splitlines()]
+    return {cells[0]: cells[1:] for line in lines if (cells := line.split())}
+
+
+@pytest.mark.usefixtures("ships")
+def test_weights_are_shown_by_coder_with_what_was_measured(edgecar) -> None:
+    table = rows(edgecar("models").out)
+    assert table["Network"][-3:] == list(CODERS)
+    assert table["edgecar-s"][-3:] == ["29.02", "+0.50", "–"]  # the worst is no part of the mean
+    assert table["dncnn"][-3:] == ["–", "–", "-0.10"]
+    assert table["edgecar-m"][-3:] == ["yes", "–", "–"]  # not measured there, but it ships
+    assert table["arcnn"][-3:] == ["–"] * 3
+
+
+@pytest.mark.usefixtures("ships")
+def test_other_sizes_have_a_row_and_a_cost_of_their_own(edgecar) -> None:
+    table = rows(edgecar("models").out)
+    published, narrow = table["glfusion"], table["glfusion(width_16)"]
+    assert published[-3:] == ["–"] * 3
+    assert published[2] == "32,541,882"
+    assert narrow == ["1/3", "windowed", "2,041,882", "116.2", "112", "–", "–", "+0.10"]
+
+
+@pytest.mark.usefixtures("ships")
+def test_json_has_all_that_the_manifest_has(edgecar) -> None:
+    listed = {network["name"]: network for network in json.loads(edgecar("models", "--json").out)}
+    assert [e for network in listed.values() for e in network["weights"]] == sorted(
+        ENTRIES, key=lambda e: list(listed).index(e["network"])
+    )
+
+
+@pytest.mark.usefixtures("ships")
+def test_table_fits_a_narrow_terminal(edgecar) -> None:
+    assert max(map(len, edgecar("models").out.splitlines())) <= MOST_COLUMNS
+
+
+def test_what_ships_fits_a_narrow_terminal_too(edgecar) -> None:
+    out = edgecar("models").out
+    assert max(map(len, out.splitlines())) <= MOST_COLUMNS
+    assert models.CAPTION in out
+    table = rows(out)
+    for weights in shipped_weights():
+        if not weights.config:
+            assert table[weights.network][CODERS.index(weights.codec) - len(CODERS)] != "–"
+
+
+def test_doctor_lists_weights_by_coder(edgecar) -> None:
+    weights = json.loads(edgecar("doctor", "--json").out)["weights"]
+    assert list(weights) == list(CODERS)
+    assert "edgecar-s" in weights["jpeg"]
+    assert f"weights   jpeg: {', '.join(weights['jpeg'])}" in edgecar("doctor").out

@@ -1,0 +1,235 @@
+"""The study: candidates trained alike, a result file that survives interruptions."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from edgecar.artifact import read_artifact
+from edgecar.bench.results import DESIGN_KEYS, SCHEMA_PATH, read_results
+from edgecar.design import study
+from edgecar.design.space import Candidate, Shape
+from edgecar.design.study import Entry, entries_of, even_luma, gains_db, main, p50_ms, trained
+from edgecar.errors import DataError, SettingsError
+from edgecar.evaluate.metrics import psnr
+from edgecar.media.pictures import read_picture
+from edgecar.media.still_codec import jpeg_coded
+from edgecar.train.recipe import TrainRecipe
+
+SUITE = """
+[recipe]
+steps = 3
+batch = 2
+patch_px = 16
+
+[[candidate]]
+name = "small"
+width = 4
+depth = 3
+
+[[candidate]]
+name = "branches"
+width = 4
+depth = 3
+branches = true
+optimiser = "adam"
+rate = 1e-3
+"""
+PHOTO = np.ascontiguousarray(data.astronaut()[..., ::-1])
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """The study chooses how many; other tests must not notice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def workplace(tmp_path) -> Path:
+    for number, split in enumerate(("train", "test", "val")):
+        (tmp_path / "set" / split).mkdir(parents=True)
+        piece = PHOTO[70 * number : 70 * number + 65, 100:197]  # sides that no scale divides
+        cv2.imwrite(str(tmp_path / "set" / split / "1.png"), piece)
+    (tmp_path / "suite.toml").write_text(SUITE)
+    return tmp_path
+
+
+def run(folder: Path, **options) -> Path:
+    save = folder / "design.json"
+    options = {"suite": folder / "suite.toml", "threads": 1, "only": None, "time": False} | options
+    main(save=save, data=folder / "set", **options)
+    return save
+
+
+def test_a_study_writes_a_valid_result_file(workplace, capsys) -> None:
+    save = run(workplace)
+    document = json.loads(save.read_text())
+    jsonschema.validate(document, json.loads(SCHEMA_PATH.read_text()))
+    assert document["kind"] == "design"
+    assert document["command"] == (
+        "python -m edgecar.design.study --data set --save design.json"
+    )  # no folder of this machine
+    small, branches = document["rows"]
+    assert tuple(small) == DESIGN_KEYS
+    assert (small["candidate"], small["width"], small["depth"]) == ("small", 4, 3)
+    assert (small["optimiser"], small["teacher"], small["steps"]) == ("muon", "", 3)
+    assert (branches["branches"], branches["optimiser"]) == (True, "adam")
+    # Folded, both cost the same: 36·4 + 9·16 + 9·16 weights and 4 + 4 + 4 biases, and each kernel
+    # is used once for four pixels.
+    for row in (small, branches):
+        assert row["params"] == 444
+        assert row["kmacs_per_px"] == 0.108
+        assert row["p50_ms"] is None
+    assert "small" in capsys.readouterr().out
+    # Trained on train and test, compared on val.
+    photos = [read_picture(workplace / "set" / split / "1.png") for split in ("train", "test")]
+    network, _ = trained(entries_of(workplace / "suite.toml")[0], photos)
+    held_out = even_luma(read_picture(workplace / "set" / "val" / "1.png"))
+    assert gains_db(network, [held_out]).items() <= small.items()
+
+
+def test_a_study_goes_on_where_it_was(workplace, monkeypatch) -> None:
+    save = run(workplace, only=["small"])
+    first = read_results(save).rows
+    assert [row["candidate"] for row in first] == ["small"]
+    save = run(workplace)
+    assert [row["candidate"] for row in read_results(save).rows] == ["small", "branches"]
+    assert read_results(save).rows[0] == first[0]
+
+    def refuse(*_arguments: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(study, "trained", refuse)
+    before = save.read_bytes()
+    run(workplace)
+    assert save.read_bytes() == before
+    with pytest.raises(AssertionError, match="trained again"):
+        save.unlink()
+        run(workplace)
+
+
+def test_what_was_measured_survives_a_failure(workplace, monkeypatch) -> None:
+    real = study.trained
+
+    def fails_second(entry: Entry, photos: list) -> object:
+        if entry.name == "branches":
+            raise KeyboardInterrupt
+        return real(entry, photos)
+
+    monkeypatch.setattr(study, "trained", fails_second)
+    with pytest.raises(KeyboardInterrupt):
+        run(workplace)
+    assert [r["candidate"] for r in read_results(workplace / "design.json").rows] == ["small"]
+
+
+def test_timing_fills_in_the_times_alone(workplace, monkeypatch) -> None:
+    save = run(workplace)
+    before = read_results(save)
+    shapes = []
+
+    def timed(shape: Shape) -> float:
+        shapes.append(shape)
+        return 12.5
+
+    monkeypatch.setattr(study, "p50_ms", timed)
+    run(workplace, time=True)
+    after = read_results(save)
+    assert shapes == [Shape(4, 3), Shape(4, 3, branches=True)]
+    assert after.rows == [{**row, "p50_ms": 12.5} for row in before.rows]
+    assert after.command.endswith("--time")
+
+
+def test_what_is_timed_is_an_artifact_of_the_candidate(monkeypatch) -> None:
+    """Of the hardest shape to export; the time itself is `edgecar bench`'s."""
+    seen = []
+
+    def bench(setting) -> dict[str, float]:
+        seen.append((setting, read_artifact(Path(setting.network)).facts))
+        return {"p50_ms": 1.5}
+
+    monkeypatch.setattr(study, "bench_row", bench)
+    assert p50_ms(Shape(4, 4, scale=4, activation="prelu", skips=True, dilation=2)) == 1.5
+    ((setting, facts),) = seen
+    assert setting.size == (1080, 1920)
+    assert (facts.align_px, facts.context, facts.channels) == (4, "local", 1)
+    # Reach in features: stem 1, hidden layers 1 and 2, last 1; times 4 pixels.
+    assert facts.halo_px == 5 * 4
+    assert facts.parity_max_error <= facts.parity_budget
+
+
+def test_training_is_repeatable_and_returns_the_average() -> None:
+    recipe = TrainRecipe("candidate", steps=2, batch=2, patch_px=16, optimiser="adam", rate=1e-3)
+    entry = Entry("one", Shape(4, 3, branches=True), recipe)
+    photos = [PHOTO[:40, :40]]
+    (first, _), (again, _) = (trained(entry, photos) for _ in range(2))
+    state = again.state_dict()
+    assert all(torch.equal(weight, state[name]) for name, weight in first.state_dict().items())
+    torch.manual_seed(recipe.seed)
+    fresh = Candidate(entry.shape).folded()
+    last, _ = trained(replace(entry, recipe=replace(recipe, average=0.0)), photos)
+    for other in (fresh, last):  # neither where it began nor where it ended
+        others = other.state_dict()
+        assert any(not torch.equal(weight, others[name]) for name, weight in state.items())
+
+
+def test_gains_are_those_of_rounded_pictures() -> None:
+    clean = [even_luma(PHOTO[:65, :97]), even_luma(PHOTO[100:172, 50:122])]
+    assert [picture.shape for picture in clean] == [(64, 96), (72, 72)]
+
+    class Brighter(torch.nn.Module):
+        def __init__(self, codes: float) -> None:
+            super().__init__()
+            self.codes = codes
+
+        def forward(self, picture: torch.Tensor) -> torch.Tensor:
+            return picture + self.codes / 255
+
+    unchanged = dict.fromkeys(("gain_q10", "gain_q20", "gain_q30", "gain_q40"), 0.0)
+    assert gains_db(Brighter(0.4), clean) == unchanged
+    gains = gains_db(Brighter(1.6), clean)  # two codes
+    for quality in (10, 40):
+        coded = [jpeg_coded(picture, quality) for picture in clean]
+        expected = np.mean(
+            [psnr(p, c + np.uint8(2)) - psnr(p, c) for p, c in zip(clean, coded, strict=True)]
+        )
+        assert gains[f"gain_q{quality}"] == pytest.approx(expected, abs=1e-4)  # as rounded there
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("width = 4", "wide = 4", "candidate 'small': key 'width' is missing"),
+        ('name = "small"', "", "candidate 0: key 'name' is missing"),
+        ("depth = 3", "depth = 3\nstpes = 4", "candidate 'small': unknown key 'stpes'"),
+        ("depth = 3", "depth = 1", "candidate 'small': .* is no network"),
+        ("depth = 3", 'depth = "deep"', "candidate 'small': "),
+        ("steps = 3", "step = 3", "unknown key 'step'"),
+        ("patch_px = 16", "patch_px = 20", "patch_px is 20"),
+        ("[recipe]", "[recipe", "cannot read suite"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_suite_is_said(old, new, words, tmp_path) -> None:
+    path = tmp_path / "suite.toml"
+    assert old in SUITE
+    path.write_text(SUITE.replace(old, new, 1))
+    with pytest.raises(
+        SettingsError, match=rf"suite\.toml.*{words}|{words}.*suite\.toml"
+    ) as caught:
+        entries_of(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_data_are_named(workplace) -> None:
+    with pytest.raises(DataError, match="gone is not a folder"):
+        main(save=workplace / "x.json", data=workplace / "gone", suite=workplace / "suite.toml",
+             threads=1, only=None, time=False)  # fmt: skip

@@ -1,0 +1,256 @@
+"""Weights are rounded, measured and compared before they ship."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from skimage import data
+
+from edgecar import release
+from edgecar.artifact import read_artifact
+from edgecar.errors import CheckpointError, GateError, SettingsError
+from edgecar.evaluate.clips import ClipSet, load_clips
+from edgecar.files import sha256_of
+from edgecar.media.video_codec import VideoCoding, video_coded
+from edgecar.release import admit, comparison, refuse_worse, tiling_cost
+from edgecar.zoo import shipped
+from edgecar.zoo.shipped import MANIFEST, manifest
+from tests.media.conftest import make_clip  # noqa: F401  # a fixture
+from tests.networks import narrow
+
+FACTS = {
+    "trained_on": "jpeg 10-40",
+    "recipe": {"network": "edgecar-xs", "seed": 7},
+    "data": ["photos/train"],
+    "steps": 3,
+    "seconds": 1,
+    "machine": "a machine",
+    "commit": "c" * 40,
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """Stands for the folder of shipped weights, with nothing in it."""
+    path = tmp_path / "weights"
+    path.mkdir()
+    (path / MANIFEST).write_text("[]\n")
+    monkeypatch.setattr(shipped, "WEIGHTS", path)
+    monkeypatch.setattr(release, "WEIGHTS", path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    path = tmp_path / "classic5"
+    path.mkdir()
+    for number, photo in enumerate((data.camera()[:96, :112], data.camera()[200:304, 200:296])):
+        cv2.imwrite(str(path / f"{number}.png"), photo)
+    return path
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Writes what training leaves behind; a larger ``strength`` is worse."""
+
+    def write(name: str = "edgecar-xs", strength: float = 0.0, **facts: object) -> Path:
+        network = narrow(name)
+        if name == "edgecar-xs":
+            with torch.no_grad():
+                for weight in network.convs[-1].parameters():
+                    weight.mul_(strength)
+        path = tmp_path / "trained.safetensors"
+        save_file(network.state_dict(), path)
+        path.with_suffix(".json").write_text(json.dumps({**FACTS, **facts}))
+        return path
+
+    return write
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_weights_ship_rounded_with_all_that_is_known_of_them(folder, pictures, trained) -> None:
+    weights = trained(strength=0.1)
+    admit(weights, [pictures])
+    stem = "edgecar-xs.jpeg"
+    assert names(folder) == {MANIFEST, f"{stem}.safetensors", f"{stem}.onnx"}
+    (entry,) = manifest()
+    checkpoint = folder / entry["file"]
+    assert entry["sha256"] == sha256_of(checkpoint)
+    assert read_artifact(checkpoint.with_suffix(".onnx")).facts.weights_sha256 == entry["sha256"]
+    assert {tensor.dtype for tensor in load_file(checkpoint).values()} == {torch.float16}
+    assert checkpoint.stat().st_size < 0.6 * weights.stat().st_size
+    assert (entry["network"], entry["for"], entry["trained_on"]) == (
+        "edgecar-xs",
+        "jpeg",
+        "jpeg 10-40",
+    )
+    assert set(entry["psnr"]) == {f"classic5 q{quality}" for quality in (10, 20, 30, 40)}
+    assert all(20 < value < 50 for value in entry["psnr"].values())
+    assert entry["cost"]["params"] == 10_452
+    assert entry["config"] == entry["tiling"] == {}
+    assert entry["training"] == {
+        **{key: value for key, value in FACTS.items() if key != "trained_on"},
+        "seed": 7,
+    }
+    (read,) = shipped.shipped_weights()
+    assert read.path == checkpoint
+    assert read.psnr == entry["psnr"]
+
+
+def test_shipped_weights_are_admitted_again_unchanged(folder, pictures, trained) -> None:
+    admit(trained(strength=0.1), [pictures])
+    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    (old,) = manifest()
+    admit(folder / "edgecar-xs.jpeg.safetensors", [pictures])
+    assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
+    (new,) = manifest()
+    assert new["training"] == old["training"]
+    assert (new["psnr"], new["sha256"]) == (old["psnr"], old["sha256"])
+
+
+def test_worse_weights_are_refused_unless_told(folder, pictures, trained, capsys) -> None:
+    admit(trained(strength=0.0), [pictures])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    capsys.readouterr()
+    with pytest.raises(GateError, match=r"edgecar-xs for jpeg would lose .* give --replace"):
+        admit(trained(strength=0.05), [pictures])
+    printed = capsys.readouterr().out
+    assert "would ship" in printed
+    assert "classic5 q40" in printed
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    admit(trained(strength=0.05), [pictures], replace=True)
+    assert (
+        manifest()[0]["psnr"]["classic5 q10"]
+        < json.loads(before[MANIFEST])[0]["psnr"]["classic5 q10"]
+    )
+
+
+@pytest.mark.usefixtures("folder")
+def test_other_sizes_and_pooling_are_told(pictures, trained, monkeypatch) -> None:
+    monkeypatch.setattr(release, "TILE_PX", 96)
+    admit(trained("msfan"), [pictures])
+    (entry,) = manifest()
+    assert entry["config"] == {"width": 8, "reduction": 4}
+    assert entry["cost"]["params"] < 765_587
+    assert set(entry["tiling"]) == {"tile_px", "tiled_minus_whole_db"}
+
+
+@pytest.mark.parametrize(
+    ("codec", "keys"),
+    [
+        ("h264", {"crf 29", "crf 35", "crf 41", "crf 47", "worst"}),
+        ("hevc", {"qp 22", "qp 27", "qp 32", "qp 37", "worst"}),
+    ],
+)
+def test_video_weights_are_measured_on_coded_clips(
+    folder,
+    trained,
+    make_clip,  # noqa: F811
+    tmp_path,
+    codec,
+    keys,
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for number in range(2):
+        options = {"qp": "0"}
+        make_clip(f"clips/{number}.mp4", frames=6, size=(64, 80 + 16 * number), options=options)
+    admit(trained(strength=0.0, trained_on=f"{codec} strong"), [clips])
+    (entry,) = manifest()
+    assert entry["for"] == codec
+    assert "psnr" not in entry
+    # A network that changes nothing gains nothing, exactly.
+    assert entry["gain_db"] == dict.fromkeys(keys, 0.0)
+    assert names(folder) == {
+        MANIFEST,
+        f"edgecar-xs.{codec}.safetensors",
+        f"edgecar-xs.{codec}.onnx",
+    }
+    with pytest.raises(SettingsError, match="got 2 folders for"):
+        admit(folder / entry["file"], [clips, clips])
+
+
+def test_worst_is_the_lowest_gain_of_any_clip(monkeypatch, exported, tmp_path) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(exported("edgecar-xs").onnx)
+    gains = {("a", 29): 0.5, ("b", 29): -0.2, ("a", 35): 0.4, ("b", 35): 0.6}
+
+    def rows(*_arguments, **_options):
+        for quantiser in (29, 35, 41, 47):
+            for clip in ("a", "b"):
+                gain = gains.get((clip, quantiser), 0.1)
+                yield {"quantiser": quantiser, "psnr_in": 30.0, "psnr_out": 30.0 + gain}
+
+    monkeypatch.setattr(release, "evaluate_video", rows)
+    monkeypatch.setattr(release, "load_clips", lambda data: ClipSet(data.name, ()))
+    measured = release.measured_gain(path, "h264", tmp_path)
+    assert measured == {"crf 29": 0.15, "crf 35": 0.5, "crf 41": 0.1, "crf 47": 0.1, "worst": -0.2}
+
+
+def test_coarse_frames_are_coded_and_clean(make_clip) -> None:  # noqa: F811
+    path = make_clip("a.mp4", frames=6, options={"qp": "0"})
+    ((clean, coded),) = release.coarse_frames("h264", path)
+    assert clean.shape == coded.shape == (48, 64)
+    assert np.abs(clean.astype(int) - coded).mean() > 1
+    frames = load_clips(path).clips[0].load()[: release.TILING_FRAMES]
+    expected = video_coded(frames, VideoCoding("h264", 47)).frames[-1].y
+    np.testing.assert_array_equal(coded, expected)
+
+
+def test_local_networks_cost_nothing_in_tiles(exported, tmp_path) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(exported("edgecar-xs").onnx)
+
+    def unread():
+        raise AssertionError("no picture is needed")
+        yield
+
+    assert tiling_cost(path, unread()) == {}
+
+
+@pytest.mark.parametrize("facts", [{"trained_on": ""}, {"trained_on": "vp9 40"}])
+def test_weights_for_no_known_coder_are_refused(folder, pictures, trained, facts) -> None:
+    with pytest.raises(CheckpointError, match="names no coder"):
+        admit(trained(**facts), [pictures])
+    assert names(folder) == {MANIFEST}
+
+
+@pytest.mark.usefixtures("folder")
+def test_weights_of_unknown_origin_are_refused(pictures, trained) -> None:
+    weights = trained()
+    weights.with_suffix(".json").unlink()
+    with pytest.raises(CheckpointError, match=r"trained\.json is missing"):
+        admit(weights, [pictures])
+
+
+def entry(**figures: float) -> dict[str, object]:
+    return {"network": "edgecar-s", "for": "hevc", "gain_db": figures}
+
+
+def test_mean_of_what_both_have_decides() -> None:
+    old = entry(a=0.4, b=0.2, worst=0.1)
+    refuse_worse(entry(a=0.3, b=0.4, worst=-0.5), old)
+    refuse_worse(entry(a=0.3, b=0.4, c=-9.0), old)
+    refuse_worse(entry(a=0.397, b=0.197), old)  # within what another machine may change
+    with pytest.raises(GateError, match=r"would lose 0\.050 dB"):
+        refuse_worse(entry(a=0.4, b=0.1, worst=0.3), old)
+    with pytest.raises(GateError, match="would lose nan dB"):
+        refuse_worse(entry(a=float("nan"), b=0.1), old)
+    with pytest.raises(GateError, match="alike"):
+        refuse_worse(entry(c=0.5, worst=0.1), old)
+
+
+def test_comparison_shows_old_and_new() -> None:
+    lines = comparison(entry(a=0.5, c=1.0), entry(a=0.25, b=2.0)).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["a", "0.250", "0.500"],
+        ["b", "2.000", "–"],
+        ["c", "–", "1.000"],
+    ]
