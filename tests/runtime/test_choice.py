@@ -4,9 +4,8 @@ from itertools import product
 
 import pytest
 
-from edgecar.artifact import shipped_coders
 from edgecar.errors import ArtifactError
-from edgecar.runtime.choice import NEAREST, choose_weights, coder_for
+from edgecar.runtime.choice import choose_weights, coder_for
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import CODERS
 
@@ -57,23 +56,14 @@ def test_guess_is_said(ship, codec, coder, said) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "codec", "taken"),
+    ("there", "codec"),
     [
-        (("jpeg", "hevc"), "h264", "hevc"),
-        (("jpeg", "h264"), "hevc", "h264"),
-        (("hevc",), "mpeg4", "hevc"),
+        (("jpeg",), "h264"),
+        (("jpeg",), "vp9"),
+        (("h264", "hevc"), "png"),
+        (("h264",), "hevc"),
+        (("hevc",), "h264"),
     ],
-)
-def test_nearest_weights_stand_in_with_a_note(ship, there, codec, taken) -> None:
-    ship("edgecar-xs", *there)
-    choice = choose_weights("edgecar-xs", codec)
-    assert choice.artifact.facts.coder == taken
-    wanted = coder_for(codec)
-    assert choice.note == f"no {wanted} weights ship for edgecar-xs; took those for {taken}"
-
-
-@pytest.mark.parametrize(
-    ("there", "codec"), [(("jpeg",), "h264"), (("jpeg",), "vp9"), (("h264", "hevc"), "png")]
 )
 def test_weights_that_would_do_harm_are_refused_unless_asked_for(ship, there, codec) -> None:
     ship("edgecar-xs", *there)
@@ -85,18 +75,6 @@ def test_weights_that_would_do_harm_are_refused_unless_asked_for(ship, there, co
     ):
         choose_weights("edgecar-xs", codec)
     assert choose_weights("edgecar-xs", codec, there[0]).artifact.facts.coder == there[0]
-
-
-def test_own_weights_come_first() -> None:
-    for coder, order in NEAREST.items():
-        assert order[0] == coder
-
-
-def test_another_network_lends_no_weights(ship) -> None:
-    ship("edgecar-s", "h264")
-    ship("edgecar-xs", "hevc")
-    assert shipped_coders("edgecar-xs") == ["hevc"]
-    assert choose_weights("edgecar-xs", "h264").artifact.facts.coder == "hevc"
 
 
 @pytest.mark.parametrize(("asked", "codec"), [*product(CODERS, ["png", "h264", "mpeg4"])])
