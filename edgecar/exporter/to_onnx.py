@@ -16,6 +16,7 @@ from edgecar.exporter.gate import parity_error
 from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.trt_ops import refuse_unsupported
+from edgecar.exporter.upsampling import convolve_upsampling
 from edgecar.files import sha256_of, written_whole
 from edgecar.spec import Coder
 from edgecar.zoo.card import Card
@@ -189,6 +190,7 @@ def onnx_from_network(
             f"to {made} or one near it"
         )
     model.ir_version = recipe.ir_version
+    convolve_upsampling(model)
     del model.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]  # tracer notes, paths of this machine included

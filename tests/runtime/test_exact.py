@@ -46,7 +46,7 @@ def same_part(whole: np.ndarray, window: Window) -> np.ndarray:
 def test_windows_give_the_floats_of_the_whole_frame(exported, name, engine, precision):
     made = exported(name)
     halo, align = made.facts.halo_px, made.facts.align_px
-    with open_engine(made, engine, precision, threads=1) as opened:
+    with open_engine(made, engine, precision, threads=2) as opened:
         odd, strip = (4 * halo + 31, 5 * halo + 17), (17, 5 * halo + 50)
         limit = (3 * halo + 20) ** 2
         tile = (aligned_size(strip, align)[0], 2 * halo + 16)
@@ -77,7 +77,7 @@ def test_less_halo_differs(exported, name, less_px):
     # Keeping more rows and columns than the halo allows is a halo of so many pixels less.
     greedy = replace(exact, keep=(keep[0] - less_px, keep[1] - less_px, keep[2], keep[3]))
     frame = noise(*size)
-    with open_engine(made, "onnxruntime", threads=1) as opened:
+    with open_engine(made, "onnxruntime", threads=2) as opened:
         whole = opened.run(frame).copy()
         (good,), (bad,) = (outputs_of(opened, frame, [window]) for window in (exact, greedy))
     np.testing.assert_array_equal(good, same_part(whole, exact))
@@ -101,7 +101,7 @@ def test_restored_codes_are_those_of_the_whole_frame(
     if tile:
         padded = aligned_size((height, width), 2)
         tile = tuple(min(side, extent // 2 * 2) for side, extent in zip(padded, tile, strict=True))
-    with Restorer(limited, engine, precision, tile=tile, threads=1) as restorer:
+    with Restorer(limited, engine, precision, tile=tile, threads=2) as restorer:
         np.testing.assert_array_equal(restorer.luma(y), restorer.whole(y))
 
 
@@ -121,5 +121,5 @@ def test_pooled_attention_makes_tiles_differ_from_the_whole(exported):
     assert made.facts.context == "windowed"
     y = np.random.default_rng(1).integers(0, 256, (96, 200), np.uint8)
     y[:, 100:] //= 4  # two halves with different means
-    with Restorer(made, "onnxruntime", tile=(96, 120), threads=1) as restorer:
+    with Restorer(made, "onnxruntime", tile=(96, 120), threads=2) as restorer:
         assert (restorer.luma(y) != restorer.whole(y)).any()
