@@ -21,10 +21,10 @@ from edgecar.train.degrade import Bgr, Pair, VideoRange
 MOST_MOVERS = 4
 ROOM_TO_MOVE = 1.6  # sides of what a moving camera looks at, in sides of its frame
 MOSAIC_PHOTOS = 9
-LEAST_SHARE = 0.5  # of a photograph's size that is left
+SCALES = (0.5, 2.0)  # of a photograph's size
 MOST_SHARPENED = 2.5  # share of the fine detail that is added again
 SHARPENING_PX = (0.6, 2.0)  # standard deviation of the blur that tells what is fine
-CLIP_FORMAT = 2  # raise it when clips come out differently from the same settings
+CLIP_FORMAT = 3  # raise it when clips come out differently from the same settings
 
 Report = Callable[[int, int], None]
 """Called with clips ready and clips in all."""
@@ -117,24 +117,22 @@ class ClipPairs:
         return self._wall((height, width), rng)
 
     def _wall(self, size: Size, rng: np.random.Generator) -> Bgr:
-        """Photographs side by side, shrunk and sharpened, some of them far too much.
+        """Photographs side by side, resized and sharpened, some of them far too much.
 
-        Pixel by pixel photographs are softer than what cameras deliver. A network that never saw
-        fine grain, or the bright seams that cameras draw along edges, takes them for artifacts.
+        Pixel by pixel photographs are neither as fine as what good cameras deliver nor as soft as
+        what interpolating sensors and cheap lenses do. A network that never saw fine grain, or the
+        bright seams that cameras draw along edges, takes them for artifacts; one that never saw
+        soft edges makes them crisp.
         """
-        share, sharpness = rng.uniform(LEAST_SHARE, 1.0), MOST_SHARPENED * rng.uniform() ** 2
+        scale = float(np.exp(rng.uniform(*np.log(SCALES))))
+        sharpness = MOST_SHARPENED * rng.uniform() ** 2
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         chosen = [self._photos[rng.integers(len(self._photos))] for _ in range(MOSAIC_PHOTOS)]
-        shrunk = [
-            cv2.resize(
-                photo[:, :: rng.choice([-1, 1])],
-                None,
-                fx=share,
-                fy=share,
-                interpolation=cv2.INTER_AREA,
-            )
+        resized = [
+            cv2.resize(photo[:, :: rng.choice([-1, 1])], None, fx=scale, fy=scale, interpolation=way)
             for photo in chosen
         ]
-        wall = mosaic([np.asarray(photo, np.uint8) for photo in shrunk], size)
+        wall = mosaic([np.asarray(photo, np.uint8) for photo in resized], size)
         soft = cv2.GaussianBlur(wall, (0, 0), rng.uniform(*SHARPENING_PX))
         return np.asarray(cv2.addWeighted(wall, 1 + sharpness, soft, -sharpness, 0), np.uint8)
 
