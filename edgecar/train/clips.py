@@ -126,10 +126,10 @@ class ClipPairs:
         """
         scale = float(np.exp(rng.uniform(*np.log(SCALES))))
         sharpness = MOST_SHARPENED * rng.uniform() ** 2
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         chosen = [self._photos[rng.integers(len(self._photos))] for _ in range(MOSAIC_PHOTOS)]
         resized = [
-            cv2.resize(photo[:, :: rng.choice([-1, 1])], None, fx=scale, fy=scale, interpolation=way)
+            cv2.resize(photo[:, :: rng.choice([-1, 1])], None, None, scale, scale, method)
             for photo in chosen
         ]
         wall = mosaic([np.asarray(photo, np.uint8) for photo in resized], size)
