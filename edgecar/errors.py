@@ -10,6 +10,7 @@ Messages say what was got, what is needed and what to do.
     ├── EngineError          an engine cannot be opened or refuses a batch
     ├── WindowError          a frame cannot be covered by windows
     ├── MediaError           a picture, clip or camera cannot be read or written
+    │   └── StallError       a camera or network stream fell silent
     ├── DataError            training or evaluation data are missing or unfit
     └── SettingsError        a recipe, size or option is not understood
 """
@@ -49,6 +50,10 @@ class WindowError(EdgecarError):
 
 class MediaError(EdgecarError):
     """A picture, clip or camera cannot be read or written."""
+
+
+class StallError(MediaError):
+    """A camera or network stream fell silent."""
 
 
 class DataError(EdgecarError):

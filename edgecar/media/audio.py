@@ -29,7 +29,7 @@ class AudioCopy:
 
     def __init__(self, path: Path, output: OutputContainer, warnings: Counter[str]) -> None:
         self._output, self._warnings = output, warnings
-        self._input = opened(source_from(path), timeout_seconds=0)
+        self._input = opened(source_from(path))
         self._copies: dict[int, Stream] = {}
         for stream in self._input.streams.audio:
             self._add(stream)

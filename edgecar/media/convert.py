@@ -8,7 +8,7 @@ import numpy as np
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from edgecar.media.frame import Colour, Frame, Plane
+from edgecar.media.frame import CODING_NOT_STATED, Coding, Colour, Frame, Plane
 from edgecar.spec import Size
 
 PLANAR_420 = ("yuv420p", "yuvj420p")
@@ -24,22 +24,32 @@ class FrameMaker:
         time_base: Seconds in a tick of the frames' timestamps.
         keep_size: Scale pictures of another size to that of the first one.
         warnings: Receives a count for everything that was changed.
+        size: ``(height, width)`` to keep in place of the first picture's.
     """
 
-    def __init__(self, time_base: Fraction, *, keep_size: bool, warnings: Counter[str]) -> None:
+    def __init__(
+        self,
+        time_base: Fraction,
+        *,
+        keep_size: bool,
+        warnings: Counter[str],
+        size: Size | None = None,
+    ) -> None:
         self._time_base, self._keep_size, self._warnings = time_base, keep_size, warnings
-        self._first_size: Size | None = None
+        self._first_size = size
         self._formats_seen: set[str] = set()
         self._swscale = VideoReformatter()  # one for all frames: setting it up costs a millisecond
 
-    def frame_from_picture(self, picture: av.VideoFrame, pts: int) -> Frame:
+    def frame_from_picture(
+        self, picture: av.VideoFrame, pts: int, coding: Coding = CODING_NOT_STATED
+    ) -> Frame:
         """Copy a decoded picture into planes without gaps, 8-bit 4:2:0."""
         colour = colour_of(picture)
         size = self._target_size(picture)
         if picture.format.name not in PLANAR_420 or size != (picture.height, picture.width):
             picture = self._converted(picture, size, colour)
         y, u, v = (array_of(plane).copy() for plane in picture.planes)
-        return Frame(y, u, v, pts, self._time_base, colour)
+        return Frame(y, u, v, pts, self._time_base, colour, coding)
 
     def _target_size(self, picture: av.VideoFrame) -> Size:
         size = picture.height, picture.width

@@ -36,6 +36,40 @@ class Colour:
 COLOUR_NOT_STATED = Colour()
 
 
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """What a stream says about the coarseness of one picture; None where it says nothing.
+
+    QP tells of what was coded, not of what was copied: in a still scene, a skipped macroblock has
+    the QP of its neighbours and the pixels of an earlier, perhaps coarser picture.
+    """
+
+    qp: float | None = None
+    """Mean QP of the macroblocks, 0 (finest) to 51, below 0 for more than 8 bits; H.264 only."""
+    jpeg_quality: int | None = None
+    """1 to 100 (finest), as the common libraries count; JPEG and Motion JPEG only."""
+
+    def is_finer(self, *, than_qp: float | None = None, than_quality: int | None = None) -> bool:
+        """Whether the picture is known to be coded so finely that it needs no cleaning.
+
+        Args:
+            than_qp: Pictures with a lower QP are finer; None tests no QP.
+            than_quality: Pictures of a higher JPEG quality are finer; None tests none.
+
+        Example:
+            >>> Coding(qp=17.5).is_finer(than_qp=18), Coding().is_finer(than_qp=18)
+            (True, False)
+        """
+        by_qp = than_qp is not None and self.qp is not None and self.qp < than_qp
+        quality = self.jpeg_quality
+        return by_qp or (
+            than_quality is not None and quality is not None and quality > than_quality
+        )
+
+
+CODING_NOT_STATED = Coding()
+
+
 def chroma_size(size: Size) -> Size:
     """Size of the two chroma planes of a 4:2:0 picture of ``size``.
 
@@ -58,6 +92,7 @@ class Frame:
         pts: When to show the picture, in ticks of ``time_base``; None if unknown.
         time_base: Seconds in a tick; None if unknown.
         colour: Range and colour space of the planes.
+        coding: How coarsely the picture was coded that this one comes from.
 
     Raises:
         MediaError: A plane has another type or shape.
@@ -69,6 +104,7 @@ class Frame:
     pts: int | None = None
     time_base: Fraction | None = None
     colour: Colour = COLOUR_NOT_STATED
+    coding: Coding = CODING_NOT_STATED
 
     def __post_init__(self) -> None:
         if self.y.ndim != 2 or 0 in self.y.shape:

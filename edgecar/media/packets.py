@@ -1,16 +1,19 @@
 """Coded packets into decoded pictures, past whatever damage there is."""
 
+import time
 from collections import Counter, deque
 from collections.abc import Generator
 from fractions import Fraction
+from typing import cast
 
 import av
 from av.container import InputContainer
+from av.error import ExitError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from edgecar.errors import MediaError
-from edgecar.media.sources import Source, reason_of
+from edgecar.errors import MediaError, StallError
+from edgecar.media.sources import Source, SourceSettings, reason_of
 
 READ_RETRIES = 8
 """Failed reads in a row after which the rest of a damaged file is given up."""
@@ -26,6 +29,14 @@ MAX_HELD_PICTURES = 256
 
 MICROSECOND = Fraction(1, 1_000_000)
 
+OUTPUT_CORRUPT = 1 << 3
+"""FFmpeg's AV_CODEC_FLAG_OUTPUT_CORRUPT, which PyAV's names of codec flags leave out."""
+
+CORRUPT_FRAMES = "damaged frames concealed by the decoder"
+DAMAGED_PACKETS = "damaged packets skipped"
+SKIPPED_PACKETS = "packets before the first keyframe skipped"
+NO_KEYFRAME = "started without a keyframe"
+
 
 class VideoPackets:
     """Reads and decodes one video stream.
@@ -34,6 +45,8 @@ class VideoPackets:
         container: Where it is.
         stream: The stream.
         source: Where it comes from, for messages.
+        live: Whether it is sent as it happens, so that reading may begin between two keyframes.
+        settings: For the next picture and the first keyframe of a live stream.
         warnings: Receives a count for everything that was damaged or missing.
     """
 
@@ -42,16 +55,22 @@ class VideoPackets:
         container: InputContainer,
         stream: VideoStream,
         source: Source,
+        live: bool,
+        settings: SourceSettings,
         warnings: Counter[str],
     ) -> None:
         self._container, self._stream, self._source = container, stream, source
-        self._warnings = warnings
+        self._live, self._settings, self._warnings = live, settings, warnings
+        self._awaits_keyframe = live
+        self._since_seconds = time.monotonic()  # the last picture, or when the wait for one began
         self._read = self._sent = self._decoded = self._refused = 0
         self._end_ticks = 0
         self._interlaced = False
         self._states_order = False
         self.decoding_times: deque[int] = deque(maxlen=MAX_HELD_PICTURES)
         """When the latest packets are to be decoded, in ticks."""
+        self.last_decoded: Packet[VideoStream] | None = None
+        """What was given to the decoder last; the pictures given out may come from others."""
 
     @property
     def lacks_display_times(self) -> bool:
@@ -68,14 +87,17 @@ class VideoPackets:
             MediaError: A camera or network stream broke off. Damage in files is skipped.
         """
         for packet in self._packets():
-            yield from self._pictures_of(packet)
+            pictures = self._pictures_of(packet)
+            if pictures:
+                yield from pictures
+                self._since_seconds = time.monotonic()
         yield from self._pictures_of(None)
         if self._source.kind == "file":
             self._count_losses()
 
     def expected_frames(self, rate: Fraction) -> int | None:
         """How many frames the container promises; None where it promises nothing."""
-        if self._source.live:
+        if self._live:
             return None
         if self._stream.frames:
             return self._stream.frames
@@ -88,8 +110,9 @@ class VideoPackets:
         suspect: Packet[VideoStream] | None = None
         failures = 0
         while failures <= READ_RETRIES:
+            failure = None
             try:
-                for packet in self._container.demux(self._stream):
+                for packet in self._demuxed():
                     failures = 0
                     # An empty packet (the end, or a dropped frame in AVI) would shut the decoder.
                     if not packet.size:
@@ -102,13 +125,16 @@ class VideoPackets:
                         yield packet
                 break
             except av.FFmpegError as error:
-                self._unreadable(error)
+                failure = self._failure_from(error)
                 failures += 1
+            if failure is not None:
+                # Out here, so that FFmpeg's error, which shows the URL, is no part of it.
+                raise failure
         # The packet at a cut gives no picture, and PyAV loses those still in a threaded decoder
         # when the last one fails: so it never gets there.
         if suspect is not None:
             self._refused += 1
-            self._warnings["damaged packets skipped"] += 1
+            self._warnings[DAMAGED_PACKETS] += 1
 
     def _note(self, packet: "Packet[VideoStream]") -> None:
         self._read += 1
@@ -121,25 +147,67 @@ class VideoPackets:
         if packet.pts is not None:
             self._end_ticks = max(self._end_ticks, packet.pts + (packet.duration or 0))
 
-    def _unreadable(self, error: av.FFmpegError) -> None:
+    def _demuxed(self) -> "Generator[Packet[VideoStream], None, None]":
+        if not self._live:
+            yield from self._container.demux(self._stream)
+            return
+        # All streams: asked for one, PyAV would wait for it as long as there is sound.
+        for packet in self._container.demux():
+            self._check_pictures_come()
+            if packet.stream is not self._stream:
+                continue
+            wanted = cast("Packet[VideoStream]", packet)
+            if not self._comes_too_early(wanted):
+                yield wanted
+
+    def _check_pictures_come(self) -> None:
+        """FFmpeg's timeout starts anew with every packet, whether it gives a picture or not."""
+        silent_seconds = time.monotonic() - self._since_seconds
+        if not self._awaits_keyframe and silent_seconds > self._settings.read_seconds:
+            raise StallError(self._broken_off("no data in time"))
+
+    def _comes_too_early(self, packet: "Packet[VideoStream]") -> bool:
+        """Whether a packet needs pictures that were sent before reading began.
+
+        Most decoders see to that by themselves, some show what they have on a grey ground.
+        """
+        if not self._awaits_keyframe or not packet.size:
+            return False
+        now = time.monotonic()
+        if not packet.is_keyframe:
+            if now - self._since_seconds < self._settings.keyframe_seconds:
+                self._warnings[SKIPPED_PACKETS] += 1
+                return True
+            self._warnings[NO_KEYFRAME] += 1
+            # Else the decoder goes on waiting for what never comes.
+            self._stream.codec_context.flags |= OUTPUT_CORRUPT
+        self._awaits_keyframe, self._since_seconds = False, now
+        return False
+
+    def _failure_from(self, error: av.FFmpegError) -> MediaError | None:
+        """None in a file, where it goes on behind the damage."""
         if self._source.kind == "file":
             self._warnings["unreadable places in the file skipped"] += 1
-            return
-        message = f"{self._source.shown} broke off ({reason_of(error)}); connect again"
-        # Without the cause, which shows the URL and its password.
-        raise MediaError(message) from None
+            return None
+        kind = StallError if isinstance(error, ExitError) else MediaError
+        return kind(self._broken_off(reason_of(error)))
+
+    def _broken_off(self, reason: str) -> str:
+        return f"{self._source.shown} broke off ({reason}); connect again"
 
     def _pictures_of(self, packet: "Packet[VideoStream] | None") -> list[av.VideoFrame]:
+        if packet is not None:
+            self.last_decoded = packet
         try:
             pictures = self._stream.decode(packet)
         except av.FFmpegError:
             self._refused += 1
-            self._warnings["damaged packets skipped"] += 1
+            self._warnings[DAMAGED_PACKETS] += 1
             return []
         self._decoded += len(pictures)
         for picture in pictures:
             if picture.is_corrupt:
-                self._warnings["damaged frames concealed by the decoder"] += 1
+                self._warnings[CORRUPT_FRAMES] += 1
             if picture.interlaced_frame:
                 self._interlaced = True
                 self._warnings["interlaced frames treated as progressive"] += 1

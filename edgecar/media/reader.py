@@ -12,17 +12,28 @@ from av.video.stream import VideoStream
 
 from edgecar.closing import Closing
 from edgecar.errors import MediaError
+from edgecar.media.coding import ask_for_qp, coding_of
 from edgecar.media.convert import FrameMaker, colour_of
 from edgecar.media.facts import StreamFacts
-from edgecar.media.frame import Colour, Frame
+from edgecar.media.frame import CODING_NOT_STATED, Colour, Frame
 from edgecar.media.packets import VideoPackets
-from edgecar.media.sources import Source, opened, source_from
-from edgecar.media.timing import DecodingTimes, Timestamps
+from edgecar.media.sources import (
+    DEFAULT_SETTINGS,
+    MJPEG_STREAM,
+    Source,
+    SourceSettings,
+    is_endless,
+    opened,
+    source_from,
+)
+from edgecar.media.timing import ArrivalTimes, DecodingTimes, Timestamps
 from edgecar.spec import Size
 
 ASSUMED_RATE_FPS = Fraction(25)
 HIGHEST_RATE_FPS = 1000
 """A higher rate is the tick of some clock (90 000 in RTSP), not a frame rate."""
+
+MILLISECOND = Fraction(1, 1000)
 
 LIVE_DECODER_THREADS = 2
 """Each thread beyond the first holds back one more frame, which a live picture cannot afford."""
@@ -37,22 +48,43 @@ class Reader(Closing):
     Args:
         source: Where to read from.
         keep_size: Scale frames of another size to that of the first one.
-        timeout_seconds: How long a camera or network stream may take to answer or pause.
+        settings: How long a camera or network stream may take to answer or pause.
+        read_coding: Note in every frame how coarsely it was coded.
+        size: ``(height, width)`` to keep in place of the first frame's.
+        warnings: Counts on from here, where several readers follow each other.
 
     Raises:
         MediaError: The source cannot be opened or holds no frame that can be decoded.
     """
 
-    def __init__(self, source: Source, *, keep_size: bool, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        keep_size: bool,
+        settings: SourceSettings = DEFAULT_SETTINGS,
+        read_coding: bool = False,
+        size: Size | None = None,
+        warnings: Counter[str] | None = None,
+    ) -> None:
         self.source = source
-        self.warnings: Counter[str] = Counter()
+        self.warnings: Counter[str] = Counter() if warnings is None else warnings
         """What was changed, skipped or missing so far, and how often."""
         self.ended = False
         """True once every frame was given out."""
-        self._container = opened(source, timeout_seconds=timeout_seconds)
+        self._read_coding = read_coding
+        self._container = opened(source, settings)
         try:
+            self._endless = source.kind == "network" and is_endless(self._container)
             self._stream = self._video_stream()
-            self._packets = VideoPackets(self._container, self._stream, source, self.warnings)
+            self._packets = VideoPackets(
+                self._container,
+                self._stream,
+                source,
+                live=self.live,
+                settings=settings,
+                warnings=self.warnings,
+            )
             self._pictures = self._packets.pictures()
             first = next(self._pictures, None)
             if first is None:
@@ -61,7 +93,7 @@ class Reader(Closing):
         except BaseException:
             self._container.close()
             raise
-        self._frames = self._all_frames(first, keep_size)
+        self._frames = self._all_frames(first, keep_size, size)
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -119,7 +151,7 @@ class Reader(Closing):
     @property
     def live(self) -> bool:
         """True where frames come at their own pace and cannot be asked for again."""
-        return self.source.live
+        return self.source.live or self._endless
 
     def _video_stream(self) -> VideoStream:
         pictures = [
@@ -144,6 +176,8 @@ class Reader(Closing):
         stream.thread_type = "AUTO"
         if self.live:
             stream.thread_count = LIVE_DECODER_THREADS
+        if self._read_coding:
+            ask_for_qp(stream)
         return stream
 
     def _facts_from(self, first: av.VideoFrame) -> StreamFacts:
@@ -153,13 +187,18 @@ class Reader(Closing):
         return StreamFacts(
             size=(first.height, first.width),
             rate=rate,
-            time_base=stream.time_base or 1 / rate,
+            time_base=self._time_base(rate),
             colour=colour_of(first),
             sample_aspect=aspect if aspect and aspect != 1 else None,
             rotation_degrees=first.rotation,
             audio_from=self.source.path if self._container.streams.audio else None,
             live=self.live,
         )
+
+    def _time_base(self, rate: Fraction) -> Fraction:
+        if self._container.format.name == MJPEG_STREAM:
+            return MILLISECOND
+        return self._stream.time_base or 1 / rate
 
     def _rate(self, first: av.VideoFrame) -> Fraction:
         stream = self._stream
@@ -170,15 +209,22 @@ class Reader(Closing):
         plausible = (rate for rate in candidates if rate and 0 < rate <= HIGHEST_RATE_FPS)
         return next(plausible, ASSUMED_RATE_FPS)
 
-    def _all_frames(self, first: av.VideoFrame, keep_size: bool) -> Generator[Frame, None, None]:
-        maker = FrameMaker(self.time_base, keep_size=keep_size, warnings=self.warnings)
+    def _all_frames(
+        self, first: av.VideoFrame, keep_size: bool, size: Size | None
+    ) -> Generator[Frame, None, None]:
+        maker = FrameMaker(self.time_base, keep_size=keep_size, warnings=self.warnings, size=size)
         times = self._times()
         for picture in chain([first], self._pictures):
-            yield maker.frame_from_picture(picture, times.pts_of(picture))
+            coding = CODING_NOT_STATED
+            if self._read_coding:
+                coding = coding_of(picture, self._packets.last_decoded)
+            yield maker.frame_from_picture(picture, times.pts_of(picture), coding)
         self.ended = True
 
-    def _times(self) -> Timestamps | DecodingTimes:
+    def _times(self) -> Timestamps | DecodingTimes | ArrivalTimes:
         packets = self._packets
+        if self._container.format.name == MJPEG_STREAM:  # for which FFmpeg takes 25 a second
+            return ArrivalTimes(self.time_base)
         if not packets.lacks_display_times:
             return Timestamps(self.time_base, self.rate, warnings=self.warnings)
         if self._container.format.name != "avi":  # which never has others
@@ -188,7 +234,11 @@ class Reader(Closing):
 
 
 def open_reader(
-    source: str | int | Path, *, keep_size: bool = True, timeout_seconds: float = 10
+    source: str | int | Path,
+    *,
+    keep_size: bool = True,
+    timeout_seconds: float = 10,
+    read_coding: bool = False,
 ) -> Reader:
     """Open a video for reading and decode its first frame.
 
@@ -197,8 +247,15 @@ def open_reader(
             (``0``) or a URL. RTSP goes over TCP.
         keep_size: Scale frames to the first one's size where a stream changes it on the way.
         timeout_seconds: How long a network stream may take to answer or pause.
+        read_coding: Note in every frame how coarsely it was coded. Costs a few percent of the
+            decoding, and more where H.264 is decoded on one thread for it (`ask_for_qp`).
 
     Raises:
         MediaError: It is missing, damaged beyond reading, or not a video.
     """
-    return Reader(source_from(source), keep_size=keep_size, timeout_seconds=timeout_seconds)
+    return Reader(
+        source_from(source),
+        keep_size=keep_size,
+        settings=SourceSettings(open_seconds=timeout_seconds, read_seconds=timeout_seconds),
+        read_coding=read_coding,
+    )

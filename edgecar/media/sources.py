@@ -2,20 +2,27 @@
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 import av
 from av.container import InputContainer
 from av.error import ExitError
 
-from edgecar.errors import MediaError
+from edgecar.errors import MediaError, SettingsError
 
 Kind = Literal["file", "camera", "network"]
+Transport = Literal["tcp", "udp", "udp_multicast", "http"]
 
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
+
+MJPEG_STREAM = "mpjpeg"
+"""FFmpeg's name of JPEG pictures that follow each other in one endless HTTP answer."""
+
+PLAYLIST_FORMATS = ("hls", "dash")
+"""Their length is that of the playlist."""
 
 TEXT_ART_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
 """FFmpeg renders text files as video of a terminal; nobody who gives one means that."""
@@ -29,7 +36,7 @@ class Source:
     """One place to read video from."""
 
     kind: Kind
-    address: str
+    address: str = field(repr=False)
     """What FFmpeg opens; may hold a password."""
     shown: str
     """The same for messages, without one."""
@@ -38,8 +45,42 @@ class Source:
 
     @property
     def live(self) -> bool:
-        """True where frames come at their own pace and cannot be asked for again."""
+        """True where frames come at their own pace and cannot be asked for again.
+
+        What comes over HTTP may be either, which shows when it is open: see `is_endless`.
+        """
         return self.kind == "camera" or self.address.split(":")[0].lower() in LIVE_SCHEMES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """How to reach a camera or network stream, and how long to wait for it.
+
+    Raises:
+        SettingsError: A time is not above zero, or the transport unknown.
+    """
+
+    open_seconds: float = 10
+    """To connect, and again to find out what is sent: FFmpeg looks at up to 7 s of it."""
+    read_seconds: float = 10
+    """For the next frame. FFmpeg itself has no timeout for cameras of V4L2."""
+    keyframe_seconds: float = 10
+    """For the first keyframe; after that, frames that need others are taken all the same. Streams
+    that are refreshed a stripe at a time may have none."""
+    rtsp_transport: Transport = "tcp"
+    """Over UDP, a lost packet spoils all pictures up to the next keyframe."""
+
+    def __post_init__(self) -> None:
+        if self.rtsp_transport not in get_args(Transport):
+            known = ", ".join(get_args(Transport))
+            raise SettingsError(f"rtsp_transport is {self.rtsp_transport!r}; give one of {known}")
+        for name in (each.name for each in fields(self)):
+            seconds = getattr(self, name)
+            if name.endswith("_seconds") and seconds is not None and not seconds > 0:
+                raise SettingsError(f"{name} is {seconds}; give a time above 0 s")
+
+
+DEFAULT_SETTINGS = SourceSettings()
 
 
 def source_from(argument: str | int | Path) -> Source:
@@ -84,12 +125,20 @@ def redacted(url: str) -> str:
     return scheme + separator + _SECRET.sub(r"\1\2=***", address) + ("?***" if query else "")
 
 
-def opened(source: Source, *, timeout_seconds: float) -> InputContainer:
+def is_endless(container: InputContainer) -> bool:
+    """Whether what was opened over a network is sent as it happens: it states no end."""
+    name = container.format.name
+    if name == MJPEG_STREAM:
+        return True
+    return container.duration is None and (container.size < 0 or name in PLAYLIST_FORMATS)
+
+
+def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> InputContainer:
     """Open a source for reading.
 
     Args:
         source: What to open.
-        timeout_seconds: How long a network stream may take to answer or pause.
+        settings: For cameras and network streams.
 
     Raises:
         MediaError: It is missing, unreadable, or not a video.
@@ -97,17 +146,20 @@ def opened(source: Source, *, timeout_seconds: float) -> InputContainer:
     if source.path is not None:
         _check_file(source.path)
     started = time.monotonic()
+    failure = None
     try:
-        container = _opened_by_ffmpeg(source, timeout_seconds)
+        container = _opened_by_ffmpeg(source, settings)
     except (av.FFmpegError, ValueError) as error:
         # FFmpeg calls a silent camera "invalid data".
-        silent = source.kind == "network" and time.monotonic() - started >= timeout_seconds
-        reason = f"no answer within {timeout_seconds:g} s" if silent else reason_of(error)
-        message = _explained(source, error, reason)
-        if source.kind == "network":
-            # FFmpeg's error shows the whole URL: a chained traceback would print the password.
-            raise MediaError(message) from None
-        raise MediaError(message) from error
+        limit = settings.open_seconds
+        silent = source.kind == "network" and time.monotonic() - started >= limit
+        reason = f"no answer within {limit:g} s" if silent else reason_of(error)
+        failure = MediaError(_explained(source, error, reason))
+        if source.kind != "network":
+            raise failure from error
+    if failure is not None:
+        # Out here, so that FFmpeg's error is no part of it: that shows the URL with its password.
+        raise failure
     if container.format.name in TEXT_ART_FORMATS:
         container.close()
         raise MediaError(f"{source.shown} is a text file; give a video file")
@@ -121,19 +173,20 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-def _opened_by_ffmpeg(source: Source, timeout_seconds: float) -> InputContainer:
+def _opened_by_ffmpeg(source: Source, settings: SourceSettings) -> InputContainer:
+    limits = settings.open_seconds, settings.read_seconds
     if source.kind == "camera":
-        return av.open(source.address, "r", format="v4l2", timeout=timeout_seconds)
+        return av.open(source.address, "r", format="v4l2", timeout=limits)
     # Recorders write names in local encodings; a title that is not UTF-8 must not stop us.
     if source.kind == "file":
         return av.open(source.address, "r", metadata_errors="replace")
-    over_tcp = {"rtsp_transport": "tcp"} if source.address.lower().startswith("rtsp") else {}
+    rtsp = {"rtsp_transport": settings.rtsp_transport, "allowed_media_types": "video"}
     return av.open(
         source.address,
         "r",
-        options=over_tcp,
+        options=rtsp if source.address.lower().startswith("rtsp") else {},
         metadata_errors="replace",
-        timeout=timeout_seconds,
+        timeout=limits,
     )
 
 

@@ -1,10 +1,14 @@
 """When each frame is shown: filling gaps on the way in, keeping order on the way out."""
 
+import time
 from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import av
 
+from edgecar.errors import MediaError
 from edgecar.media.frame import Frame
 
 REORDER_LIMIT_FRAMES = 32
@@ -80,6 +84,71 @@ class DecodingTimes:
                 self._queue.popleft()
         self._last_ticks = self._queue.popleft() if self._queue else self._last_ticks + 1
         return self._last_ticks
+
+
+class ArrivalTimes:
+    """Presentation times where a live stream states none: when each picture arrived.
+
+    Args:
+        time_base: Seconds in a tick; the first picture is at zero.
+        clock: Seconds from anywhere.
+    """
+
+    def __init__(self, time_base: Fraction, clock: Callable[[], float] = time.monotonic) -> None:
+        self._time_base, self._clock = time_base, clock
+        self._first_seconds: float | None = None
+
+    def pts_of(self, _picture: av.VideoFrame) -> int:
+        """Time of the picture that is there now."""
+        now = self._clock()
+        if self._first_seconds is None:
+            self._first_seconds = now
+        return round((now - self._first_seconds) / self._time_base)
+
+
+class JoinedTimes:
+    """One clock for the frames of several connections to one source, which never goes back.
+
+    A camera that restarts counts from zero again. The times of the first connection pass
+    untouched; those of a later one are moved so that its first frame lies as long after the very
+    first one as it came after it. Measured from there, the error of one connection (how long
+    FFmpeg looked at the stream before it gave out the first frame) does not add up over many.
+
+    Args:
+        time_base: Seconds in a tick of all frames that are given out.
+    """
+
+    def __init__(self, time_base: Fraction) -> None:
+        self._time_base = time_base
+        self._origin: tuple[int, float] | None = None  # ticks and arrival of the very first frame
+        self._shift_ticks: int | None = 0
+        self._last_ticks = 0
+
+    def restart(self) -> None:
+        """The next frame is the first of another connection."""
+        self._shift_ticks = None
+
+    def place(self, frame: Frame, arrived_seconds: float) -> Frame:
+        """The frame with its time on the one clock.
+
+        Args:
+            frame: The next one, with a time.
+            arrived_seconds: When it came, on any clock that only goes forward.
+        """
+        if frame.pts is None or frame.time_base is None:
+            raise MediaError("a frame without a time cannot follow others; take those of a reader")
+        ticks = round(frame.pts * frame.time_base / self._time_base)
+        if self._origin is None:
+            self._origin, self._last_ticks = (ticks, arrived_seconds), ticks
+        placed = None if self._shift_ticks is None else ticks + self._shift_ticks
+        jump_ticks = JUMP_SECONDS / self._time_base
+        if placed is None or self._last_ticks - placed > jump_ticks:
+            first_ticks, first_seconds = self._origin
+            elapsed_ticks = round((arrived_seconds - first_seconds) / self._time_base)
+            placed = max(self._last_ticks + 1, first_ticks + elapsed_ticks)
+            self._shift_ticks = placed - ticks
+        self._last_ticks = max(self._last_ticks, placed)
+        return replace(frame, pts=self._last_ticks, time_base=self._time_base)
 
 
 class Timeline:

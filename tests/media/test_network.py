@@ -7,21 +7,28 @@ import struct
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
+import av
+import numpy as np
 import pytest
 
-from edgecar.errors import MediaError
-from edgecar.media.reader import open_reader
+from edgecar.errors import MediaError, StallError
+from edgecar.media.reader import Reader, open_reader
+from edgecar.media.sources import SourceSettings, source_from
 
 PATIENCE_SECONDS = 0.5
 
 
 @contextmanager
-def sender(data: bytes, *, hang: bool) -> Iterator[int]:
-    """A port that sends ``data`` to the first caller and then hangs up, or says nothing more."""
+def sender(data: bytes, *, hang: bool, slowly: bytes = b"") -> Iterator[int]:
+    """A port that sends ``data`` to the first caller and then hangs up, or says nothing more.
+
+    What is to go ``slowly`` follows a packet of MPEG-TS at a time.
+    """
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -29,6 +36,11 @@ def sender(data: bytes, *, hang: bool) -> Iterator[int]:
             connection, _ = server.accept()
             with connection:
                 connection.sendall(data)
+                with suppress(OSError):  # the caller may have hung up
+                    for start in range(0, len(slowly), 188):
+                        connection.sendall(slowly[start : start + 188])
+                        if done.wait(0.005):
+                            break
                 if hang:
                     done.wait()
 
@@ -64,6 +76,76 @@ def test_a_live_stream_that_falls_silent_is_an_error(make_clip):
         with pytest.raises(MediaError, match=r"broke off \(no data in time\); connect again"):
             list(reader)
         assert not reader.ended
+
+
+def remuxed(whole, keep):
+    """The file without the packets that ``keep`` does not want, counted in each stream."""
+    path = whole.with_stem("part")
+    counts = {}
+    with av.open(str(whole)) as source, av.open(str(path), "w") as output:
+        streams = {
+            stream.index: output.add_stream_from_template(stream, opaque=True)
+            for stream in source.streams
+        }
+        for packet in source.demux():
+            if not packet.size:
+                continue
+            index = packet.stream_index
+            number = counts[index] = counts.get(index, -1) + 1
+            packet.stream = streams[index]
+            if keep(number, packet):
+                output.mux(packet)
+    return path
+
+
+def test_sound_alone_is_silence(make_clip):
+    """FFmpeg's timeout starts anew with every packet. It looks at 7 s before it opens MPEG-TS."""
+    whole = make_clip("whole.ts", frames=100, rate=Fraction(5), audio="aac")
+    part = remuxed(whole, lambda number, packet: packet.stream.type == "audio" or number < 12)
+    stream = part.read_bytes()
+    most = len(stream) // 376 * 188
+    settings = SourceSettings(read_seconds=PATIENCE_SECONDS)
+    with sender(stream[:most], hang=False, slowly=stream[most:]) as port:
+        source = source_from(f"tcp://127.0.0.1:{port}")
+        with (
+            Reader(source, keep_size=True, settings=settings) as reader,
+            pytest.raises(StallError, match=r"broke off \(no data in time\); connect again"),
+        ):
+            list(reader)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_a_stream_joined_between_keyframes_starts_with_the_next_one(make_clip, codec):
+    """FFmpeg's decoder of MPEG-4 does not see to that: it draws on a grey ground."""
+    whole = make_clip("whole.mkv", codec=codec, frames=40, options={"g": "20"})
+    part = remuxed(whole, lambda number, _packet: number >= 5)
+    with open_reader(whole) as reader:
+        expected = [frame.y.tobytes() for frame in reader][20:]
+    with (
+        sender(part.read_bytes(), hang=False) as port,
+        open_reader(f"tcp://127.0.0.1:{port}") as reader,
+    ):
+        assert [frame.y.tobytes() for frame in reader] == expected
+        assert reader.warnings == {"packets before the first keyframe skipped": 15}
+    if codec == "mpeg4":
+        with open_reader(part) as reader:  # as a file, which nobody joins
+            broken = np.frombuffer(next(reader).y, np.uint8).astype(int)
+        assert np.abs(broken - np.frombuffer(expected[0], np.uint8)).mean() > 20
+
+
+def test_a_stream_without_keyframes_is_shown_all_the_same(make_clip):
+    whole = make_clip("whole.mkv", frames=40, options={"g": "20"})
+    part = remuxed(whole, lambda _number, packet: not packet.is_keyframe)
+    settings = SourceSettings(keyframe_seconds=1e-6)
+    with sender(part.read_bytes(), hang=False) as port:
+        source = source_from(f"tcp://127.0.0.1:{port}")
+        with Reader(source, keep_size=True, settings=settings) as reader:
+            shown = len(list(reader))
+            assert shown > 30
+            assert reader.warnings == {
+                "started without a keyframe": 1,
+                "damaged frames concealed by the decoder": shown,
+            }
 
 
 class Camera(StreamRequestHandler):

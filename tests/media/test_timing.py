@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecar.errors import MediaError
 from edgecar.media.frame import Frame
-from edgecar.media.timing import DecodingTimes, Timeline, Timestamps
+from edgecar.media.timing import (
+    ArrivalTimes,
+    DecodingTimes,
+    JoinedTimes,
+    Timeline,
+    Timestamps,
+)
 
 TICK = Fraction(1, 90000)
 NTSC = Fraction(30000, 1001)
@@ -111,3 +118,53 @@ def test_rounding_is_counted():
     line = Timeline(Fraction(1, 1000), NTSC, from_zero=False, warnings=(warnings := Counter()))
     assert [line.place(frame(n, 1 / NTSC)) for n in range(4)] == [0, 33, 67, 100]
     assert warnings == {"timestamps rounded to 1/1000 s": 3}
+
+
+def test_arrival_counts_from_the_first_picture():
+    seconds = iter([7.5, 7.54, 8.5])
+    clock = ArrivalTimes(Fraction(1, 1000), lambda: next(seconds))
+    assert [clock.pts_of(Picture(None)) for _ in range(3)] == [0, 40, 1000]
+
+
+connections = st.lists(
+    st.lists(st.tuples(st.integers(-(2**33), 2**33), st.floats(0, 100)), min_size=1), min_size=1
+)
+"""Of each the frames, as their own time in ticks and the seconds before they arrive."""
+
+
+@settings(deadline=None)
+@given(connections)
+def test_joined_times_never_go_back(connections):
+    clock, now, placed = JoinedTimes(TICK), 0.0, []
+    for index, frames in enumerate(connections):
+        if index:
+            clock.restart()
+        for pts, pause in frames:
+            now += pause
+            placed.append(clock.place(frame(pts), now).pts)
+    assert all(before <= after for before, after in pairwise(placed))
+    assert placed[0] == connections[0][0][0]
+
+
+def test_joined_times_follow_the_wall_clock_over_many_connections():
+    """However late each one's first frame comes: by a second here, which must not add up."""
+    clock, placed = JoinedTimes(TICK), []
+    for index in range(100):
+        began = 20.0 * index
+        if index:
+            clock.restart()
+        for second in range(10):  # those of the first second come at once, behind FFmpeg's look
+            placed.append(clock.place(frame(90000 * second), began + max(second, 1)).pts)
+    assert placed == [90000 * (20 * (n // 10) + n % 10) for n in range(1000)]
+
+
+def test_joined_times_pass_a_small_step_back_as_none_and_a_large_one_as_a_new_start():
+    clock = JoinedTimes(TICK)
+    times = [(0, 0.0), (3600, 0.04), (3599, 0.05), (7200, 0.08), (7200 - 90001, 5.0), (0, 6.0)]
+    placed = [clock.place(frame(pts), seconds).pts for pts, seconds in times]
+    assert placed == [0, 3600, 3600, 7200, 5 * 90000, 5 * 90000 + 90001 - 7200]
+
+
+def test_joined_times_need_times():
+    with pytest.raises(MediaError, match="without a time"):
+        JoinedTimes(TICK).place(frame(None), 0.0)

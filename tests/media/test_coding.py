@@ -1,0 +1,247 @@
+import gc
+import io
+import struct
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecar.media.coding import ask_for_qp, jpeg_quality, mean_qp
+from edgecar.media.frame import CODING_NOT_STATED, Coding
+from edgecar.media.reader import open_reader
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 56), np.uint8)
+SAME_FOR_ALL = "ipratio=1:pbratio=1"  # x264's fixed QP is that of P-frames; I and B else differ
+VARIED = {"crf": "30", "bf": "3", "x264-params": "b-adapt=0:aq-mode=1:aq-strength=2"}
+
+
+def codings(path):
+    with open_reader(path, read_coding=True) as reader:
+        return [frame.coding for frame in reader]
+
+
+def qps(path):
+    return [coding.qp for coding in codings(path)]
+
+
+def qps_by_pyav(path):
+    """The means of PyAV's own, slow maps, decoded without threads."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        stream.codec_context.options = {"export_side_data": "venc_params"}
+        return [
+            picture.side_data["VIDEO_ENC_PARAMS"].qp_map().mean()
+            for picture in container.decode(stream)
+        ]
+
+
+def jpeg(quality, *, coder="opencv", **options):
+    if coder == "opencv":
+        return cv2.imencode(".jpg", NOISE, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    file = io.BytesIO()
+    Image.fromarray(NOISE).save(file, "JPEG", quality=quality, **options)
+    return file.getvalue()
+
+
+def motion_jpeg(path, pictures):
+    """Mux coded pictures as they are."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mjpeg", rate=25, width=NOISE.shape[1], height=NOISE.shape[0])
+        stream.codec_context.pix_fmt = "yuvj420p"
+        for index, picture in enumerate(pictures):
+            packet = av.Packet(picture)
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = index
+            output.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("qp", [20, 30, 40])
+@pytest.mark.parametrize("bframes", ["0", "2"])
+def test_a_fixed_qp_is_read_exactly(make_clip, qp, bframes):
+    options = {"qp": str(qp), "bf": bframes, "x264-params": SAME_FOR_ALL}
+    assert qps(make_clip(options=options)) == [qp] * 12
+
+
+def test_frames_have_the_qp_of_their_kind(make_clip):
+    """The only I-frame's factor is 1.4, which is 2.9 QP, rounded."""
+    assert qps(make_clip(options={"qp": "30"})) == [27] + [30] * 11
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264"])
+def test_varied_qps_are_those_of_an_unthreaded_decoder(make_clip, suffix):
+    """With frame threads FFmpeg exports B-frames' QPs too early: about one in ten is wrong."""
+    path = make_clip(f"a{suffix}", frames=40, size=(480, 640), options=VARIED)
+    expected = qps_by_pyav(path)
+    assert len(set(expected)) > 30
+    assert np.allclose(qps(path), expected, rtol=0, atol=1e-9)  # two orders of summation
+
+
+@pytest.mark.parametrize("size", [(46, 58), (90, 334)])
+def test_macroblocks_across_the_edge_count(make_clip, size):
+    path = make_clip(size=size, options=VARIED)
+    assert np.allclose(qps(path), qps_by_pyav(path), rtol=0, atol=1e-9)
+
+
+def test_qps_of_interlaced_pictures(make_clip):
+    path = make_clip(options={"qp": "30", "x264-params": f"{SAME_FOR_ALL}:tff=1"})
+    assert qps(path) == [30] * 12
+
+
+def test_qp_of_ten_bits_is_on_the_scale_of_eight(make_clip):
+    """x264 counts a fixed QP from the lowest there is, which is 12 below that of 8 bits."""
+    options = {"qp": "42", "x264-params": SAME_FOR_ALL}
+    assert qps(make_clip(pixels="yuv420p10le", options=options)) == [30] * 12
+
+
+def test_qp_is_read_only_if_asked_for(make_clip):
+    with open_reader(make_clip()) as reader:
+        assert {frame.coding for frame in reader} == {CODING_NOT_STATED}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [
+        (".mp4", "libx265", {"x265-params": "log-level=none"}),
+        (".mp4", "mpeg4", {}),
+        (".ts", "mpeg2video", {}),
+        (".webm", "libvpx-vp9", {}),
+    ],
+)
+def test_other_scales_are_not_taken_for_that_of_h264(make_clip, suffix, codec, options):
+    path = make_clip(f"a{suffix}", codec=codec, options=options)
+    assert set(codings(path)) == {CODING_NOT_STATED}
+
+
+def test_no_qp_even_where_the_decoder_exports_those_of_another_scale(make_clip):
+    with av.open(str(make_clip(codec="mpeg4"))) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"export_side_data": "venc_params"}
+        for picture in container.decode(stream):
+            assert "VIDEO_ENC_PARAMS" in [data.type.name for data in picture.side_data]
+            assert mean_qp(picture) is None
+
+
+def test_damaged_pictures_have_no_qp(make_clip):
+    """Concealed macroblocks keep whatever QP was in the decoder's memory."""
+    clean = make_clip("a.264", frames=20, size=(96, 128), options={"crf": "30", "slices": "4"})
+    code = bytearray(clean.read_bytes())
+    for place in range(len(code) // 2, len(code) // 2 + 400):
+        code[place] ^= 0x55
+    clean.write_bytes(code)
+    with open_reader(clean, read_coding=True) as reader:
+        frames = list(reader)
+        damaged = reader.warnings["damaged frames concealed by the decoder"]
+    assert 0 < damaged < len(frames)
+    assert [frame.coding.qp for frame in frames].count(None) == damaged
+
+
+def test_reading_qps_keeps_no_picture_in_memory(make_clip):
+    """PyAV's own property closes a circle that only the collector opens."""
+    path = make_clip()
+    gc.collect()
+    gc.disable()
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            ask_for_qp(stream)
+            assert all(mean_qp(picture) is not None for picture in container.decode(stream))
+        kept = [thing for thing in gc.get_objects() if isinstance(thing, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert len(kept) <= 1  # the decoder's next one, still empty
+
+
+@pytest.mark.parametrize("coder", ["opencv", "pillow"])
+def test_jpeg_quality_is_exact(coder):
+    qualities = list(range(1, 101))
+    assert [jpeg_quality(jpeg(quality, coder=coder)) for quality in qualities] == qualities
+
+
+def test_jpeg_quality_behind_other_segments_and_fill_bytes():
+    code = jpeg(63, coder="pillow", progressive=True, comment=b"\xff\xdb\x00\x43\x00" + bytes(64))
+    assert jpeg_quality(code) == 63
+    assert jpeg_quality(code[:2] + b"\xff\xff" + code[2:]) == 63
+
+
+def test_jpeg_quality_of_the_luma_table_wherever_it_is():
+    luma, chroma = b"\x00" + bytes([16] * 64), b"\x01" + bytes([90] * 64)
+    both = struct.pack(">HH", 0xFFDB, 2 + 130) + chroma + luma
+    alone = struct.pack(">HH", 0xFFDB, 2 + 65) + luma
+    assert jpeg_quality(b"\xff\xd8" + both) == jpeg_quality(b"\xff\xd8" + alone) is not None
+
+
+def test_jpeg_quality_of_sixteen_bit_steps():
+    steps = cv2.imencode(".jpg", NOISE, [cv2.IMWRITE_JPEG_QUALITY, 40])[1].tobytes()
+    table = steps[steps.index(b"\xff\xdb") + 5 :][:64]
+    wide = b"\x10" + b"".join(struct.pack(">H", step) for step in table)
+    assert jpeg_quality(b"\xff\xd8" + struct.pack(">HH", 0xFFDB, 2 + 129) + wide) == 40
+
+
+def test_jpeg_quality_of_a_strange_table_is_the_nearest():
+    """FFmpeg scales the table of MPEG-1, which is flatter: coarser steps are a lower quality."""
+
+    def by_ffmpeg(scale):
+        context = av.CodecContext.create("mjpeg", "w")
+        context.width, context.height, context.pix_fmt = 56, 40, "yuvj420p"
+        context.time_base = Fraction(1, 25)
+        context.options = {"qmin": str(scale), "qmax": str(scale)}
+        picture = av.VideoFrame.from_ndarray(NOISE, "gray").reformat(format="yuvj420p")
+        picture.pts = 0
+        return jpeg_quality(bytes(next(iter([*context.encode(picture), *context.encode(None)]))))
+
+    found = [by_ffmpeg(scale) for scale in (2, 4, 8, 16, 31)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 90
+    assert found[-1] < 30
+    assert len(set(found)) == 5
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"",
+        b"\xff\xd8\xff\xdb\x00\x20\x00" + bytes(99),  # a segment too short for its table
+        b"\xff\xd8",
+        b"\x89PNG\r\n\x1a\n" + bytes(99),
+        b"\xff\xd8\xff\xdb\x00\x43\x00" + bytes(10),  # cut in the table
+        b"\xff\xd8\xff\xdb\x00\x00" * 9,  # impossible lengths
+        b"\xff\xd8\xff\xda\x00\x02\xff\xdb\x00\x43\x00" + bytes(64),  # in the scan, not the head
+    ],
+)
+def test_no_quality_without_a_table(code):
+    assert jpeg_quality(code) is None
+
+
+def test_motion_jpeg_tells_the_quality_of_every_frame(tmp_path):
+    qualities = [30, 75, 75, 40, 95, 10]
+    path = motion_jpeg(tmp_path / "a.avi", [jpeg(quality) for quality in qualities])
+    assert codings(path) == [Coding(jpeg_quality=quality) for quality in qualities]
+    with open_reader(path) as reader:
+        assert {frame.coding for frame in reader} == {CODING_NOT_STATED}
+
+
+def test_coding_goes_with_the_frame(make_clip):
+    with open_reader(make_clip(options={"qp": "30"}), read_coding=True) as reader:
+        frame = next(reader)
+    assert frame.with_luma(frame.y // 2).coding == frame.coding == Coding(qp=27)
+
+
+@pytest.mark.parametrize(
+    ("coding", "expected"),
+    [
+        (Coding(qp=19.9), True),
+        (Coding(qp=20.0), False),
+        (Coding(qp=0.0), True),
+        (Coding(jpeg_quality=91), True),
+        (Coding(jpeg_quality=90), False),
+        (CODING_NOT_STATED, False),
+    ],
+)
+def test_finer_than_what_needs_cleaning(coding, expected):
+    assert coding.is_finer(than_qp=20, than_quality=90) is expected
+    assert not coding.is_finer()

@@ -1,0 +1,259 @@
+"""A real RTSP server that is killed, stopped, locked and joined in the middle."""
+
+import logging
+import signal
+import struct
+import subprocess
+import threading
+import traceback
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from edgecar.errors import MediaError
+from edgecar.media.live import LiveReader, LiveSettings, open_live
+from edgecar.media.sources import source_from
+
+PYTHON = "/usr/bin/python3"  # the system's, whose bindings of GStreamer no other one can use
+SCRIPT = Path(__file__).with_name("rtsp_server.py")
+PACKAGES = (
+    "python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good "
+    "gstreamer1.0-plugins-bad"
+)
+SIZE = (96, 160)
+PICTURES = 60
+"""One keyframe and its followers: 1.2 s."""
+LONGEST_TEST_SECONDS = 30
+SETTINGS = LiveSettings(
+    read_seconds=2,
+    first_backoff_seconds=0.1,
+    longest_backoff_seconds=0.5,
+    give_up_after_seconds=LONGEST_TEST_SECONDS,
+)
+
+
+def pattern(index):
+    """Luma of waves that move 9 codes a picture."""
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    return np.abs((3 * columns + 2 * rows + 9 * index) % 256 * 2 - 255).astype(np.uint8)
+
+
+def picture(index):
+    frame = av.VideoFrame(SIZE[1], SIZE[0], "yuv420p")
+    for plane, values in zip(frame.planes, (pattern(index), 128, 128), strict=True):
+        lines = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        lines[:, : plane.width] = values
+    frame.pts = index
+    return frame
+
+
+def psnr(one, other):
+    return 10 * np.log10(255**2 / np.mean((one.astype(float) - other) ** 2))
+
+
+@pytest.fixture(scope="session")
+def gstreamer():
+    try:
+        done = subprocess.run([PYTHON, SCRIPT, "none"], check=False, capture_output=True, text=True)
+    except OSError:
+        pytest.skip(f"no {PYTHON}")
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1]
+        pytest.skip(f"no RTSP server of GStreamer ({reason}); apt-get install {PACKAGES}")
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """A file for the server, and the luma of its pictures as a decoder gives them."""
+    coder = av.CodecContext.create("libx264", "w")
+    coder.height, coder.width = SIZE
+    coder.pix_fmt, coder.time_base, coder.framerate = "yuv420p", Fraction(1, 50), Fraction(50)
+    coder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(PICTURES)}
+    coded = [packet for index in range(PICTURES) for packet in coder.encode(picture(index))]
+    coded += coder.encode(None)
+    assert [packet.is_keyframe for packet in coded] == [True] + [False] * (PICTURES - 1)
+    path = tmp_path_factory.mktemp("rtsp") / "pictures"
+    path.write_bytes(b"".join(struct.pack(">I", packet.size) + bytes(packet) for packet in coded))
+    decoder = av.CodecContext.create("h264", "r")
+    shown = [p for packet in [*coded, None] for p in decoder.decode(packet)]
+    return path, [p.to_ndarray()[: SIZE[0]].tobytes() for p in shown]
+
+
+class Server:
+    """One server process; it keeps its port when it is started again."""
+
+    def __init__(self, path):
+        self._path, self.port = path, 0
+
+    def start(self, password=None, auth="basic"):
+        lock = ["--auth", auth, "--user", "admin", "--password", password] if password else []
+        command = [PYTHON, SCRIPT, self._path, "--port", str(self.port), *lock]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.port = int(self._process.stdout.readline())
+
+    def url(self, path="main", login=""):
+        return f"rtsp://{login}127.0.0.1:{self.port}/{path}"
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def pause(self):
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self._process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def server(gstreamer, clip):  # noqa: ARG001  # skips
+    server = Server(clip[0])
+    server.start()
+    yield server
+    server.kill()
+
+
+def take(reader, count):
+    return [next(reader) for _ in range(count)]
+
+
+def take_until(reader, condition):
+    """Frames up to the first one where it holds."""
+    frames = []
+    while not (frames and condition(reader.stats)):
+        frames.append(next(reader))
+    return frames
+
+
+def shown_of(error):
+    """All that is printed or kept of an error."""
+    seen = []
+    while error is not None:
+        seen += [*traceback.format_exception(error), repr(error), repr(vars(error))]
+        error = error.__cause__ or error.__context__
+    return "".join(seen)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_pictures_are_those_that_were_sent(server, clip, transport):
+    with open_live(server.url(), LiveSettings(rtsp_transport=transport)) as live:
+        frames = take(live, PICTURES + 10)
+        stats = live.stats
+    _, pictures = clip
+    assert [frame.y.tobytes() for frame in frames] == [*pictures, *pictures[:10]]
+    assert psnr(frames[0].y, pattern(0)) > 35
+    assert (live.live, live.codec, live.facts.size) == (True, "h264", SIZE)
+    assert all(before.pts < after.pts for before, after in pairwise(frames))
+    assert (stats.connects, stats.stalls, stats.corrupt_frames) == (1, 0, 0)
+
+
+def test_who_joins_between_keyframes_first_sees_a_whole_picture(server, clip):
+    _, pictures = clip
+    place = {luma: index for index, luma in enumerate(pictures)}
+    with open_live(server.url(), SETTINGS) as first:
+        take(first, 2 * PICTURES)  # past those that had piled up
+        while place[next(first).y.tobytes()] != 5:
+            pass
+        with open_live(server.url(), SETTINGS) as second:
+            frames = take(second, 10)
+            stats = second.stats
+    assert [frame.y.tobytes() for frame in frames] == pictures[:10]
+    assert psnr(frames[0].y, pattern(0)) > 35
+    assert 0 < stats.skipped_packets < PICTURES
+    assert (stats.keyframeless_starts, stats.corrupt_frames) == (0, 0)
+
+
+def test_frames_go_on_after_the_server_was_killed_and_started_again(server):
+    waits = []
+
+    def restart(seconds):
+        waits.append(seconds)
+        if len(waits) == 2:
+            server.start()
+
+    with LiveReader(source_from(server.url()), SETTINGS, sleep=restart) as live:
+        before = take(live, 10)
+        server.kill()
+        after = take_until(live, lambda stats: stats.reconnects) + take(live, 10)
+        stats = live.stats
+    assert (stats.reconnects, stats.failed_connects, stats.stalls) == (1, 1, 0)
+    assert "Connection refused" in stats.last_error
+    assert all(a.pts < b.pts for a, b in pairwise([*before, *after]))
+    assert {frame.time_base for frame in [*before, *after]} == {live.facts.time_base}
+
+
+def test_a_server_that_stops_is_a_stall(server):
+    with LiveReader(source_from(server.url()), SETTINGS, sleep=lambda _: server.go_on()) as live:
+        before = take(live, 10)
+        server.pause()
+        after = take_until(live, lambda stats: stats.reconnects) + take(live, 10)
+        stats = live.stats
+    assert (stats.stalls, stats.reconnects) == (1, 1)
+    assert "no data in time" in stats.last_error
+    assert all(a.pts < b.pts for a, b in pairwise([*before, *after]))
+
+
+def test_a_wrong_path_is_an_error_at_once(server):
+    with pytest.raises(MediaError, match=r"/other does not open .*404 Not Found.*check address"):
+        open_live(server.url("other"), SETTINGS)
+
+
+@pytest.mark.parametrize("auth", ["basic", "digest"])
+def test_only_the_right_password_opens_and_none_is_shown(server, auth, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    server.kill()
+    server.start("Secret1", auth)
+    with open_live(server.url(login="admin:Secret1@"), SETTINGS) as live:
+        next(live)
+    wrong = server.url(login="admin:Secret9@")
+    with pytest.raises(MediaError, match=r"401 Unauthorized.*check address, password") as caught:
+        open_live(wrong, SETTINGS)
+    assert "\n" not in str(caught.value)
+    assert "Secret" not in shown_of(caught.value)
+    assert "Secret" not in caplog.text
+    assert "Secret" not in "".join(capfd.readouterr())
+
+
+def test_a_password_that_is_refused_later_is_tried_again(server, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    passwords = ["Secret2", "Secret1"]
+
+    def restart(_seconds):
+        server.kill()
+        server.start(passwords.pop(0))
+
+    server.kill()
+    server.start("Secret1")
+    url = server.url(login="admin:Secret1@")
+    with LiveReader(source_from(url), SETTINGS, sleep=restart) as live:
+        next(live)
+        server.kill()
+        take_until(live, lambda stats: stats.reconnects)
+        stats = live.stats
+    assert (stats.reconnects, stats.failed_connects) == (1, 1)
+    assert "401 Unauthorized" in stats.last_error
+    assert "401 Unauthorized" in caplog.text
+    assert "Secret" not in repr((stats, live.warnings))
+    assert "Secret" not in caplog.text
+    assert "Secret" not in "".join(capfd.readouterr())
+
+
+def test_close_ends_a_read_that_is_blocked(server):
+    """Before the server is killed and FFmpeg's timeout is over: neither comes in time."""
+    live = open_live(server.url(), LiveSettings(read_seconds=2 * LONGEST_TEST_SECONDS))
+    server.pause()
+    rest = []
+    consumer = threading.Thread(target=lambda: rest.extend(live))
+    consumer.start()
+    consumer.join(0.5)  # takes what is there, then waits
+    assert consumer.is_alive()
+    live.close()
+    consumer.join(LONGEST_TEST_SECONDS)
+    assert not consumer.is_alive()
+    assert live.stats.state == "closed"
+    assert live.stats.frames == len(rest)
