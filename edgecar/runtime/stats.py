@@ -1,0 +1,263 @@
+"""What became of the frames of one camera, as it runs."""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from edgecar.media.frame import CODING_NOT_STATED, Coding
+from edgecar.runtime.stages import Latency, StageTimes
+
+PassReason = Literal["over_latency_budget", "below_qp", "above_quality"]
+"""Why a frame goes out as it came in."""
+
+RECENT_SECONDS = 10.0
+
+
+class SourceCounts(Protocol):
+    """What a source counts itself (`edgecar.media.live.LiveStats`)."""
+
+    @property
+    def reconnects(self) -> int: ...
+    @property
+    def corrupt_frames(self) -> int: ...
+
+
+class WorkCounts(Protocol):
+    """What a restorer counts itself (`edgecar.runtime.restorer.Stats`)."""
+
+    @property
+    def windows_run(self) -> int: ...
+    @property
+    def computed_share(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything counted so far, at one moment.
+
+    ``frames_read = frames_restored + frames_passed + frames_dropped + frames_in_flight``, always;
+    after a run that was not cut short nothing is in flight. "Recent" and the rates are of the last
+    `RunStats.recent_seconds`; their names are those of Frigate.
+    """
+
+    seconds: float
+    """Since the start."""
+    frames_read: int
+    frames_restored: int
+    passed_because: Mapping[str, int]
+    """Frames that went out as they came in, by `PassReason`."""
+    frames_dropped: int
+    """Never went out: a newer one took their place."""
+    camera_fps: float
+    """Frames read a second."""
+    process_fps: float
+    """Frames restored a second."""
+    skipped_fps: float
+    """Frames passed or dropped a second."""
+    qp: float | None
+    """Mean of the frames' mean QPs; None where none had one."""
+    qp_recent: float | None
+    jpeg_quality: float | None
+    """Mean quality of JPEG frames; None where none were JPEG."""
+    jpeg_quality_recent: float | None
+    reconnects: int
+    corrupt_frames: int
+    windows_run: int
+    computed_share: float
+    """Pixels the network read, halos included, over pixels of the frames it restored."""
+    queue_depths: Mapping[str, int]
+    latencies: Mapping[str, Latency]
+
+    @property
+    def frames_passed(self) -> int:
+        """Frames that went out as they came in."""
+        return sum(self.passed_because.values())
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """Frames that are done with, by what became of them."""
+        return {
+            "restored": self.frames_restored,
+            "passed": self.frames_passed,
+            "dropped": self.frames_dropped,
+        }
+
+    @property
+    def frames_in_flight(self) -> int:
+        """Read, but neither restored, passed nor dropped yet."""
+        return self.frames_read - sum(self.outcomes.values())
+
+    def table(self) -> dict[str, Any]:
+        """Plain values, in the keys of ``--stats-json``."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "frames": {
+                "read": self.frames_read,
+                **self.outcomes,
+                "in_flight": self.frames_in_flight,
+                "corrupt": self.corrupt_frames,
+            },
+            "passed_because": dict(self.passed_because),
+            "camera_fps": round(self.camera_fps, 3),
+            "process_fps": round(self.process_fps, 3),
+            "skipped_fps": round(self.skipped_fps, 3),
+            "reconnects": self.reconnects,
+            "qp": _rounded(self.qp),
+            "qp_recent": _rounded(self.qp_recent),
+            "jpeg_quality": _rounded(self.jpeg_quality),
+            "jpeg_quality_recent": _rounded(self.jpeg_quality_recent),
+            "windows_run": self.windows_run,
+            "computed_share": round(self.computed_share, 4),
+            "queue_depths": dict(self.queue_depths),
+            "latency": {stage: latency.table() for stage, latency in self.latencies.items()},
+        }
+
+
+class RunStats:
+    """Counts what happens to the frames of one camera; every method is for any thread.
+
+    Every frame is counted as read first, then once as restored, passed or dropped.
+
+    Args:
+        recent_seconds: What rates and recent means look back on.
+        clock: Seconds from anywhere.
+
+    Example:
+        >>> stats = RunStats()
+        >>> stats.count_read(Coding(qp=17.0))
+        >>> stats.count_passed("below_qp")
+        >>> stats.snapshot().table()["frames"]["passed"]
+        1
+    """
+
+    def __init__(
+        self,
+        recent_seconds: float = RECENT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.recent_seconds = recent_seconds
+        self.times = StageTimes()
+        """Of the stages; whoever does the work adds to it."""
+        self._clock, self._began = clock, clock()
+        self._lock = threading.Lock()
+        self._passed: Counter[str] = Counter()
+        self._read, self._restored, self._skipped, self._qp, self._quality = (
+            _Recent(recent_seconds) for _ in range(5)
+        )
+        self._queues: dict[str, Callable[[], int]] = {}
+        self._source: Callable[[], SourceCounts] | None = None
+        self._work: Callable[[], WorkCounts] | None = None
+
+    def count_read(self, coding: Coding = CODING_NOT_STATED) -> None:
+        """One more frame came in."""
+        with self._lock:
+            now = self._clock()
+            self._read.add(now, 1)
+            if coding.qp is not None:
+                self._qp.add(now, coding.qp)
+            if coding.jpeg_quality is not None:
+                self._quality.add(now, coding.jpeg_quality)
+
+    def count_restored(self) -> None:
+        """One frame was restored."""
+        with self._lock:
+            self._restored.add(self._clock(), 1)
+
+    def count_passed(self, reason: PassReason) -> None:
+        """One frame goes out as it came in."""
+        with self._lock:
+            self._passed[reason] += 1
+            self._skipped.add(self._clock(), 1)
+
+    def count_dropped(self) -> None:
+        """One frame will not go out at all."""
+        with self._lock:
+            self._skipped.add(self._clock(), 1)
+
+    def watch_queue(self, name: str, depth: Callable[[], int]) -> None:
+        """Ask ``depth`` for the items in a queue at every snapshot."""
+        with self._lock:
+            self._queues[name] = depth
+
+    def watch_source(self, counts: Callable[[], SourceCounts]) -> None:
+        """Take reconnects and corrupt frames from there at every snapshot."""
+        self._source = counts
+
+    def watch_restorer(self, counts: Callable[[], WorkCounts]) -> None:
+        """Take the work done from there at every snapshot."""
+        self._work = counts
+
+    def snapshot(self) -> Snapshot:
+        """All numbers at this moment."""
+        # Outside the lock: what is watched may have locks of its own.
+        source, work = self._source and self._source(), self._work and self._work()
+        latencies = self.times.latencies()
+        with self._lock:
+            queues = dict(self._queues)
+        depths = {name: depth() for name, depth in queues.items()}
+        with self._lock:
+            now = self._clock()
+            seconds = now - self._began
+            return Snapshot(
+                seconds=seconds,
+                frames_read=self._read.count,
+                frames_restored=self._restored.count,
+                passed_because=dict(self._passed),
+                frames_dropped=self._skipped.count - self._passed.total(),
+                camera_fps=self._read.rate(now, seconds),
+                process_fps=self._restored.rate(now, seconds),
+                skipped_fps=self._skipped.rate(now, seconds),
+                qp=self._qp.mean,
+                qp_recent=self._qp.recent_mean(now),
+                jpeg_quality=self._quality.mean,
+                jpeg_quality_recent=self._quality.recent_mean(now),
+                reconnects=source.reconnects if source else 0,
+                corrupt_frames=source.corrupt_frames if source else 0,
+                windows_run=work.windows_run if work else 0,
+                computed_share=work.computed_share if work else 0.0,
+                queue_depths=depths,
+                latencies=latencies,
+            )
+
+
+class _Recent:
+    """Values with their times: all of them summed up, those of the last seconds one by one."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._latest: deque[tuple[float, float]] = deque()
+        self.count, self._sum = 0, 0.0
+
+    def add(self, now: float, value: float) -> None:
+        self.count += 1
+        self._sum += value
+        self._latest.append((now, value))
+        self._forget(now)
+
+    def rate(self, now: float, running_seconds: float) -> float:
+        """Values a second."""
+        self._forget(now)
+        seconds = min(self._seconds, running_seconds)
+        return len(self._latest) / seconds if seconds > 0 else 0.0
+
+    @property
+    def mean(self) -> float | None:
+        """Of all values."""
+        return self._sum / self.count if self.count else None
+
+    def recent_mean(self, now: float) -> float | None:
+        """Of the last seconds' values."""
+        self._forget(now)
+        latest = [value for _, value in self._latest]
+        return sum(latest) / len(latest) if latest else None
+
+    def _forget(self, now: float) -> None:
+        while self._latest and self._latest[0][0] <= now - self._seconds:
+            self._latest.popleft()
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
