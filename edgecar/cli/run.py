@@ -45,8 +45,15 @@ def command(
         str | None, typer.Option(help="WIDTHxHEIGHT of equal windows; default: free rectangles.")
     ] = None,
     reuse: Annotated[
-        bool, typer.Option(help="Skip windows whose input did not change; same bytes out.")
+        bool, typer.Option(help="Compute only what a change can reach; same bytes out.")
     ] = True,
+    verify_reuse: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Compare every Nth frame with a full one.")
+    ] = 0,
+    reuse_tolerance: Annotated[
+        int,
+        typer.Option(min=0, max=255, metavar="CODES", help="LOSSY: ignore changes up to this."),
+    ] = 0,
     weights_for: Annotated[
         Coder | None,
         typer.Option("--for", help="Take shipped weights for this; default: what INPUT is."),
@@ -65,13 +72,15 @@ def command(
     from edgecar.runtime.choice import choose_weights
     from edgecar.runtime.job import Job, run_opened
     from edgecar.runtime.restorer import Restorer
+    from edgecar.runtime.reuse import Reuse
 
     job = Job(source, output, codec, layout if compare else None, frames)
     window = size_named(tile) if tile else None
     with open_input(source) as opened:
         choice = choose_weights(network, opened.codec, weights_for)
+        kept = Reuse(reuse_tolerance, verify_reuse) if reuse else False
         with Restorer(
-            choice.artifact, engine, precision, reuse=reuse, tile=window, threads=threads
+            choice.artifact, engine, precision, reuse=kept, tile=window, threads=threads
         ) as restorer:
             if not as_json:
                 stderr.print(f"network   {choice.reason}")

@@ -1,6 +1,7 @@
 """The seam between edgecar and the libraries that run networks."""
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,15 @@ from edgecar.spec import Precision
 
 Batch = NDArray[np.float32]
 """``(N, C, H, W)`` float32 in [0, 1], C-contiguous."""
+
+Codes = NDArray[np.uint8]
+"""``(C, H, W)`` 8-bit codes."""
+
+CODE = np.float32(1 / 255)
+"""One code. Multiplied, not divided by 255: that is what engines make of a division in a graph."""
+
+Take = Callable[[int, Codes], None]
+"""Called with the number of a window and its output, which is valid during the call only."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class Engine(Closing):
         self.info = info
         self.channels, self.align_px = channels, align_px
         self._open = True
+        self._scratch: dict[tuple[int, ...], Batch] = {}
 
     def run(self, batch: Batch) -> Batch:
         """Restore a batch of windows.
@@ -61,18 +72,15 @@ class Engine(Closing):
         Raises:
             EngineError: The engine is closed, or shape or dtype do not fit.
         """
-        if not self._open:
-            raise EngineError(f"{self.info.name} engine is closed; open it again")
+        self._check_open()
         if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[1] != self.channels:
             raise EngineError(
                 f"got a batch {batch.dtype} {batch.shape}, need float32 (N, {self.channels}, H, W)"
             )
-        size, align = batch.shape[2:], self.align_px
-        if size[0] % align or size[1] % align or not batch.size:
-            raise EngineError(
-                f"got windows of {size[0]}x{size[1]} px, need sides that are multiples of "
-                f"{align} px and not empty"
-            )
+        if not len(batch):
+            raise EngineError("got a batch of no windows, need one that is not empty")
+        size = batch.shape[2:]
+        self._check_size(*size)
         fixed = self.info.shape
         if fixed is not None and (batch.shape[0], *size) != fixed:
             raise EngineError(
@@ -81,9 +89,74 @@ class Engine(Closing):
             )
         return self._run(np.ascontiguousarray(batch))
 
+    def run_codes(self, windows: Sequence[Codes], take: Take) -> None:
+        """Restore windows of 8-bit codes; the output is rounded to even and clipped to 0..255.
+
+        Args:
+            windows: ``(C, H, W)`` each, not necessarily contiguous; sides as for `run`. They must
+                not change before this returns.
+            take: Receives every output once, in any order.
+
+        Raises:
+            EngineError: As for `run`.
+        """
+        self._check_open()
+        for codes in windows:
+            if codes.dtype != np.uint8 or codes.ndim != 3 or codes.shape[0] != self.channels:
+                raise EngineError(
+                    f"got a window {codes.dtype} {codes.shape}, need uint8 ({self.channels}, H, W)"
+                )
+            self._check_size(*codes.shape[1:])
+        self._run_codes(windows, take)
+
     @abstractmethod
     def _run(self, batch: Batch) -> Batch: ...
+
+    def _run_codes(self, windows: Sequence[Codes], take: Take) -> None:
+        """`run_codes` by way of `run`, in batches where the engine takes only those."""
+        most = self.info.shape[0] if self.info.shape else 1
+        for start in range(0, len(windows), most):
+            group = windows[start : start + most]
+            batch = self._batch((most, *group[0].shape))
+            for slot, codes in enumerate(group):
+                np.multiply(codes, CODE, out=batch[slot])
+            output = self.run(batch)
+            for slot in range(len(group)):
+                take(start + slot, codes_from_unit(output[slot]))
+
+    def _batch(self, shape: tuple[int, ...]) -> Batch:
+        """A float buffer of this shape; that of the last run if it fits."""
+        if shape not in self._scratch:
+            self._scratch = {shape: np.zeros(shape, np.float32)}
+        return self._scratch[shape]
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise EngineError(f"{self.info.name} engine is closed; open it again")
+
+    def _check_size(self, height: int, width: int) -> None:
+        align = self.align_px
+        if height % align or width % align or not height * width:
+            raise EngineError(
+                f"got windows of {height}x{width} px, need sides that are multiples of "
+                f"{align} px and not empty"
+            )
 
     def close(self) -> None:
         """Free what the engine holds; further runs are refused."""
         self._open = False
+
+
+def codes_from_unit(unit: Batch) -> Codes:
+    """Values in [0, 1] as 8-bit codes: times 255, rounded to even, clipped.
+
+    Elementwise in numpy on purpose: the bits must not depend on where in a row a pixel lies, which
+    mixed vector and scalar code of other libraries does not promise.
+
+    Args:
+        unit: Any shape.
+    """
+    scaled = np.multiply(unit, np.float32(255))
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, 0, 255, out=scaled)
+    return scaled.astype(np.uint8)

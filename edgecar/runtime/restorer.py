@@ -1,23 +1,24 @@
 """Frames in, restored frames out."""
 
+import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecar.artifact import Artifact, Facts, find_artifact, read_artifact
 from edgecar.closing import Closing
-from edgecar.engines.base import Batch, Engine
+from edgecar.engines.base import Codes, Engine
 from edgecar.engines.select import open_engine
 from edgecar.errors import EngineError, MediaError
 from edgecar.media.color import bgr_from_frame, bgr_with_luma, frame_with_bgr, luma_from_bgr
 from edgecar.media.frame import Frame
-from edgecar.runtime.reuse import UnchangedWindows
+from edgecar.runtime.canvas import Work
+from edgecar.runtime.cells import Grid
+from edgecar.runtime.reuse import Memory, Reuse
 from edgecar.runtime.windows import Window, aligned_size, plan_grid, plan_windows
 from edgecar.spec import Coder, Precision, Size
-
-Codes = NDArray[np.uint8]
 
 # Activations of one window stay below this, whatever the frame's size; larger windows read less
 # halo but are not faster. An engine may hold those of several shapes at a time (OpenVINO: five).
@@ -31,9 +32,15 @@ class Stats:
 
     frames: int = 0
     windows_run: int = 0
-    windows_reused: int = 0
     pixels_read: int = 0
     pixels_of_frames: int = 0
+
+    def count(self, size: Size, work: Work) -> None:
+        """Add a frame and what was run for it."""
+        self.frames += 1
+        self.windows_run += len(work.windows)
+        self.pixels_read += work.pixels
+        self.pixels_of_frames += size[0] * size[1]
 
     @property
     def computed_share(self) -> float:
@@ -49,8 +56,8 @@ class Restorer(Closing):
         engine: A name (see ``edgecar.engines.select.NAMES``) or an open engine, which stays the
             caller's to close.
         precision: Arithmetic; None takes the engine's choice, stated by ``engine.info``.
-        reuse: Skip windows whose input is byte for byte that of the frame before; the output is
-            the same bytes as without.
+        reuse: Compute only what a change of the input can reach; the output is the same bytes as
+            without. A `Reuse` says more; False computes every frame in full.
         tile: ``(height, width)`` of equal windows, halos included; None lets free rectangles cover
             the frame.
         codec: What the input is coded with, to choose among shipped weights.
@@ -74,7 +81,7 @@ class Restorer(Closing):
         name_or_path: str | Path | Artifact,
         engine: str | Engine = "auto",
         precision: Precision | None = None,
-        reuse: bool = True,
+        reuse: bool | Reuse = True,
         tile: Size | None = None,
         codec: Coder = "jpeg",
         threads: int | None = None,
@@ -97,11 +104,17 @@ class Restorer(Closing):
         self.stats = Stats()
         self._tile = tile
         self._plans: dict[Size, list[Window]] = {}
-        self._unchanged = UnchangedWindows() if reuse else None
-        self._scratch: dict[tuple[int, ...], Batch] = {}
+        self._reuse = (Reuse() if reuse is True else reuse) or None
+        self._memories: dict[Hashable, Memory] = {}
+        self._scratch = np.zeros(0, np.uint8)
+        self._most_px = min(MAX_READ_PX, WINDOW_MEMORY // self.facts.bytes_per_px)
 
-    def luma(self, y: Codes) -> Codes:
+    def luma(self, y: Codes, stream: Hashable = None) -> Codes:
         """Restore a luma plane, ``(H, W)`` uint8; the result is a new array.
+
+        Args:
+            y: The plane.
+            stream: Which camera it is from: outputs are used again within a stream.
 
         Raises:
             EngineError: The artifact is for RGB, or the engine fails.
@@ -111,10 +124,10 @@ class Restorer(Closing):
             raise EngineError(
                 f"{self.facts.model} restores RGB; call the restorer with a BGR picture"
             )
-        restored: Codes = self._planes(y[None])[0]
+        restored: Codes = self._planes(y[None], stream)[0]
         return restored
 
-    def __call__(self, bgr: Codes) -> Codes:
+    def __call__(self, bgr: Codes, stream: Hashable = None) -> Codes:
         """Restore a picture, ``(H, W, 3)`` uint8 in BGR order; same shape and order out.
 
         Luma networks restore the luma of JPEG (BT.601, full range) and leave chroma untouched.
@@ -127,16 +140,16 @@ class Restorer(Closing):
                 f"got an array {bgr.dtype} {bgr.shape}, need uint8 (H, W, 3) in BGR order"
             )
         if self.facts.channels == 3:
-            restored = self._planes(bgr.transpose(2, 0, 1)[::-1])
+            restored = self._planes(bgr.transpose(2, 0, 1)[::-1], stream)
             return np.ascontiguousarray(restored[::-1].transpose(1, 2, 0))
         y = luma_from_bgr(bgr)
-        return bgr_with_luma(bgr, y, self.luma(y))
+        return bgr_with_luma(bgr, y, self.luma(y, stream))
 
-    def restore(self, frame: Frame) -> Frame:
+    def restore(self, frame: Frame, stream: Hashable = None) -> Frame:
         """Restore a video frame; timestamps and colour facts pass through."""
         if self.facts.channels == 3:
-            return frame_with_bgr(frame, self(bgr_from_frame(frame)))
-        return frame.with_luma(self.luma(frame.y))
+            return frame_with_bgr(frame, self(bgr_from_frame(frame), stream))
+        return frame.with_luma(self.luma(frame.y, stream))
 
     def whole(self, y: Codes) -> Codes:
         """Restore a luma plane in one window, without tiling: the reference for tests.
@@ -145,11 +158,11 @@ class Restorer(Closing):
         """
         if self.engine.info.shape is not None:
             raise EngineError("an engine of one shape cannot run a whole frame; use another engine")
-        frame = y[None]
         size: Size = (y.shape[0], y.shape[1])
         full = Window((0, 0, *aligned_size(size, self.facts.align_px)), (0, 0, *size))
-        restored = np.empty_like(frame)
-        self._run([full], self._padded(frame), restored)
+        restored = np.empty_like(y[None])
+        padded = Memory(self._grid(size), 1, [full], free=False, tolerance=0).take(y[None])
+        self._run(Work([full]), padded, restored)
         plane: Codes = restored[0]
         return plane
 
@@ -165,7 +178,7 @@ class Restorer(Closing):
                     size,
                     halo_px=facts.halo_px,
                     align_px=facts.align_px,
-                    max_read_px=min(MAX_READ_PX, WINDOW_MEMORY // facts.bytes_per_px),
+                    max_read_px=self._most_px,
                 )
             self._plans[size] = plan
         return self._plans[size]
@@ -175,70 +188,80 @@ class Restorer(Closing):
         if self._owns_engine:
             self.engine.close()
 
-    def _planes(self, frame: Codes) -> Codes:
+    def _planes(self, frame: Codes, stream: Hashable) -> Codes:
         """Restore ``(C, H, W)`` codes."""
         if frame.dtype != np.uint8:
             raise MediaError(f"got {frame.dtype} pixels, need uint8 codes in 0..255")
-        plan = self.plan((frame.shape[1], frame.shape[2]))
-        padded = self._padded(frame)
-        restored = np.empty_like(frame, order="C")
-        changed = plan
-        if self._unchanged is not None:
-            changed = self._unchanged.fill(plan, padded, restored)
-        self._run(changed, padded, restored)
-        if self._unchanged is not None:
-            self._unchanged.remember(padded, restored)
-        stats = self.stats
-        stats.frames += 1
-        stats.windows_run += len(changed)
-        stats.windows_reused += len(plan) - len(changed)
-        stats.pixels_read += sum(window.size[0] * window.size[1] for window in changed)
-        stats.pixels_of_frames += frame.shape[1] * frame.shape[2]
-        return restored
-
-    def _padded(self, frame: Codes) -> Codes:
-        """The frame with its last row and column repeated up to the artifact's alignment."""
+        memory, began = self._memory_of(stream, frame.shape), time.perf_counter()
+        padded = memory.take(frame)
         size: Size = (frame.shape[1], frame.shape[2])
-        height, width = aligned_size(size, self.facts.align_px)
-        if (height, width) == size:
-            return frame
-        below, right = height - size[0], width - size[1]
-        return np.pad(frame, ((0, 0), (0, below), (0, right)), mode="edge")
+        work = memory.stale() if self._reuse else Work(self.plan(size))
+        self._run(work, padded, memory.restored)
+        memory.accept(work, time.perf_counter() - began)
+        self.stats.count(size, work)
+        verify = self._reuse.verify_every if self._reuse else 0
+        if verify and self.stats.frames % verify == 0:
+            self._verify(padded, memory.restored)
+        return memory.restored.copy()
 
-    def _run(self, windows: list[Window], padded: Codes, restored: Codes) -> None:
-        """Run ``windows`` of ``padded`` and write what they keep into ``restored``."""
-        fixed = self.engine.info.shape
-        batch_size = fixed[0] if fixed else 1
-        for start in range(0, len(windows), batch_size):
-            group = windows[start : start + batch_size]
-            batch = self._batch((batch_size, padded.shape[0], *group[0].size))
-            for slot, window in enumerate(group):
-                top, left, bottom, right = window.read
-                np.divide(padded[:, top:bottom, left:right], np.float32(255), out=batch[slot])
-            output = self.engine.run(batch)
-            for slot, window in enumerate(group):
-                top, left, bottom, right = window.keep
-                rows, columns = window.kept_in_window
-                codes_from_unit(output[slot, :, rows, columns], restored[:, top:bottom, left:right])
+    def _memory_of(self, stream: Hashable, shape: tuple[int, ...]) -> Memory:
+        """The memory of a stream; a new one where its frames change their size."""
+        memory = self._memories.get(stream)
+        if memory is None or memory.restored.shape != shape:
+            size: Size = (shape[1], shape[2])
+            free = not (self.engine.info.shape or self._tile) and self.facts.context == "local"
+            tolerance = self._reuse.tolerance if self._reuse else 0
+            memory = Memory(self._grid(size), shape[0], self.plan(size), free, tolerance)
+            self._memories[stream] = memory
+        return memory
 
-    def _batch(self, shape: tuple[int, ...]) -> Batch:
-        """A float buffer of this shape, kept for the next window like it."""
-        if shape not in self._scratch:
-            self._scratch[shape] = np.zeros(shape, np.float32)
-        return self._scratch[shape]
+    def _grid(self, size: Size) -> Grid:
+        align = self.facts.align_px
+        return Grid(aligned_size(size, align), self.facts.halo_px, align)
 
+    def _run(self, work: Work, padded: Codes, restored: Codes) -> None:
+        """Run windows of ``padded`` and write what they keep into ``restored``."""
+        reads = [window.read for window in work.windows]
+        views = [padded[:, top:bottom, left:right] for top, left, bottom, right in reads]
 
-def codes_from_unit(unit: NDArray[np.float32], codes: Codes) -> None:
-    """Write float values in [0, 1] as 8-bit codes: times 255, rounded to even, clipped.
+        def keep(number: int, output: Codes) -> None:
+            window = work.windows[number]
+            top, left, bottom, right = window.keep
+            rows, columns = window.kept_in_window
+            restored[:, top:bottom, left:right] = output[:, rows, columns]
 
-    Elementwise in numpy on purpose: the bits must not depend on where in a row a pixel lies, which
-    mixed vector and scalar code of other libraries does not promise.
+        if work.canvas is None:
+            self.engine.run_codes(views, keep)
+            return
+        canvas = self._canvas(padded.shape[0], work.canvas.size)
+        corners = [np.s_[:, row:, column:] for row, column in work.canvas.places]
+        for view, corner in zip(views, corners, strict=True):
+            canvas[corner][:, : view.shape[1], : view.shape[2]] = view
 
-    Args:
-        unit: Any shape.
-        codes: Written; same shape.
-    """
-    scaled = np.multiply(unit, np.float32(255))
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, 0, 255, out=scaled)
-    np.copyto(codes, scaled, casting="unsafe")
+        def keep_all(_number: int, output: Codes) -> None:
+            for number, corner in enumerate(corners):
+                keep(number, output[corner])
+
+        self.engine.run_codes([canvas], keep_all)
+
+    def _canvas(self, channels: int, size: Size) -> Codes:
+        """A picture to lay windows on; what lay there before may still be seen between them."""
+        height, width = size
+        if self._scratch.size < channels * height * width:
+            self._scratch = np.zeros(channels * height * width, np.uint8)
+        return self._scratch[: channels * height * width].reshape(channels, height, width)
+
+    def _verify(self, padded: Codes, restored: Codes) -> None:
+        """Compute a frame in full and compare.
+
+        Raises:
+            EngineError: Reuse gave other bytes.
+        """
+        full = np.empty_like(restored)
+        self._run(Work(self.plan((restored.shape[1], restored.shape[2]))), padded, full)
+        differing = int(np.count_nonzero(full != restored))
+        if differing:
+            raise EngineError(
+                f"reuse gave {differing} other bytes than computing frame {self.stats.frames} in "
+                "full; run with --no-reuse, and report this with the clip"
+            )

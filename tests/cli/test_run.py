@@ -151,11 +151,11 @@ def test_interrupt_ends_a_live_recording_and_keeps_it(edgecar, clip, tmp_path, m
     calls = []
     luma = Restorer.luma
 
-    def interrupted(self: Restorer, y: np.ndarray) -> np.ndarray:
+    def interrupted(self: Restorer, y: np.ndarray, stream: object = None) -> np.ndarray:
         calls.append(1)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return luma(self, y)
+        return luma(self, y, stream)
 
     monkeypatch.setattr(Restorer, "luma", interrupted)
     monkeypatch.setattr("edgecar.media.reader.Reader.live", True)
@@ -234,13 +234,13 @@ def test_engine_failure_in_the_middle_leaves_nothing(edgecar, clip, tmp_path, mo
     calls = []
     luma = Restorer.luma
 
-    def failing(self: Restorer, y: np.ndarray) -> np.ndarray:
+    def failing(self: Restorer, y: np.ndarray, stream: object = None) -> np.ndarray:
         calls.append(1)
         if len(calls) == 5:
             from edgecar.errors import EngineError
 
             raise EngineError("the device was lost; plug it in")
-        return luma(self, y)
+        return luma(self, y, stream)
 
     monkeypatch.setattr(Restorer, "luma", failing)
     done = edgecar("run", clip, "-o", tmp_path / "clean.mp4", "--network", NETWORK)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgecar.artifact import Artifact
-from edgecar.engines.base import Engine, EngineInfo
+from edgecar.engines.base import CODE, Engine, EngineInfo, codes_from_unit
 from edgecar.engines.fake import FakeEngine
 from edgecar.engines.select import open_engine
 from edgecar.errors import EngineError
@@ -262,3 +262,50 @@ def test_facts_that_do_not_fit_the_graph_are_one_line(kind, artifact) -> None:
     with opened(kind, wrong) as engine, pytest.raises(EngineError) as refused:
         engine.run(windows(1, channels=3))
     assert "\n" not in str(refused.value)
+
+
+def test_codes_are_restored_like_floats(engine) -> None:
+    frame = np.random.default_rng(5).integers(0, 256, (1, 130, 150), np.uint8)
+    views = [frame[:, :64, :96], frame[:, 10:130, 2:50], frame[:, 6:70, 20:116]] * 4
+    taken: dict[int, np.ndarray] = {}
+
+    def take(number: int, codes: np.ndarray) -> None:
+        assert number not in taken
+        taken[number] = codes.copy()
+
+    engine.run_codes(views, take)
+    assert sorted(taken) == list(range(len(views)))
+    for number, view in enumerate(views):
+        unit = engine.run((view * CODE)[None])[0]
+        np.testing.assert_array_equal(taken[number], codes_from_unit(unit))
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        (np.zeros((8, 8), np.uint8), r"uint8 \(8, 8\), need uint8 \(1, H, W\)"),
+        (np.zeros((1, 8, 8), np.float32), "float32"),
+        (np.zeros((3, 8, 8), np.uint8), r"need uint8 \(1, H, W\)"),
+        (np.zeros((1, 7, 8), np.uint8), "need sides that are multiples of 2 px"),
+        (np.zeros((1, 0, 8), np.uint8), "not empty"),
+    ],
+)
+def test_codes_that_do_not_fit_are_refused(engine, window, said) -> None:
+    fine = np.zeros((1, 8, 8), np.uint8)
+    taken: list[int] = []
+    with pytest.raises(EngineError, match=said):
+        engine.run_codes([fine, window], lambda number, _codes: taken.append(number))
+    assert taken == []
+
+
+def test_a_failure_of_who_takes_codes_leaves_the_engine_usable(engine) -> None:
+    views = [np.full((1, 32, 32), 9, np.uint8)] * 5
+
+    def fail(_number: int, _codes: np.ndarray) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.run_codes(views, fail)
+    taken: list[int] = []
+    engine.run_codes(views, lambda number, _codes: taken.append(number))
+    assert sorted(taken) == [0, 1, 2, 3, 4]

@@ -11,40 +11,47 @@ def batch(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height * width).random((1, 1, height, width), np.float32)
 
 
+def returning(engine: OpenvinoEngine, height: int, width: int, times: int = openvino.RETURNS):
+    """Outputs of the same window, again and again."""
+    return [engine.run(batch(height, width)).copy() for _ in range(times)]
+
+
+def compiled(engine: OpenvinoEngine) -> set[tuple[int, ...]]:
+    return {shape[2:] for shape in engine._units.fixed}
+
+
 @pytest.mark.parametrize("precision", ["fp32", None])
 def test_a_compiled_shape_gives_the_bits_of_any_shape(exported, precision):
-    with OpenvinoEngine(exported("edgecar-xs"), precision, threads=1) as engine:
-        first = engine.run(batch(48, 64)).copy()  # by the graph for any shape
-        later = [engine.run(batch(48, 64)).copy() for _ in range(3)]  # by one of its own
-        assert set(engine._requests._fixed) == {(1, 1, 48, 64)}
+    with OpenvinoEngine(exported("edgecar-xs"), precision, threads=2) as engine:
+        first, *later = returning(engine, 48, 64, openvino.RETURNS + 2)
+        assert compiled(engine) == {(48, 64)}
         for again in later:
             np.testing.assert_array_equal(again, first)
 
 
-def test_only_a_few_shapes_are_held_and_those_that_stay_away_let_go(exported):
-    with OpenvinoEngine(exported("edgecar-xs"), "fp32", threads=1) as engine:
-        sizes = [(16, 16 + 2 * number) for number in range(openvino.SHAPES_COMPILED + 2)]
-        for size in sizes * 2:
-            engine.run(batch(*size))
-        assert len(engine._requests._fixed) == openvino.SHAPES_COMPILED
-        for _ in range(openvino.RECENT_RUNS + 1):
-            engine.run(batch(64, 64))
-        assert set(engine._requests._fixed) == {(1, 1, 64, 64)}
-
-
-def test_shapes_that_never_return_are_never_compiled(exported):
+def test_shapes_that_do_not_return_are_never_compiled(exported):
     with OpenvinoEngine(exported("edgecar-xs"), "fp32", threads=1) as engine:
         for number in range(10):
-            engine.run(batch(16, 16 + 2 * number))
-        assert not engine._requests._fixed
+            returning(engine, 16, 16 + 2 * number, openvino.RETURNS - 1)
+        assert not compiled(engine)
 
 
-def test_large_windows_are_never_compiled(exported, monkeypatch):
+def test_compiled_shapes_share_a_limit_of_memory(exported, monkeypatch):
     artifact = exported("edgecar-xs")
-    side = 32
-    monkeypatch.setattr(openvino, "COMPILED_MEMORY", artifact.facts.bytes_per_px * side * side)
+    monkeypatch.setattr(openvino, "COMPILED_MEMORY", artifact.facts.bytes_per_px * 3000)
     with OpenvinoEngine(artifact) as engine:
-        for _ in range(3):
-            engine.run(np.zeros((1, 1, side, side), np.float32))
-            engine.run(np.zeros((1, 1, side, side + 2), np.float32))
-        assert list(engine._requests._fixed) == [(1, 1, side, side)]
+        for size in ((32, 34), (32, 32), (50, 50), (20, 20)):
+            returning(engine, *size)
+        assert compiled(engine) == {(32, 34), (32, 32), (20, 20)}
+
+
+def test_compiled_shapes_that_stay_away_make_room(exported, monkeypatch):
+    artifact = exported("edgecar-xs")
+    monkeypatch.setattr(openvino, "COMPILED_MEMORY", artifact.facts.bytes_per_px * 1100)
+    monkeypatch.setattr(openvino, "FORGOTTEN_RUNS", 10)
+    with OpenvinoEngine(artifact) as engine:
+        returning(engine, 32, 32)
+        returning(engine, 32, 34, openvino.RETURNS)
+        assert compiled(engine) == {(32, 32)}
+        returning(engine, 32, 34, 10)
+        assert compiled(engine) == {(32, 34)}

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from edgecar.artifact import Artifact, Facts
+from edgecar.engines.base import codes_from_unit
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError, MediaError, WindowError
 from edgecar.media.frame import Colour, Frame
-from edgecar.runtime.restorer import Restorer, codes_from_unit
+from edgecar.runtime.restorer import Restorer
 
 
 def fake_artifact(
@@ -42,9 +43,7 @@ def test_all_codes_survive_the_way_to_unit_and_back():
 
 def test_rounding_is_to_even_and_clipping_is_complete():
     unit = np.array([-3.0, 0.5 / 255, 1.5 / 255, 1.0, 7.0], np.float32)
-    codes = np.empty(5, np.uint8)
-    codes_from_unit(unit, codes)
-    assert codes.tolist() == [0, 0, 2, 255, 255]
+    assert codes_from_unit(unit).tolist() == [0, 0, 2, 255, 255]
 
 
 def test_grey_picture_stays_grey_and_gets_the_luma_change():

@@ -6,8 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecar.engines.fake import FakeEngine
+from edgecar.engines.select import open_engine
+from edgecar.errors import EngineError
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.reuse import Reuse
 from tests.runtime.test_restorer import fake_artifact
+
+SIZE = (150, 230)
 
 
 def blurred(batch: np.ndarray) -> np.ndarray:
@@ -18,56 +23,108 @@ def blurred(batch: np.ndarray) -> np.ndarray:
     return ((rows + columns) / 10).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=60)
+def restorer_with(reuse: bool | Reuse = True, tile=None, shape=None, engine=None) -> Restorer:
+    engine = engine or FakeEngine(blurred, shape=shape)
+    return Restorer(fake_artifact(), engine, tile=tile, reuse=reuse)
+
+
+def noise(size=SIZE, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+
+
+KINDS = {
+    "free": {},
+    "tiles": {"tile": (32, 48)},
+    "one shape": {"shape": (3, 32, 48)},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=40)
 @given(
     changes=st.lists(
         st.lists(
-            st.tuples(st.integers(0, 29), st.integers(0, 39), st.integers(0, 255)), max_size=3
+            st.tuples(
+                st.integers(0, SIZE[0] - 1),
+                st.integers(0, SIZE[1] - 1),
+                st.integers(1, 60),
+                st.integers(1, 60),
+            ),
+            max_size=4,
         ),
         max_size=6,
     ),
     resize_at=st.integers(0, 6),
 )
-def test_output_is_that_of_running_everything(changes, resize_at):
-    frame = np.random.default_rng(1).integers(0, 256, (30, 40), np.uint8)
-    with_reuse, without = (
-        Restorer(fake_artifact(), FakeEngine(blurred), tile=(12, 12), reuse=reuse)
-        for reuse in (True, False)
-    )
+def test_output_is_that_of_running_everything(kind, changes, resize_at):
+    frame = noise()
+    with_reuse, without = (restorer_with(reuse, **KINDS[kind]) for reuse in (True, False))
     for number, change in enumerate(changes):
         if number == resize_at:
             frame = np.ascontiguousarray(np.pad(frame, 1, mode="edge"))  # the camera was reset
-        for row, column, value in change:
-            frame[row, column] = value
+        for row, column, height, width in change:
+            frame[row : row + height, column : column + width] += 1
         np.testing.assert_array_equal(with_reuse.luma(frame), without.luma(frame))
 
 
+@pytest.mark.parametrize("name", ["edgecar-xs", "fastarcnn", "msfan"])
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_networks_give_the_bytes_of_running_everything(exported, name, engine):
+    made = exported(name)
+    frame = noise((200, 264), seed=3)
+    rng = np.random.default_rng(4)
+    with open_engine(made, engine, threads=2) as opened:
+        with_reuse, without = (Restorer(made, opened, reuse=reuse) for reuse in (True, False))
+        for _ in range(6):
+            np.testing.assert_array_equal(with_reuse.luma(frame), without.luma(frame))
+            top, left = rng.integers(0, 200), rng.integers(0, 264)
+            frame[top : top + 20, left : left + 30] ^= 5
+        # Windows of a network with global pooling see the whole frame, if it is this small.
+        assert with_reuse.facts.context != "local" or (
+            with_reuse.stats.pixels_read < without.stats.pixels_read
+        )
+
+
 def test_unchanged_frames_run_nothing():
-    frame = np.random.default_rng(2).integers(0, 256, (30, 40), np.uint8)
-    restorer = Restorer(fake_artifact(), FakeEngine(blurred), tile=(12, 12))
+    frame, restorer = noise(), restorer_with()
     first = restorer.luma(frame)
     run = restorer.stats.windows_run
-    second = restorer.luma(frame.copy())
+    np.testing.assert_array_equal(restorer.luma(frame.copy()), first)
     assert restorer.stats.windows_run == run
-    assert restorer.stats.windows_reused == run
-    np.testing.assert_array_equal(first, second)
 
 
-def test_a_change_runs_the_windows_that_read_it():
-    frame = np.zeros((30, 40), np.uint8)
-    restorer = Restorer(fake_artifact(), FakeEngine(blurred), tile=(12, 12))
+@pytest.mark.parametrize("place", [(0, 0), (149, 229), (0, 229), (70, 100)])
+def test_a_small_change_reads_little(place):
+    frame, restorer = noise(), restorer_with()
     restorer.luma(frame)
-    plan, before = restorer.plan((30, 40)), restorer.stats.windows_run
+    before = restorer.stats.pixels_read
+    frame[place] ^= 1
+    restorer.luma(frame)
+    assert 0 < restorer.stats.pixels_read - before <= 0.5 * frame.size
+
+
+def test_a_change_runs_the_tiles_that_read_it():
+    frame, restorer = np.zeros(SIZE, np.uint8), restorer_with(tile=(32, 48))
+    restorer.luma(frame)
+    plan, before = restorer.plan(SIZE), restorer.stats.windows_run
     frame[0, 0] = 9
     restorer.luma(frame)
     readers = sum(w.read[0] <= 0 < w.read[2] and w.read[1] <= 0 < w.read[3] for w in plan)
     assert restorer.stats.windows_run - before == readers == 1
 
 
+def test_cameras_do_not_see_each_other():
+    first, second, restorer = noise(seed=1), noise(seed=2), restorer_with()
+    for _ in range(2):
+        for stream, frame in enumerate((first, second)):
+            expected = restorer_with(reuse=False).luma(frame)
+            np.testing.assert_array_equal(restorer.luma(frame, stream), expected)
+    assert restorer.stats.pixels_read == first.size + second.size
+
+
 @pytest.mark.parametrize("array", ["input", "output"])
 def test_callers_may_write_into_their_arrays(array):
-    frame = np.random.default_rng(3).integers(0, 256, (30, 40), np.uint8)
-    restorer = Restorer(fake_artifact(), FakeEngine(blurred), tile=(12, 12))
+    frame, restorer = noise(seed=3), restorer_with()
     restored = restorer.luma(frame)
     expected = restored.copy()
     if array == "output":
@@ -78,3 +135,58 @@ def test_callers_may_write_into_their_arrays(array):
         frame[:] = 0
         restorer.luma(frame)
         np.testing.assert_array_equal(restorer.luma(earlier), expected)
+
+
+def test_a_failure_leaves_no_half_output_behind():
+    fails = [False]
+
+    def sometimes(batch: np.ndarray) -> np.ndarray:
+        if fails[0]:
+            raise EngineError("the device went away")
+        return blurred(batch)
+
+    frame, restorer = noise(), restorer_with(engine=FakeEngine(sometimes))
+    restorer.luma(frame)
+    changed = frame ^ 1
+    fails[0] = True
+    with pytest.raises(EngineError):
+        restorer.luma(changed)
+    fails[0] = False
+    np.testing.assert_array_equal(restorer.luma(frame), restorer_with(reuse=False).luma(frame))
+
+
+def test_verifying_notices_a_network_that_is_no_function_of_its_window():
+    runs = [0]
+
+    def drifting(batch: np.ndarray) -> np.ndarray:
+        runs[0] += 1
+        return batch * np.float32(0.5 + 0.01 * runs[0])
+
+    frame = noise()
+    restorer = restorer_with(Reuse(verify_every=2), engine=FakeEngine(drifting))
+    restorer.luma(frame)
+    with pytest.raises(EngineError, match=r"reuse gave .* other bytes"):
+        restorer.luma(frame)
+
+
+def test_verifying_passes_what_is_right():
+    frame = noise()
+    restorer = restorer_with(Reuse(verify_every=1))
+    for _ in range(3):
+        restorer.luma(frame)
+        frame[10, 10] ^= 1
+
+
+def test_tolerance_skips_small_changes_but_not_their_sum():
+    frame = np.full(SIZE, 100, np.uint8)
+    restorer = restorer_with(Reuse(tolerance=2))
+    restorer.luma(frame)
+    run = restorer.stats.windows_run
+    frame[50:60, 50:60] += 2
+    restorer.luma(frame)
+    assert restorer.stats.windows_run == run
+    frame[50:60, 50:60] += 1  # now three codes from what was computed
+    restored = restorer.luma(frame)
+    assert restorer.stats.windows_run > run
+    exact = restorer_with(reuse=False).luma(frame)
+    np.testing.assert_array_equal(restored[50:60, 50:60], exact[50:60, 50:60])
