@@ -103,20 +103,20 @@ def fixed_camera(
         picture = background.copy()
         for mover, start, speed in zip(movers, starts, speeds, strict=True):
             _paste(picture, mover, _bounced(start, speed, number, mover.shape, background.shape))
-        frame = frame_with_bgr(template, picture)
-        grain = rng.normal(0, noise, (height, width)).astype(np.float32)
-        noisy = np.clip(np.rint(frame.y + grain), 0, 255).astype(np.uint8)
-        yield Frame(noisy, frame.u, frame.v, number, 1 / RATE_FPS, BT709)
+        yield _seen(frame_with_bgr(template, picture), number, noise, rng)
 
 
-def moving_camera(photo: Bgr, size: Size, frames: int, *, seed: int = 0) -> Iterator[Frame]:
+def moving_camera(
+    photo: Bgr, size: Size, frames: int, *, noise: float = 0.0, seed: int = 0
+) -> Iterator[Frame]:
     """A camera that pans, zooms and turns over a photograph.
 
     Args:
         photo: ``(H, W, 3)``, larger than ``size`` for room to move.
         size: ``(height, width)`` of the frames.
         frames: How many.
-        seed: Of the path.
+        noise: Standard deviation of the sensor's noise, in codes of luma.
+        seed: Of path and noise.
 
     Yields:
         Frames in BT.709, limited range.
@@ -142,11 +142,16 @@ def moving_camera(photo: Bgr, size: Size, frames: int, *, seed: int = 0) -> Iter
             flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REFLECT_101,
         )
-        yield replace(
-            frame_with_bgr(template, np.asarray(picture, np.uint8)),
-            pts=number,
-            time_base=1 / RATE_FPS,
-        )
+        yield _seen(frame_with_bgr(template, np.asarray(picture, np.uint8)), number, noise, rng)
+
+
+def _seen(scene: Frame, number: int, noise: float, rng: np.random.Generator) -> Frame:
+    """A frame of a noisy sensor."""
+    y = scene.y
+    if noise:
+        grain = rng.normal(0, noise, scene.size).astype(np.float32)
+        y = np.clip(np.rint(y + grain), 0, 255).astype(np.uint8)
+    return replace(scene, y=y, pts=number, time_base=1 / RATE_FPS)
 
 
 def _bounced(

@@ -94,8 +94,7 @@ class _VideoRange:
         frames: Of each clip.
         every: One frame in so many is kept; neighbours are much alike.
         size: ``(height, width)`` of the clips.
-        noise: Highest standard deviation of a fixed camera's noise, in codes of luma; half of them
-            have none.
+        noise: Highest standard deviation of a camera's noise, in codes of luma; some have none.
     """
 
     quantiser: tuple[int, int]
@@ -106,7 +105,7 @@ class _VideoRange:
     frames: int = 18
     every: int = 3
     size: Size = (256, 384)
-    noise: float = 2.0
+    noise: float = 5.0
 
     def __post_init__(self) -> None:
         _check_range("quantiser", self.quantiser, 0, HIGHEST_QUANTISER)

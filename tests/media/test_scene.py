@@ -31,9 +31,13 @@ def test_only_the_movers_move_where_there_is_no_noise():
     assert all(0 < share < 2 * 24 * 30 / (90 * 120) for share in changed)
 
 
-def test_noise_has_the_strength_asked_for():
-    background = np.full((64, 64, 3), 128, np.uint8)
-    (frame,) = fixed_camera(background, [], 1, noise=3)
+@pytest.mark.parametrize("kind", ["fixed", "moving"])
+def test_noise_has_the_strength_asked_for(kind):
+    background = np.full((80, 80, 3), 128, np.uint8)
+    if kind == "fixed":
+        (frame,) = fixed_camera(background[:64, :64], [], 1, noise=3)
+    else:
+        (frame,) = moving_camera(background, (64, 64), 1, noise=3)
     # The standard deviation of 4096 samples is within 4 % of the true one at three sigma.
     assert abs(frame.y.std() - 3) < 0.12
 

@@ -172,13 +172,15 @@ def test_fixed_camera_has_a_still_background(photos, films) -> None:
 
 def test_noise_of_the_sensor_is_no_more_than_asked_for(photos, films) -> None:
     ClipPairs(photos, replace(H264, noise=3.0), seed=SEED, clips=12)
-    fixed = [film for film in films if film.kind == "fixed"]
-    levels = [film.settings["noise"] for film in fixed]
+    levels = [film.settings["noise"] for film in films]
     noisy = [level for level in levels if level]
-    assert len(set(noisy)) == len(noisy) > 1
-    assert 0 < len(noisy) < len(levels)  # some cameras have none
+    assert len(set(noisy)) == len(noisy) > 6
+    assert len(noisy) < len(levels)  # some cameras have none
     assert 1 < max(noisy) <= 3
-    for film, level in zip(fixed, levels, strict=True):
+    assert {film.kind for film in films if film.settings["noise"]} == {"fixed", "moving"}
+    for film, level in zip(films, levels, strict=True):
+        if film.kind == "moving":
+            continue
         spread = np.quantile(film.luma(every=1).std(axis=0), 0.1)  # of the stillest pixels
         assert spread < level + 0.5  # rounding to codes adds at most half a code
         assert spread > 0 or level < 1  # and hides noise far below one
