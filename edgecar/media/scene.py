@@ -1,6 +1,6 @@
 """Fixed and moving cameras made from photographs: for demonstrations, tests and training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,8 @@ from edgecar.spec import Size
 
 Bgr = NDArray[np.uint8]
 
+CLOCK_FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_PLAIN, cv2.FONT_HERSHEY_DUPLEX)
+CLOCK_LETTERS = "ABCDEFGHIKLMNOPRSTUVWXYZabcdefghiklmnoprstuvwxyz0123456789-/. "
 RATE_FPS = Fraction(25)
 BT709 = Colour(full_range=False, matrix=1, primaries=1, transfer=1)
 FEATHER_PX = 5  # soft edge of a cut-out, as optics give it
@@ -180,3 +182,40 @@ def _paste(picture: Bgr, mover: Bgr, place: tuple[int, int]) -> None:
     top, left = place
     under = picture[top : top + height, left : left + width]
     under[:] = np.rint(mask * mover + (1 - mask) * under)
+
+
+def in_full_range(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Luma of 16..235 stretched to 0..255, as many cameras send it."""
+    codes = np.arange(256)
+    table = np.clip(np.rint((codes - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+    for frame in frames:
+        yield replace(frame, y=table[frame.y], colour=replace(frame.colour, full_range=True))
+
+
+def with_clock(frames: Iterable[Frame], *, white: int, black: int, seed: int) -> Iterator[Frame]:
+    """Name and running clock burnt into the luma, as cameras do.
+
+    Args:
+        frames: Of one size.
+        white: Code of the letters.
+        black: Code of the bar behind them, or of their soft rim where there is none.
+        seed: Of place, font, size, text and bar.
+    """
+    rng = np.random.default_rng(seed)
+    font, thick = int(rng.choice(CLOCK_FONTS)), int(rng.integers(1, 3))
+    scale, bar = rng.uniform(0.3, 0.9), bool(rng.integers(2))
+    text = "".join(rng.choice(list(CLOCK_LETTERS), int(rng.integers(0, 12))))
+    start, corner = int(rng.integers(86_400)), rng.uniform(0, 1, 2)
+    for number, frame in enumerate(frames):
+        seconds = start + number // round(RATE_FPS)
+        clock = f"{text} {seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        (width, height), below = cv2.getTextSize(clock, font, scale, thick)
+        room = np.maximum(0, np.subtract(frame.size, (height + below, width)))
+        top, left = np.rint(corner**2 * room).astype(int).tolist()  # rather up on the left
+        y, origin = frame.y.copy(), (left, top + height)
+        if bar:
+            y[top : top + height + below + 2, left : left + width] = black
+        else:
+            cv2.putText(y, clock, origin, font, scale, black, thick + 2, cv2.LINE_AA)
+        cv2.putText(y, clock, origin, font, scale, white, thick, cv2.LINE_AA)
+        yield replace(frame, y=y)

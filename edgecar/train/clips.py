@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from edgecar.files import cache_folder, written_whole
 from edgecar.media.frame import Frame
-from edgecar.media.scene import fixed_camera, mosaic, moving_camera
+from edgecar.media.scene import (
+    fixed_camera,
+    in_full_range,
+    mosaic,
+    moving_camera,
+    with_clock,
+)
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.spec import Size
 from edgecar.train.degrade import Bgr, Pair, VideoRange
@@ -21,10 +27,11 @@ from edgecar.train.degrade import Bgr, Pair, VideoRange
 MOST_MOVERS = 4
 ROOM_TO_MOVE = 1.6  # sides of what a moving camera looks at, in sides of its frame
 MOSAIC_PHOTOS = 9
+CLOCK_SHARE = 0.5  # of cameras that burn in a clock
 SCALES = (0.5, 2.0)  # of a photograph's size
 MOST_SHARPENED = 2.5  # share of the fine detail that is added again
 SHARPENING_PX = (0.6, 2.0)  # standard deviation of the blur that tells what is fine
-CLIP_FORMAT = 4  # raise it when clips come out differently from the same settings
+CLIP_FORMAT = 5  # raise it when clips come out differently from the same settings
 
 Report = Callable[[int, int], None]
 """Called with clips ready and clips in all."""
@@ -77,7 +84,7 @@ class ClipPairs:
         path = self._folder / f"{self._key(seed, number)}.npy"
         if not path.exists():
             rng = np.random.default_rng((seed, number))
-            scene = list(self._scene(rng))
+            scene = list(self._sent(self._scene(rng), rng))
             coding: VideoCoding = self._degradation.coding(rng)
             coded = video_coded(scene, coding).frames
             kept = np.s_[:: self._degradation.every]
@@ -110,6 +117,18 @@ class ClipPairs:
         movers = [self._mover(rng) for _ in range(rng.integers(1, MOST_MOVERS + 1))]
         noise = self._noise(rng)
         yield from fixed_camera(self._wall(size, rng), movers, frames, noise=noise, seed=seed)
+
+    def _sent(self, frames: Iterable[Frame], rng: np.random.Generator) -> Iterable[Frame]:
+        """What a camera makes of it: luma of either range, with or without a clock.
+
+        A network that saw 16 to 235 alone lifts black bars that are 0.
+        """
+        full, clock = rng.integers(2), rng.uniform() < CLOCK_SHARE
+        seed = int(rng.integers(1 << 31))
+        if full:
+            frames = in_full_range(frames)
+        white, black = (255, 0) if full else (235, 16)
+        return with_clock(frames, white=white, black=black, seed=seed) if clock else frames
 
     def _noise(self, rng: np.random.Generator) -> float:
         """Of a sensor: none in a fifth of the clips, mostly little, now and then a lot.

@@ -1,5 +1,6 @@
 """The synthetic fixed camera does what its name says."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,15 @@ from skimage import data
 from edgecar.media import scene
 from edgecar.media.color import frame_with_bgr
 from edgecar.media.frame import Frame
-from edgecar.media.scene import BT709, RATE_FPS, fixed_camera, mosaic, moving_camera
+from edgecar.media.scene import (
+    BT709,
+    RATE_FPS,
+    fixed_camera,
+    in_full_range,
+    mosaic,
+    moving_camera,
+    with_clock,
+)
 
 PHOTO = np.ascontiguousarray(data.astronaut()[:240, :360, ::-1])
 SIZE = (64, 96)
@@ -164,3 +173,46 @@ def test_zoom_stays_within_the_photograph(size):
         fits = min(160 / size[0], 240 / size[1]) * LUMA_A_CODE
         # One frame is half a frame before the middle; path and turn are small.
         assert 0.59 * fits < np.hypot(across, down) < 1.01 * fits
+
+
+def still(value: int, frames: int = 30, size=(120, 320)) -> list[Frame]:
+    background = np.full((*size, 3), 128, np.uint8)
+    seen = fixed_camera(background, [], frames, noise=0)
+    return [replace(frame, y=np.full(size, value, np.uint8)) for frame in seen]
+
+
+def test_full_range_stretches_luma_and_says_so():
+    y = np.array([[0, 16, 126], [235, 255, 17]], np.uint8)
+    chroma = np.full((1, 2), 128, np.uint8)
+    (frame,) = in_full_range([Frame(y, chroma, chroma, colour=BT709)])
+    assert frame.y.tolist() == [[0, 0, 128], [255, 255, 1]]
+    assert frame.colour.full_range is True
+    assert frame.colour.matrix == BT709.matrix
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_clock_is_burnt_in_and_runs(seed):
+    before = still(100)
+    after = list(with_clock(before, white=235, black=16, seed=seed))
+    painted = [(a.y != b.y) for a, b in zip(after, before, strict=True)]
+    assert all(0.001 < mask.mean() < 0.5 for mask in painted)
+    assert after[0].y.max() == 235
+    assert 16 <= after[0].y.min() <= 100
+    changes = [n for n, (a, b) in enumerate(pairwise(after), 1) if (a.y != b.y).any()]
+    assert changes == [25]  # once a second
+    assert (before[0].y == 100).all()  # the frames given stay as they are
+
+
+def test_clocks_look_different_and_the_same_seed_alike():
+    looks = {
+        next(with_clock(still(100, 1), white=255, black=0, seed=s)).y.tobytes()
+        for s in (1, 2, 3, 1)
+    }
+    assert len(looks) == 3
+
+
+def test_some_clocks_have_a_bar():
+    darkest = [
+        next(iter(with_clock(still(100, 1), white=235, black=16, seed=s))).y for s in range(12)
+    ]
+    assert 2 < sum((y == 16).mean() > 0.005 for y in darkest) < 11

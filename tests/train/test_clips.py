@@ -11,7 +11,7 @@ from av.video.frame import PictureType
 from edgecar.evaluate.metrics import psnr
 from edgecar.files import cache_folder
 from edgecar.media.frame import Frame
-from edgecar.media.scene import fixed_camera, moving_camera
+from edgecar.media.scene import fixed_camera, moving_camera, with_clock
 from edgecar.media.video_codec import video_coded
 from edgecar.train import clips as clips_module
 from edgecar.train.clips import ClipPairs
@@ -66,6 +66,8 @@ def films(monkeypatch) -> list[Film]:
 
         monkeypatch.setattr(clips_module, f"{kind}_camera", film)
 
+    # What cameras make of a scene has tests of its own.
+    monkeypatch.setattr(clips_module.ClipPairs, "_sent", lambda _self, frames, _rng: frames)
     noted("fixed", fixed_camera)
     noted("moving", moving_camera)
     return made
@@ -144,6 +146,22 @@ def test_coded_and_clean_frames_belong_together(photos, films, degradation) -> N
         assert (scores.diagonal() > 20).all()  # at these fine settings photographs have 35 or more
         assert scores.argmax(axis=1).tolist() == list(range(len(clean)))
         assert np.isfinite(scores.diagonal()).all()  # coding did change every frame
+
+
+def test_some_cameras_use_the_full_range_and_some_burn_in_a_clock(photos, monkeypatch) -> None:
+    clocks = []
+
+    def noted(frames, *, white, black, seed):
+        clocks.append((white, black))
+        return with_clock(frames, white=white, black=black, seed=seed)
+
+    monkeypatch.setattr(clips_module, "with_clock", noted)
+    ClipPairs(photos, H264, seed=SEED, clips=16)
+    assert set(clocks) == {(235, 16), (255, 0)}
+    assert len(clocks) in range(3, 14)
+    lowest = [clip[1].min() for clip in clips_on_disk()]
+    assert min(lowest) < 8
+    assert max(lowest) >= 16
 
 
 def test_both_kinds_of_camera_are_used(photos, films) -> None:
