@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from edgecar.errors import EdgecarError
     from edgecar.exporter.to_onnx import export
     from edgecar.runtime.restorer import Restorer
+    from edgecar.runtime.stream import stream
     from edgecar.runtime.windows import plan_windows
     from edgecar.zoo.checkpoints import load_network as load
 
-__all__ = ["EdgecarError", "FakeEngine", "Restorer", "export", "load", "plan_windows"]
+__all__ = ["EdgecarError", "FakeEngine", "Restorer", "export", "load", "plan_windows", "stream"]
 
 _HOMES = {
     "EdgecarError": ("edgecar.errors", "EdgecarError"),
@@ -23,6 +24,7 @@ _HOMES = {
     "export": ("edgecar.exporter.to_onnx", "export"),
     "load": ("edgecar.zoo.checkpoints", "load_network"),
     "plan_windows": ("edgecar.runtime.windows", "plan_windows"),
+    "stream": ("edgecar.runtime.stream", "stream"),
 }
 
 

@@ -18,3 +18,6 @@ CODERS: tuple[Coder, ...] = get_args(Coder)
 
 Rect = tuple[int, int, int, int]
 """``(top, left, bottom, right)`` in pixels; bottom and right are exclusive."""
+
+Policy = Literal["block", "newest"]
+"""What happens to frames that come faster than they are restored: wait, or leave some out."""

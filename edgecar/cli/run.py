@@ -1,5 +1,7 @@
 """``edgecar run``: restore a picture, a folder, a clip or a camera."""
 
+import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,9 +18,10 @@ from edgecar.cli.output import (
     stderr,
     stdout,
 )
+from edgecar.files import written_whole
 from edgecar.media.compare import Layout
 from edgecar.media.writer import Codec as OutputCodec
-from edgecar.spec import Coder
+from edgecar.spec import Coder, Policy
 
 
 def command(
@@ -58,6 +61,26 @@ def command(
         Coder | None,
         typer.Option("--for", help="Take shipped weights for this; default: what INPUT is."),
     ] = None,
+    policy: Annotated[
+        Policy | None,
+        typer.Option(
+            help="block: restore all; newest: drop what was overtaken. Default: by INPUT."
+        ),
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(min=1, help="Frames older than this pass as they are.")
+    ] = None,
+    skip_below_qp: Annotated[
+        float | None,
+        typer.Option(metavar="QP", help="Frames coded finer than this pass as they are (H.264)."),
+    ] = None,
+    skip_above_quality: Annotated[
+        int | None,
+        typer.Option(metavar="QUALITY", help="JPEG frames finer than this pass as they are."),
+    ] = None,
+    stats_json: Annotated[
+        Path | None, typer.Option(help="Also write counters and latencies to this file.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -71,12 +94,19 @@ def command(
     from edgecar.media.inputs import open_input
     from edgecar.runtime.choice import choose_weights
     from edgecar.runtime.job import Job, run_opened
+    from edgecar.runtime.pipeline import PipelineSettings
     from edgecar.runtime.restorer import Restorer
     from edgecar.runtime.reuse import Reuse
 
-    job = Job(source, output, codec, layout if compare else None, frames)
+    settings = PipelineSettings(
+        policy=policy,
+        max_latency_ms=max_latency_ms,
+        skip_below_qp=skip_below_qp,
+        skip_above_quality=skip_above_quality,
+    )
+    job = Job(source, output, codec, layout if compare else None, frames, settings)
     window = size_named(tile) if tile else None
-    with open_input(source) as opened:
+    with open_input(source, read_coding=settings.reads_coding) as opened:
         choice = choose_weights(network, opened.codec, weights_for)
         kept = Reuse(reuse_tolerance, verify_reuse) if reuse else False
         with Restorer(
@@ -89,6 +119,9 @@ def command(
                 stderr.print(f"note      {choice.note}")
             with progress_bar("restoring") as progress:
                 report = run_opened(job, opened, restorer, progress)
+    if stats_json and report.stats:
+        with written_whole(stats_json) as temporary:
+            temporary.write_text(json.dumps(report.stats.table(), indent=2) + "\n")
     if as_json:
         print_json(report.table())
         return

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecar.closing import Closing
+from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
 from edgecar.media.pictures import is_picture, list_pictures, picture_format
-from edgecar.media.reader import Reader, open_reader
+from edgecar.media.reader import Reader
+from edgecar.media.sources import source_from
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,40 @@ class Pictures(Closing):
         """Nothing is open between pictures."""
 
 
-Input = Pictures | Reader
+Input = Pictures | Reader | LiveReader
 """Both know their ``codec``; close them, or use them as context managers."""
 
 
-def open_input(source: str) -> Input:
+def open_video(
+    address: str | int | Path,
+    *,
+    settings: LiveSettings = LIVE_DEFAULTS,
+    read_coding: bool = False,
+) -> Reader | LiveReader:
+    """Open a file, or connect to a camera or network stream in a way that connects again.
+
+    Args:
+        address: A file, a camera's number or a URL.
+        settings: Timeouts and backoff of what is no file.
+        read_coding: Note in every frame how coarsely it was coded.
+
+    Raises:
+        MediaError: It cannot be opened.
+    """
+    source = source_from(address)
+    if source.kind == "file":
+        return Reader(source, keep_size=True, read_coding=read_coding)
+    return LiveReader(source, settings, read_coding=read_coding)
+
+
+def open_input(source: str, *, read_coding: bool = False) -> Input:
     """Find the pictures, or open the video and decode its first frame.
 
     Many cameras allow one connection, so what depends on the coding is decided with the input open.
 
     Args:
         source: A picture, a folder of pictures, a video file, a stream's URL or a camera's number.
+        read_coding: Note in every frame of a video how coarsely it was coded.
 
     Raises:
         MediaError: A folder holds no picture, or a video cannot be opened.
@@ -48,4 +73,4 @@ def open_input(source: str) -> Input:
     path = Path(source)
     if path.is_dir():
         return Pictures(list_pictures(path), path)
-    return Pictures([path]) if is_picture(path) else open_reader(source)
+    return Pictures([path]) if is_picture(path) else open_video(source, read_coding=read_coding)

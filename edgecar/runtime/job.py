@@ -11,13 +11,14 @@ from typing import Any
 
 from edgecar.errors import MediaError
 from edgecar.media.compare import Layout, compared, compared_facts, compared_pictures
-from edgecar.media.frame import Frame
 from edgecar.media.inputs import Input, Pictures, open_input
+from edgecar.media.live import LiveReader
 from edgecar.media.pictures import read_picture, write_picture
 from edgecar.media.reader import Reader
 from edgecar.media.writer import Codec, NullWriter, Writer, open_writer
-from edgecar.runtime.pipeline import ReadAhead, WriteBehind
+from edgecar.runtime.pipeline import Pipeline, PipelineSettings
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.stats import Snapshot
 
 NULL = "null"  # an output that writes nothing
 
@@ -32,6 +33,7 @@ class Report:
     seconds: float = 0.0
     warnings: Counter[str] = field(default_factory=Counter)
     outputs: list[Path] = field(default_factory=list)
+    stats: Snapshot | None = None
 
     @property
     def fps(self) -> float:
@@ -55,6 +57,7 @@ class Report:
             "weights_for": facts.coder,
             "trained_on": facts.trained_on,
             "warnings": dict(self.warnings),
+            **({"stats": self.stats.table()} if self.stats else {}),
         }
 
 
@@ -72,6 +75,7 @@ class Job:
         codec: Of the output, for videos: ``h264`` or ``ffv1``.
         compare: Also write ``<output>.compare`` with before and after in one picture.
         frames: Stop after so many; None restores all.
+        settings: Which frames of a video are restored, left out, or pass as they are.
 
     Raises:
         MediaError: A comparison is asked for and there is no output to stand beside.
@@ -82,6 +86,7 @@ class Job:
     codec: Codec = "h264"
     compare: Layout | None = None
     frames: int | None = None
+    settings: PipelineSettings = field(default_factory=PipelineSettings)
 
     def __post_init__(self) -> None:
         if self.compare and self.output == NULL:
@@ -171,37 +176,41 @@ def _picture_outputs(job: Job, pictures: Pictures) -> dict[Path, Path | None]:
     return dict(outputs)
 
 
-def _run_video(job: Job, reader: Reader, restorer: Restorer, progress: Progress) -> Report:
+def _run_video(
+    job: Job, reader: Reader | LiveReader, restorer: Restorer, progress: Progress
+) -> Report:
     report = Report(restorer, reader.codec)
+    expected = job.frames or (reader.frame_count if isinstance(reader, Reader) else None)
     with ExitStack() as stack:
         writer, comparison = _writers(job, reader, report, stack)
-        pairs: WriteBehind[tuple[Frame, Frame]] = WriteBehind(
-            lambda pair: _write(pair, writer, comparison, job.compare)
-        )
         began = time.perf_counter()
-        with pairs, ReadAhead(islice(reader, job.frames)) as frames:
+        with Pipeline({job.source: reader}, restorer, job.settings) as pipeline:
             try:
-                for before in frames:
-                    pairs.put((before, restorer.restore(before)))
+                for item in islice(pipeline, job.frames):
+                    writer.write(item.frame)
+                    if comparison is not None and job.compare is not None:
+                        comparison.write(compared(item.before, item.frame, job.compare))
                     report.frames += 1
-                    progress(report.frames, job.frames or reader.frame_count)
+                    progress(report.frames, expected)
             except KeyboardInterrupt:
                 # How a camera's recording ends; a file's is cut short and thrown away.
                 if not reader.live:
                     raise
-    report.seconds = time.perf_counter() - began
+        report.seconds = time.perf_counter() - began
+        report.stats = pipeline.cameras[job.source].stats.snapshot()
     report.warnings.update(reader.warnings)
     report.warnings.update(writer.warnings)
     return report
 
 
 def _writers(
-    job: Job, reader: Reader, report: Report, stack: ExitStack
+    job: Job, reader: Reader | LiveReader, report: Report, stack: ExitStack
 ) -> tuple[Writer | NullWriter, Writer | None]:
     if job.output == NULL:
         return NullWriter(), None
     output = Path(job.output)
-    writer = stack.enter_context(open_writer(output, like=reader, codec=job.codec))
+    like = reader if isinstance(reader, Reader) else reader.facts
+    writer = stack.enter_context(open_writer(output, like=like, codec=job.codec))
     report.outputs.append(output)
     if not job.compare:
         return writer, None
@@ -209,15 +218,3 @@ def _writers(
     facts = compared_facts(reader.facts, job.compare)
     report.outputs.append(path)
     return writer, stack.enter_context(open_writer(path, like=facts, codec=job.codec))
-
-
-def _write(
-    pair: tuple[Frame, Frame],
-    writer: Writer | NullWriter,
-    comparison: Writer | None,
-    layout: Layout | None,
-) -> None:
-    before, after = pair
-    writer.write(after)
-    if comparison is not None and layout is not None:
-        comparison.write(compared(before, after, layout))

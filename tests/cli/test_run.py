@@ -47,11 +47,29 @@ def test_clip_report_has_the_contract_keys(edgecar, clip):
     done = edgecar("run", clip, "-o", "null", "--network", NETWORK, "--json")
     assert done.code == 0
     report = json.loads(done.out)
-    assert set(report) == REPORT_KEYS
-    assert report["frames"] == 12
+    assert set(report) == REPORT_KEYS | {"stats"}
+    assert report["stats"]["frames"]["restored"] == report["frames"] == 12
     assert report["windows_run"] == 12
     assert report["computed_share"] == 1.0
     assert report["precision"] in ("fp32", "bf16")
+
+
+def test_counters_go_to_a_file_and_finely_coded_frames_pass(edgecar, clip, tmp_path):
+    counters = tmp_path / "stats.json"
+    options = ("--stats-json", counters, "--skip-below-qp", "52", "--network", NETWORK)
+    assert edgecar("run", clip, "-o", "null", *options).code == 0
+    counted = json.loads(counters.read_text())
+    assert counted["frames"] == {
+        "read": 12, "restored": 0, "passed": 12, "dropped": 0, "in_flight": 0, "corrupt": 0,
+    }  # fmt: skip
+    assert counted["passed_because"] == {"below_qp": 12}
+    assert 20 < counted["qp"] < 45  # the clip was made with CRF 35
+
+
+@pytest.mark.parametrize("option", [("--verify-reuse", "2"), ("--reuse-tolerance", "3")])
+def test_reuse_can_be_verified_and_made_lossy(edgecar, clip, option):
+    done = edgecar("run", clip, "-o", "null", "--network", NETWORK, *option)
+    assert done.code == 0
 
 
 def test_lossless_clip_holds_what_the_restorer_gives(edgecar, clip, tmp_path):
@@ -160,7 +178,8 @@ def test_interrupt_ends_a_live_recording_and_keeps_it(edgecar, clip, tmp_path, m
     monkeypatch.setattr(Restorer, "luma", interrupted)
     monkeypatch.setattr("edgecar.media.reader.Reader.live", True)
     output = tmp_path / "camera.mp4"
-    assert edgecar("run", clip, "-o", output, "--network", NETWORK).code == 0
+    done = edgecar("run", clip, "-o", output, "--network", NETWORK, "--policy", "block")
+    assert done.code == 0
     with open_reader(output) as recorded:
         assert sum(1 for _ in recorded) == 5
 

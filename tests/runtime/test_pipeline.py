@@ -1,127 +1,183 @@
-"""Threads hand over in order, and a failure anywhere ends everything with its own cause."""
+"""Frames go through threads in order, are all accounted for, and a failure ends everything."""
 
 import threading
 import time
+from collections.abc import Iterator
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
-from edgecar.runtime.pipeline import ReadAhead, WriteBehind
+from edgecar.engines.fake import FakeEngine
+from edgecar.errors import EngineError, SettingsError
+from edgecar.media.frame import Coding, Frame
+from edgecar.runtime.pipeline import Pipeline, PipelineSettings
+from edgecar.runtime.restorer import Restorer
+from tests.runtime.test_restorer import fake_artifact
 
 SECONDS_TO_STOP = 5  # the design's promise
+
+
+def frame_number(number: int, qp: float | None = None) -> Frame:
+    y = np.full((16, 16), number % 200, np.uint8)
+    chroma = np.full((8, 8), 128, np.uint8)
+    return Frame(y, chroma, chroma, number, Fraction(1, 25), coding=Coding(qp))
+
+
+class Source:
+    """Frames numbered from 0, as fast or slow as asked for."""
+
+    def __init__(self, count=None, *, live=False, pause=0.0, fails_after=None, qps=()):
+        self.count, self.live, self.pause = count, live, pause
+        self.fails_after, self.qps = fails_after, qps
+        self.given, self.closed = 0, False
+
+    def __iter__(self) -> Iterator[Frame]:
+        while self.count is None or self.given < self.count:
+            if self.given == self.fails_after:
+                raise OSError("camera gone")
+            if self.pause:
+                time.sleep(self.pause)
+            qp = self.qps[self.given] if self.qps else None
+            self.given += 1
+            yield frame_number(self.given - 1, qp)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def restorer_with(function=lambda batch: batch + np.float32(1 / 255)) -> Restorer:
+    return Restorer(fake_artifact(), FakeEngine(function))
 
 
 def alive() -> set[str]:
     return {t.name for t in threading.enumerate() if t.name.startswith("edgecar-")}
 
 
-def failing_after(count: int):
-    yield from range(count)
-    raise OSError("camera gone")
-
-
-def test_order_is_kept_through_both():
-    written = []
-    with WriteBehind(written.append) as behind, ReadAhead(range(200)) as ahead:
-        for item in ahead:
-            behind.put(item)
-    assert written == list(range(200))
+def test_every_frame_comes_out_restored_and_in_order():
+    source = Source(60)
+    with Pipeline({"front": source}, restorer_with()) as pipeline:
+        frames = list(pipeline)
+    assert [frame.pts for frame in frames] == list(range(60))
+    assert all(frame.restored and frame.camera == "front" for frame in frames)
+    assert all((f.frame.y == f.before.y + 1).all() for f in frames)
+    assert frames[25].pts_seconds == 1.0
+    assert frames[0].bgr.shape == (16, 16, 3)
+    counted = frames[-1].stats
+    assert (counted.frames_read, counted.frames_restored, counted.frames_in_flight) == (60, 60, 0)
+    assert set(counted.latencies) == {"read", "restore", "age"}
+    assert source.closed
     assert not alive()
 
 
 def test_reader_failure_comes_after_what_was_read():
     got = []
-    with pytest.raises(OSError, match="camera gone"), ReadAhead(failing_after(7)) as ahead:
-        got.extend(ahead)
+    with (
+        pytest.raises(OSError, match="camera gone"),
+        Pipeline({"": Source(fails_after=7)}, restorer_with()) as pipeline,
+    ):
+        got.extend(frame.pts for frame in pipeline)
     assert got == list(range(7))
     assert not alive()
 
 
-def test_leaving_early_stops_an_endless_reader():
-    def endless():
-        while True:
-            yield 0
+def test_engine_failure_ends_all_cameras():
+    def lost(_batch):
+        raise EngineError("the device was lost")
 
+    sources = {"a": Source(), "b": Source()}
     began = time.monotonic()
-    with ReadAhead(endless()) as ahead:
-        next(iter(ahead))
+    with (
+        pytest.raises(EngineError, match="the device was lost"),
+        Pipeline(sources, restorer_with(lost)) as pipeline,
+    ):
+        next(pipeline)
     assert time.monotonic() - began < SECONDS_TO_STOP
+    assert all(source.closed for source in sources.values())
     assert not alive()
 
 
-def test_reader_stays_only_a_few_items_ahead():
-    read = []
+def test_leaving_early_stops_an_endless_source():
+    source = Source()
+    began = time.monotonic()
+    with Pipeline({"": source}, restorer_with()) as pipeline:
+        next(pipeline)
+    assert time.monotonic() - began < SECONDS_TO_STOP
+    assert source.closed
+    assert not alive()
+    left = pipeline.cameras[""].stats.snapshot()
+    assert left.frames_in_flight == 0  # what was queued counts as dropped
 
-    def counted():
-        for number in range(1000):
-            read.append(number)
-            yield number
 
-    with ReadAhead(counted(), depth=3) as ahead:
-        next(iter(ahead))
+def test_under_block_a_source_stays_only_a_few_frames_ahead():
+    source = Source()
+    with Pipeline({"": source}, restorer_with(), PipelineSettings(policy="block")) as pipeline:
+        next(pipeline)
         time.sleep(0.3)
-        assert len(read) <= 6  # one taken, three queued, one in hand, one to spare
+        assert source.given <= 9  # three queued on either side of the engine, three in hands
 
 
-def test_writer_failure_reaches_the_caller():
-    def full_disk(item: int) -> None:
-        if item == 3:
-            raise OSError("no space left")
-
-    began = time.monotonic()
-
-    def feed() -> None:
-        with WriteBehind(full_disk) as behind:
-            for item in range(10_000):
-                behind.put(item)
-
-    with pytest.raises(OSError, match="no space left"):
-        feed()
-    assert time.monotonic() - began < SECONDS_TO_STOP
-    assert not alive()
+def test_under_newest_a_sleeping_consumer_does_not_stall_the_reader():
+    source = Source(live=True, pause=0.002)
+    with Pipeline({"": source}, restorer_with()) as pipeline:
+        first = next(pipeline)
+        given = source.given
+        time.sleep(0.4)
+        assert source.given > given + 20
+        later = [next(pipeline) for _ in range(3)]
+        assert later[-1].pts > first.pts + 20
+        assert [f.pts for f in later] == sorted(f.pts for f in later)
+        counted = later[-1].stats
+        assert counted.frames_dropped > 20
+    counted = pipeline.cameras[""].stats.snapshot()
+    assert counted.frames_read == counted.frames_restored + counted.frames_dropped
 
 
-def test_writer_failure_on_the_last_item_is_not_lost():
-    def fail(_: int) -> None:
-        time.sleep(0.1)
-        raise OSError("no space left")
-
-    def feed() -> None:
-        with WriteBehind(fail) as behind:
-            behind.put(1)
-
-    with pytest.raises(OSError, match="no space left"):
-        feed()
+def test_a_fast_camera_leaves_a_slow_one_its_turn():
+    sources = {"fast": Source(), "slow": Source(20, pause=0.001)}
+    seen = {"fast": 0, "slow": 0}
+    with Pipeline(sources, restorer_with()) as pipeline:
+        for frame in pipeline:
+            seen[frame.camera] += 1
+            if seen["slow"] == 20:
+                break
+    assert seen["slow"] == 20
 
 
-def test_consumer_failure_stops_both_and_is_the_one_seen():
-    written = []
-
-    def work() -> None:
-        with WriteBehind(written.append) as behind, ReadAhead(range(10_000)) as ahead:
-            for item in ahead:
-                if item == 5:
-                    raise ValueError("engine failed")
-                behind.put(item)
-
-    began = time.monotonic()
-    with pytest.raises(ValueError, match="engine failed"):
-        work()
-    assert time.monotonic() - began < SECONDS_TO_STOP
-    assert len(written) <= 5
-    assert not alive()
+def test_cameras_share_one_engine_and_keep_their_order():
+    sources = {name: Source(15) for name in "abc"}
+    by_camera: dict[str, list[int]] = {name: [] for name in sources}
+    with Pipeline(sources, restorer_with()) as pipeline:
+        for frame in pipeline:
+            by_camera[frame.camera].append(frame.pts)
+    assert by_camera == {name: list(range(15)) for name in "abc"}
 
 
-def test_slow_writer_holds_the_producer_back():
-    started = threading.Semaphore(0)
-    done = []
+def test_frames_over_the_latency_budget_pass():
+    def slow(batch):
+        time.sleep(0.03)
+        return batch
 
-    def slow(item: int) -> None:
-        started.release()
-        time.sleep(0.02)
-        done.append(item)
+    settings = PipelineSettings(max_latency_ms=40)
+    with Pipeline({"": Source(12)}, restorer_with(slow), settings) as pipeline:
+        frames = list(pipeline)
+    passed = [frame for frame in frames if not frame.restored]
+    assert 0 < len(passed) < 12
+    assert all(frame.frame is frame.before for frame in passed)
+    counted = frames[-1].stats
+    assert counted.passed_because == {"over_latency_budget": len(passed)}
+    assert counted.frames_restored == 12 - len(passed)
 
-    with WriteBehind(slow, depth=2) as behind:
-        for item in range(10):
-            behind.put(item)
-            assert item - len(done) <= 4  # two queued, one in hand, one offered
-    assert done == list(range(10))
+
+def test_finely_coded_frames_pass():
+    qps = (18.0, 30.0, None, 24.9, 25.0)
+    settings = PipelineSettings(skip_below_qp=25)
+    assert settings.reads_coding
+    with Pipeline({"": Source(5, qps=qps)}, restorer_with(), settings) as pipeline:
+        restored = [frame.restored for frame in pipeline]
+    assert restored == [False, True, True, False, True]
+
+
+def test_a_budget_of_nothing_is_refused():
+    with pytest.raises(SettingsError, match="max_latency_ms is 0; give a time above 0"):
+        PipelineSettings(max_latency_ms=0)

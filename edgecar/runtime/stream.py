@@ -1,0 +1,67 @@
+"""``for frame in edgecar.stream(url, restorer)``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgecar.media.inputs import open_video
+from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
+from edgecar.media.reader import Reader
+from edgecar.runtime.pipeline import Pipeline, PipelineSettings
+from edgecar.runtime.restorer import Restorer
+from edgecar.spec import Policy
+
+Address = str | int | Path
+
+
+def stream(
+    source: Address | Mapping[str, Address],
+    restorer: Restorer,
+    *,
+    policy: Policy | None = None,
+    max_latency_ms: float | None = None,
+    skip_below_qp: float | None = None,
+    skip_above_quality: int | None = None,
+    live: LiveSettings = LIVE_DEFAULTS,
+) -> Pipeline:
+    """Restored frames of one source, or of several that share the restorer.
+
+    Reading and restoring go on in threads while a frame is used. Leave the ``with`` block, or call
+    ``close``, to stop.
+
+    Args:
+        source: A file, a camera's number or a URL; or several of them by name.
+        restorer: Stays the caller's to close.
+        policy: ``newest`` leaves out frames that were overtaken, ``block`` makes the source wait.
+            None: ``newest`` for cameras and network streams, ``block`` for files.
+        max_latency_ms: Frames that would be older when restored pass as they are.
+        skip_below_qp: Frames coded finer than this mean QP pass as they are.
+        skip_above_quality: JPEG frames of a higher quality than this pass as they are.
+        live: Timeouts and backoff of what is no file.
+
+    Raises:
+        MediaError: A source cannot be opened.
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> def detect_all(url, detector):
+        ...     restorer = Restorer("edgecar-s", codec="h264")
+        ...     with restorer, stream(url, restorer) as frames:
+        ...         for frame in frames:
+        ...             detector(frame.bgr)
+    """
+    settings = PipelineSettings(
+        policy=policy,
+        max_latency_ms=max_latency_ms,
+        skip_below_qp=skip_below_qp,
+        skip_above_quality=skip_above_quality,
+    )
+    named = source if isinstance(source, Mapping) else {str(source): source}
+    sources: dict[str, Reader | LiveReader] = {}
+    try:
+        for name, address in named.items():
+            sources[name] = open_video(address, settings=live, read_coding=settings.reads_coding)
+        return Pipeline(sources, restorer, settings)
+    except BaseException:
+        for reader in sources.values():
+            reader.close()
+        raise

@@ -1,0 +1,59 @@
+"""``edgecar.stream``: files and several sources through one restorer."""
+
+import numpy as np
+import pytest
+
+import edgecar
+from edgecar.errors import MediaError, SettingsError
+from edgecar.media.reader import open_reader
+from edgecar.media.scene import write_scene
+from edgecar.runtime.restorer import Restorer
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for name, size in (("front", (480, 640)), ("gate", (400, 560))):
+        write_scene(folder / f"{name}.mp4", size, 10, 35)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    with Restorer("edgecar-xs", codec="h264") as opened:
+        yield opened
+
+
+def test_a_file_comes_out_restored_frame_by_frame(clips, restorer):
+    path = clips / "front.mp4"
+    with edgecar.stream(path, restorer) as frames, open_reader(path) as coded:
+        for frame, before in zip(frames, coded, strict=True):
+            expected = Restorer("edgecar-xs", codec="h264", reuse=False).restore(before)
+            np.testing.assert_array_equal(frame.frame.y, expected.y)
+            assert frame.pts == before.pts
+            assert frame.bgr.shape == (480, 640, 3)
+            assert frame.restored
+        assert frame.stats.frames_restored == 10
+
+
+def test_several_sources_share_a_restorer(clips, restorer):
+    sources = {"front": clips / "front.mp4", "gate": clips / "gate.mp4"}
+    with edgecar.stream(sources, restorer) as frames:
+        seen = [(frame.camera, frame.frame.size) for frame in frames]
+    assert sorted(seen) == [("front", (480, 640))] * 10 + [("gate", (400, 560))] * 10
+
+
+def test_a_missing_source_closes_those_that_opened(clips, restorer):
+    sources = {"front": clips / "front.mp4", "gone": clips / "gone.mp4"}
+    with pytest.raises(MediaError, match="does not exist"):
+        edgecar.stream(sources, restorer)
+
+
+def test_settings_are_checked(clips, restorer):
+    with pytest.raises(SettingsError, match="max_latency_ms"):
+        edgecar.stream(clips / "front.mp4", restorer, max_latency_ms=-1)
+
+
+def test_finely_coded_frames_pass(clips, restorer):
+    with edgecar.stream(clips / "front.mp4", restorer, skip_below_qp=52) as frames:
+        assert not any(frame.restored for frame in frames)
