@@ -254,12 +254,12 @@ class Pipeline(Closing):
     def _restore(self) -> None:
         try:
             while (frames := self._next_round()) is not None:
-                for frame, camera in frames:
-                    self._bring_up(frame, camera)
-                    with self._changed:
+                self._bring_up(frames)
+                with self._changed:
+                    for frame, camera in frames:
                         camera.in_hand -= 1
                         camera.done.append(frame)
-                        self._changed.notify_all()
+                    self._changed.notify_all()
         except BaseException as error:  # raised again where it can be caught
             with self._changed:
                 self._failure = error
@@ -283,19 +283,25 @@ class Pipeline(Closing):
                 self._changed.wait()
         return None
 
-    def _bring_up(self, frame: StreamFrame, camera: Camera) -> None:
-        """Restore a frame, or let it pass."""
-        reason = self._reason_to_pass(frame)
-        if reason is not None:
-            camera.stats.count_passed(reason)
+    def _bring_up(self, frames: list[tuple[StreamFrame, Camera]]) -> None:
+        """Restore frames, each of another camera, or let them pass."""
+        reasons = [self._reason_to_pass(frame) for frame, _ in frames]
+        for (_, camera), reason in zip(frames, reasons, strict=True):
+            if reason is not None:
+                camera.stats.count_passed(reason)
+        chosen = [each for each, reason in zip(frames, reasons, strict=True) if reason is None]
+        if not chosen:
             return
         began = time.perf_counter()
-        frame.frame = self._restorer.restore(frame.before, camera.name)
-        frame.restored = True
+        restored = self._restorer.restore_all(
+            [frame.before for frame, _ in chosen], [camera.name for _, camera in chosen]
+        )
         seconds = time.perf_counter() - began
         self._restore_seconds += SLOW_START * (seconds - self._restore_seconds)
-        camera.stats.times.add("restore", seconds)
-        camera.stats.count_restored()
+        for (frame, camera), after in zip(chosen, restored, strict=True):
+            frame.frame, frame.restored = after, True
+            camera.stats.times.add("restore", seconds)
+            camera.stats.count_restored()
 
     def _reason_to_pass(self, frame: StreamFrame) -> PassReason | None:
         settings, coding = self.settings, frame.before.coding

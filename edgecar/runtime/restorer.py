@@ -1,7 +1,7 @@
 """Frames in, restored frames out."""
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from edgecar.media.color import bgr_from_frame, bgr_with_luma, frame_with_bgr, l
 from edgecar.media.frame import Frame
 from edgecar.runtime.canvas import Work
 from edgecar.runtime.cells import Grid
+from edgecar.runtime.execution import Execution
 from edgecar.runtime.reuse import Memory, Reuse
 from edgecar.runtime.windows import Window, aligned_size, plan_grid, plan_windows
 from edgecar.spec import Coder, Precision, Size
@@ -106,7 +107,6 @@ class Restorer(Closing):
         self._plans: dict[Size, list[Window]] = {}
         self._reuse = (Reuse() if reuse is True else reuse) or None
         self._memories: dict[Hashable, Memory] = {}
-        self._scratch = np.zeros(0, np.uint8)
         self._most_px = min(MAX_READ_PX, WINDOW_MEMORY // self.facts.bytes_per_px)
 
     def luma(self, y: Codes, stream: Hashable = None) -> Codes:
@@ -124,7 +124,7 @@ class Restorer(Closing):
             raise EngineError(
                 f"{self.facts.model} restores RGB; call the restorer with a BGR picture"
             )
-        restored: Codes = self._planes(y[None], stream)[0]
+        restored: Codes = self._planes([y[None]], [stream])[0][0]
         return restored
 
     def __call__(self, bgr: Codes, stream: Hashable = None) -> Codes:
@@ -140,16 +140,34 @@ class Restorer(Closing):
                 f"got an array {bgr.dtype} {bgr.shape}, need uint8 (H, W, 3) in BGR order"
             )
         if self.facts.channels == 3:
-            restored = self._planes(bgr.transpose(2, 0, 1)[::-1], stream)
+            (restored,) = self._planes([bgr.transpose(2, 0, 1)[::-1]], [stream])
             return np.ascontiguousarray(restored[::-1].transpose(1, 2, 0))
         y = luma_from_bgr(bgr)
         return bgr_with_luma(bgr, y, self.luma(y, stream))
 
     def restore(self, frame: Frame, stream: Hashable = None) -> Frame:
         """Restore a video frame; timestamps and colour facts pass through."""
-        if self.facts.channels == 3:
-            return frame_with_bgr(frame, self(bgr_from_frame(frame), stream))
-        return frame.with_luma(self.luma(frame.y, stream))
+        return self.restore_all([frame], [stream])[0]
+
+    def restore_all(self, frames: Sequence[Frame], streams: Sequence[Hashable]) -> list[Frame]:
+        """Restore frames of several cameras together.
+
+        Engines that take batches of one shape fill them with windows of all cameras.
+
+        Args:
+            frames: Of any sizes.
+            streams: Which camera each is from; every one another.
+
+        Raises:
+            EngineError: The engine fails.
+        """
+        if self.facts.channels == 1:
+            planes = self._planes([frame.y[None] for frame in frames], streams)
+            return [f.with_luma(plane[0]) for f, plane in zip(frames, planes, strict=True)]
+        pictures = [bgr_from_frame(frame).transpose(2, 0, 1)[::-1] for frame in frames]
+        planes = self._planes(pictures, streams)
+        restored = [np.ascontiguousarray(plane[::-1].transpose(1, 2, 0)) for plane in planes]
+        return [frame_with_bgr(f, bgr) for f, bgr in zip(frames, restored, strict=True)]
 
     def whole(self, y: Codes) -> Codes:
         """Restore a luma plane in one window, without tiling: the reference for tests.
@@ -162,7 +180,7 @@ class Restorer(Closing):
         full = Window((0, 0, *aligned_size(size, self.facts.align_px)), (0, 0, *size))
         restored = np.empty_like(y[None])
         padded = Memory(self._grid(size), 1, [full], free=False, tolerance=0).take(y[None])
-        self._run(Work([full]), padded, restored)
+        self._run([Execution(Work([full]), padded, restored)])
         plane: Codes = restored[0]
         return plane
 
@@ -188,21 +206,29 @@ class Restorer(Closing):
         if self._owns_engine:
             self.engine.close()
 
-    def _planes(self, frame: Codes, stream: Hashable) -> Codes:
-        """Restore ``(C, H, W)`` codes."""
-        if frame.dtype != np.uint8:
-            raise MediaError(f"got {frame.dtype} pixels, need uint8 codes in 0..255")
-        memory, began = self._memory_of(stream, frame.shape), time.perf_counter()
-        padded = memory.take(frame)
-        size: Size = (frame.shape[1], frame.shape[2])
-        work = memory.stale() if self._reuse else Work(self.plan(size))
-        self._run(work, padded, memory.restored)
-        memory.accept(work, time.perf_counter() - began)
-        self.stats.count(size, work)
-        verify = self._reuse.verify_every if self._reuse else 0
-        if verify and self.stats.frames % verify == 0:
-            self._verify(padded, memory.restored)
-        return memory.restored.copy()
+    def _planes(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Codes]:
+        """Restore ``(C, H, W)`` codes, each of another stream."""
+        began = time.perf_counter()
+        memories: list[Memory] = []
+        runs: list[Execution] = []
+        for frame, stream in zip(frames, streams, strict=True):
+            if frame.dtype != np.uint8:
+                raise MediaError(f"got {frame.dtype} pixels, need uint8 codes in 0..255")
+            memory = self._memory_of(stream, frame.shape)
+            padded = memory.take(frame)
+            work = memory.stale() if self._reuse else Work(self.plan(memory.size))
+            memories.append(memory)
+            runs.append(Execution(work, padded, memory.restored, memory.scratch))
+        self._run(runs)
+        seconds = time.perf_counter() - began
+        pixels = sum(run.work.pixels for run in runs)
+        for memory, run in zip(memories, runs, strict=True):
+            memory.accept(run.work, seconds * run.work.pixels / max(1, pixels))
+            self.stats.count(memory.size, run.work)
+            verify = self._reuse.verify_every if self._reuse else 0
+            if verify and self.stats.frames % verify == 0:
+                self._verify(run)
+        return [memory.restored.copy() for memory in memories]
 
     def _memory_of(self, stream: Hashable, shape: tuple[int, ...]) -> Memory:
         """The memory of a stream; a new one where its frames change their size."""
@@ -219,47 +245,26 @@ class Restorer(Closing):
         align = self.facts.align_px
         return Grid(aligned_size(size, align), self.facts.halo_px, align)
 
-    def _run(self, work: Work, padded: Codes, restored: Codes) -> None:
-        """Run windows of ``padded`` and write what they keep into ``restored``."""
-        reads = [window.read for window in work.windows]
-        views = [padded[:, top:bottom, left:right] for top, left, bottom, right in reads]
+    def _run(self, runs: Sequence[Execution]) -> None:
+        """Run the windows of all frames in one go, so that those of several fill a batch."""
+        inputs = [(run, number, codes) for run in runs for number, codes in enumerate(run.inputs())]
 
-        def keep(number: int, output: Codes) -> None:
-            window = work.windows[number]
-            top, left, bottom, right = window.keep
-            rows, columns = window.kept_in_window
-            restored[:, top:bottom, left:right] = output[:, rows, columns]
+        def take(position: int, output: Codes) -> None:
+            run, number, _ = inputs[position]
+            run.take(number, output)
 
-        if work.canvas is None:
-            self.engine.run_codes(views, keep)
-            return
-        canvas = self._canvas(padded.shape[0], work.canvas.size)
-        corners = [np.s_[:, row:, column:] for row, column in work.canvas.places]
-        for view, corner in zip(views, corners, strict=True):
-            canvas[corner][:, : view.shape[1], : view.shape[2]] = view
+        self.engine.run_codes([codes for _, _, codes in inputs], take)
 
-        def keep_all(_number: int, output: Codes) -> None:
-            for number, corner in enumerate(corners):
-                keep(number, output[corner])
-
-        self.engine.run_codes([canvas], keep_all)
-
-    def _canvas(self, channels: int, size: Size) -> Codes:
-        """A picture to lay windows on; what lay there before may still be seen between them."""
-        height, width = size
-        if self._scratch.size < channels * height * width:
-            self._scratch = np.zeros(channels * height * width, np.uint8)
-        return self._scratch[: channels * height * width].reshape(channels, height, width)
-
-    def _verify(self, padded: Codes, restored: Codes) -> None:
+    def _verify(self, run: Execution) -> None:
         """Compute a frame in full and compare.
 
         Raises:
             EngineError: Reuse gave other bytes.
         """
-        full = np.empty_like(restored)
-        self._run(Work(self.plan((restored.shape[1], restored.shape[2]))), padded, full)
-        differing = int(np.count_nonzero(full != restored))
+        full = np.empty_like(run.restored)
+        size: Size = (full.shape[1], full.shape[2])
+        self._run([Execution(Work(self.plan(size)), run.padded, full)])
+        differing = int(np.count_nonzero(full != run.restored))
         if differing:
             raise EngineError(
                 f"reuse gave {differing} other bytes than computing frame {self.stats.frames} in "

@@ -9,6 +9,7 @@ from edgecar.runtime.canvas import Work, canvas_for
 from edgecar.runtime.cells import CellMap, Grid, changed_cells, stale_cells, tolerated_cells
 from edgecar.runtime.cost import CostModel
 from edgecar.runtime.cover import Coverer
+from edgecar.runtime.execution import Scratch
 from edgecar.runtime.windows import Window
 from edgecar.spec import Size
 
@@ -51,6 +52,8 @@ class Memory:
     ) -> None:
         self.restored = np.zeros((channels, *_frame_of(plan)), np.uint8)
         """The output of the last frame, to be brought up to date by the caller."""
+        self.scratch = Scratch()
+        """To lay windows on."""
         self._grid, self._plan, self._tolerance = grid, plan, tolerance
         self._coverer = Coverer(grid) if free else None
         self._cost = CostModel()
@@ -58,6 +61,11 @@ class Memory:
         self._known = np.zeros((channels, *grid.stored_size), np.uint8)
         self._now = np.zeros_like(self._known)
         self._holds = False
+
+    @property
+    def size(self) -> Size:
+        """Of the frames, ``(height, width)``."""
+        return self.restored.shape[1], self.restored.shape[2]
 
     def take(self, frame: Codes) -> Codes:
         """Copy a frame ``(C, H, W)``; returns it as the network reads it.

@@ -11,6 +11,7 @@ from skimage import data
 
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.facts import StreamFacts
+from edgecar.media.frame import Frame
 from edgecar.media.pictures import read_picture
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import BT709, fixed_camera
@@ -167,15 +168,15 @@ def test_an_input_picture_is_never_overwritten(edgecar, jpeg, tmp_path, single):
 
 def test_interrupt_ends_a_live_recording_and_keeps_it(edgecar, clip, tmp_path, monkeypatch):
     calls = []
-    luma = Restorer.luma
+    restore = Restorer.restore_all
 
-    def interrupted(self: Restorer, y: np.ndarray, stream: object = None) -> np.ndarray:
+    def interrupted(self: Restorer, frames: list[Frame], streams: list[str]) -> list[Frame]:
         calls.append(1)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return luma(self, y, stream)
+        return restore(self, frames, streams)
 
-    monkeypatch.setattr(Restorer, "luma", interrupted)
+    monkeypatch.setattr(Restorer, "restore_all", interrupted)
     monkeypatch.setattr("edgecar.media.reader.Reader.live", True)
     output = tmp_path / "camera.mp4"
     done = edgecar("run", clip, "-o", output, "--network", NETWORK, "--policy", "block")
@@ -251,17 +252,17 @@ def test_wrong_usage_is_code_two(edgecar, clip):
 
 def test_engine_failure_in_the_middle_leaves_nothing(edgecar, clip, tmp_path, monkeypatch):
     calls = []
-    luma = Restorer.luma
+    restore = Restorer.restore_all
 
-    def failing(self: Restorer, y: np.ndarray, stream: object = None) -> np.ndarray:
+    def failing(self: Restorer, frames: list[Frame], streams: list[str]) -> list[Frame]:
         calls.append(1)
         if len(calls) == 5:
             from edgecar.errors import EngineError
 
             raise EngineError("the device was lost; plug it in")
-        return luma(self, y, stream)
+        return restore(self, frames, streams)
 
-    monkeypatch.setattr(Restorer, "luma", failing)
+    monkeypatch.setattr(Restorer, "restore_all", failing)
     done = edgecar("run", clip, "-o", tmp_path / "clean.mp4", "--network", NETWORK)
     assert done.code == 1
     assert done.err.strip().splitlines()[-1] == "edgecar: the device was lost; plug it in"
@@ -272,7 +273,7 @@ def test_interrupt_leaves_nothing(edgecar, clip, tmp_path, monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Restorer, "luma", interrupted)
+    monkeypatch.setattr(Restorer, "restore_all", interrupted)
     done = edgecar("run", clip, "-o", tmp_path / "clean.mp4", "--network", NETWORK)
     assert done.code == 130
     assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edgecar.engines.fake import FakeEngine
 from edgecar.engines.select import open_engine
 from edgecar.errors import EngineError
+from edgecar.media.frame import Frame
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.reuse import Reuse
 from tests.runtime.test_restorer import fake_artifact
@@ -30,6 +31,11 @@ def restorer_with(reuse: bool | Reuse = True, tile=None, shape=None, engine=None
 
 def noise(size=SIZE, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+
+
+def frame_with(y: np.ndarray) -> Frame:
+    chroma = np.full(((y.shape[0] + 1) // 2, (y.shape[1] + 1) // 2), 128, np.uint8)
+    return Frame(y, chroma, chroma)
 
 
 KINDS = {
@@ -120,6 +126,33 @@ def test_cameras_do_not_see_each_other():
             expected = restorer_with(reuse=False).luma(frame)
             np.testing.assert_array_equal(restorer.luma(frame, stream), expected)
     assert restorer.stats.pixels_read == first.size + second.size
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cameras_restored_together_give_what_each_gives_alone(kind):
+    sizes = [(150, 230), (96, 64), (150, 230)]
+    together = restorer_with(**KINDS[kind])
+    alone = [restorer_with(reuse=False, **KINDS[kind]) for _ in sizes]
+    lumas = [noise(size, seed) for seed, size in enumerate(sizes)]
+    for step in range(3):
+        frames = [frame_with(y) for y in lumas]
+        restored = together.restore_all(frames, "abc")
+        for one, y, frame in zip(alone, lumas, restored, strict=True):
+            np.testing.assert_array_equal(frame.y, one.luma(y))
+        lumas[step][10:14, 20 * step : 20 * step + 9] ^= 3
+
+
+def test_windows_of_several_cameras_fill_a_batch():
+    batches = []
+
+    def counted(batch: np.ndarray) -> np.ndarray:
+        batches.append(len(batch))
+        return blurred(batch)
+
+    restorer = restorer_with(engine=FakeEngine(counted, shape=(4, 32, 48)))
+    frames = [frame_with(noise((32, 48), seed)) for seed in range(4)]
+    restorer.restore_all(frames, range(4))
+    assert batches == [4]  # one window each, one run
 
 
 @pytest.mark.parametrize("array", ["input", "output"])
