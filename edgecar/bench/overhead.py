@@ -21,7 +21,8 @@ from edgecar.bench.speed import in_own_process, peak_kib
 from edgecar.engines.base import Batch
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import write_scene
-from edgecar.runtime.job import NULL, Job, run_job
+from edgecar.runtime.job import run_job
+from edgecar.runtime.report import NULL, Job
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import Precision, Size
 

@@ -1,6 +1,7 @@
 """``edgecar run``: restore a picture, a folder, a clip or a camera."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +26,12 @@ from edgecar.spec import Coder, Policy
 
 
 def command(
-    source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Picture, folder, video, URL or camera number.")
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Picture, folder, video, URL or camera number; several videos share an engine.",
+        ),
     ],
     output: Annotated[
         str, typer.Option("-o", "--output", help="File, folder for a folder, or null for nothing.")
@@ -78,23 +83,28 @@ def command(
         int | None,
         typer.Option(metavar="QUALITY", help="JPEG frames finer than this pass as they are."),
     ] = None,
+    metrics_port: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST:]PORT", help="Serve Prometheus metrics while videos run."),
+    ] = None,
     stats_json: Annotated[
         Path | None, typer.Option(help="Also write counters and latencies to this file.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Restore INPUT.
+    """Restore INPUT, or several videos and cameras side by side.
 
     Shipped weights are chosen by what INPUT is coded with. Timestamps, audio, frame rate and colour
-    facts of a video pass through untouched.
+    facts of a video pass through untouched. Cameras and streams that break off are connected again.
 
     Example: edgecar run clip.mp4 -o clean.mp4 --compare
     """
-    from edgecar.media.inputs import open_input
-    from edgecar.runtime.choice import choose_weights
-    from edgecar.runtime.job import Job, run_opened
+    from edgecar.media.inputs import Input, open_input
+    from edgecar.runtime.choice import choose_weights, shared_codec
+    from edgecar.runtime.job import run_opened
     from edgecar.runtime.pipeline import PipelineSettings
+    from edgecar.runtime.report import Job
     from edgecar.runtime.restorer import Restorer
     from edgecar.runtime.reuse import Reuse
 
@@ -104,10 +114,17 @@ def command(
         skip_below_qp=skip_below_qp,
         skip_above_quality=skip_above_quality,
     )
-    job = Job(source, output, codec, layout if compare else None, frames, settings)
+    layout_asked = layout if compare else None
+    job = Job(sources[0], output, codec, layout_asked, frames, settings, metrics_port)
     window = size_named(tile) if tile else None
-    with open_input(source, read_coding=settings.reads_coding) as opened:
-        choice = choose_weights(network, opened.codec, weights_for)
+    with ExitStack() as stack:
+        inputs: list[Input] = []
+        for source in sources:
+            inputs.append(open_input(source, read_coding=settings.reads_coding))
+            stack.enter_context(inputs[-1])
+        codecs = [each.codec for each in inputs]
+        codec_in = codecs[0] if weights_for else shared_codec(codecs)
+        choice = choose_weights(network, codec_in, weights_for)
         kept = Reuse(reuse_tolerance, verify_reuse) if reuse else False
         with Restorer(
             choice.artifact, engine, precision, reuse=kept, tile=window, threads=threads
@@ -118,10 +135,10 @@ def command(
             if choice.note:
                 stderr.print(f"note      {choice.note}")
             with progress_bar("restoring") as progress:
-                report = run_opened(job, opened, restorer, progress)
+                report = run_opened(job, inputs, restorer, progress)
     if stats_json and report.stats:
         with written_whole(stats_json) as temporary:
-            temporary.write_text(json.dumps(report.stats.table(), indent=2) + "\n")
+            temporary.write_text(json.dumps(report.stats_table(), indent=2) + "\n")
     if as_json:
         print_json(report.table())
         return
@@ -131,6 +148,6 @@ def command(
         f"restored  {report.frames} frame(s) in {report.seconds:.2f} s, {report.fps:.2f} frames/s; "
         f"{restorer.stats.windows_run} window(s), {restorer.stats.computed_share:.0%} of the pixels"
     )
-    for path in report.outputs[-2:]:
+    for path in report.outputs if len(sources) > 1 else report.outputs[-2:]:
         stdout.print(f"wrote     {path}")
     next_step(f"edgecar bench --networks {restorer.facts.model}")

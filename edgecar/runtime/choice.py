@@ -1,5 +1,6 @@
 """Which weights suit an input."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecar.artifact import (
@@ -46,6 +47,21 @@ def coder_for(codec: str) -> Coder:
         ('jpeg', 'jpeg', 'h264')
     """
     return SAME.get(codec, "jpeg" if codec in PICTURES else "h264")
+
+
+def shared_codec(codecs: Sequence[str]) -> str:
+    """The codec of inputs that are restored with the same weights.
+
+    Raises:
+        ArtifactError: They need different ones.
+    """
+    coders = {coder_for(codec): codec for codec in codecs}
+    if len(coders) > 1:
+        raise ArtifactError(
+            f"the inputs need weights for {' and '.join(sorted(coders))}; run them apart, or give "
+            "--for with the one to take for all"
+        )
+    return codecs[0]
 
 
 def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choice:

@@ -1,8 +1,14 @@
 """``edgecar run`` on good and bad input."""
 
 import json
+import shutil
+import socket
+import time
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -65,6 +71,64 @@ def test_counters_go_to_a_file_and_finely_coded_frames_pass(edgecar, clip, tmp_p
     }  # fmt: skip
     assert counted["passed_because"] == {"below_qp": 12}
     assert 20 < counted["qp"] < 45  # the clip was made with CRF 35
+
+
+def test_several_videos_share_an_engine_and_get_a_file_each(edgecar, clip, tmp_path):
+    other, counters = tmp_path / "gate.mp4", tmp_path / "stats.json"
+    shutil.copy(clip, other)
+    folder = tmp_path / "clean"
+    done = edgecar("run", clip, other, "-o", folder, "--network", NETWORK, "--stats-json", counters)
+    assert done.code == 0, done.err
+    assert {path.name for path in folder.iterdir()} == {"camera.mp4", "gate.mp4"}
+    for path in folder.iterdir():
+        with open_reader(path) as restored:
+            assert sum(1 for _ in restored) == 12
+    counted = json.loads(counters.read_text())
+    assert {name: each["frames"]["restored"] for name, each in counted.items()} == {
+        "camera": 12,
+        "gate": 12,
+    }
+
+
+def test_several_videos_need_a_folder(edgecar, clip, tmp_path):
+    done = edgecar("run", clip, clip, "-o", tmp_path / "clean.mp4", "--network", NETWORK)
+    assert done.code == 1
+    assert "is one file for 2 videos; give a folder, or null" in done.err
+
+
+def test_pictures_are_not_run_beside_videos(edgecar, clip, jpeg):
+    done = edgecar("run", clip, jpeg, "-o", "null", "--network", NETWORK, "--for", "h264")
+    assert done.code == 1
+    assert "pictures are among several inputs" in done.err
+
+
+def test_inputs_that_need_different_weights_are_not_run_together(edgecar, clip, jpeg):
+    done = edgecar("run", clip, jpeg, "-o", "null", "--network", NETWORK)
+    assert done.code == 1
+    assert "the inputs need weights for h264 and jpeg; run them apart" in done.err
+
+
+def test_metrics_are_served_while_it_runs(edgecar, clip, monkeypatch):
+    scraped = []
+    restore = Restorer.restore_all
+
+    def scraping(self, frames, streams):
+        deadline = time.monotonic() + 20
+        while not scraped and time.monotonic() < deadline:  # until the server is there
+            with (
+                suppress(URLError),
+                urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer,
+            ):
+                scraped.append(answer.read().decode())
+        return restore(self, frames, streams)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setattr(Restorer, "restore_all", scraping)
+    options = ("--metrics-port", str(port), "--network", NETWORK)
+    assert edgecar("run", clip, "-o", "null", *options).code == 0
+    assert 'edgecar_frames_read_total{camera_name="camera"}' in scraped[0]
 
 
 @pytest.mark.parametrize("option", [("--verify-reuse", "2"), ("--reuse-tolerance", "3")])
