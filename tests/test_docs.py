@@ -38,11 +38,16 @@ def test_commands_run(edgecar, clip, tmp_path, monkeypatch):  # noqa: F811
     assert {p.name for p in tmp_path.iterdir()} >= made
 
 
-def test_python_runs():
+def test_python_runs(clip, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
     (code,) = blocks("python")
-    scope = {"bgr": np.ascontiguousarray(data.astronaut()[:64, :80, ::-1])}
+    seen = []
+    picture = np.ascontiguousarray(data.astronaut()[:64, :80, ::-1])
+    scope = {"bgr": picture, "detect": lambda bgr: seen.append(bgr.shape)}
     exec(code, scope)
     assert scope["clean"].shape == (64, 80, 3)
+    assert seen == [(180, 240, 3)] * 12
 
 
 def test_make_targets_exist():
