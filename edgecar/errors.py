@@ -8,6 +8,7 @@ Messages say what was got, what is needed and what to do.
     │   └── GateError        an artifact was made but failed its check (exit code 3)
     ├── ArtifactError        an ONNX file lacks edgecar's facts or they do not fit
     ├── EngineError          an engine cannot be opened or refuses a batch
+    │   └── ReuseError       reuse changed the output (exit code 3)
     ├── WindowError          a frame cannot be covered by windows
     ├── MediaError           a picture, clip or camera cannot be read or written
     │   └── StallError       a camera or network stream fell silent
@@ -42,6 +43,12 @@ class ArtifactError(EdgecarError):
 
 class EngineError(EdgecarError):
     """An engine cannot be opened, or refuses what it was given."""
+
+
+class ReuseError(EngineError):
+    """The check ran and the answer is no: reuse gave other bytes than computing everything."""
+
+    exit_code = 3
 
 
 class WindowError(EdgecarError):

@@ -18,12 +18,14 @@ import typer
 from edgecar.artifact import find_artifact
 from edgecar.bench.results import new_results, write_results
 from edgecar.bench.speed import in_own_process, peak_kib
-from edgecar.engines.base import Batch
+from edgecar.engines.base import Batch, Codes
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import write_scene
 from edgecar.runtime.job import run_job
 from edgecar.runtime.report import NULL, Job
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.tuning import Tuning
+from edgecar.runtime.windows import aligned_size
 from edgecar.spec import Precision, Size
 
 CLIP_SIZE: Size = (1080, 1920)
@@ -51,7 +53,7 @@ class OverheadRow(TypedDict):
 
 def speed_rows(network: str, precision: Precision | None, clip: Path) -> list[OverheadRow]:
     """Frames a second of the whole job and of the bare engine, medians of rounds in turn."""
-    with Restorer(network, precision=precision, reuse=False) as restorer:
+    with Restorer(network, precision=precision, reuse=False, tuning=Tuning()) as restorer:
         with open_reader(clip) as reader:
             windows = ready_windows(restorer, next(iter(reader)).y)
         rates: dict[str, list[float]] = {"bare engine": [], "edgecar run": []}
@@ -72,12 +74,15 @@ def speed_rows(network: str, precision: Precision | None, clip: Path) -> list[Ov
     return [*rows, row("edgecar run / bare engine, median of pairs", share, "1")]
 
 
-def ready_windows(restorer: Restorer, y: Any) -> list[Batch]:
+def ready_windows(restorer: Restorer, y: Codes) -> list[Batch]:
     """The windows of a frame as the engine takes them."""
-    frame = (y / np.float32(255))[None, None]
+    size: Size = (y.shape[0], y.shape[1])
+    height, width = aligned_size(size, restorer.facts.align_px)
+    padded = np.pad(y, ((0, height - y.shape[0]), (0, width - y.shape[1])), mode="edge")
+    frame = (padded / np.float32(255))[None, None]
     return [
         np.ascontiguousarray(frame[:, :, top:bottom, left:right])
-        for top, left, bottom, right in (window.read for window in restorer.plan(y.shape))
+        for top, left, bottom, right in (window.read for window in restorer.plan(size))
     ]
 
 
@@ -91,7 +96,7 @@ def _peak(network: str, precision: Precision | None, whole: bool) -> dict[str, A
 
     y = np.random.default_rng(0).integers(0, 256, MEMORY_SIZE, np.uint8)
     imported = peak_kib()
-    with Restorer(network, precision=precision, reuse=False) as restorer:
+    with Restorer(network, precision=precision, reuse=False, tuning=Tuning()) as restorer:
         for _ in range(3):
             restorer.whole(y) if whole else restorer.luma(y)
         row = _row(restorer, network, MEMORY_SIZE)

@@ -11,6 +11,7 @@ from edgecar.bench.published import (
     published_rows,
     tflops_as_printed,
 )
+from edgecar.bench.realtime_page import REALTIME_INTRO, realtime_cells, realtime_setting
 from edgecar.bench.results import Results, Row
 
 MARKER = "<!-- Generated from benchmarks/results/*.json by `make tables`. Do not edit. -->"
@@ -64,6 +65,7 @@ def readme(results: Sequence[Named]) -> str:
     studies = [(name, result) for name, result in results if result.kind == "jpeg"]
     videos = [(name, result) for name, result in results if result.kind == "video"]
     overheads = [(name, result) for name, result in results if result.kind == "overhead"]
+    realtimes = [(name, result) for name, result in results if result.kind == "realtime"]
     designs = [(name, result) for name, result in results if result.kind == "design"]
     return (
         "\n\n".join(
@@ -79,6 +81,9 @@ def readme(results: Sequence[Named]) -> str:
                 "## What the runtime adds",
                 OVERHEAD_INTRO,
                 *_overhead_section(overheads),
+                "## Video in real time",
+                REALTIME_INTRO,
+                *_realtime_section(realtimes),
                 "## JPEG quality",
                 JPEG_INTRO,
                 *_jpeg_section(studies),
@@ -207,6 +212,14 @@ def _overhead_section(studies: Sequence[Named]) -> list[str]:
         ]
         parts += [_markdown(header, cells), f"{name}: {provenance(study)}"]
     return parts or ["Nothing measured yet: `python -m edgecar.bench.overhead --help` says how."]
+
+
+def _realtime_section(studies: Sequence[Named]) -> list[str]:
+    parts: list[str] = []
+    for name, study in studies:
+        setting = realtime_setting(study.rows[0])
+        parts += [_markdown(*realtime_cells(study.rows)), f"{name}: {setting} {provenance(study)}"]
+    return parts or ["Nothing measured yet: `python -m edgecar.bench.realtime --help` says how."]
 
 
 def _jpeg_section(studies: Sequence[Named]) -> list[str]:

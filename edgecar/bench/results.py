@@ -56,11 +56,19 @@ DESIGN_KEYS = (
     *("optimiser", "teacher", "steps", "seconds", "params", "kmacs_per_px"),
     *("gain_q10", "gain_q20", "gain_q30", "gain_q40", "p50_ms"),
 )
+REALTIME_KEYS = (
+    *("network", "engine", "provider", "precision", "threads", "clip", "height", "width", "frames"),
+    *("preset", "crf", "b_frames", "gop", "kbps", "rounds", "changed_tiles_share"),
+    *("computed_share", "windows_per_frame", "max_difference", "fps_reuse", "fps_dense"),
+    *("fps_bare", "fps_decode", "fps_spp3", "fps_spp4", "fps_fspp4", "reuse_to_dense"),
+    *("reuse_to_bare", "reuse_to_spp3", "reuse_to_spp4", "reuse_to_fspp4"),
+)
 ROW_KEYS: Mapping[str, frozenset[str]] = {
     "bench": frozenset(BenchRow.__annotations__),
     "jpeg": frozenset(JPEG_KEYS),
     "video": frozenset(VIDEO_KEYS),
     "design": frozenset(DESIGN_KEYS),
+    "realtime": frozenset(REALTIME_KEYS),
 }
 TOP_KEYS = frozenset(
     ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),

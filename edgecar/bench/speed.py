@@ -136,6 +136,7 @@ def _send(sender: Any, work: Callable[..., dict[str, Any]], arguments: tuple[Any
 def _measure(artifact: Path, setting: Setting) -> dict[str, Any]:
     """Time whole frames, codes in and codes out, every one computed in full."""
     from edgecar.runtime.restorer import Restorer
+    from edgecar.runtime.tuning import Tuning
 
     rng = np.random.default_rng(0)
     shape = setting.size if setting.channels == 1 else (*setting.size, 3)
@@ -145,7 +146,12 @@ def _measure(artifact: Path, setting: Setting) -> dict[str, Any]:
         import_module(resolved(setting.engine).partition(":")[0])
     imported_kib = peak_kib()
     with Restorer(
-        artifact, setting.engine, setting.precision, reuse=False, tile=setting.tile
+        artifact,
+        setting.engine,
+        setting.precision,
+        reuse=False,
+        tile=setting.tile,
+        tuning=Tuning(),  # whatever was tuned on this machine: figures are to be compared
     ) as restorer:
         restore = restorer.luma if setting.channels == 1 else restorer
         times_ms = _timed(lambda number: restore(frames[number % 2]))

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from edgecar.cli import bench, doctor, evaluate, export, models, run, train
+from edgecar.cli import bench, doctor, evaluate, export, models, run, train, tune
 from edgecar.errors import EdgecarError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("export")(export.command)
 app.command("run")(run.command)
 app.command("bench")(bench.command)
+app.command("tune")(tune.command)
 app.command("models")(models.command)
 app.command("train")(train.command)
 app.command("doctor")(doctor.command)

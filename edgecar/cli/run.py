@@ -142,6 +142,10 @@ def command(
     if as_json:
         print_json(report.table())
         return
+    for size, tuning in restorer.tunings.loaded.items():
+        stderr.print(f"tuning    {tuning}, for {size[1]}x{size[0]} (edgecar tune)")
+    for damaged in restorer.tunings.warnings:
+        stderr.print(f"warning   {damaged}")
     for warning, count in report.warnings.items():
         stderr.print(f"warning   {warning}: {count}")
     stdout.print(

@@ -55,19 +55,20 @@ class Work:
         return sum(window.size[0] * window.size[1] for window in self.windows)
 
 
-def canvas_for(windows: list[Window], frame: Size) -> Canvas | None:
+def canvas_for(windows: list[Window], frame: Size, step_px: int = STEP_PX) -> Canvas | None:
     """A small canvas for some windows; None if one window cannot be placed.
 
     Args:
         windows: At least one.
         frame: Size of the aligned frame they read.
+        step_px: Its height is a multiple of this, which is one of the network's alignment.
     """
     side = math.isqrt(sum(window.size[0] * window.size[1] for window in windows))
     widest = max(window.size[1] for window in windows)
     fitting = [width for width in WIDTHS_PX if widest <= width < frame[1]]
     # A canvas about as high as wide wastes least.
     widths = [*sorted(fitting, key=lambda width: abs(width - side))[:WIDTHS_TRIED], frame[1]]
-    canvases = [_Skyline(windows, frame, width).canvas() for width in widths]
+    canvases = [_Skyline(windows, frame, width, step_px).canvas() for width in widths]
     return min(filter(None, canvases), key=lambda canvas: canvas.pixels, default=None)
 
 
@@ -78,8 +79,9 @@ class _Skyline:
     heuristic; Jylänki, "A thousand ways to pack the bin", 2010).
     """
 
-    def __init__(self, windows: list[Window], frame: Size, width: int) -> None:
+    def __init__(self, windows: list[Window], frame: Size, width: int, step_px: int) -> None:
         self._windows, self._frame, self._width = windows, frame, width
+        self._step_px = step_px
         self._segments = [(0, width, 0)]  # from column, to column, filled to row
         self._places = [(0, 0)] * len(windows)
 
@@ -104,7 +106,7 @@ class _Skyline:
         for number in at_bottom:
             (height, width), column = self._windows[number].size, self._places[number][1]
             used = max(used, _row_under(filled, column, column + width) + height)
-        canvas_height = -(-used // STEP_PX) * STEP_PX
+        canvas_height = -(-used // self._step_px) * self._step_px
         for number in at_bottom:
             row = canvas_height - self._windows[number].size[0]
             self._places[number] = row, self._places[number][1]

@@ -29,11 +29,13 @@ class Grid:
         size: Of the frame, ``(height, width)``, rounded up to ``align_px``.
         halo_px: How far the network sees.
         align_px: Of the network: its outputs depend on whole multiples of it.
+        kept_px: Side of the coarse cells; a multiple of 4, rounded up to the alignment.
     """
 
     size: Size
     halo_px: int
     align_px: int = 1
+    kept_px: int = KEPT_PX
 
     @property
     def fine_px(self) -> int:
@@ -43,7 +45,7 @@ class Grid:
     @property
     def cell_px(self) -> int:
         """Side of the cells that are kept or computed."""
-        return math.lcm(KEPT_PX, self.align_px)
+        return math.lcm(self.kept_px, self.align_px)
 
     @property
     def shape(self) -> Size:

@@ -1,8 +1,9 @@
 """Frames in, restored frames out."""
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from edgecar.artifact import Artifact, Facts, find_artifact, read_artifact
 from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine
-from edgecar.engines.select import open_engine
+from edgecar.engines.select import open_engine, usable_cores
 from edgecar.errors import EngineError, MediaError
 from edgecar.media.color import bgr_from_frame, bgr_with_luma, frame_with_bgr, luma_from_bgr
 from edgecar.media.frame import Frame
@@ -18,13 +19,13 @@ from edgecar.runtime.canvas import Work
 from edgecar.runtime.cells import Grid
 from edgecar.runtime.execution import Execution
 from edgecar.runtime.reuse import Memory, Reuse
+from edgecar.runtime.tuning import Tuning, Tunings, tuning_key
 from edgecar.runtime.windows import Window, aligned_size, plan_grid, plan_windows
 from edgecar.spec import Coder, Precision, Size
 
-# Activations of one window stay below this, whatever the frame's size; larger windows read less
-# halo but are not faster. An engine may hold those of several shapes at a time (OpenVINO: five).
+# Activations of one window stay below this, whatever the frame's size. An engine may hold those of
+# several shapes at a time (OpenVINO: five).
 WINDOW_MEMORY = 512 << 20
-MAX_READ_PX = 1 << 20
 
 
 @dataclass
@@ -62,7 +63,10 @@ class Restorer(Closing):
         tile: ``(height, width)`` of equal windows, halos included; None lets free rectangles cover
             the frame.
         codec: What the input is coded with, to choose among shipped weights.
-        threads: CPU threads; all usable cores if not given.
+        threads: CPU threads at most; all usable cores if not given.
+        tuning: How to go about it; None takes what `edgecar tune` chose on this machine for frames
+            of their size, else the defaults. Where it chose other threads, the engine is opened
+            again for the first frame. The output is the same bytes.
 
     Raises:
         ArtifactError: Neither a usable file nor a shipped name.
@@ -86,6 +90,7 @@ class Restorer(Closing):
         tile: Size | None = None,
         codec: Coder = "jpeg",
         threads: int | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
         artifact = (
             name_or_path
@@ -93,21 +98,28 @@ class Restorer(Closing):
             else read_artifact(find_artifact(name_or_path, codec))
         )
         self.facts: Facts = artifact.facts
-        self._owns_engine = isinstance(engine, str)
-        self.engine = (
-            open_engine(artifact, engine, precision, threads) if isinstance(engine, str) else engine
-        )
+        self._allowed = allowed = threads or usable_cores()
+        self._threads = min(allowed, (tuning.threads if tuning else None) or allowed)
+        self._open: Callable[[int], Engine] | None = None
+        if isinstance(engine, str):
+            self._open = partial(open_engine, artifact, engine, precision)
+            self.engine = self._open(self._threads)
+        else:
+            self.engine = engine
         if self.engine.channels != self.facts.channels:
             raise EngineError(
                 f"the engine takes {self.engine.channels} channel(s), the artifact "
                 f"{self.facts.channels}; open the engine with this artifact"
             )
         self.stats = Stats()
+        self.tunings = Tunings(
+            lambda size: tuning_key(artifact, self.engine.info, allowed, size), tuning
+        )
+        """What is in force, by the size of frames."""
         self._tile = tile
         self._plans: dict[Size, list[Window]] = {}
         self._reuse = (Reuse() if reuse is True else reuse) or None
         self._memories: dict[Hashable, Memory] = {}
-        self._most_px = min(MAX_READ_PX, WINDOW_MEMORY // self.facts.bytes_per_px)
 
     def luma(self, y: Codes, stream: Hashable = None) -> Codes:
         """Restore a luma plane, ``(H, W)`` uint8; the result is a new array.
@@ -196,14 +208,16 @@ class Restorer(Closing):
                     size,
                     halo_px=facts.halo_px,
                     align_px=facts.align_px,
-                    max_read_px=self._most_px,
+                    max_read_px=min(
+                        self.tunings.of(size).max_read_px, WINDOW_MEMORY // facts.bytes_per_px
+                    ),
                 )
             self._plans[size] = plan
         return self._plans[size]
 
     def close(self) -> None:
         """Close the engine if it was opened here."""
-        if self._owns_engine:
+        if self._open is not None:
             self.engine.close()
 
     def _planes(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Codes]:
@@ -216,7 +230,7 @@ class Restorer(Closing):
                 raise MediaError(f"got {frame.dtype} pixels, need uint8 codes in 0..255")
             memory = self._memory_of(stream, frame.shape)
             padded = memory.take(frame)
-            work = memory.stale() if self._reuse else Work(self.plan(memory.size))
+            work = memory.stale() if self._reuses(memory.size) else Work(self.plan(memory.size))
             memories.append(memory)
             runs.append(Execution(work, padded, memory.restored, memory.scratch))
         self._run(runs)
@@ -235,15 +249,34 @@ class Restorer(Closing):
         memory = self._memories.get(stream)
         if memory is None or memory.restored.shape != shape:
             size: Size = (shape[1], shape[2])
+            tuning = self.tunings.of(size)
+            if not self._memories:
+                self._run_on(tuning.threads)
             free = not (self.engine.info.shape or self._tile) and self.facts.context == "local"
             tolerance = self._reuse.tolerance if self._reuse else 0
-            memory = Memory(self._grid(size), shape[0], self.plan(size), free, tolerance)
+            memory = Memory(
+                self._grid(size), shape[0], self.plan(size), free, tolerance, tuning.step_px
+            )
             self._memories[stream] = memory
         return memory
 
     def _grid(self, size: Size) -> Grid:
         align = self.facts.align_px
-        return Grid(aligned_size(size, align), self.facts.halo_px, align)
+        kept_px = self.tunings.of(size).kept_px
+        return Grid(aligned_size(size, align), self.facts.halo_px, align, kept_px)
+
+    def _reuses(self, size: Size) -> bool:
+        """A tuning may do without reuse, unless more was asked of it than speed."""
+        if self._reuse is None:
+            return False
+        return self._reuse != Reuse() or self.tunings.of(size).reuse
+
+    def _run_on(self, threads: int | None) -> None:
+        """Open the engine again if it was opened here and runs on other threads."""
+        wanted = min(self._allowed, threads or self._allowed)
+        if self._open is not None and wanted != self._threads:
+            self.engine.close()
+            self.engine, self._threads = self._open(wanted), wanted
 
     def _run(self, runs: Sequence[Execution]) -> None:
         """Run the windows of all frames in one go, so that those of several fill a batch."""

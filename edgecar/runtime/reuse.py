@@ -1,11 +1,12 @@
 """Exact reuse: where a network's input did not change, neither did its output."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgecar.engines.base import Codes
-from edgecar.runtime.canvas import Work, canvas_for
+from edgecar.runtime.canvas import STEP_PX, Work, canvas_for
 from edgecar.runtime.cells import CellMap, Grid, changed_cells, stale_cells, tolerated_cells
 from edgecar.runtime.cost import CostModel
 from edgecar.runtime.cover import Coverer
@@ -45,16 +46,24 @@ class Memory:
         free: The network sees only as far as its halo and the engine takes any shape: what is stale
             may be cut out as it comes. Else windows of the plan are run.
         tolerance: See `Reuse`.
+        step_px: Of the heights of canvases, rounded up to the alignment.
     """
 
     def __init__(
-        self, grid: Grid, channels: int, plan: list[Window], free: bool, tolerance: int
+        self,
+        grid: Grid,
+        channels: int,
+        plan: list[Window],
+        free: bool,
+        tolerance: int,
+        step_px: int = STEP_PX,
     ) -> None:
         self.restored = np.zeros((channels, *_frame_of(plan)), np.uint8)
         """The output of the last frame, to be brought up to date by the caller."""
         self.scratch = Scratch()
         """To lay windows on."""
         self._grid, self._plan, self._tolerance = grid, plan, tolerance
+        self._step_px = math.lcm(step_px, grid.align_px)
         self._coverer = Coverer(grid) if free else None
         self._cost = CostModel()
         self._hopeless = 1.0  # share of stale cells at which the search for windows was in vain
@@ -101,7 +110,7 @@ class Memory:
             self._hopeless += HOPE * (1 - self._hopeless)
             return full
         windows = self._coverer.windows(stale)
-        packed = Work(windows, canvas_for(windows, self._grid.size))
+        packed = Work(windows, canvas_for(windows, self._grid.size, self._step_px))
         if packed.canvas and self._cost.prefers(packed, full):
             return packed
         self._hopeless = share

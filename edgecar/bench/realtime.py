@@ -1,0 +1,261 @@
+"""Frames a second on coded cameras: ``python -m edgecar.bench.realtime --data DIR --save FILE``.
+
+Each clip is coded with x264, and every contender goes through the same file in turn, round after
+round, in one process, so that what else the machine does hits all alike:
+
+- ``reuse``, ``dense``: ``edgecar run -o null``, decoding included, with and without reuse;
+- ``bare``: the engine alone on whole frames that lie ready as floats, nothing decoded;
+- ``decode``: edgecar's reader alone;
+- ``spp3``, ``spp4``, ``fspp4``: the ``ffmpeg`` command with its post-filters, decoding included.
+
+Before, both ways of edgecar restore every frame, and the run fails if a byte differs.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, median
+from typing import Annotated, TypedDict
+
+import numpy as np
+import typer
+
+from edgecar.artifact import Artifact, find_artifact, read_artifact
+from edgecar.bench.contenders import (
+    Case,
+    Filters,
+    Ways,
+    contenders_for,
+    filters_here,
+)
+from edgecar.bench.realtime_suite import RealtimeClip, find_suite, load_suite
+from edgecar.bench.results import new_results, write_results
+from edgecar.engines.base import Codes
+from edgecar.engines.select import usable_cores
+from edgecar.errors import EdgecarError, ReuseError
+from edgecar.media.reader import open_reader
+from edgecar.media.video_codec import video_coded
+from edgecar.runtime.cells import changed_cells
+from edgecar.runtime.restorer import Restorer, Stats
+from edgecar.runtime.rounds import median_ratio, timed_rounds
+from edgecar.runtime.tuning import Tuning
+
+TILE_PX = 64
+
+
+class RealtimeRow(TypedDict):
+    """A clip in one coding; ``fps`` are medians over the rounds, ratios medians of their ratios.
+
+    ``changed_tiles_share`` is the mean share of 64-px tiles in which any luma sample differs from
+    the frame before; ``computed_share`` what reuse read, halos included, over all pixels, and
+    ``windows_per_frame`` in how many windows. ``max_difference`` is between outputs with reuse and
+    without. A filter that is not to be had has None.
+    """
+
+    network: str
+    engine: str
+    provider: str
+    precision: str
+    threads: int
+    clip: str
+    height: int
+    width: int
+    frames: int
+    preset: str
+    crf: int
+    b_frames: int
+    gop: int
+    kbps: float
+    rounds: int
+    changed_tiles_share: float
+    computed_share: float
+    windows_per_frame: float
+    max_difference: int
+    fps_reuse: float
+    fps_dense: float
+    fps_bare: float
+    fps_decode: float
+    fps_spp3: float | None
+    fps_spp4: float | None
+    fps_fspp4: float | None
+    reuse_to_dense: float
+    reuse_to_bare: float
+    reuse_to_spp3: float | None
+    reuse_to_spp4: float | None
+    reuse_to_fspp4: float | None
+
+
+def measure(
+    data: Annotated[Path, typer.Option(help="The folder that the suite's files are relative to.")],
+    save: Annotated[Path, typer.Option(help="Where to write the result file (JSON).")],
+    suite: Annotated[str, typer.Option(help="A shipped suite, or a TOML file.")] = "realtime",
+    only: Annotated[str | None, typer.Option(help="Only clips whose name contains this.")] = None,
+    grid: Annotated[str | None, typer.Option(help="Codings of all clips: a grid's name.")] = None,
+    network: Annotated[str, typer.Option(help="A shipped network, or an artifact.")] = "edgecar-s",
+    frames: Annotated[int | None, typer.Option(min=2, help="Of a clip, at most.")] = None,
+    seconds_per_case: Annotated[float, typer.Option(min=0, help="At least three rounds.")] = 15,
+) -> None:
+    """Measure and save."""
+    try:
+        clips = load_suite(find_suite(suite), data, only=only, grid=grid, frames=frames)
+        artifact = read_artifact(find_artifact(network, "h264"))
+        rows = measured(clips, artifact, seconds_per_case)
+        command = " ".join(["python -m edgecar.bench.realtime", *sys.argv[1:]])
+        write_results(save, new_results("realtime", rows, command))
+    except EdgecarError as error:
+        typer.echo(f"{error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+    typer.echo(f"wrote     {save}; next: make tables")
+
+
+def measured(
+    clips: Sequence[RealtimeClip], artifact: Artifact, seconds: float
+) -> list[RealtimeRow]:
+    """A row for every coding of every clip, each said as soon as it is there."""
+    rows: list[RealtimeRow] = []
+    filters = filters_here()
+    with tempfile.TemporaryDirectory() as folder:
+        for case in _cases(clips, Path(folder)):
+            # The defaults, whatever was tuned on this machine: figures are to be compared.
+            with (
+                Restorer(artifact, tuning=Tuning()) as reuse,
+                Restorer(artifact, reuse=False, tuning=Tuning()) as dense,
+            ):
+                rows.append(case_row(case, Ways(reuse, dense), filters, seconds))
+            typer.echo(line(rows[-1]))
+    return rows
+
+
+def case_row(case: Case, ways: Ways, filters: Filters, seconds: float) -> RealtimeRow:
+    """Measure one case.
+
+    Args:
+        case: What to read.
+        ways: Opened with the same artifact and arithmetic.
+        filters: Those of FFmpeg that are here, with their quality.
+        seconds: To spend on rounds; there are at least three.
+
+    Raises:
+        ReuseError: Reuse changed a byte of the output.
+        MediaError: FFmpeg failed.
+    """
+    difference = max_difference(case.path, ways)
+    if difference:
+        raise ReuseError(
+            f"{case.clip}, {case.coding.options()}: outputs with reuse differ by up to "
+            f"{difference} codes, need 0; run with --no-reuse, and report this with the clip"
+        )
+    contenders = contenders_for(case, ways, filters)
+    timed_rounds(contenders, 0, 1)  # shapes are compiled, files cached
+    before = replace(ways.reuse.stats)
+    rates = timed_rounds(contenders, seconds)
+    done = _since(before, ways.reuse.stats)
+    info, coding = ways.reuse.engine.info, case.coding
+    height, width = case.coded.frames[0].size
+    fps = {name: round(median(values), 2) for name, values in rates.items()}
+    ratio = {name: round(median_ratio(rates["reuse"], each), 4) for name, each in rates.items()}
+    return RealtimeRow(
+        network=ways.reuse.facts.model,
+        engine=info.name,
+        provider=info.provider,
+        precision=info.precision,
+        threads=usable_cores(),
+        clip=case.clip,
+        height=height,
+        width=width,
+        frames=len(case.coded.frames),
+        preset=coding.preset,
+        crf=coding.quantiser,
+        b_frames=coding.b_frames or 0,
+        gop=coding.gop,
+        kbps=round(case.coded.kbps, 1),
+        rounds=len(rates["reuse"]),
+        changed_tiles_share=round(changed_tiles_share([f.y for f in case.coded.frames]), 4),
+        computed_share=round(done.computed_share, 4),
+        windows_per_frame=round(done.windows_run / done.frames, 2),
+        max_difference=difference,
+        fps_reuse=fps["reuse"],
+        fps_dense=fps["dense"],
+        fps_bare=fps["bare"],
+        fps_decode=fps["decode"],
+        fps_spp3=fps.get("spp3"),
+        fps_spp4=fps.get("spp4"),
+        fps_fspp4=fps.get("fspp4"),
+        reuse_to_dense=ratio["dense"],
+        reuse_to_bare=ratio["bare"],
+        reuse_to_spp3=ratio.get("spp3"),
+        reuse_to_spp4=ratio.get("spp4"),
+        reuse_to_fspp4=ratio.get("fspp4"),
+    )
+
+
+def max_difference(clip: Path, ways: Ways) -> int:
+    """Largest difference in codes of luma restored with reuse and without, over all frames."""
+    worst = 0
+    with open_reader(clip) as reader:
+        for frame in reader:
+            # A stream of its own: the timed one begins with nothing to use again, as a camera does.
+            one, other = (
+                way.restore(frame, stream="compared").y for way in (ways.reuse, ways.dense)
+            )
+            worst = max(worst, int(np.abs(np.subtract(one, other, dtype=np.int16)).max()))
+    return worst
+
+
+def changed_tiles_share(lumas: Sequence[Codes]) -> float:
+    """Mean share of tiles of 64 px in which a frame differs from the one before.
+
+    Args:
+        lumas: ``(H, W)``, at least two.
+    """
+    height, width = lumas[0].shape
+    padding = ((0, -height % TILE_PX), (0, -width % TILE_PX))
+    padded = [np.pad(luma, padding)[None] for luma in lumas]
+    return fmean(float(changed_cells(a, b, TILE_PX).mean()) for a, b in pairwise(padded))
+
+
+def _since(before: Stats, now: Stats) -> Stats:
+    return Stats(
+        now.frames - before.frames,
+        now.windows_run - before.windows_run,
+        now.pixels_read - before.pixels_read,
+        now.pixels_of_frames - before.pixels_of_frames,
+    )
+
+
+def _cases(clips: Sequence[RealtimeClip], folder: Path) -> Iterator[Case]:
+    for clip in clips:
+        frames = clip.load()
+        for coding in clip.codings:
+            coded = video_coded(frames, coding)
+            path = folder / f"{clip.name}.mkv"
+            path.write_bytes(coded.bitstream)
+            yield Case(clip.name, coding, coded, path)
+
+
+def line(row: RealtimeRow) -> str:
+    """A row in words."""
+    filters = ", ".join(
+        f"{name} {value:.1f}"
+        for name, value in (
+            ("spp=3", row["fps_spp3"]),
+            ("spp=4", row["fps_spp4"]),
+            ("fspp=4", row["fps_fspp4"]),
+        )
+        if value is not None
+    )
+    return (
+        f"{row['clip']}  {row['preset']} CRF {row['crf']} B {row['b_frames']} GOP {row['gop']}: "
+        f"{row['changed_tiles_share']:.0%} of tiles change, {row['computed_share']:.0%} computed; "
+        f"frames/s: reuse {row['fps_reuse']:.1f}, dense {row['fps_dense']:.1f}, "
+        f"bare {row['fps_bare']:.1f}, decode {row['fps_decode']:.1f}"
+        f"{', ' if filters else ''}{filters}; "
+        f"reuse/dense {row['reuse_to_dense']:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(measure)

@@ -1,0 +1,96 @@
+"""``edgecar tune``: find out what is fastest on this machine, and keep it."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from edgecar.cli.output import (
+    EngineName,
+    Json,
+    PrecisionName,
+    engine_line,
+    next_step,
+    print_json,
+    stderr,
+    stdout,
+)
+from edgecar.spec import Coder
+
+WORDS: dict[str, dict[Any, str]] = {"threads": {None: "all"}, "reuse": {True: "on", False: "off"}}
+"""What values are called, by factor."""
+
+
+def command(
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="A video as the camera gives it.")],
+    network: Annotated[
+        str, typer.Option(help="A network that ships with weights, or an exported .onnx file.")
+    ] = "edgecar-s",
+    engine: EngineName = "auto",
+    precision: PrecisionName = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads at most; default: all.")
+    ] = None,
+    weights_for: Annotated[
+        Coder | None,
+        typer.Option("--for", help="Take shipped weights for this; default: what CLIP is."),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=2, help="Of the clip that a pass takes.")] = 100,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="For each comparison, of which there are six at most.")
+    ] = 10,
+    as_json: Json = False,
+) -> None:
+    """Measure ways to restore CLIP on this machine, and keep the fastest for `edgecar run`.
+
+    It is kept for this network, engine, precision, number of threads, processor and frame size, and
+    only if it is at least 3 % faster than the defaults. The restored video is the same bytes.
+
+    Example: edgecar tune clip.mp4
+    """
+    from edgecar.errors import MediaError
+    from edgecar.media.reader import open_reader
+    from edgecar.runtime.choice import choose_weights
+    from edgecar.runtime.restorer import Restorer
+    from edgecar.runtime.tune import Setup, Speeds, search
+    from edgecar.runtime.tuning import Tuning, store_tuning
+
+    with open_reader(clip) as reader:
+        if reader.live:
+            raise MediaError(f"{clip} is live and cannot be read again; record a clip of it first")
+        size, codec = reader.size, reader.codec
+    choice = choose_weights(network, codec, weights_for)
+    with Restorer(choice.artifact, engine, precision, threads=threads) as restorer:
+        info, key = restorer.engine.info, restorer.tunings.key(size)
+
+    def say(factor: str, speeds: Speeds) -> None:
+        values = {getattr(tuning, factor): fps for tuning, fps in speeds.items()}
+        words = WORDS.get(factor, {})
+        tried = "; ".join(f"{words.get(value, value)}: {fps:.1f}" for value, fps in values.items())
+        stderr.print(f"{factor:<12}{tried} frames/s")
+
+    if not as_json:
+        stderr.print(f"network     {choice.reason}")
+        stderr.print(f"engine      {engine_line(info)}")
+    setup = Setup(clip, choice.artifact, engine, precision, threads, frames)
+    found = search(setup.factors(size), setup.contender, seconds, say)
+    path = None
+    if found.tuning == Tuning():
+        key.path.unlink(missing_ok=True)  # what was kept before is no faster now
+    else:
+        path = store_tuning(key, found.tuning, found.gain)
+    if as_json:
+        trials = {
+            factor: [{"tuning": asdict(tuning), "fps": fps} for tuning, fps in speeds.items()]
+            for factor, speeds in found.trials.items()
+        }
+        kept = None if path is None else str(path)
+        table = {"tuning": asdict(found.tuning), "gain": found.gain, "path": kept}
+        print_json({**table, "trials": trials})
+        return
+    if path is None:
+        stdout.print("chosen      the defaults: nothing is 3 % faster here; nothing was kept")
+    else:
+        stdout.print(f"chosen      {found.tuning}: {found.gain:.2f} times as fast as the defaults")
+        stdout.print(f"wrote       {path}")
+    next_step(f"edgecar run {clip} -o null --network {network}")

@@ -1,0 +1,192 @@
+"""What was found fastest on a machine: kept in a file, found again by what it was measured for.
+
+No tuning changes a byte of the output.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgecar.artifact import Artifact
+from edgecar.engines.base import EngineInfo
+from edgecar.errors import SettingsError
+from edgecar.files import cache_folder, written_whole
+from edgecar.runtime.canvas import STEP_PX
+from edgecar.runtime.cells import COMPARED_PX, KEPT_PX
+from edgecar.spec import Size
+
+# Larger windows read less halo but are not faster.
+MAX_READ_PX = 1 << 20
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a restorer goes about its work.
+
+    Attributes:
+        kept_px: Side of the cells whose outputs are kept or computed; a multiple of 4.
+        max_read_px: Pixels that a window of a full frame reads at most; memory may allow less.
+        step_px: Step of the heights that changed parts are packed into.
+        reuse: Whether looking for what changed is worth its time.
+        threads: CPU threads; None: as many as are allowed.
+
+    Raises:
+        SettingsError: A value is out of range.
+    """
+
+    kept_px: int = KEPT_PX
+    max_read_px: int = MAX_READ_PX
+    step_px: int = STEP_PX
+    reuse: bool = True
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), bool if field.name == "reuse" else int
+            if value is None and field.name == "threads":
+                continue
+            if type(value) is not kind or (kind is int and value < 1):
+                need = "true or false" if kind is bool else "a whole number of at least 1"
+                raise SettingsError(f"{field.name} is {value!r}; need {need}")
+        if self.kept_px % COMPARED_PX:
+            raise SettingsError(f"kept_px is {self.kept_px}; need a multiple of {COMPARED_PX}")
+
+    def __str__(self) -> str:
+        """What differs from the defaults, in words."""
+        default = Tuning()
+        words = {
+            "kept_px": f"cells of {self.kept_px} px",
+            "max_read_px": f"windows of at most {self.max_read_px} px",
+            "step_px": f"canvases in steps of {self.step_px} px",
+            "reuse": "no reuse",
+            "threads": f"{self.threads} thread(s)",
+        }
+        names = [name for name in words if getattr(self, name) != getattr(default, name)]
+        return ", ".join(words[name] for name in names) or "defaults"
+
+
+@dataclass(frozen=True)
+class TuningKey:
+    """What a tuning was measured for; it says nothing about anything else.
+
+    Attributes:
+        artifact: Model and SHA-256 of its weights, or of the ONNX file if they are unknown.
+        engine: Name.
+        provider: The library's back end and its version.
+        precision: Arithmetic.
+        threads: CPU threads that were allowed.
+        cpu: Name of the processor.
+        height: Of the frames.
+        width: Of the frames.
+    """
+
+    artifact: str
+    engine: str
+    provider: str
+    precision: str
+    threads: int
+    cpu: str
+    height: int
+    width: int
+
+    @property
+    def path(self) -> Path:
+        """The file that such a tuning is kept in."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return cache_folder("tuning") / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def tuning_key(artifact: Artifact, info: EngineInfo, threads: int, size: Size) -> TuningKey:
+    """The key of an artifact on an engine, on this machine, for frames of one size.
+
+    Args:
+        artifact: What runs.
+        info: Of the engine.
+        threads: CPU threads that are allowed.
+        size: Of the frames.
+    """
+    facts = artifact.facts
+    weights = facts.weights_sha256 or hashlib.sha256(artifact.onnx).hexdigest()
+    identity = f"{facts.model} {weights}"
+    return TuningKey(identity, info.name, info.provider, info.precision, threads, cpu_name(), *size)
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's name, as far as the system tells it."""
+    text = CPUINFO.read_text(errors="replace") if CPUINFO.exists() else ""
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line)
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def store_tuning(key: TuningKey, tuning: Tuning, gain: float) -> Path:
+    """Keep a tuning; returns its file.
+
+    Args:
+        key: What it was measured for.
+        tuning: What was fastest.
+        gain: Its speed over that of the defaults.
+    """
+    table = {"key": asdict(key), "tuning": asdict(tuning), "gain": round(gain, 4)}
+    with written_whole(key.path) as temporary:
+        temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    return key.path
+
+
+def load_tuning(key: TuningKey) -> Tuning | None:
+    """The tuning kept for a key; None if there is none.
+
+    Raises:
+        SettingsError: Its file is damaged, or was written by another version.
+    """
+    try:
+        table: Any = json.loads(key.path.read_text(encoding="utf-8"))
+        if table["key"] != asdict(key):
+            raise SettingsError("it was measured for something else")
+        return Tuning(**table["tuning"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, SettingsError) as error:
+        raise SettingsError(
+            f"{key.path}: no tuning ({error}); the defaults are used: run edgecar tune again"
+        ) from error
+
+
+class Tunings:
+    """What is in force for frames of each size: what is given, else kept, else the defaults.
+
+    Args:
+        key: What a tuning for a size is kept under.
+        given: For all sizes; no file is looked for.
+    """
+
+    def __init__(self, key: Callable[[Size], TuningKey], given: Tuning | None = None) -> None:
+        self.key, self._given = key, given
+        self._known: dict[Size, Tuning] = {}
+        self.loaded: dict[Size, Tuning] = {}
+        """Those that came from files."""
+        self.warnings: list[str] = []
+        """Files that were of no use."""
+
+    def of(self, size: Size) -> Tuning:
+        """For frames of ``(height, width)``."""
+        if size not in self._known:
+            self._known[size] = self._given or self._stored(size) or Tuning()
+        return self._known[size]
+
+    def _stored(self, size: Size) -> Tuning | None:
+        try:
+            tuning = load_tuning(self.key(size))
+        except SettingsError as error:
+            self.warnings.append(str(error))
+            return None
+        if tuning is not None:
+            self.loaded[size] = tuning
+        return tuning
