@@ -118,6 +118,7 @@ def soaked(network: str, seconds: float, every_seconds: float, pictures: Path) -
                 (counted,) = frames.cameras.values()
             over.set()
             breaker.join()
+            _wait_for_threads(threads_before)
             return _row(network, counted.stats.snapshot(), memory_mib) | {
                 "seconds": round(seconds),
                 "restarts": restarts[0],
@@ -126,6 +127,13 @@ def soaked(network: str, seconds: float, every_seconds: float, pictures: Path) -
     finally:
         over.set()
         camera.kill()
+
+
+def _wait_for_threads(count: int) -> None:
+    """Until no more than ``count`` are left, or those that read could have noticed the end."""
+    deadline = time.monotonic() + 2 * SETTINGS.read_seconds
+    while threading.active_count() > count and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _row(network: str, counted: Snapshot, memory_mib: list[float]) -> dict[str, Any]:
