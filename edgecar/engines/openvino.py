@@ -1,5 +1,6 @@
 """OpenVINO: the default on x86 CPUs."""
 
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -50,7 +51,7 @@ class OpenvinoEngine(Engine):
         device: str = "CPU",
     ) -> None:
         try:
-            import openvino
+            openvino = imported_openvino()
         except ImportError as error:
             raise EngineError("OpenVINO is not installed; pip install openvino") from error
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
@@ -129,6 +130,21 @@ class OpenvinoEngine(Engine):
         super().close()
 
 
+def imported_openvino() -> Any:
+    """The library, without the report of its import that its package sends over the network.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    if "openvino" not in sys.modules:
+        # None makes an import fail; the package then takes a stub in its place.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+    import openvino.opset13
+
+    return openvino
+
+
 class _Compiler:
     """Makes executables of a graph, for one shape or for any."""
 
@@ -141,9 +157,8 @@ class _Compiler:
 
     def of_codes(self, shape: tuple[int, ...] | None = None) -> Any:
         """From and to 8-bit codes."""
-        import openvino
-        from openvino import opset13 as operators
-
+        openvino = imported_openvino()
+        operators = openvino.opset13
         model = self._model.clone()
         steps = openvino.preprocess.PrePostProcessor(model)
         steps.input().tensor().set_element_type(openvino.Type.u8)

@@ -242,7 +242,7 @@ class Restorer(Closing):
             verify = self._reuse.verify_every if self._reuse else 0
             if verify and self.stats.frames % verify == 0:
                 self._verify(run)
-        return [memory.restored.copy() for memory in memories]
+        return [memory.output() for memory in memories]
 
     def _memory_of(self, stream: Hashable, shape: tuple[int, ...]) -> Memory:
         """The memory of a stream; a new one where its frames change their size."""

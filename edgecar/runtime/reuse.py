@@ -11,6 +11,7 @@ from edgecar.runtime.cells import CellMap, Grid, changed_cells, stale_cells, tol
 from edgecar.runtime.cost import CostModel
 from edgecar.runtime.cover import Coverer
 from edgecar.runtime.execution import Scratch
+from edgecar.runtime.leases import Leases
 from edgecar.runtime.windows import Window
 from edgecar.spec import Size
 
@@ -60,6 +61,7 @@ class Memory:
     ) -> None:
         self.restored = np.zeros((channels, *_frame_of(plan)), np.uint8)
         """The output of the last frame, to be brought up to date by the caller."""
+        self._leases = Leases(self.restored.shape)
         self.scratch = Scratch()
         """To lay windows on."""
         self._grid, self._plan, self._tolerance = grid, plan, tolerance
@@ -115,6 +117,12 @@ class Memory:
             return packed
         self._hopeless = share
         return full
+
+    def output(self) -> Codes:
+        """A copy of `restored`, for whoever asked for the frame to keep or to write into."""
+        copy = self._leases.array()
+        np.copyto(copy, self.restored)
+        return copy
 
     def accept(self, work: Work, seconds: float) -> None:
         """`restored` is now the output of the frame that was taken.

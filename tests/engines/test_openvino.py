@@ -1,5 +1,8 @@
 """What only the OpenVINO engine does: compile shapes that keep coming back."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -55,3 +58,15 @@ def test_compiled_shapes_that_stay_away_make_room(exported, monkeypatch):
         assert compiled(engine) == {(32, 32)}
         returning(engine, 32, 34, 10)
         assert compiled(engine) == {(32, 34)}
+
+
+def test_importing_it_reports_to_nobody():
+    """In a process of its own, where the library is imported for the first time."""
+    script = (
+        "import sys, threading\n"
+        "from edgecar.engines.openvino import imported_openvino\n"
+        "imported_openvino().Core()\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+        "assert threading.active_count() == 1, threading.enumerate()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -14,12 +14,13 @@ import av
 import numpy as np
 import pytest
 
+from edgecar.bench import rtsp_server
 from edgecar.errors import MediaError
 from edgecar.media.live import LiveReader, LiveSettings, open_live
 from edgecar.media.sources import source_from
 
 PYTHON = "/usr/bin/python3"  # the system's, whose bindings of GStreamer no other one can use
-SCRIPT = Path(__file__).with_name("rtsp_server.py")
+SCRIPT = Path(rtsp_server.__file__)
 PACKAGES = (
     "python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good "
     "gstreamer1.0-plugins-bad"

@@ -1,4 +1,4 @@
-"""A camera for the tests: loops coded H.264 pictures over RTSP until it is killed.
+"""A camera for tests and the soak: loops coded H.264 pictures over RTSP until it is killed.
 
 It is run by the system's Python, which has GStreamer's bindings, and prints its port once it
 listens. All callers watch the same picture, so who comes late joins between two keyframes.
@@ -9,6 +9,7 @@ import itertools
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 INTERVAL_MS = 20
 PIPELINE = (
@@ -28,6 +29,7 @@ def access_units(path: Path) -> list[bytes]:
 
 
 def main() -> None:
+    """Serve until killed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("pictures", type=Path, help="none: only see whether everything is there")
     parser.add_argument("--port", default="0")
@@ -48,13 +50,13 @@ def main() -> None:
         Gst.parse_launch(PIPELINE)
         return
 
-    def start(_factory, media):
+    def start(_factory: Any, media: Any) -> None:
         source = media.get_element().get_by_name("source")
         pictures = itertools.cycle(access_units(arguments.pictures))
 
         def push() -> bool:  # once the last caller hung up, no buffer is taken any more
             buffer = Gst.Buffer.new_wrapped(next(pictures))
-            return source.emit("push-buffer", buffer) == Gst.FlowReturn.OK
+            return bool(source.emit("push-buffer", buffer) == Gst.FlowReturn.OK)
 
         GLib.timeout_add(INTERVAL_MS, push)
 

@@ -1,0 +1,175 @@
+"""Hours in minutes: ``python -m edgecar.bench.soak --minutes 30 --save FILE``.
+
+Restores an RTSP stream whose server is killed and started again every minute, and looks at what
+must not grow (memory, threads) and what must add up (frames). Needs GStreamer's RTSP server.
+"""
+
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any
+
+import av
+import psutil
+import typer
+from av.bitstream import BitStreamFilterContext
+
+from edgecar.bench import rtsp_server
+from edgecar.bench.results import new_results, write_results
+from edgecar.errors import EdgecarError, SettingsError
+from edgecar.media.live import LiveSettings
+from edgecar.media.scene import photo_scene
+from edgecar.media.video_codec import VideoCoding, video_coded
+from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.stats import Snapshot
+from edgecar.runtime.stream import stream
+
+PYTHON = "/usr/bin/python3"  # the system's, whose bindings of GStreamer no other one can use
+SIZE = (480, 640)
+CLIP_FRAMES = 100
+CODING = VideoCoding("h264", quantiser=32, preset="veryfast", gop=50, b_frames=0)
+AWAY_SECONDS = 3.0
+WARM_UP_SHARE = 0.1  # of the run; shapes compiled and pools filled since then count as growth
+MIB = 1 << 20
+SETTINGS = LiveSettings(read_seconds=5, longest_backoff_seconds=2)
+
+
+class Camera:
+    """An RTSP server that comes and goes on one port."""
+
+    def __init__(self, pictures: Path) -> None:
+        self._pictures, self._port = pictures, 0
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"rtsp://127.0.0.1:{self._port}/main"
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            SettingsError: GStreamer's RTSP server is not installed.
+        """
+        command = [PYTHON, rtsp_server.__file__, str(self._pictures), "--port", str(self._port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        port = self._process.stdout.readline()
+        if not port:
+            raise SettingsError("no RTSP server; apt-get install gir1.2-gst-rtsp-server-1.0")
+        self._port = int(port)
+
+    def kill(self) -> None:
+        """Vanish without a word, as cameras do."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+    def come_and_go(self, every_seconds: float, until: threading.Event) -> int:
+        """Restart again and again; returns how often."""
+        restarts = 0
+        while not until.wait(every_seconds):
+            self.kill()
+            until.wait(AWAY_SECONDS)
+            self.start()
+            restarts += 1
+        return restarts
+
+
+def write_pictures(path: Path) -> None:
+    """A clip as the server reads it: coded pictures, each behind its length."""
+    coded = video_coded(photo_scene(SIZE, CLIP_FRAMES), CODING)
+    with av.open(BytesIO(coded.bitstream), "r") as container, path.open("wb") as file:
+        (video,) = container.streams.video
+        annex_b = BitStreamFilterContext("h264_mp4toannexb", video)
+        for packet in container.demux(video):
+            for picture in annex_b.filter(packet) if packet.size else ():
+                file.write(struct.pack(">I", picture.size) + bytes(picture))
+
+
+def soaked(network: str, seconds: float, every_seconds: float, pictures: Path) -> dict[str, Any]:
+    """Restore for so long; what grew and what became of the frames."""
+    camera, over = Camera(pictures), threading.Event()
+    camera.start()
+    restarts: list[int] = []
+    breaker = threading.Thread(
+        target=lambda: restarts.append(camera.come_and_go(every_seconds, over))
+    )
+    process, memory_mib = psutil.Process(), list[float]()
+    threads_before = threading.active_count()
+    try:
+        with Restorer(network, codec="h264") as restorer:
+            with stream(camera.url, restorer, live=SETTINGS) as frames:
+                breaker.start()
+                began = sampled = time.monotonic()
+                for _ in frames:
+                    now = time.monotonic()
+                    if now - began > seconds:
+                        break
+                    if now - sampled > 1 and now - began > WARM_UP_SHARE * seconds:
+                        memory_mib.append(process.memory_info().rss / MIB)
+                        sampled = now
+                (counted,) = frames.cameras.values()
+            over.set()
+            breaker.join()
+            _wait_for_threads(threads_before)
+            return _row(network, counted.stats.snapshot(), memory_mib) | {
+                "seconds": round(seconds),
+                "restarts": restarts[0],
+                "threads_left": threading.active_count() - threads_before,
+            }
+    finally:
+        over.set()
+        camera.kill()
+
+
+def _wait_for_threads(count: int) -> None:
+    """Until no more than ``count`` are left, or those that read could have noticed the end."""
+    deadline = time.monotonic() + 2 * SETTINGS.read_seconds
+    while threading.active_count() > count and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _row(network: str, counted: Snapshot, memory_mib: list[float]) -> dict[str, Any]:
+    outcomes = {f"frames_{name}": count for name, count in counted.outcomes.items()}
+    return {
+        "network": network,
+        "height": SIZE[0],
+        "width": SIZE[1],
+        "reconnects": counted.reconnects,
+        "frames_read": counted.frames_read,
+        **outcomes,
+        "frames_unaccounted": counted.frames_in_flight,
+        "memory_mib": round(memory_mib[0], 1),
+        "memory_growth_mib": round(max(memory_mib) - memory_mib[0], 1),
+    }
+
+
+def main(
+    save: Annotated[Path, typer.Option(help="Where to write the result file (JSON).")],
+    minutes: Annotated[float, typer.Option(min=0.2, help="How long.")] = 30,
+    restart_seconds: Annotated[float, typer.Option(min=5, help="Between restarts.")] = 60,
+    network: Annotated[str, typer.Option(help="A shipped network.")] = "edgecar-s",
+) -> None:
+    """Run the soak and save what it found."""
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = Path(folder) / "pictures"
+        write_pictures(pictures)
+        row = soaked(network, 60 * minutes, restart_seconds, pictures)
+    command = " ".join(["python -m edgecar.bench.soak", *sys.argv[1:]])
+    write_results(save, new_results("soak", [row], command))
+    typer.echo(row)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except EdgecarError as error:
+        sys.stderr.write(f"soak: {error}\n")
+        sys.exit(error.exit_code)
