@@ -103,8 +103,8 @@ def test_teachers() -> None:
     assert same(by_name, teacher_of(replace(XS, teacher=str(path))))
     assert not by_name.training
     assert not any(weight.requires_grad for weight in by_name.parameters())
-    with pytest.raises(CheckpointError, match="no jpeg weights ship for carcnn"):
-        teacher_of(replace(XS, teacher="carcnn"))
+    with pytest.raises(CheckpointError, match="no jpeg weights ship for glfusion"):
+        teacher_of(replace(XS, teacher="glfusion"))
 
 
 @pytest.mark.parametrize("name", ["edgecar-xs", "glfusion"])
