@@ -48,7 +48,9 @@ def command(
     layout: Annotated[
         Layout, typer.Option(help="Of the comparison: both whole, or a half of each.")
     ] = "side",
-    frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many frames in all.")
+    ] = None,
     tile: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT of equal windows; default: free rectangles.")
     ] = None,

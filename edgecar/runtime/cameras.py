@@ -78,11 +78,12 @@ def run_cameras(job: Job, readers: Readers, restorer: Restorer, progress: Progre
     with ExitStack() as stack:
         for name, reader in readers.items():
             outputs[name] = _output(_job_of(job, name, len(readers)), reader, report, stack)
+        address = listening_address(job.metrics) if job.metrics else None
         began = time.perf_counter()
         with Pipeline(readers, restorer, job.settings) as pipeline:
             counted = {n: camera.stats.snapshot for n, camera in pipeline.cameras.items()}
-            if job.metrics:
-                host, port = listening_address(job.metrics)
+            if address:
+                host, port = address
                 stack.enter_context(serve_metrics(port, counted, host))
             try:
                 for frame in islice(pipeline, job.frames):

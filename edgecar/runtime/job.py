@@ -34,7 +34,7 @@ def run_opened(
 
     Args:
         job: Its sources are not opened again.
-        sources: Read to their end; stay the caller's to close. Several must be videos.
+        sources: Read to their end; videos are closed then. Several must be videos.
         restorer: Stays the caller's to close.
         progress: Called after every frame.
     """

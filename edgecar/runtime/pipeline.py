@@ -228,7 +228,10 @@ class Pipeline(Closing):
                     break
         except BaseException as caught:  # raised again where it can be caught
             error = caught
-        camera.source.close()
+        try:
+            camera.source.close()
+        except BaseException as caught:  # who waits must hear of the end all the same
+            error = error or caught
         with self._changed:
             camera.read_to_end, camera.error = True, error
             self._changed.notify_all()

@@ -72,7 +72,7 @@ class Job:
         output: A file of the same kind, a folder for a folder, or ``null`` for nothing.
         codec: Of the output, for videos: ``h264`` or ``ffv1``.
         compare: Also write ``<output>.compare`` with before and after in one picture.
-        frames: Stop after so many; None restores all.
+        frames: Stop after so many, of all videos together; None restores all.
         settings: Which frames of a video are restored, left out, or pass as they are.
         metrics: ``[HOST:]PORT`` to serve counters at while videos run.
 

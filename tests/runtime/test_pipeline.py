@@ -181,3 +181,18 @@ def test_finely_coded_frames_pass():
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(SettingsError, match="max_latency_ms is 0; give a time above 0"):
         PipelineSettings(max_latency_ms=0)
+
+
+def test_a_source_that_cannot_be_closed_does_not_hang_the_pipeline():
+    class Stuck(Source):
+        def close(self) -> None:
+            raise OSError("the camera will not let go")
+
+    got = []
+    with (
+        pytest.raises(OSError, match="will not let go"),
+        Pipeline({"": Stuck(3)}, restorer_with()) as pipeline,
+    ):
+        got.extend(frame.pts for frame in pipeline)
+    assert got == [0, 1, 2]
+    assert not alive()
