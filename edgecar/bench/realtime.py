@@ -142,12 +142,7 @@ def case_row(case: Case, ways: Ways, filters: Filters, seconds: float) -> Realti
         ReuseError: Reuse changed a byte of the output.
         MediaError: FFmpeg failed.
     """
-    difference = max_difference(case.path, ways)
-    if difference:
-        raise ReuseError(
-            f"{case.clip}, {case.coding.options()}: outputs with reuse differ by up to "
-            f"{difference} codes, need 0; run with --no-reuse, and report this with the clip"
-        )
+    difference = _no_difference(case, ways)
     contenders = contenders_for(case, ways, filters)
     timed_rounds(contenders, 0, 1)  # shapes are compiled, files cached
     before = replace(ways.reuse.stats)
@@ -190,6 +185,21 @@ def case_row(case: Case, ways: Ways, filters: Filters, seconds: float) -> Realti
         reuse_to_spp4=ratio.get("spp4"),
         reuse_to_fspp4=ratio.get("fspp4"),
     )
+
+
+def _no_difference(case: Case, ways: Ways) -> int:
+    """What `max_difference` found.
+
+    Raises:
+        ReuseError: It is not 0.
+    """
+    difference = max_difference(case.path, ways)
+    if difference:
+        raise ReuseError(
+            f"{case.clip}, {case.coding.options()}: outputs with reuse differ by up to "
+            f"{difference} codes, need 0; run with --no-reuse, and report this with the clip"
+        )
+    return difference
 
 
 def max_difference(clip: Path, ways: Ways) -> int:
