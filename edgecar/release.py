@@ -1,7 +1,7 @@
 """``python -m edgecar.release``: admit trained weights to those that ship.
 
-Rounds the checkpoint to half precision, exports its artifact from the rounded weights, measures it
-on test sets and writes the manifest entry, so that no figure in the manifest was typed by hand.
+Rounds the checkpoint to half precision, exports a compact artifact from the rounded weights,
+measures it on test sets and writes the manifest entry, so that no figure there was typed by hand.
 Weights that ship already can be admitted again, which measures them anew.
 """
 
@@ -14,23 +14,26 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
+import onnx
 import typer
 from safetensors.torch import save_file
 
+from edgecar.artifact import coder_of
 from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import commit_id, machine_facts, machine_line
 from edgecar.bench.networks import COUNTED_SIDE
+from edgecar.compact import compact
 from edgecar.errors import CheckpointError, EdgecarError, GateError, SettingsError
 from edgecar.evaluate.clips import load_clips
 from edgecar.evaluate.metrics import Luma, psnr
 from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
 from edgecar.evaluate.video import NetworkMethod, evaluate_video
 from edgecar.exporter.to_onnx import Exported, export
-from edgecar.files import WEIGHTS, sha256_of, written_whole
+from edgecar.files import WEIGHTS, written_whole
 from edgecar.media.still_codec import jpeg_coded
 from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
-from edgecar.spec import Coder
+from edgecar.spec import CODERS, Coder
 from edgecar.zoo.checkpoints import Loaded, load_network
 from edgecar.zoo.rounding import rounded
 from edgecar.zoo.shipped import MANIFEST, manifest
@@ -65,15 +68,25 @@ def admit(
     """Ship WEIGHTS: round, export, measure, and enter them in the manifest.
 
     Raises:
+        CheckpointError: How they were made is not known, or does not begin with a coder.
         GateError: They are worse than those that ship for the same network and coder.
     """
     training = training_of(weights)
+    codec = coder_of(training["trained_on"])
+    if codec is None:
+        raise CheckpointError(
+            f"weights were trained on {training['trained_on']!r}, which names no coder; need one "
+            f"first: {', '.join(CODERS)}"
+        )
     loaded = load_network(weights)
     with TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "weights.safetensors"
+        checkpoint = Path(folder) / f"{loaded.card.name}.{codec}.safetensors"
         save_file(rounded(loaded.network.state_dict()), checkpoint)
         done = export(checkpoint, trained_on=training["trained_on"])
-        entry = new_entry(loaded, done, sha256_of(checkpoint), training, data)
+        model = onnx.load(done.path)
+        compact(model, checkpoint)
+        done.path.write_bytes(model.SerializeToString())
+        entry = new_entry(loaded, done, codec, training, data)
         key = (entry["network"], entry["for"])
         old = next((e for e in manifest() if (e["network"], e["for"]) == key), None)
         if old is not None:
@@ -105,25 +118,16 @@ def training_of(weights: Path) -> dict[str, Any]:
 
 
 def new_entry(
-    loaded: Loaded, done: Exported, sha256: str, training: dict[str, Any], data: list[Path]
+    loaded: Loaded, done: Exported, codec: Coder, training: dict[str, Any], data: list[Path]
 ) -> Entry:
-    """The manifest entry of an exported artifact, measured.
-
-    Raises:
-        CheckpointError: The training facts do not begin with a coder.
-    """
-    facts, codec = done.facts, done.facts.coder
-    if codec is None:
-        raise CheckpointError(
-            f"weights were trained on {facts.trained_on!r}, which names no coder; need one first: "
-            "jpeg, h264 or hevc"
-        )
+    """The manifest entry of an exported artifact, measured."""
+    facts = done.facts
     cost = complexity(loaded.network, loaded.channels, COUNTED_SIDE, COUNTED_SIDE)
     return {
         "network": facts.model,
         "for": codec,
-        "file": f"{facts.model}.{codec}.safetensors",
-        "sha256": sha256,
+        "file": done.path.with_suffix(".safetensors").name,
+        "sha256": facts.weights_sha256,
         "licence": LICENCE,
         "trained_on": facts.trained_on,
         "config": loaded.config,
