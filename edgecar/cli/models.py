@@ -52,10 +52,10 @@ def _rows(network: dict[str, Any]) -> list[list[str]]:
 def _row(
     network: dict[str, Any], config: dict[str, Any], weights: dict[Coder, dict[str, Any]]
 ) -> list[str]:
-    changed = ", ".join(f"{key} {value}" for key, value in config.items())
+    sizes = [f"  {key} {value}" for key, value in config.items()]
     cost = next(iter(weights.values()))["cost"] if config else network
     return [
-        f"{network['name']} ({changed})" if config else network["name"],
+        "\n".join([network["name"], *sizes]),
         "/".join(str(count) for count in network["channels"]),
         network["context"],
         f"{cost['params']:,}",
