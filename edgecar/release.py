@@ -36,7 +36,7 @@ from edgecar.runtime.restorer import Restorer
 from edgecar.spec import CODERS, Coder
 from edgecar.zoo.checkpoints import Loaded, load_network
 from edgecar.zoo.rounding import rounded
-from edgecar.zoo.shipped import MANIFEST, manifest
+from edgecar.zoo.shipped import MANIFEST, WORST, manifest
 
 QUALITIES = (10, 20, 30, 40)
 QUANTISERS: dict[VideoCodec, tuple[str, tuple[int, ...]]] = {
@@ -47,7 +47,6 @@ EVERY = 5  # frames of a clip: neighbours are much alike
 TILING_FRAMES = 5  # coded of each clip to have one frame that is no key frame
 LICENCE = "Apache-2.0"
 TILE_PX = 256  # smaller than any default window, so that a pooling network is put to the test
-WORST = "worst"  # among gains: of all clips, and no part of the mean
 NOISE_DB = 0.005  # what rounding, and the arithmetic of another machine, may change
 
 Entry = dict[str, Any]

@@ -1,4 +1,4 @@
-"""The text of ``benchmarks/README.md``, made from result files and nothing else."""
+"""The text of ``benchmarks/README.md``, made from result files and the manifest of weights."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +13,12 @@ from edgecar.bench.published import (
 )
 from edgecar.bench.realtime_page import REALTIME_INTRO, realtime_cells, realtime_setting
 from edgecar.bench.results import Results, Row
+from edgecar.bench.weights_page import (
+    WEIGHTS_INTRO,
+    Entry,
+    jpeg_weights_cells,
+    video_weights_cells,
+)
 
 MARKER = "<!-- Generated from benchmarks/results/*.json by `make tables`. Do not edit. -->"
 NOTHING_MEASURED = "Nothing measured yet: `edgecar bench --help` says how."
@@ -55,11 +61,12 @@ VIDEO_CODECS = {"h264": "H.264", "hevc": "HEVC"}
 Named = tuple[str, Results]
 
 
-def readme(results: Sequence[Named]) -> str:
+def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
     """The text of ``benchmarks/README.md``.
 
     Args:
         results: Stem of each result file and what is in it, in the order to print.
+        weights: Entries of the manifest.
     """
     benches = [(name, result) for name, result in results if result.kind == "bench"]
     studies = [(name, result) for name, result in results if result.kind == "jpeg"]
@@ -84,6 +91,9 @@ def readme(results: Sequence[Named]) -> str:
                 "## Video in real time",
                 REALTIME_INTRO,
                 *_realtime_section(realtimes),
+                "## Weights that ship",
+                WEIGHTS_INTRO,
+                *_weights_section(weights),
                 "## JPEG quality",
                 JPEG_INTRO,
                 *_jpeg_section(studies),
@@ -220,6 +230,13 @@ def _realtime_section(studies: Sequence[Named]) -> list[str]:
         setting = realtime_setting(study.rows[0])
         parts += [_markdown(*realtime_cells(study.rows)), f"{name}: {setting} {provenance(study)}"]
     return parts or ["Nothing measured yet: `python -m edgecar.bench.realtime --help` says how."]
+
+
+def _weights_section(entries: Sequence[Entry]) -> list[str]:
+    parts = ["### JPEG, quality 10 to 40", _markdown(*jpeg_weights_cells(entries))]
+    for codec, title in VIDEO_CODECS.items():
+        parts += [f"### {title}", _markdown(*video_weights_cells(entries, codec))]
+    return parts
 
 
 def _jpeg_section(studies: Sequence[Named]) -> list[str]:
