@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from edgecar.bench.design_page import DESIGN_INTRO, design_cells
 from edgecar.bench.gains import video_cells
+from edgecar.bench.live_page import LIVE_INTRO, live_cells
 from edgecar.bench.machine import machine_line
 from edgecar.bench.published import (
     PublishedComplexity,
@@ -73,6 +74,7 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
     videos = [(name, result) for name, result in results if result.kind == "video"]
     overheads = [(name, result) for name, result in results if result.kind == "overhead"]
     realtimes = [(name, result) for name, result in results if result.kind == "realtime"]
+    lives = [(name, result) for name, result in results if result.kind == "live"]
     designs = [(name, result) for name, result in results if result.kind == "design"]
     return (
         "\n\n".join(
@@ -91,6 +93,9 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "## Video in real time",
                 REALTIME_INTRO,
                 *_realtime_section(realtimes),
+                "## Live streams",
+                LIVE_INTRO,
+                *_live_section(lives),
                 "## Weights that ship",
                 WEIGHTS_INTRO,
                 *_weights_section(weights),
@@ -230,6 +235,13 @@ def _realtime_section(studies: Sequence[Named]) -> list[str]:
         setting = realtime_setting(study.rows[0])
         parts += [_markdown(*realtime_cells(study.rows)), f"{name}: {setting} {provenance(study)}"]
     return parts or ["Nothing measured yet: `python -m edgecar.bench.realtime --help` says how."]
+
+
+def _live_section(studies: Sequence[Named]) -> list[str]:
+    parts: list[str] = []
+    for name, study in studies:
+        parts += [_markdown(*live_cells(study.rows)), f"{name}: {provenance(study)}"]
+    return parts or ["Nothing measured yet: `python -m edgecar.bench.soak --help` says how."]
 
 
 def _weights_section(entries: Sequence[Entry]) -> list[str]:
