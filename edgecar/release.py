@@ -43,7 +43,6 @@ QUANTISERS: dict[VideoCodec, tuple[str, tuple[int, ...]]] = {
     "h264": ("crf", (29, 35, 41, 47)),
     "hevc": ("qp", (22, 27, 32, 37)),
 }
-EVERY = 5  # frames of a clip: neighbours are much alike
 TILING_FRAMES = 5  # coded of each clip to have one frame that is no key frame
 LICENCE = "Apache-2.0"
 TILE_PX = 256  # smaller than any default window, so that a pooling network is put to the test
@@ -63,6 +62,9 @@ def admit(
     replace: Annotated[
         bool, typer.Option("--replace", help="Also if they are worse than those that ship.")
     ] = False,
+    every: Annotated[
+        int, typer.Option(min=1, help="Frames of a clip of which one counts; they are much alike.")
+    ] = 5,
 ) -> None:
     """Ship WEIGHTS: round, export, measure, and enter them in the manifest.
 
@@ -85,7 +87,7 @@ def admit(
         model = onnx.load(done.path)
         compact(model, checkpoint)
         done.path.write_bytes(model.SerializeToString())
-        entry = new_entry(loaded, done, codec, training, data)
+        entry = new_entry(loaded, done, codec, training, data, every)
         key = (entry["network"], entry["for"])
         old = next((e for e in manifest() if (e["network"], e["for"]) == key), None)
         if old is not None:
@@ -117,7 +119,12 @@ def training_of(weights: Path) -> dict[str, Any]:
 
 
 def new_entry(
-    loaded: Loaded, done: Exported, codec: Coder, training: dict[str, Any], data: list[Path]
+    loaded: Loaded,
+    done: Exported,
+    codec: Coder,
+    training: dict[str, Any],
+    data: list[Path],
+    every: int,
 ) -> Entry:
     """The manifest entry of an exported artifact, measured."""
     facts = done.facts
@@ -135,13 +142,19 @@ def new_entry(
             "kmacs_per_px": round(cost.kmacs_per_px, 3),
             "halo_px": facts.halo_px,
         },
-        **measured(done.path, codec, data),
+        **measured(done.path, codec, data, every),
         "training": {key: value for key, value in training.items() if key != "trained_on"},
-        "measured": {"commit": commit_id(), "machine": machine_line(machine_facts())},
+        "measured": {
+            "commit": commit_id(),
+            "machine": machine_line(machine_facts()),
+            **({} if codec == "jpeg" else {"every": every}),
+        },
     }
 
 
-def measured(artifact: Path, codec: Coder, data: list[Path]) -> dict[str, dict[str, float]]:
+def measured(
+    artifact: Path, codec: Coder, data: list[Path], every: int
+) -> dict[str, dict[str, float]]:
     """Quality, and what tiles cost, as far as the manifest wants to know for a coder."""
     if codec == "jpeg":
         stills = ((clean, jpeg_coded(clean, QUALITIES[0])) for _, clean in load_pictures(data[0]))
@@ -149,7 +162,7 @@ def measured(artifact: Path, codec: Coder, data: list[Path]) -> dict[str, dict[s
     if len(data) > 1:
         raise SettingsError(f"got {len(data)} folders for {codec}, need one; give the suite's")
     return {
-        "gain_db": measured_gain(artifact, codec, data[0]),
+        "gain_db": measured_gain(artifact, codec, data[0], every),
         "tiling": tiling_cost(artifact, coarse_frames(codec, data[0])),
     }
 
@@ -171,13 +184,14 @@ def measured_psnr(artifact: Path, sets: list[Path]) -> dict[str, float]:
     return figures
 
 
-def measured_gain(artifact: Path, codec: VideoCodec, data: Path) -> dict[str, float]:
+def measured_gain(artifact: Path, codec: VideoCodec, data: Path, every: int) -> dict[str, float]:
     """Mean gain in luma PSNR over coded clips, in dB by quantiser, in float32.
 
     Args:
         artifact: The exported file.
         codec: To code the clips with.
         data: The folder of the video suite, or of any clips.
+        every: Of so many frames of a clip, one counts.
 
     Returns:
         ``{"crf 29": 0.3, …, "worst": 0.1}``; ``worst`` is the lowest gain of a clip at a quantiser.
@@ -186,7 +200,7 @@ def measured_gain(artifact: Path, codec: VideoCodec, data: Path) -> dict[str, fl
     clips = load_clips(data).clips
     with Restorer(artifact, precision="fp32") as restorer:
         method = NetworkMethod(restorer)
-        rows = list(evaluate_video(clips, codec, quantisers, [method], every=EVERY))
+        rows = list(evaluate_video(clips, codec, quantisers, [method], every=every))
     gains = [(row["quantiser"], row["psnr_out"] - row["psnr_in"]) for row in rows]
     means = {
         f"{label} {quantiser}": float(np.mean([gain for q, gain in gains if q == quantiser]))

@@ -11,8 +11,8 @@ Cells = tuple[tuple[str, ...], list[list[str]]]
 
 WEIGHTS_INTRO = """\
 What `python -m edgecar.release` measured when it admitted them: luma PSNR in dB for JPEG, mean gain
-in luma PSNR over the coded video in dB for H.264 and HEVC (every fifth frame; *lowest*: of all
-clips and settings), in float32. *Training* is the last run of the recipe, `edgecar train
+in luma PSNR over the coded video in dB for H.264 and HEVC (*frames*: which of a clip; *lowest*: of
+all clips and settings), in float32. *Training* is the last run of the recipe, `edgecar train
 NETWORK.CODER`, on one core. Networks of the papers were trained by the recipe of our own and
 stopped where more time no longer fitted: they show what an equal effort gives, not what they can
 reach. Their published figures, from days on GPUs, are in the tables further below."""
@@ -51,8 +51,9 @@ def video_weights_cells(entries: Sequence[Entry], codec: str) -> Cells:
         gains = [entry["gain_db"].get(column) for column in columns]
         known = [gain for gain in gains if gain is not None]
         figures = [*gains, fmean(known) if known else None, entry["gain_db"].get(WORST)]
-        rows.append([*_made(entry), *(_number(figure, "{:+.2f}") for figure in figures)])
-    return (*_MADE, *columns, "mean", "lowest"), rows
+        frames = f"1 in {entry['measured']['every']}"
+        rows.append([*_made(entry), *(_number(figure, "{:+.2f}") for figure in figures), frames])
+    return (*_MADE, *columns, "mean", "lowest", "frames"), rows
 
 
 _MADE = ("Network", "Parameters", "kMAC/px", "Training")

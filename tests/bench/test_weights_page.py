@@ -5,7 +5,7 @@ def entry(network: str, codec: str, kmacs: float, **facts: object) -> dict[str, 
     cost = {"params": 1234, "kmacs_per_px": kmacs, "halo_px": 12}
     training = {"steps": 5000, "seconds": 630}
     return {"network": network, "for": codec, "config": {}, "cost": cost} | {
-        "training": training, "psnr": {}, "gain_db": {}, **facts
+        "training": training, "psnr": {}, "gain_db": {}, "measured": {"every": 5}, **facts
     }  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def test_video_weights_show_their_mean_and_their_worst_clip() -> None:
     gains = {"qp 22": -0.1, "qp 27": 0.3, "worst": -0.4}
     narrow = entry("glfusion", "hevc", 66.0, gain_db=gains, config={"width": 12, "reduction": 4})
     header, rows = video_weights_cells([narrow], "hevc")
-    assert header[4:] == ("qp 22", "qp 27", "mean", "lowest")
+    assert header[4:] == ("qp 22", "qp 27", "mean", "lowest", "frames")
     assert rows[0][0] == "glfusion (width 12, reduction 4)"
-    assert rows[0][4:] == ["-0.10", "+0.30", "+0.10", "-0.40"]
+    assert rows[0][4:] == ["-0.10", "+0.30", "+0.10", "-0.40", "1 in 5"]
     assert video_weights_cells([narrow], "h264")[1] == []
