@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from edgecar.runtime.windows import Window
 from edgecar.spec import Size
 
-# Canvases come in steps of height and few widths, so that an engine sees few shapes.
-WIDTHS_PX = (192, 256, 320, 384, 512, 640, 768, 1024)
-STEP_PX = 64
-WIDTHS_TRIED = 4
+# Canvases come in steps of height and width, so that an engine sees few shapes.
+WIDTH_STEP_PX = 32
+STEP_PX = 32
+WIDTHS_TRIED = 8
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def canvas_for(windows: list[Window], frame: Size, step_px: int = STEP_PX) -> Ca
     """
     side = math.isqrt(sum(window.size[0] * window.size[1] for window in windows))
     widest = max(window.size[1] for window in windows)
-    fitting = [width for width in WIDTHS_PX if widest <= width < frame[1]]
+    narrowest = -(-widest // WIDTH_STEP_PX) * WIDTH_STEP_PX
+    fitting = range(narrowest, frame[1], WIDTH_STEP_PX)
     # A canvas about as high as wide wastes least.
     widths = [*sorted(fitting, key=lambda width: abs(width - side))[:WIDTHS_TRIED], frame[1]]
     canvases = [_Skyline(windows, frame, width, step_px).canvas() for width in widths]

@@ -15,7 +15,7 @@ CellMap = NDArray[np.uint8]
 """``(rows, columns)``, 0 or 1 for each cell."""
 
 COMPARED_PX = 4  # bytes that are compared as one number
-KEPT_PX = 32  # side of the cells whose outputs are kept or computed
+KEPT_PX = 32  # side of the cells in which stale outputs are gathered
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Grid:
     """How a frame is divided.
 
     A fine grid finds what changed: deblocking carries a block's change three pixels over its edge,
-    and every pixel more would pull in another halo. A coarse one says what is computed again.
+    and every pixel more would pull in another halo. On a coarse one neighbours are gathered.
 
     Attributes:
         size: Of the frame, ``(height, width)``, rounded up to ``align_px``.
         halo_px: How far the network sees.
         align_px: Of the network: its outputs depend on whole multiples of it.
-        kept_px: Side of the coarse cells; a multiple of 4, rounded up to the alignment.
+        kept_px: Side of the coarse cells; a multiple of 4, rounded up to the fine ones.
     """
 
     size: Size
@@ -44,7 +44,7 @@ class Grid:
 
     @property
     def cell_px(self) -> int:
-        """Side of the cells that are kept or computed."""
+        """Side of the cells in which stale outputs are gathered."""
         return math.lcm(self.kept_px, self.align_px)
 
     @property
@@ -80,11 +80,14 @@ def tolerated_cells(before: Codes, after: Codes, fine_px: int, tolerance: int) -
 
 
 def stale_cells(changed: CellMap, grid: Grid) -> CellMap:
-    """Cells of the coarse grid whose outputs depend on a changed cell of the fine one."""
+    """Cells of the fine grid whose outputs depend on a changed one; none beyond the frame."""
     reach = -(-grid.halo_px // grid.fine_px)
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    reached = np.asarray(cv2.dilate(changed, kernel), np.uint8) if reach else changed
-    return pooled(reached, grid.cell_px // grid.fine_px)
+    stale: CellMap = np.asarray(cv2.dilate(changed, kernel), np.uint8)
+    height, width = (-(-side // grid.fine_px) for side in grid.size)
+    stale[height:] = 0
+    stale[:, width:] = 0
+    return stale
 
 
 def pooled(cells: CellMap, count: int) -> CellMap:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecar.runtime.cells import CellMap, Grid, pooled
+from edgecar.runtime.cells import CellMap, Grid
 from edgecar.runtime.cost import WINDOW_PX
 from edgecar.runtime.windows import Window, window_around
 
-# Merging takes time with their square: more are looked at on a grid twice as coarse.
+# Merging boxes takes time: where there are more than the frame is worth, they are made on a grid
+# twice as coarse.
 MOST_BOXES = 96
+PX_PER_BOX = 8192
 
 Numbers = NDArray[np.int64]
 
@@ -28,13 +30,16 @@ class Coverer:
     def windows(self, stale: CellMap) -> list[Window]:
         """Windows that together keep every stale cell.
 
-        Neighbours are merged for as long as that reads less, halos included. What is
-        kept of two windows may overlap; it is the same there.
+        Runs of stale cells in each row of the coarse grid, shrunk to what is stale in them, are
+        merged for as long as that reads less, halos included. What is kept of two windows may
+        overlap; it is the same there.
 
         Args:
-            stale: 1 for every cell to compute, of the grid's ``shape``.
+            stale: 1 for every cell of the fine grid to compute.
         """
-        boxes = _boxes(stale)
+        height, width = self.grid.size
+        most = min(MOST_BOXES, 1 + height * width // PX_PER_BOX)
+        boxes = _boxes(stale, self.grid.cell_px // self.grid.fine_px, most)
         if not len(boxes):
             return []
         prices = self._prices(boxes)
@@ -62,39 +67,53 @@ class Coverer:
         """Of each box, in pixels: what is read for it, and its handling."""
         reach = 2 * self.grid.halo_px
         rows, columns = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
-        side = self.grid.cell_px
+        side = self.grid.fine_px
         return (rows * side + reach) * (columns * side + reach) + WINDOW_PX
 
     def _windows(self, top: int, left: int, bottom: int, right: int) -> list[Window]:
-        """Of a box; two where one would touch the frame's upper edge and its lower one."""
-        middle = self.grid.shape[0] // 2
-        if top == 0 and bottom == self.grid.shape[0] and middle:
-            return [self._window(0, left, middle, right), self._window(middle, left, bottom, right)]
-        return [self._window(top, left, bottom, right)]
+        """Of a box; two where one would read the frame from its upper edge to its lower one."""
+        whole = self._window(top, left, bottom, right)
+        if whole.read[0] > 0 or whole.read[2] < self.grid.size[0] or bottom - top < 2:
+            return [whole]
+        middle = (top + bottom) // 2
+        return [self._window(top, left, middle, right), self._window(middle, left, bottom, right)]
 
     def _window(self, top: int, left: int, bottom: int, right: int) -> Window:
-        grid, side = self.grid, self.grid.cell_px
+        grid, side = self.grid, self.grid.fine_px
         height, width = grid.size
         keep = top * side, left * side, min(bottom * side, height), min(right * side, width)
         return window_around(keep, grid.size, grid.halo_px, grid.align_px)
 
 
-def _boxes(cells: CellMap) -> Numbers:
-    """At most `MOST_BOXES` boxes around all cells that are 1."""
-    boxes = _runs(cells)
-    if len(boxes) <= MOST_BOXES:
-        return boxes
-    rows, columns = cells.shape
-    even = np.pad(cells, ((0, rows % 2), (0, columns % 2)))
-    return np.minimum(2 * _boxes(pooled(even, 2)), (rows, columns, rows, columns))
+def _boxes(stale: CellMap, count: int, most: int) -> Numbers:
+    """Boxes around all cells that are 1, at most so many, as ``(n, 4)``: top, left, bottom, right.
 
-
-def _runs(cells: CellMap) -> Numbers:
-    """Uninterrupted runs of each row, as boxes ``(n, 4)``: top, left, bottom and right."""
-    steps = np.diff(cells.astype(np.int8), axis=1, prepend=0, append=0)
-    rows, firsts = np.nonzero(steps == 1)
-    _, ends = np.nonzero(steps == -1)
-    return np.stack([rows, firsts, rows + 1, ends], axis=1)
+    Args:
+        stale: Fine cells.
+        count: Fine cells on a side of a coarse one; doubled until there are few boxes.
+        most: Boxes.
+    """
+    rows, columns = (-(-side // count) for side in stale.shape)
+    padded = np.zeros((rows * count, columns * count), np.uint8)
+    padded[: stale.shape[0], : stale.shape[1]] = stale
+    cells = padded.reshape(rows, count, columns, count)
+    upright, across = cells.max(axis=3), cells.max(axis=1)  # rows and columns with something stale
+    some = across.max(axis=2)
+    steps = np.diff(some.astype(np.int8), axis=1, prepend=0, append=0)
+    lines, firsts = np.nonzero(steps == 1)
+    if len(lines) > most and count < max(stale.shape):
+        return _boxes(stale, 2 * count, most)
+    if not len(lines):
+        return np.zeros((0, 4), np.int64)
+    lasts = np.nonzero(steps == -1)[1] - 1
+    line, column = np.nonzero(some)  # row by row: the cells of a run follow one another
+    runs = np.flatnonzero(steps[line, column] == 1)
+    tops = np.minimum.reduceat(upright.argmax(axis=1)[line, column], runs)
+    bottoms = count - np.minimum.reduceat(upright[:, ::-1].argmax(axis=1)[line, column], runs)
+    lefts = across[lines, firsts].argmax(axis=1)
+    rights = count - across[lines, lasts, ::-1].argmax(axis=1)
+    starts = lines * count + tops, firsts * count + lefts
+    return np.stack([*starts, lines * count + bottoms, lasts * count + rights], axis=1)
 
 
 def _around(one: Numbers, other: Numbers) -> Numbers:

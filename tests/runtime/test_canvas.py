@@ -25,7 +25,10 @@ def stale_grids(draw):
     size = draw(st.tuples(sides, sides))
     grid = Grid(size, draw(st.sampled_from([0, 8, 24])), align)
     share, seed = draw(st.floats(0.02, 0.6)), draw(st.integers(0, 99))
-    stale = (np.random.default_rng(seed).random(grid.shape) < share).astype(np.uint8)
+    clump = draw(st.sampled_from([1, 3, 8]))
+    shape = tuple(side // grid.fine_px for side in size)
+    some = np.random.default_rng(seed).random([-(-side // clump) for side in shape]) < share
+    stale = np.kron(some, np.ones((clump, clump))).astype(np.uint8)[: shape[0], : shape[1]]
     return grid, stale
 
 
@@ -46,7 +49,7 @@ def test_every_stale_cell_is_kept_by_a_window_with_its_halo(case):
             assert 0 <= start <= max(0, first - grid.halo_px)
             assert min(side, last + grid.halo_px) <= end <= side
     height, width = grid.size
-    wanted = np.kron(stale, np.ones((grid.cell_px, grid.cell_px), np.uint8))[:height, :width]
+    wanted = np.kron(stale, np.ones((grid.fine_px, grid.fine_px), np.uint8))[:height, :width]
     assert kept[:height, :width][wanted > 0].all()
 
 
@@ -94,8 +97,8 @@ def test_a_window_as_high_as_the_frame_has_no_place():
 
 def test_a_box_as_high_as_the_frame_is_divided():
     grid = Grid((320, 320), halo_px=4)
-    stale = np.zeros(grid.shape, np.uint8)
-    stale[:, 4] = 1
+    stale = np.zeros((80, 80), np.uint8)
+    stale[:, 32] = 1
     windows = Coverer(grid).windows(stale)
     assert len(windows) == 2
     canvas = canvas_for(windows, grid.size)

@@ -38,7 +38,7 @@ def test_tolerance_is_the_largest_change_that_is_ignored():
 @pytest.mark.parametrize(("halo_px", "align_px"), [(0, 1), (9, 1), (12, 2), (24, 8), (32, 16)])
 def test_stale_cells_are_those_within_the_halo(halo_px, align_px):
     grid = Grid((512, 512), halo_px, align_px)
-    fine, cell = grid.fine_px, grid.cell_px
+    fine = grid.fine_px
     changed = np.zeros((512 // fine, 512 // fine), np.uint8)
     row, column = 200, 304
     changed[row // fine, column // fine] = 1
@@ -46,12 +46,18 @@ def test_stale_cells_are_those_within_the_halo(halo_px, align_px):
     # Every output that sees the changed pixel is stale ...
     seen = np.zeros((512, 512), np.uint8)
     seen[row - halo_px : row + halo_px + 1, column - halo_px : column + halo_px + 1] = 1
-    assert (stale >= pooled(seen, cell)).all()
+    assert (stale >= pooled(seen, fine)).all()
     # ... and none further away than the halo and the grids' coarseness.
     reach = halo_px + 2 * fine
     near = np.zeros((512, 512), np.uint8)
     near[row - reach : row + reach + 1, column - reach : column + reach + 1] = 1
-    assert (stale <= pooled(near, cell)).all()
+    assert (stale <= pooled(near, fine)).all()
+
+
+def test_nothing_beyond_the_frame_is_stale():
+    grid = Grid((40, 50), halo_px=12, align_px=2)
+    changed = np.ones((grid.stored_size[0] // 4, grid.stored_size[1] // 4), np.uint8)
+    assert stale_cells(changed, grid).sum() == 10 * 13
 
 
 def test_the_grid_reaches_over_the_frame():
