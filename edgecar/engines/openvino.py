@@ -16,9 +16,9 @@ from edgecar.spec import Precision
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 NAMES: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
-# A graph compiled for one shape runs up to a third faster than one for any shape, and changing the
-# shape of the latter takes 0.3 ms; the bits are the same. Compiling takes 25 ms and the graph holds
-# activations of its own: shapes that keep coming back get one, as long as there is memory.
+# A graph compiled for one shape is faster than one for any shape, whose changes of shape take time,
+# too; the bits are the same. Compiling takes longer than a frame and the graph holds activations of
+# its own: shapes that keep coming back get one, as long as there is memory.
 RETURNS = 8
 COMPILED_MEMORY = 320 << 20  # bytes of activations, all shapes together
 FORGOTTEN_RUNS = 2000
