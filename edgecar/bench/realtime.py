@@ -8,12 +8,13 @@ round, in one process, so that what else the machine does hits all alike:
 - ``decode``: edgecar's reader alone;
 - ``spp3``, ``spp4``, ``fspp4``: the ``ffmpeg`` command with its post-filters, decoding included.
 
-Before, both ways of edgecar restore every frame, and the run fails if a byte differs.
+Before, both ways of edgecar restore every frame, and the run fails if a byte differs. Rows that the
+file has already are kept: what was broken off goes on.
 """
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -32,18 +33,21 @@ from edgecar.bench.contenders import (
     filters_here,
 )
 from edgecar.bench.realtime_suite import RealtimeClip, find_suite, load_suite
-from edgecar.bench.results import new_results, write_results
+from edgecar.bench.results import Row, new_results, read_results, write_results
 from edgecar.engines.base import Codes
 from edgecar.engines.select import usable_cores
 from edgecar.errors import EdgecarError, ReuseError
 from edgecar.media.reader import open_reader
-from edgecar.media.video_codec import video_coded
+from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.cells import changed_cells
 from edgecar.runtime.restorer import Restorer, Stats
 from edgecar.runtime.rounds import median_ratio, timed_rounds
 from edgecar.runtime.tuning import Tuning
 
 TILE_PX = 64
+
+CaseKey = tuple[object, ...]
+"""Network, clip, preset, CRF, B-frames and GOP."""
 
 
 class RealtimeRow(TypedDict):
@@ -90,7 +94,7 @@ class RealtimeRow(TypedDict):
 
 def measure(
     data: Annotated[Path, typer.Option(help="The folder that the suite's files are relative to.")],
-    save: Annotated[Path, typer.Option(help="Where to write the result file (JSON).")],
+    save: Annotated[Path, typer.Option(help="Result file; what it has already is kept.")],
     suite: Annotated[str, typer.Option(help="A shipped suite, or a TOML file.")] = "realtime",
     only: Annotated[str | None, typer.Option(help="Only clips whose name contains this.")] = None,
     grid: Annotated[str | None, typer.Option(help="Codings of all clips: a grid's name.")] = None,
@@ -102,31 +106,42 @@ def measure(
     try:
         clips = load_suite(find_suite(suite), data, only=only, grid=grid, frames=frames)
         artifact = read_artifact(find_artifact(network, "h264"))
-        rows = measured(clips, artifact, seconds_per_case)
         command = " ".join(["python -m edgecar.bench.realtime", *sys.argv[1:]])
-        write_results(save, new_results("realtime", rows, command))
+        rows = list(read_results(save).rows) if save.exists() else []
+        for row in measured(clips, artifact, seconds_per_case, {_key(row) for row in rows}):
+            typer.echo(line(row))
+            rows.append(row)
+            write_results(save, new_results("realtime", rows, command))
     except EdgecarError as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(error.exit_code) from error
     typer.echo(f"wrote     {save}; next: make tables")
 
 
+def _key(row: Row) -> CaseKey:
+    return row["network"], row["clip"], row["preset"], row["crf"], row["b_frames"], row["gop"]
+
+
 def measured(
-    clips: Sequence[RealtimeClip], artifact: Artifact, seconds: float
-) -> list[RealtimeRow]:
-    """A row for every coding of every clip, each said as soon as it is there."""
-    rows: list[RealtimeRow] = []
+    clips: Sequence[RealtimeClip], artifact: Artifact, seconds: float, done: Set[CaseKey]
+) -> Iterator[RealtimeRow]:
+    """A row for every coding of every clip, but for those done already.
+
+    Args:
+        clips: What to measure.
+        artifact: The network.
+        seconds: To spend on a case; there are at least three rounds.
+        done: Cases to leave out.
+    """
     filters = filters_here()
     with tempfile.TemporaryDirectory() as folder:
-        for case in _cases(clips, Path(folder)):
+        for case in _cases(clips, artifact.facts.model, Path(folder), done):
             # The defaults, whatever was tuned on this machine: figures are to be compared.
             with (
                 Restorer(artifact, tuning=Tuning()) as reuse,
                 Restorer(artifact, reuse=False, tuning=Tuning()) as dense,
             ):
-                rows.append(case_row(case, Ways(reuse, dense), filters, seconds))
-            typer.echo(line(rows[-1]))
-    return rows
+                yield case_row(case, Ways(reuse, dense), filters, seconds)
 
 
 def case_row(case: Case, ways: Ways, filters: Filters, seconds: float) -> RealtimeRow:
@@ -236,10 +251,17 @@ def _since(before: Stats, now: Stats) -> Stats:
     )
 
 
-def _cases(clips: Sequence[RealtimeClip], folder: Path) -> Iterator[Case]:
+def _case_key(network: str, clip: str, coding: VideoCoding) -> CaseKey:
+    return network, clip, coding.preset, coding.quantiser, coding.b_frames or 0, coding.gop
+
+
+def _cases(
+    clips: Sequence[RealtimeClip], network: str, folder: Path, done: Set[CaseKey]
+) -> Iterator[Case]:
     for clip in clips:
-        frames = clip.load()
-        for coding in clip.codings:
+        codings = [c for c in clip.codings if _case_key(network, clip.name, c) not in done]
+        frames = clip.load() if codings else []
+        for coding in codings:
             coded = video_coded(frames, coding)
             path = folder / f"{clip.name}.mkv"
             path.write_bytes(coded.bitstream)

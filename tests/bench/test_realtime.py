@@ -230,6 +230,11 @@ def test_it_runs_from_suite_to_page(tmp_path, write_artifact, monkeypatch):
     assert "left out  nosuch=3" in done.output
     rows = read_results(save).rows
     assert [(row["b_frames"], row["frames"]) for row in rows] == [(0, 4), (3, 4)]
+    # What is there already is not measured again.
+    again = CliRunner().invoke(APP, [*words, "--frames", "4", "--seconds-per-case", "0"])
+    assert again.exit_code == 0
+    assert "reuse/dense" not in again.output
+    assert read_results(save).rows == rows
     assert make_page(["--folder", str(folder)]) == 0
     page = (folder / "README.md").read_text()
     assert page.count("| square, 256×192 | veryfast, CRF 35, B ") == 2
