@@ -17,9 +17,9 @@ HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "in
 NAMES: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
 # A graph compiled for one shape is faster than one for any shape, whose changes of shape take time,
-# too; the bits are the same. Compiling takes longer than a frame and the graph holds activations of
-# its own: shapes that keep coming back get one, as long as there is memory.
-RETURNS = 8
+# too; the bits are the same. But compiling costs what some thirty runs gain, and the graph holds
+# activations of its own: shapes that keep coming back get one, as long as there is memory.
+RETURNS = 32
 COMPILED_MEMORY = 320 << 20  # bytes of activations, all shapes together
 FORGOTTEN_RUNS = 2000
 

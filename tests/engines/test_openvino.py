@@ -51,12 +51,12 @@ def test_compiled_shapes_share_a_limit_of_memory(exported, monkeypatch):
 def test_compiled_shapes_that_stay_away_make_room(exported, monkeypatch):
     artifact = exported("edgecar-xs")
     monkeypatch.setattr(openvino, "COMPILED_MEMORY", artifact.facts.bytes_per_px * 1100)
-    monkeypatch.setattr(openvino, "FORGOTTEN_RUNS", 10)
+    monkeypatch.setattr(openvino, "FORGOTTEN_RUNS", 2 * openvino.RETURNS)
     with OpenvinoEngine(artifact) as engine:
         returning(engine, 32, 32)
         returning(engine, 32, 34, openvino.RETURNS)
         assert compiled(engine) == {(32, 32)}
-        returning(engine, 32, 34, 10)
+        returning(engine, 32, 34, 2 * openvino.RETURNS)
         assert compiled(engine) == {(32, 34)}
 
 
