@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from edgecar.compact import widen
 from edgecar.errors import ArtifactError
 from edgecar.files import WEIGHTS
 from edgecar.spec import CODERS, Coder, Context, Precision
@@ -54,8 +55,13 @@ class Facts:
     @property
     def coder(self) -> Coder | None:
         """The coder that ``trained_on`` begins with; None if it names none."""
-        first = self.trained_on.partition(" ")[0]
-        return next((coder for coder in CODERS if coder == first), None)
+        return coder_of(self.trained_on)
+
+
+def coder_of(trained_on: str) -> Coder | None:
+    """The coder that the description of a degradation begins with; None if it names none."""
+    first = trained_on.partition(" ")[0]
+    return next((coder for coder in CODERS if coder == first), None)
 
 
 @dataclass(frozen=True)
@@ -88,16 +94,24 @@ def read_artifact(path: Path) -> Artifact:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; make one with: edgecar export CHECKPOINT")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own classes are private to its implementation
         raise ArtifactError(
             f"{path}: not an ONNX file ({type(error).__name__}); export one with: "
             "edgecar export CHECKPOINT"
         ) from error
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ArtifactError(
+            f"{path}: its weights cannot be read ({' '.join(str(error).split())}); keep the files "
+            "of a model together"
+        ) from error
     if not model.graph.node:
         raise ArtifactError(
             f"{path}: no ONNX graph in it; export one with: edgecar export CHECKPOINT"
         )
+    widen(model)
     return Artifact(read_facts(model, path), model.SerializeToString(), path)
 
 

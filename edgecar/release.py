@@ -1,7 +1,7 @@
 """``python -m edgecar.release``: admit trained weights to those that ship.
 
-Rounds the checkpoint to half precision, exports its artifact from the rounded weights, measures it
-on test sets and writes the manifest entry, so that no figure in the manifest was typed by hand.
+Rounds the checkpoint to half precision, exports a compact artifact from the rounded weights,
+measures it on test sets and writes the manifest entry, so that no figure there was typed by hand.
 Weights that ship already can be admitted again, which measures them anew.
 """
 
@@ -14,37 +14,38 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
+import onnx
 import typer
 from safetensors.torch import save_file
 
+from edgecar.artifact import coder_of
 from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import commit_id, machine_facts, machine_line
 from edgecar.bench.networks import COUNTED_SIDE
+from edgecar.compact import compact
 from edgecar.errors import CheckpointError, EdgecarError, GateError, SettingsError
 from edgecar.evaluate.clips import load_clips
 from edgecar.evaluate.metrics import Luma, psnr
 from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
 from edgecar.evaluate.video import NetworkMethod, evaluate_video
 from edgecar.exporter.to_onnx import Exported, export
-from edgecar.files import WEIGHTS, sha256_of, written_whole
+from edgecar.files import WEIGHTS, written_whole
 from edgecar.media.still_codec import jpeg_coded
 from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
-from edgecar.spec import Coder
+from edgecar.spec import CODERS, Coder
 from edgecar.zoo.checkpoints import Loaded, load_network
 from edgecar.zoo.rounding import rounded
-from edgecar.zoo.shipped import MANIFEST, manifest
+from edgecar.zoo.shipped import MANIFEST, WORST, manifest
 
 QUALITIES = (10, 20, 30, 40)
 QUANTISERS: dict[VideoCodec, tuple[str, tuple[int, ...]]] = {
     "h264": ("crf", (29, 35, 41, 47)),
     "hevc": ("qp", (22, 27, 32, 37)),
 }
-EVERY = 5  # frames of a clip: neighbours are much alike
 TILING_FRAMES = 5  # coded of each clip to have one frame that is no key frame
 LICENCE = "Apache-2.0"
 TILE_PX = 256  # smaller than any default window, so that a pooling network is put to the test
-WORST = "worst"  # among gains: of all clips, and no part of the mean
 NOISE_DB = 0.005  # what rounding, and the arithmetic of another machine, may change
 
 Entry = dict[str, Any]
@@ -61,19 +62,32 @@ def admit(
     replace: Annotated[
         bool, typer.Option("--replace", help="Also if they are worse than those that ship.")
     ] = False,
+    every: Annotated[
+        int, typer.Option(min=1, help="Frames of a clip of which one counts; they are much alike.")
+    ] = 5,
 ) -> None:
     """Ship WEIGHTS: round, export, measure, and enter them in the manifest.
 
     Raises:
+        CheckpointError: How they were made is not known, or does not begin with a coder.
         GateError: They are worse than those that ship for the same network and coder.
     """
     training = training_of(weights)
+    codec = coder_of(training["trained_on"])
+    if codec is None:
+        raise CheckpointError(
+            f"weights were trained on {training['trained_on']!r}, which names no coder; need one "
+            f"first: {', '.join(CODERS)}"
+        )
     loaded = load_network(weights)
     with TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "weights.safetensors"
+        checkpoint = Path(folder) / f"{loaded.card.name}.{codec}.safetensors"
         save_file(rounded(loaded.network.state_dict()), checkpoint)
         done = export(checkpoint, trained_on=training["trained_on"])
-        entry = new_entry(loaded, done, sha256_of(checkpoint), training, data)
+        model = onnx.load(done.path)
+        compact(model, checkpoint)
+        done.path.write_bytes(model.SerializeToString())
+        entry = new_entry(loaded, done, codec, training, data, every)
         key = (entry["network"], entry["for"])
         old = next((e for e in manifest() if (e["network"], e["for"]) == key), None)
         if old is not None:
@@ -105,25 +119,21 @@ def training_of(weights: Path) -> dict[str, Any]:
 
 
 def new_entry(
-    loaded: Loaded, done: Exported, sha256: str, training: dict[str, Any], data: list[Path]
+    loaded: Loaded,
+    done: Exported,
+    codec: Coder,
+    training: dict[str, Any],
+    data: list[Path],
+    every: int,
 ) -> Entry:
-    """The manifest entry of an exported artifact, measured.
-
-    Raises:
-        CheckpointError: The training facts do not begin with a coder.
-    """
-    facts, codec = done.facts, done.facts.coder
-    if codec is None:
-        raise CheckpointError(
-            f"weights were trained on {facts.trained_on!r}, which names no coder; need one first: "
-            "jpeg, h264 or hevc"
-        )
+    """The manifest entry of an exported artifact, measured."""
+    facts = done.facts
     cost = complexity(loaded.network, loaded.channels, COUNTED_SIDE, COUNTED_SIDE)
     return {
         "network": facts.model,
         "for": codec,
-        "file": f"{facts.model}.{codec}.safetensors",
-        "sha256": sha256,
+        "file": done.path.with_suffix(".safetensors").name,
+        "sha256": facts.weights_sha256,
         "licence": LICENCE,
         "trained_on": facts.trained_on,
         "config": loaded.config,
@@ -132,13 +142,19 @@ def new_entry(
             "kmacs_per_px": round(cost.kmacs_per_px, 3),
             "halo_px": facts.halo_px,
         },
-        **measured(done.path, codec, data),
+        **measured(done.path, codec, data, every),
         "training": {key: value for key, value in training.items() if key != "trained_on"},
-        "measured": {"commit": commit_id(), "machine": machine_line(machine_facts())},
+        "measured": {
+            "commit": commit_id(),
+            "machine": machine_line(machine_facts()),
+            **({} if codec == "jpeg" else {"every": every}),
+        },
     }
 
 
-def measured(artifact: Path, codec: Coder, data: list[Path]) -> dict[str, dict[str, float]]:
+def measured(
+    artifact: Path, codec: Coder, data: list[Path], every: int
+) -> dict[str, dict[str, float]]:
     """Quality, and what tiles cost, as far as the manifest wants to know for a coder."""
     if codec == "jpeg":
         stills = ((clean, jpeg_coded(clean, QUALITIES[0])) for _, clean in load_pictures(data[0]))
@@ -146,7 +162,7 @@ def measured(artifact: Path, codec: Coder, data: list[Path]) -> dict[str, dict[s
     if len(data) > 1:
         raise SettingsError(f"got {len(data)} folders for {codec}, need one; give the suite's")
     return {
-        "gain_db": measured_gain(artifact, codec, data[0]),
+        "gain_db": measured_gain(artifact, codec, data[0], every),
         "tiling": tiling_cost(artifact, coarse_frames(codec, data[0])),
     }
 
@@ -168,13 +184,14 @@ def measured_psnr(artifact: Path, sets: list[Path]) -> dict[str, float]:
     return figures
 
 
-def measured_gain(artifact: Path, codec: VideoCodec, data: Path) -> dict[str, float]:
+def measured_gain(artifact: Path, codec: VideoCodec, data: Path, every: int) -> dict[str, float]:
     """Mean gain in luma PSNR over coded clips, in dB by quantiser, in float32.
 
     Args:
         artifact: The exported file.
         codec: To code the clips with.
         data: The folder of the video suite, or of any clips.
+        every: Of so many frames of a clip, one counts.
 
     Returns:
         ``{"crf 29": 0.3, …, "worst": 0.1}``; ``worst`` is the lowest gain of a clip at a quantiser.
@@ -183,7 +200,7 @@ def measured_gain(artifact: Path, codec: VideoCodec, data: Path) -> dict[str, fl
     clips = load_clips(data).clips
     with Restorer(artifact, precision="fp32") as restorer:
         method = NetworkMethod(restorer)
-        rows = list(evaluate_video(clips, codec, quantisers, [method], every=EVERY))
+        rows = list(evaluate_video(clips, codec, quantisers, [method], every=every))
     gains = [(row["quantiser"], row["psnr_out"] - row["psnr_in"]) for row in rows]
     means = {
         f"{label} {quantiser}": float(np.mean([gain for q, gain in gains if q == quantiser]))

@@ -144,7 +144,7 @@ def test_weights_beside_the_file_are_read_in(tmp_path) -> None:
     (restored,) = session.run(None, {"input": np.ones((1, 1, 1, 1), np.float32)})
     assert restored.item() == 0.25
     # And without them, the file is refused.
-    assert "not an ONNX file" in refusal(path)
+    assert "its weights cannot be read" in refusal(path)
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Facts)])

@@ -190,7 +190,7 @@ def test_worst_is_the_lowest_gain_of_any_clip(monkeypatch, exported, tmp_path) -
 
     monkeypatch.setattr(release, "evaluate_video", rows)
     monkeypatch.setattr(release, "load_clips", lambda data: ClipSet(data.name, ()))
-    measured = release.measured_gain(path, "h264", tmp_path)
+    measured = release.measured_gain(path, "h264", tmp_path, every=5)
     assert measured == {"crf 29": 0.15, "crf 35": 0.5, "crf 41": 0.1, "crf 47": 0.1, "worst": -0.2}
 
 

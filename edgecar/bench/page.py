@@ -1,9 +1,10 @@
-"""The text of ``benchmarks/README.md``, made from result files and nothing else."""
+"""The text of ``benchmarks/README.md``, made from result files and the manifest of weights."""
 
 from collections.abc import Iterable, Sequence
 
 from edgecar.bench.design_page import DESIGN_INTRO, design_cells
 from edgecar.bench.gains import video_cells
+from edgecar.bench.live_page import LIVE_INTRO, live_cells
 from edgecar.bench.machine import machine_line
 from edgecar.bench.published import (
     PublishedComplexity,
@@ -13,6 +14,12 @@ from edgecar.bench.published import (
 )
 from edgecar.bench.realtime_page import REALTIME_INTRO, realtime_cells, realtime_setting
 from edgecar.bench.results import Results, Row
+from edgecar.bench.weights_page import (
+    WEIGHTS_INTRO,
+    Entry,
+    jpeg_weights_cells,
+    video_weights_cells,
+)
 
 MARKER = "<!-- Generated from benchmarks/results/*.json by `make tables`. Do not edit. -->"
 NOTHING_MEASURED = "Nothing measured yet: `edgecar bench --help` says how."
@@ -55,17 +62,19 @@ VIDEO_CODECS = {"h264": "H.264", "hevc": "HEVC"}
 Named = tuple[str, Results]
 
 
-def readme(results: Sequence[Named]) -> str:
+def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
     """The text of ``benchmarks/README.md``.
 
     Args:
         results: Stem of each result file and what is in it, in the order to print.
+        weights: Entries of the manifest.
     """
     benches = [(name, result) for name, result in results if result.kind == "bench"]
     studies = [(name, result) for name, result in results if result.kind == "jpeg"]
     videos = [(name, result) for name, result in results if result.kind == "video"]
     overheads = [(name, result) for name, result in results if result.kind == "overhead"]
     realtimes = [(name, result) for name, result in results if result.kind == "realtime"]
+    lives = [(name, result) for name, result in results if result.kind == "live"]
     designs = [(name, result) for name, result in results if result.kind == "design"]
     return (
         "\n\n".join(
@@ -84,6 +93,12 @@ def readme(results: Sequence[Named]) -> str:
                 "## Video in real time",
                 REALTIME_INTRO,
                 *_realtime_section(realtimes),
+                "## Live streams",
+                LIVE_INTRO,
+                *_live_section(lives),
+                "## Weights that ship",
+                WEIGHTS_INTRO,
+                *_weights_section(weights),
                 "## JPEG quality",
                 JPEG_INTRO,
                 *_jpeg_section(studies),
@@ -220,6 +235,20 @@ def _realtime_section(studies: Sequence[Named]) -> list[str]:
         setting = realtime_setting(study.rows[0])
         parts += [_markdown(*realtime_cells(study.rows)), f"{name}: {setting} {provenance(study)}"]
     return parts or ["Nothing measured yet: `python -m edgecar.bench.realtime --help` says how."]
+
+
+def _live_section(studies: Sequence[Named]) -> list[str]:
+    parts: list[str] = []
+    for name, study in studies:
+        parts += [_markdown(*live_cells(study.rows)), f"{name}: {provenance(study)}"]
+    return parts or ["Nothing measured yet: `python -m edgecar.bench.soak --help` says how."]
+
+
+def _weights_section(entries: Sequence[Entry]) -> list[str]:
+    parts = ["### JPEG, quality 10 to 40", _markdown(*jpeg_weights_cells(entries))]
+    for codec, title in VIDEO_CODECS.items():
+        parts += [f"### {title}", _markdown(*video_weights_cells(entries, codec))]
+    return parts
 
 
 def _jpeg_section(studies: Sequence[Named]) -> list[str]:

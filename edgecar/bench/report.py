@@ -20,6 +20,7 @@ from edgecar.bench.page import Named, jpeg_cells, number, readme, speed_cells, t
 from edgecar.bench.results import Results, Row, read_results
 from edgecar.errors import EdgecarError
 from edgecar.files import shipped, written_whole
+from edgecar.zoo.shipped import manifest
 
 STALE_EXIT = 3  # the check ran and the answer is no
 
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder: Path = options.folder
     try:
         results = load_all(folder / "results")
-        text = readme(results)
+        text = readme(results, manifest())
         if options.check:
             return _check(folder, text, _charts(results))
         for name, result in _charts(results).items():

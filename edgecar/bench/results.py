@@ -63,12 +63,19 @@ REALTIME_KEYS = (
     *("fps_bare", "fps_decode", "fps_spp3", "fps_spp4", "fps_fspp4", "reuse_to_dense"),
     *("reuse_to_bare", "reuse_to_spp3", "reuse_to_spp4", "reuse_to_fspp4"),
 )
+LIVE_KEYS = (
+    *("network", "height", "width", "source_fps", "seconds", "restarts", "reconnects"),
+    *("frames_read", "frames_restored", "frames_passed", "frames_dropped", "frames_unaccounted"),
+    *("detector_ms", "age_p50_ms", "age_p95_ms", "memory_mib", "memory_growth_mib"),
+    "threads_left",
+)
 ROW_KEYS: Mapping[str, frozenset[str]] = {
     "bench": frozenset(BenchRow.__annotations__),
     "jpeg": frozenset(JPEG_KEYS),
     "video": frozenset(VIDEO_KEYS),
     "design": frozenset(DESIGN_KEYS),
     "realtime": frozenset(REALTIME_KEYS),
+    "live": frozenset(LIVE_KEYS),
 }
 TOP_KEYS = frozenset(
     ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),

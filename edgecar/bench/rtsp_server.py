@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-INTERVAL_MS = 20
 PIPELINE = (
     "( appsrc name=source is-live=true format=time do-timestamp=true "
     "caps=video/x-h264,stream-format=byte-stream,alignment=au ! h264parse ! rtph264pay name=pay0 )"
@@ -33,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("pictures", type=Path, help="none: only see whether everything is there")
     parser.add_argument("--port", default="0")
+    parser.add_argument("--interval-ms", type=int, default=20)
     parser.add_argument("--auth", choices=["basic", "digest"])
     parser.add_argument("--user")
     parser.add_argument("--password")
@@ -58,7 +58,7 @@ def main() -> None:
             buffer = Gst.Buffer.new_wrapped(next(pictures))
             return bool(source.emit("push-buffer", buffer) == Gst.FlowReturn.OK)
 
-        GLib.timeout_add(INTERVAL_MS, push)
+        GLib.timeout_add(arguments.interval_ms, push)
 
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(PIPELINE)

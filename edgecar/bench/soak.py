@@ -1,7 +1,9 @@
-"""Hours in minutes: ``python -m edgecar.bench.soak --minutes 30 --save FILE``.
+"""A live stream for as long as one likes: ``python -m edgecar.bench.soak --save FILE``.
 
 Restores an RTSP stream whose server is killed and started again every minute, and looks at what
-must not grow (memory, threads) and what must add up (frames). Needs GStreamer's RTSP server.
+must not grow (memory, threads), what must add up (frames) and how old frames are when they come
+out. ``--detector-ms 80`` stands for a detector that takes so long with every frame. Needs
+GStreamer's RTSP server.
 """
 
 import struct
@@ -31,6 +33,7 @@ from edgecar.runtime.stream import stream
 
 PYTHON = "/usr/bin/python3"  # the system's, whose bindings of GStreamer no other one can use
 SIZE = (480, 640)
+INTERVAL_MS = 40
 CLIP_FRAMES = 100
 CODING = VideoCoding("h264", quantiser=32, preset="veryfast", gop=50, b_frames=0)
 AWAY_SECONDS = 3.0
@@ -57,7 +60,8 @@ class Camera:
         Raises:
             SettingsError: GStreamer's RTSP server is not installed.
         """
-        command = [PYTHON, rtsp_server.__file__, str(self._pictures), "--port", str(self._port)]
+        options = ["--port", str(self._port), "--interval-ms", str(INTERVAL_MS)]
+        command = [PYTHON, rtsp_server.__file__, str(self._pictures), *options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         port = self._process.stdout.readline()
@@ -93,8 +97,18 @@ def write_pictures(path: Path) -> None:
                 file.write(struct.pack(">I", picture.size) + bytes(picture))
 
 
-def soaked(network: str, seconds: float, every_seconds: float, pictures: Path) -> dict[str, Any]:
-    """Restore for so long; what grew and what became of the frames."""
+def soaked(
+    network: str, seconds: float, every_seconds: float, detector_ms: float, pictures: Path
+) -> dict[str, Any]:
+    """Restore for so long; what grew, what became of the frames, and how old they were.
+
+    Args:
+        network: A shipped one.
+        seconds: How long.
+        every_seconds: Between restarts of the server.
+        detector_ms: What whoever gets the frames does with each.
+        pictures: See `write_pictures`.
+    """
     camera, over = Camera(pictures), threading.Event()
     camera.start()
     restarts: list[int] = []
@@ -115,6 +129,7 @@ def soaked(network: str, seconds: float, every_seconds: float, pictures: Path) -
                     if now - sampled > 1 and now - began > WARM_UP_SHARE * seconds:
                         memory_mib.append(process.memory_info().rss / MIB)
                         sampled = now
+                    time.sleep(1e-3 * detector_ms)
                 (counted,) = frames.cameras.values()
             over.set()
             breaker.join()
@@ -122,6 +137,7 @@ def soaked(network: str, seconds: float, every_seconds: float, pictures: Path) -
             return _row(network, counted.stats.snapshot(), memory_mib) | {
                 "seconds": round(seconds),
                 "restarts": restarts[0],
+                "detector_ms": detector_ms,
                 "threads_left": threading.active_count() - threads_before,
             }
     finally:
@@ -138,14 +154,18 @@ def _wait_for_threads(count: int) -> None:
 
 def _row(network: str, counted: Snapshot, memory_mib: list[float]) -> dict[str, Any]:
     outcomes = {f"frames_{name}": count for name, count in counted.outcomes.items()}
+    age = counted.latencies["age"]
     return {
         "network": network,
         "height": SIZE[0],
         "width": SIZE[1],
+        "source_fps": 1000 / INTERVAL_MS,
         "reconnects": counted.reconnects,
         "frames_read": counted.frames_read,
         **outcomes,
         "frames_unaccounted": counted.frames_in_flight,
+        "age_p50_ms": round(1e3 * age.p50_seconds, 1),
+        "age_p95_ms": round(1e3 * age.p95_seconds, 1),
         "memory_mib": round(memory_mib[0], 1),
         "memory_growth_mib": round(max(memory_mib) - memory_mib[0], 1),
     }
@@ -155,15 +175,16 @@ def main(
     save: Annotated[Path, typer.Option(help="Where to write the result file (JSON).")],
     minutes: Annotated[float, typer.Option(min=0.2, help="How long.")] = 30,
     restart_seconds: Annotated[float, typer.Option(min=5, help="Between restarts.")] = 60,
+    detector_ms: Annotated[float, typer.Option(min=0, help="Spent on every frame.")] = 0,
     network: Annotated[str, typer.Option(help="A shipped network.")] = "edgecar-s",
 ) -> None:
-    """Run the soak and save what it found."""
+    """Restore a stream for a while and save what was found."""
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder) / "pictures"
         write_pictures(pictures)
-        row = soaked(network, 60 * minutes, restart_seconds, pictures)
+        row = soaked(network, 60 * minutes, restart_seconds, detector_ms, pictures)
     command = " ".join(["python -m edgecar.bench.soak", *sys.argv[1:]])
-    write_results(save, new_results("soak", [row], command))
+    write_results(save, new_results("live", [row], command))
     typer.echo(row)
 
 

@@ -7,10 +7,10 @@ from rich.table import Table
 
 from edgecar.cli.output import Json, next_step, print_json, stdout
 from edgecar.spec import CODERS, Coder
+from edgecar.zoo.shipped import WORST, network_table
 
 NONE = "–"
 CLASSIC = "classic5 q10"
-WORST = "worst"
 CAPTION = """\
 Weights that ship: jpeg, luma PSNR in dB on Classic5 at quality 10; h264 and hevc, mean gain in
 luma PSNR over the coded video in dB. Measured; –: none. Ch: luma 1, RGB 3. Halo: from the graph."""
@@ -21,8 +21,6 @@ def command(as_json: Json = False) -> None:
 
     Example: edgecar models
     """
-    from edgecar.zoo.shipped import network_table
-
     networks = network_table()
     if as_json:
         print_json(networks)
@@ -52,10 +50,10 @@ def _rows(network: dict[str, Any]) -> list[list[str]]:
 def _row(
     network: dict[str, Any], config: dict[str, Any], weights: dict[Coder, dict[str, Any]]
 ) -> list[str]:
-    changed = ", ".join(f"{key} {value}" for key, value in config.items())
+    sizes = [f"  {key} {value}" for key, value in config.items()]
     cost = next(iter(weights.values()))["cost"] if config else network
     return [
-        f"{network['name']} ({changed})" if config else network["name"],
+        "\n".join([network["name"], *sizes]),
         "/".join(str(count) for count in network["channels"]),
         network["context"],
         f"{cost['params']:,}",

@@ -1,9 +1,10 @@
 """``edgecar run``: restore a picture, a folder, a clip or a camera."""
 
 import json
+import math
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +24,10 @@ from edgecar.files import written_whole
 from edgecar.media.compare import Layout
 from edgecar.media.writer import Codec as OutputCodec
 from edgecar.spec import Coder, Policy
+
+if TYPE_CHECKING:
+    from edgecar.runtime.report import Report
+    from edgecar.runtime.restorer import Stats
 
 
 def command(
@@ -144,16 +149,35 @@ def command(
     if as_json:
         print_json(report.table())
         return
+    _print_report(report, shown=None if len(sources) > 1 else 2)
+    if reuse and reuse_tolerance:
+        stdout.print(f"lossy     {tolerance_cost(reuse_tolerance, restorer.stats)}")
+    next_step(f"edgecar bench --networks {restorer.facts.model}")
+
+
+def _print_report(report: "Report", shown: int | None) -> None:
+    """What was done, with at most so many of the outputs."""
+    restorer = report.restorer
     for size, tuning in restorer.tunings.loaded.items():
         stderr.print(f"tuning    {tuning}, for {size[1]}x{size[0]} (edgecar tune)")
-    for damaged in restorer.tunings.warnings:
-        stderr.print(f"warning   {damaged}")
-    for warning, count in report.warnings.items():
-        stderr.print(f"warning   {warning}: {count}")
+    warnings = [f"{warning}: {count}" for warning, count in report.warnings.items()]
+    for warning in [*restorer.tunings.warnings, *warnings]:
+        stderr.print(f"warning   {warning}")
     stdout.print(
         f"restored  {report.frames} frame(s) in {report.seconds:.2f} s, {report.fps:.2f} frames/s; "
         f"{restorer.stats.windows_run} window(s), {restorer.stats.computed_share:.0%} of the pixels"
     )
-    for path in report.outputs if len(sources) > 1 else report.outputs[-2:]:
+    for path in report.outputs[-shown:] if shown else report.outputs:
         stdout.print(f"wrote     {path}")
-    next_step(f"edgecar bench --networks {restorer.facts.model}")
+
+
+def tolerance_cost(codes: int, stats: "Stats") -> str:
+    """What ignoring small changes did to the output, as far as frames were compared."""
+    from edgecar.runtime.reuse import LOSS_EVERY
+
+    ignored = f"changes of up to {codes} code(s) ignored; against the exact output "
+    psnr = stats.psnr_to_exact
+    if psnr is None:
+        return ignored + f"not measured, for want of {LOSS_EVERY} frames (see --verify-reuse)"
+    figure = "the same bytes" if math.isinf(psnr) else f"{psnr:.2f} dB"
+    return ignored + f"{figure}, on {stats.frames_compared} frame(s)"

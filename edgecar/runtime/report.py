@@ -1,5 +1,6 @@
 """What to restore, where to put it, and what became of it."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,13 +37,15 @@ class Report:
     def table(self) -> dict[str, Any]:
         """The report as plain values."""
         info, stats = self.restorer.engine.info, self.restorer.stats
-        facts = self.restorer.facts
+        facts, exact = self.restorer.facts, stats.psnr_to_exact
         return {
             "frames": self.frames,
             "fps": round(self.fps, 3),
             "seconds": round(self.seconds, 3),
             "windows_run": stats.windows_run,
             "computed_share": round(stats.computed_share, 4),
+            "frames_compared": stats.frames_compared,
+            "psnr_to_exact_db": None if exact is None or math.isinf(exact) else round(exact, 2),
             "engine": info.name,
             "provider": info.provider,
             "precision": info.precision,

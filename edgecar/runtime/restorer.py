@@ -1,5 +1,6 @@
 """Frames in, restored frames out."""
 
+import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ class Stats:
     windows_run: int = 0
     pixels_read: int = 0
     pixels_of_frames: int = 0
+    frames_compared: int = 0
+    mean_square_losses: float = 0.0
+    """Of a tolerance: sum over those frames, in codes²."""
 
     def count(self, size: Size, work: Work) -> None:
         """Add a frame and what was run for it."""
@@ -48,6 +52,17 @@ class Stats:
     def computed_share(self) -> float:
         """Pixels read by windows over pixels of all frames; above 1 where halos are read twice."""
         return self.pixels_read / self.pixels_of_frames if self.pixels_of_frames else 0.0
+
+    @property
+    def psnr_to_exact(self) -> float | None:
+        """Of the output, against that of every frame computed in full, in dB.
+
+        Infinite where they are the same; None where none were compared.
+        """
+        if not self.frames_compared:
+            return None
+        loss = self.mean_square_losses / self.frames_compared
+        return 10 * math.log10(255**2 / loss) if loss else math.inf
 
 
 class Restorer(Closing):
@@ -239,9 +254,8 @@ class Restorer(Closing):
         for memory, run in zip(memories, runs, strict=True):
             memory.accept(run.work, seconds * run.work.pixels / max(1, pixels))
             self.stats.count(memory.size, run.work)
-            verify = self._reuse.verify_every if self._reuse else 0
-            if verify and self.stats.frames % verify == 0:
-                self._verify(run)
+            if self._reuse and self._reuse.compares(self.stats.frames):
+                self._verify(run, lossy=self._reuse.tolerance > 0)
         return [memory.output() for memory in memories]
 
     def _memory_of(self, stream: Hashable, shape: tuple[int, ...]) -> Memory:
@@ -288,17 +302,20 @@ class Restorer(Closing):
 
         self.engine.run_codes([codes for _, _, codes in inputs], take)
 
-    def _verify(self, run: Execution) -> None:
+    def _verify(self, run: Execution, lossy: bool) -> None:
         """Compute a frame in full and compare.
 
         Raises:
-            EngineError: Reuse gave other bytes.
+            EngineError: Reuse gave other bytes, and was not meant to.
         """
         full = np.empty_like(run.restored)
         size: Size = (full.shape[1], full.shape[2])
         self._run([Execution(Work(self.plan(size)), run.padded, full)])
-        differing = int(np.count_nonzero(full != run.restored))
-        if differing:
+        losses = full.astype(np.float32) - run.restored
+        self.stats.frames_compared += 1
+        self.stats.mean_square_losses += float(np.mean(losses * losses, dtype=np.float64))
+        differing = int(np.count_nonzero(losses))
+        if differing and not lossy:
             raise EngineError(
                 f"reuse gave {differing} other bytes than computing frame {self.stats.frames} in "
                 "full; run with --no-reuse, and report this with the clip"

@@ -15,6 +15,9 @@ from edgecar.runtime.leases import Leases
 from edgecar.runtime.windows import Window
 from edgecar.spec import Size
 
+# Frames after which a lossy output is compared with the exact one, where nothing else was asked.
+LOSS_EVERY = 25
+
 # On a busy scene the search for windows takes a tenth of what the smallest network does: it is left
 # out where it was in vain before, but for a try now and then.
 HOPE = 0.02
@@ -27,11 +30,18 @@ class Reuse:
     Attributes:
         tolerance: Codes by which a pixel may change without being computed again. 0 is exact; more
             is not.
-        verify_every: Compute every so many frames in full as well, and compare; 0: never.
+        verify_every: Compute every so many frames in full as well, and compare. A difference is an
+            error, or with a tolerance its price, which is counted. 0: never, and with a tolerance
+            every `LOSS_EVERY`.
     """
 
     tolerance: int = 0
     verify_every: int = 0
+
+    def compares(self, frame: int) -> bool:
+        """Whether a frame, counted from 1, is computed in full as well."""
+        every = self.verify_every or (LOSS_EVERY if self.tolerance else 0)
+        return bool(every) and frame % every == 0
 
 
 class Memory:

@@ -10,6 +10,7 @@ from edgecar.files import WEIGHTS
 from edgecar.spec import Coder
 
 MANIFEST = "manifest.json"
+WORST = "worst"  # among gains: of all clips, and no part of the mean
 FACTS = "networks.json"  # generated: python -m edgecar.bench.networks
 
 

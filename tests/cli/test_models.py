@@ -23,7 +23,7 @@ ENTRIES = [
     entry("edgecar-s", "h264", gain_db={"crf 29": 0.25, "crf 47": 0.75, "worst": -3.0}),
     entry("edgecar-m", "jpeg", psnr={"live1 q10": 29.0}),
     entry("dncnn", "hevc", gain_db={"qp 22": -0.1, "worst": -0.2}),
-    entry("glfusion", "hevc", gain_db={"qp 22": 0.1}, config={"width": 16}),
+    entry("glfusion", "hevc", gain_db={"qp 22": 0.1}, config={"width": 16, "reduction": 4}),
 ]
 
 
@@ -36,9 +36,15 @@ def ships(tmp_path, monkeypatch) -> None:
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """Cells by network, the words of its name joined."""
-    lines = [line.replace(" (", "(").replace("(width ", "(width_") for line in text.splitlines()]
-    return {cells[0]: cells[1:] for line in lines if (cells := line.split())}
+    """Cells by network; sizes of its own are on the lines below it and join its name."""
+    table: dict[str, list[str]] = {}
+    for cells in map(str.split, text.splitlines()):
+        if len(cells) == 2 and cells[1].isdigit():
+            name, values = table.popitem()
+            table["_".join([name, *cells])] = values
+        elif cells:
+            table[cells[0] if cells[0] not in table else f"{cells[0]}+"] = cells[1:]
+    return table
 
 
 @pytest.mark.usefixtures("ships")
@@ -54,7 +60,7 @@ def test_weights_are_shown_by_coder_with_what_was_measured(edgecar) -> None:
 @pytest.mark.usefixtures("ships")
 def test_other_sizes_have_a_row_and_a_cost_of_their_own(edgecar) -> None:
     table = rows(edgecar("models").out)
-    published, narrow = table["glfusion"], table["glfusion(width_16)"]
+    published, narrow = table["glfusion"], table["glfusion+_width_16_reduction_4"]
     assert published[-3:] == ["–"] * 3
     assert published[2] == "32,541,882"
     assert narrow == ["1/3", "windowed", "2,041,882", "116.2", "112", "–", "–", "+0.10"]

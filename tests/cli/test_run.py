@@ -1,6 +1,7 @@
 """``edgecar run`` on good and bad input."""
 
 import json
+import re
 import shutil
 import socket
 import time
@@ -27,7 +28,7 @@ from edgecar.runtime.restorer import Restorer
 NETWORK = "edgecar-s"
 REPORT_KEYS = {
     "frames", "fps", "seconds", "windows_run", "computed_share", "engine", "provider", "precision",
-    "input_codec", "weights_for", "trained_on", "warnings",
+    "input_codec", "weights_for", "trained_on", "warnings", "frames_compared", "psnr_to_exact_db",
 }  # fmt: skip
 
 
@@ -131,10 +132,19 @@ def test_metrics_are_served_while_it_runs(edgecar, clip, monkeypatch):
     assert 'edgecar_frames_read_total{camera_name="camera"}' in scraped[0]
 
 
-@pytest.mark.parametrize("option", [("--verify-reuse", "2"), ("--reuse-tolerance", "3")])
-def test_reuse_can_be_verified_and_made_lossy(edgecar, clip, option):
-    done = edgecar("run", clip, "-o", "null", "--network", NETWORK, *option)
+def test_reuse_can_be_verified(edgecar, clip):
+    done = edgecar("run", clip, "-o", "null", "--network", NETWORK, "--verify-reuse", "2")
     assert done.code == 0
+
+
+@pytest.mark.parametrize(
+    ("codes", "every", "told"),
+    [("255", "3", r"[0-9.]+ dB, on 4 frame"), ("1", "0", r"not measured, .* 25 frames")],
+)
+def test_lossy_reuse_tells_its_price(edgecar, clip, codes, every, told):
+    options = ("--reuse-tolerance", codes, "--verify-reuse", every)
+    done = edgecar("run", clip, "-o", "null", "--network", NETWORK, *options)
+    assert re.search(rf"lossy +changes of up to {codes} code.*against .* {told}", done.out)
 
 
 def test_lossless_clip_holds_what_the_restorer_gives(edgecar, clip, tmp_path):

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.metrics import peak_signal_noise_ratio
 
 from edgecar.engines.fake import FakeEngine
 from edgecar.engines.select import open_engine
 from edgecar.errors import EngineError
 from edgecar.media.frame import Frame
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.reuse import Reuse
+from edgecar.runtime.reuse import LOSS_EVERY, Reuse
 from tests.runtime.test_restorer import fake_artifact
 
 SIZE = (150, 230)
@@ -208,6 +209,21 @@ def test_verifying_passes_what_is_right():
     for _ in range(3):
         restorer.luma(frame)
         frame[10, 10] ^= 1
+
+
+def test_price_of_a_tolerance_is_measured_against_the_exact_output():
+    frame = np.full(SIZE, 100, np.uint8)
+    restorer = restorer_with(Reuse(tolerance=2, verify_every=2))
+    lossy = [restorer.luma(frame)]
+    assert restorer.stats.psnr_to_exact is None
+    frame[50:60, 50:60] += 2
+    lossy.append(restorer.luma(frame))
+    exact = restorer_with(reuse=False).luma(frame)
+    assert restorer.stats.frames_compared == 1
+    expected = peak_signal_noise_ratio(exact, lossy[1], data_range=255)
+    assert restorer.stats.psnr_to_exact == pytest.approx(expected)
+    assert Reuse(tolerance=2).compares(LOSS_EVERY)
+    assert not Reuse().compares(LOSS_EVERY)
 
 
 def test_tolerance_skips_small_changes_but_not_their_sum():
