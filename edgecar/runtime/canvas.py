@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from edgecar.runtime.windows import Window
 from edgecar.spec import Size
 
-# Canvases come in steps of height and width, so that an engine sees few shapes.
+# Canvases come in steps of height and width.
 WIDTH_STEP_PX = 32
 STEP_PX = 32
 WIDTHS_TRIED = 8
+
+# An engine prepares itself for every new size, which takes time, and keeps what it made, which
+# takes memory. So a size in use is taken where it is not much larger than the best, the more so
+# where there are many.
+SIZES = 24
+SLACK, SLACK_OF_MANY = 1.2, 1.5
 
 
 @dataclass(frozen=True)
@@ -55,22 +61,66 @@ class Work:
         return sum(window.size[0] * window.size[1] for window in self.windows)
 
 
-def canvas_for(windows: list[Window], frame: Size, step_px: int = STEP_PX) -> Canvas | None:
-    """A small canvas for some windows; None if one window cannot be placed.
+class Packer:
+    """Finds canvases for windows of frames of one size, of few sizes in the long run.
 
     Args:
-        windows: At least one.
-        frame: Size of the aligned frame they read.
-        step_px: Its height is a multiple of this, which is one of the network's alignment.
+        frame: Size of the aligned frames that windows read.
+        step_px: Of the heights of canvases; a multiple of the network's alignment.
+        most: Sizes in use at a time.
     """
-    side = math.isqrt(sum(window.size[0] * window.size[1] for window in windows))
-    widest = max(window.size[1] for window in windows)
-    narrowest = -(-widest // WIDTH_STEP_PX) * WIDTH_STEP_PX
-    fitting = range(narrowest, frame[1], WIDTH_STEP_PX)
-    # A canvas about as high as wide wastes least.
-    widths = [*sorted(fitting, key=lambda width: abs(width - side))[:WIDTHS_TRIED], frame[1]]
-    canvases = [_Skyline(windows, frame, width, step_px).canvas() for width in widths]
-    return min(filter(None, canvases), key=lambda canvas: canvas.pixels, default=None)
+
+    def __init__(self, frame: Size, step_px: int = STEP_PX, most: int = SIZES) -> None:
+        self._frame, self._step_px, self._most = frame, step_px, most
+        self._in_use: dict[Size, None] = {}  # the one used last comes last
+
+    def canvas(self, windows: list[Window]) -> Canvas | None:
+        """A small canvas; None if one of the windows, at least one, cannot be placed."""
+        packed = {
+            (-(-skyline.height // self._step_px) * self._step_px, width): skyline
+            for width in self._widths(windows)
+            if (skyline := _packed(windows, self._frame, width)) is not None
+        }
+        if not packed:
+            return None
+        best = min(packed, key=_pixels)
+        ready = {
+            size: skyline
+            for size in self._in_use
+            for (height, width), skyline in packed.items()
+            if size[1] == width and size[0] >= height
+        }
+        size = min(ready, key=_pixels, default=best)
+        skyline = ready.get(size, packed[best])
+        slack = SLACK if len(self._in_use) < self._most else SLACK_OF_MANY
+        if _pixels(size) > slack * _pixels(best):
+            size, skyline = best, packed[best]
+        self._use(size)
+        return skyline.canvas(size[0])
+
+    def _widths(self, windows: list[Window]) -> list[int]:
+        """Those worth trying: a canvas about as high as wide wastes least."""
+        side = math.isqrt(sum(window.size[0] * window.size[1] for window in windows))
+        widest = max(window.size[1] for window in windows)
+        narrowest = -(-widest // WIDTH_STEP_PX) * WIDTH_STEP_PX
+        fitting = range(narrowest, self._frame[1], WIDTH_STEP_PX)
+        nearest = sorted(fitting, key=lambda width: abs(width - side))
+        return [*nearest[:WIDTHS_TRIED], *fitting[:1], self._frame[1]]
+
+    def _use(self, size: Size) -> None:
+        if size not in self._in_use and len(self._in_use) >= self._most:
+            del self._in_use[next(iter(self._in_use))]
+        self._in_use.pop(size, None)
+        self._in_use[size] = None
+
+
+def _pixels(size: Size) -> int:
+    return size[0] * size[1]
+
+
+def _packed(windows: list[Window], frame: Size, width: int) -> "_Skyline | None":
+    skyline = _Skyline(windows, frame, width)
+    return skyline if skyline.pack() else None
 
 
 class _Skyline:
@@ -80,38 +130,44 @@ class _Skyline:
     heuristic; Jylänki, "A thousand ways to pack the bin", 2010).
     """
 
-    def __init__(self, windows: list[Window], frame: Size, width: int, step_px: int) -> None:
+    def __init__(self, windows: list[Window], frame: Size, width: int) -> None:
         self._windows, self._frame, self._width = windows, frame, width
-        self._step_px = step_px
         self._segments = [(0, width, 0)]  # from column, to column, filled to row
         self._places = [(0, 0)] * len(windows)
+        self._at_bottom: list[int] = []
+        self.height = 0
+        """What the canvas needs at least, once packed."""
 
-    def canvas(self) -> Canvas | None:
-        """All windows in place, the highest first; None if one has none."""
+    def pack(self) -> bool:
+        """Put all windows in place, the highest first; False if one has none."""
         order = sorted(range(len(self._windows)), key=lambda number: -self._windows[number].size[0])
         at_top = [n for n in order if self._windows[n].read[0] == 0]
         at_bottom = [n for n in order if self._windows[n].read[2] == self._frame[0]]
         if set(at_top) & set(at_bottom):
-            return None
+            return False
         if not all(self._drop(number) and not self._places[number][0] for number in at_top):
-            return None
+            return False
         between = [n for n in order if n not in at_top and n not in at_bottom]
         if not all(map(self._drop, between)):
-            return None
+            return False
         # These stand side by side at the lower edge, and the canvas is as high as they need.
         filled = self._segments
         self._segments = [(0, self._width, 0)]
         if not all(self._drop(number) and not self._places[number][0] for number in at_bottom):
-            return None
-        used = max(row for _, _, row in filled)
+            return False
+        self.height = max(row for _, _, row in filled)
         for number in at_bottom:
             (height, width), column = self._windows[number].size, self._places[number][1]
-            used = max(used, _row_under(filled, column, column + width) + height)
-        canvas_height = -(-used // self._step_px) * self._step_px
-        for number in at_bottom:
-            row = canvas_height - self._windows[number].size[0]
-            self._places[number] = row, self._places[number][1]
-        return Canvas((canvas_height, self._width), self._places)
+            self.height = max(self.height, _row_under(filled, column, column + width) + height)
+        self._at_bottom = at_bottom
+        return True
+
+    def canvas(self, height: int) -> Canvas:
+        """Of this height, which is at least what is needed."""
+        places = list(self._places)
+        for number in self._at_bottom:
+            places[number] = height - self._windows[number].size[0], places[number][1]
+        return Canvas((height, self._width), places)
 
     def _drop(self, number: int) -> bool:
         """Place a window where it lies highest; False if it has no place."""

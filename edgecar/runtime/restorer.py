@@ -16,7 +16,7 @@ from edgecar.engines.select import open_engine, usable_cores
 from edgecar.errors import EngineError, MediaError
 from edgecar.media.color import bgr_from_frame, bgr_with_luma, frame_with_bgr, luma_from_bgr
 from edgecar.media.frame import Frame
-from edgecar.runtime.canvas import Work
+from edgecar.runtime.canvas import Packer, Work
 from edgecar.runtime.cells import Grid
 from edgecar.runtime.execution import Execution
 from edgecar.runtime.reuse import Memory, Reuse
@@ -135,6 +135,7 @@ class Restorer(Closing):
         self._plans: dict[Size, list[Window]] = {}
         self._reuse = (Reuse() if reuse is True else reuse) or None
         self._memories: dict[Hashable, Memory] = {}
+        self._packers: dict[Size, Packer] = {}
 
     def luma(self, y: Codes, stream: Hashable = None) -> Codes:
         """Restore a luma plane, ``(H, W)`` uint8; the result is a new array.
@@ -269,7 +270,7 @@ class Restorer(Closing):
             free = not (self.engine.info.shape or self._tile) and self.facts.context == "local"
             tolerance = self._reuse.tolerance if self._reuse else 0
             memory = Memory(
-                self._grid(size), shape[0], self.plan(size), free, tolerance, tuning.step_px
+                self._grid(size), shape[0], self.plan(size), free, tolerance, self._packer(size)
             )
             self._memories[stream] = memory
         return memory
@@ -278,6 +279,13 @@ class Restorer(Closing):
         align = self.facts.align_px
         kept_px = self.tunings.of(size).kept_px
         return Grid(aligned_size(size, align), self.facts.halo_px, align, kept_px)
+
+    def _packer(self, size: Size) -> Packer:
+        if size not in self._packers:
+            align = self.facts.align_px
+            step_px = math.lcm(self.tunings.of(size).step_px, align)
+            self._packers[size] = Packer(aligned_size(size, align), step_px)
+        return self._packers[size]
 
     def _reuses(self, size: Size) -> bool:
         """A tuning may do without reuse, unless more was asked of it than speed."""

@@ -1,12 +1,11 @@
 """Exact reuse: where a network's input did not change, neither did its output."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgecar.engines.base import Codes
-from edgecar.runtime.canvas import STEP_PX, Work, canvas_for
+from edgecar.runtime.canvas import Packer, Work
 from edgecar.runtime.cells import CellMap, Grid, changed_cells, stale_cells, tolerated_cells
 from edgecar.runtime.cost import CostModel
 from edgecar.runtime.cover import Coverer
@@ -57,7 +56,7 @@ class Memory:
         free: The network sees only as far as its halo and the engine takes any shape: what is stale
             may be cut out as it comes. Else windows of the plan are run.
         tolerance: See `Reuse`.
-        step_px: Of the heights of canvases, rounded up to the alignment.
+        packer: Of windows of such frames; cameras that share an engine share one. None: an own.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Memory:
         plan: list[Window],
         free: bool,
         tolerance: int,
-        step_px: int = STEP_PX,
+        packer: Packer | None = None,
     ) -> None:
         self.restored = np.zeros((channels, *_frame_of(plan)), np.uint8)
         """The output of the last frame, to be brought up to date by the caller."""
@@ -75,7 +74,7 @@ class Memory:
         self.scratch = Scratch()
         """To lay windows on."""
         self._grid, self._plan, self._tolerance = grid, plan, tolerance
-        self._step_px = math.lcm(step_px, grid.align_px)
+        self._packer = packer or Packer(grid.size)
         self._coverer = Coverer(grid) if free else None
         self._cost = CostModel()
         self._hopeless = 1.0  # share of stale cells at which the search for windows was in vain
@@ -122,7 +121,7 @@ class Memory:
             self._hopeless += HOPE * (1 - self._hopeless)
             return full
         windows = self._coverer.windows(stale)
-        packed = Work(windows, canvas_for(windows, self._grid.size, self._step_px))
+        packed = Work(windows, self._packer.canvas(windows))
         if packed.canvas and self._cost.prefers(packed, full):
             return packed
         self._hopeless = share

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecar.runtime.canvas import STEP_PX, Canvas, Work, canvas_for
+from edgecar.runtime.canvas import SLACK, STEP_PX, Canvas, Packer, Work
 from edgecar.runtime.cells import Grid
 from edgecar.runtime.cover import Coverer
 from edgecar.runtime.windows import Window
@@ -58,7 +58,7 @@ def test_every_stale_cell_is_kept_by_a_window_with_its_halo(case):
 def test_windows_do_not_overlap_and_lie_at_the_edges_they_touch(case):
     grid, stale = case
     windows = Coverer(grid).windows(stale)
-    canvas = canvas_for(windows, grid.size) if windows else None
+    canvas = Packer(grid.size).canvas(windows) if windows else None
     if canvas is None:
         return
     taken = np.zeros(canvas.size, np.uint8)
@@ -84,7 +84,7 @@ def test_a_canvas_is_little_larger_than_its_windows():
         for top in range(100, 900, 100)
         for left in range(100, 1700, 200)
     ]
-    canvas = canvas_for(windows, (1080, 1920))
+    canvas = Packer((1080, 1920)).canvas(windows)
     assert canvas is not None
     read = sum(window.size[0] * window.size[1] for window in windows)
     assert read <= canvas.pixels <= 1.15 * read
@@ -92,7 +92,7 @@ def test_a_canvas_is_little_larger_than_its_windows():
 
 
 def test_a_window_as_high_as_the_frame_has_no_place():
-    assert canvas_for([Window((0, 8, 64, 40), (0, 20, 64, 28))], (64, 64)) is None
+    assert Packer((64, 64)).canvas([Window((0, 8, 64, 40), (0, 20, 64, 28))]) is None
 
 
 def test_a_box_as_high_as_the_frame_is_divided():
@@ -101,7 +101,46 @@ def test_a_box_as_high_as_the_frame_is_divided():
     stale[:, 32] = 1
     windows = Coverer(grid).windows(stale)
     assert len(windows) == 2
-    canvas = canvas_for(windows, grid.size)
+    canvas = Packer(grid.size).canvas(windows)
     assert canvas is not None
     assert canvas.pixels < 320 * 320
     assert Work(windows, canvas).pixels == canvas.pixels
+
+
+def one_window(height: int, width: int) -> list[Window]:
+    """A window somewhere in the middle of a large frame, 12 px of halo included."""
+    top, left = 200, 200
+    keep = top + 12, left + 12, top + height - 12, left + width - 12
+    return [Window((top, left, top + height, left + width), keep)]
+
+
+def test_a_size_in_use_is_taken_unless_it_is_much_too_large():
+    packer = Packer((1080, 1920))
+    large = packer.canvas(one_window(320, 320))
+    near = packer.canvas(one_window(280, 310))
+    far = packer.canvas(one_window(200, 310))
+    assert large is not None
+    assert near is not None
+    assert far is not None
+    assert near.size == large.size == (320, 320)
+    assert far.size == (224, 320)
+    assert large.pixels > SLACK * far.pixels
+
+
+def test_sizes_are_limited_and_the_one_unused_longest_goes():
+    packer = Packer((1080, 1920), most=2)
+    sizes = [packer.canvas(one_window(height, 96)).size for height in (96, 800, 600)]
+    assert sizes == [(96, 96), (800, 96), (800, 96)]  # the limit is reached
+    assert packer.canvas(one_window(96, 1500)).size == (96, 1504)  # nothing else fits
+    assert packer.canvas(one_window(600, 96)).size == (800, 96)
+    assert packer.canvas(one_window(64, 96)).size == (64, 96)  # (96, 96) went
+
+
+def test_windows_at_the_lower_edge_lie_there_on_a_larger_canvas_too():
+    packer, frame = Packer((1080, 1920), most=1), (1080, 1920)
+    packer.canvas(one_window(310, 320))
+    bottom = Window((frame[0] - 100, 300, frame[0], 500), (frame[0] - 88, 312, frame[0], 488))
+    canvas = packer.canvas([*one_window(210, 310), bottom])
+    assert canvas is not None
+    assert canvas.size == (320, 320)
+    assert canvas.places[1][0] + 100 == 320
