@@ -12,7 +12,7 @@ from edgecar.bench.published import (
     published_rows,
     tflops_as_printed,
 )
-from edgecar.bench.realtime_page import REALTIME_INTRO, realtime_cells, realtime_setting
+from edgecar.bench.realtime_page import REALTIME_INTRO, realtime_cells, realtime_settings
 from edgecar.bench.results import Results, Row
 from edgecar.bench.weights_page import (
     WEIGHTS_INTRO,
@@ -232,8 +232,9 @@ def _overhead_section(studies: Sequence[Named]) -> list[str]:
 def _realtime_section(studies: Sequence[Named]) -> list[str]:
     parts: list[str] = []
     for name, study in studies:
-        setting = realtime_setting(study.rows[0])
-        parts += [_markdown(*realtime_cells(study.rows)), f"{name}: {setting} {provenance(study)}"]
+        for setting, rows in realtime_settings(study.rows).items():
+            parts += [setting, _markdown(*realtime_cells(rows))]
+        parts.append(f"{name}: {provenance(study)}")
     return parts or ["Nothing measured yet: `python -m edgecar.bench.realtime --help` says how."]
 
 

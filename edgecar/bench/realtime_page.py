@@ -45,11 +45,16 @@ def realtime_cells(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]
     return HEADER, [_cells(row) for row in ordered]
 
 
-def realtime_setting(row: Row) -> str:
-    """What all rows of a file share, in words."""
-    return (
-        f"{row['network']} in {row['precision']} on {row['provider']}, {row['threads']} thread(s)."
-    )
+def realtime_settings(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by what they share, in words: network, arithmetic, engine, threads."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        setting = (
+            f"{row['network']} in {row['precision']} on {row['provider']}, "
+            f"{row['threads']} thread(s):"
+        )
+        found.setdefault(setting, []).append(row)
+    return found
 
 
 def _cells(row: Row) -> list[str]:

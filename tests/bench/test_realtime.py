@@ -263,6 +263,7 @@ def test_the_page_has_a_line_for_each_case_the_quietest_clip_first(make_results)
         realtime_row(clip="busy", changed_tiles_share=0.9),
         realtime_row(gop=250, changed_tiles_share=0.5, fps_spp3=None, reuse_to_spp3=None),
         realtime_row(changed_tiles_share=0.1, computed_share=0.123, fps_reuse=76.54, fps_dense=30),
+        realtime_row(network="edgecar-xs", clip="other"),
     ]
     text = readme([("cpu", make_results(*rows, kind="realtime"))])
     section = text.split("## Video in real time\n")[1].split("\n## ")[0]
@@ -272,7 +273,9 @@ def test_the_page_has_a_line_for_each_case_the_quietest_clip_first(make_results)
     ]
     assert "| medium, CRF 35, B 3, GOP 60 | 10% | 12% | 76.5 | 30.0 | 1.0 | 1.0 |" in lines[1]
     assert "| 1.0 | – | 1.0 | 1.0 | 1.00 | 1.00 | – |" in lines[0]
-    assert "cpu: edgecar-s in bf16 on CPU, 2 thread(s). Some CPU, 2 cores" in section
+    assert "edgecar-s in bf16 on CPU, 2 thread(s):" in section
+    assert "edgecar-xs in bf16 on CPU, 2 thread(s):" in section
+    assert "cpu: Some CPU, 2 cores" in section
 
 
 def test_a_page_without_it_says_how():
