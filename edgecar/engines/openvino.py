@@ -22,6 +22,8 @@ NAMES: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 RETURNS = 32
 COMPILED_MEMORY = 320 << 20  # bytes of activations, all shapes together
 FORGOTTEN_RUNS = 2000
+# From then on a shape is compiled only in place of a forgotten one: no camera grows for days.
+SETTLED_RUNS = 3000
 
 IN_FLIGHT = 2  # windows: while the network computes one, codes of its neighbours are copied
 
@@ -187,6 +189,7 @@ class _Requests:
         self._seen: Counter[tuple[int, ...]] = Counter()
         self._last_run: dict[tuple[int, ...], int] = {}
         self._runs = 0
+        self._settled_px = 0  # compiled at one time, while that could still grow
 
     def of_shape(self, shape: tuple[int, ...]) -> list[Any]:
         """The fastest requests at hand for a batch of this shape, `IN_FLIGHT` of them."""
@@ -195,13 +198,15 @@ class _Requests:
         self._last_run[shape] = self._runs
         if shape not in self.fixed and self._seen[shape] >= RETURNS and self._room_for(shape):
             self.fixed[shape] = _requests(self._compiled(shape))
+            self._settled_px = max(self._settled_px, sum(map(_pixels, self.fixed)))
         return self.fixed.get(shape, self._for_any)
 
     def _room_for(self, shape: tuple[int, ...]) -> bool:
         """Whether another shape fits, after forgetting those that stayed away."""
         oldest = self._runs - FORGOTTEN_RUNS
         self.fixed = {s: r for s, r in self.fixed.items() if self._last_run[s] >= oldest}
-        return sum(map(_pixels, (*self.fixed, shape))) <= self._most_px
+        limit_px = self._most_px if self._runs <= SETTLED_RUNS else self._settled_px
+        return sum(map(_pixels, (*self.fixed, shape))) <= limit_px
 
 
 def _pixels(shape: tuple[int, ...]) -> int:

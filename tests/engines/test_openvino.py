@@ -60,6 +60,17 @@ def test_compiled_shapes_that_stay_away_make_room(exported, monkeypatch):
         assert compiled(engine) == {(32, 34)}
 
 
+def test_what_is_compiled_does_not_grow_for_ever(exported, monkeypatch):
+    monkeypatch.setattr(openvino, "SETTLED_RUNS", openvino.RETURNS + 2)
+    monkeypatch.setattr(openvino, "FORGOTTEN_RUNS", 2 * openvino.RETURNS)
+    with OpenvinoEngine(exported("edgecar-xs")) as engine:
+        returning(engine, 32, 32)
+        returning(engine, 16, 32)
+        assert compiled(engine) == {(32, 32)}  # there is memory, but it has settled
+        returning(engine, 16, 32, openvino.RETURNS + 2)
+        assert compiled(engine) == {(16, 32)}  # in place of what stayed away
+
+
 def test_importing_it_reports_to_nobody():
     """In a process of its own, where the library is imported for the first time."""
     script = (
