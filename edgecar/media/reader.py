@@ -90,6 +90,8 @@ class Reader(Closing):
             if first is None:
                 raise MediaError(f"{source.shown} holds no frame that can be decoded; record again")
             self._facts = self._facts_from(first)
+            self.frame_count = self._packets.expected_frames(self.rate)
+            """How many frames to expect, for progress; None if nobody knows."""
         except BaseException:
             self._container.close()
             raise
@@ -142,11 +144,6 @@ class Reader(Closing):
     def codec(self) -> str:
         """FFmpeg's short name of the coding, whatever decodes it: ``h264``, ``av1``."""
         return self._codec
-
-    @property
-    def frame_count(self) -> int | None:
-        """How many frames to expect, for progress; None if nobody knows."""
-        return self._packets.expected_frames(self.rate)
 
     @property
     def live(self) -> bool:

@@ -292,3 +292,10 @@ def test_what_is_no_video_is_explained_in_one_line(bad_file, fault, words):
 def test_an_absent_camera_is_explained():
     with pytest.raises(MediaError, match=r"camera 93 \(/dev/video93\) does not open .*cameras"):
         open_reader(93)
+
+
+def test_frames_to_expect_are_known_after_the_end_too(make_clip):
+    """Whoever shows progress asks while another thread reads, and closes."""
+    with open_reader(make_clip(frames=5)) as reader:
+        frames = len(list(reader))
+    assert reader.frame_count == frames == 5

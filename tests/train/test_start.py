@@ -91,8 +91,8 @@ def test_weights_of_another_network_are_refused_in_one_line(recipe, other, tmp_p
 def test_missing_weights_are_named(tmp_path) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.pt: no such file"):
         new_network(replace(XS, start=str(tmp_path / "gone.pt")))
-    with pytest.raises(CheckpointError, match="no jpeg weights ship for arcnn"):
-        new_network(TrainRecipe("arcnn", start="jpeg"))
+    with pytest.raises(CheckpointError, match="no jpeg weights ship for glfusion"):
+        new_network(TrainRecipe("glfusion", start="jpeg"))
 
 
 def test_teachers() -> None:
