@@ -5,6 +5,7 @@ in its ``metadata_props`` under ``edgecar.*``. This module reads, writes and che
 neither engines nor networks.
 """
 
+import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,6 +20,42 @@ if TYPE_CHECKING:
 
 PREFIX = "edgecar."
 FORMAT = "1"
+QUALITY = "quality"  # the one fact that FP32 artifacts do without
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a lower precision costs, as the gate measured it against FP32.
+
+    Attributes:
+        loss_db: PSNR lost on average over the pictures; negative if some was gained.
+        worst_db: PSNR lost on the picture that lost most.
+        shift_codes: Largest change of a picture's mean, in 8-bit codes.
+        budget_db: Average loss that was allowed.
+        budget_worst_db: Loss on one picture that was allowed.
+        pictures: How many were measured on; none of them was calibrated on.
+        data: What they were, in words.
+        data_sha256: Of those pictures and the ones calibrated on.
+        method: How ranges of activations were found; empty where none are needed.
+        layers: Convolutions in the network.
+        kept: Those in higher precision, by name.
+        engines: Those that the form of the graph is made for.
+        fp32_sha256: Of the FP32 graph it was made from.
+    """
+
+    loss_db: float
+    worst_db: float
+    shift_codes: float
+    budget_db: float
+    budget_worst_db: float
+    pictures: int
+    data: str
+    data_sha256: str
+    method: str
+    layers: int
+    kept: tuple[str, ...]
+    engines: tuple[str, ...]
+    fp32_sha256: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +75,7 @@ class Facts:
         weights_sha256: Of the checkpoint file.
         parity_max_error: Largest difference to the torch network on real crops, of 1.0.
         parity_budget: What was allowed.
+        quality: What a lower precision costs; None for FP32.
     """
 
     model: str
@@ -51,6 +89,7 @@ class Facts:
     weights_sha256: str
     parity_max_error: float
     parity_budget: float
+    quality: Quality | None = None
 
     @property
     def coder(self) -> Coder | None:
@@ -78,7 +117,11 @@ def write_facts(model: "ModelProto", facts: Facts) -> None:
     others = [p for p in model.metadata_props if not p.key.startswith(PREFIX)]
     del model.metadata_props[:]
     model.metadata_props.extend(others)
-    for key, value in {"format": FORMAT, **asdict(facts)}.items():
+    table = {"format": FORMAT, **asdict(facts)}
+    quality = table.pop(QUALITY)
+    if quality:
+        table[QUALITY] = json.dumps(quality)
+    for key, value in table.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = f"{PREFIX}{key}", str(value)
 
@@ -136,12 +179,14 @@ def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:
             f"{path}: artifact format {table.get('format')}, this edgecar reads {FORMAT}; "
             "export it again"
         )
-    missing = [field.name for field in fields(Facts) if field.name not in table]
+    needed = [field for field in fields(Facts) if field.name != QUALITY]
+    missing = [field.name for field in needed if field.name not in table]
     if missing:
         raise ArtifactError(f"{path}: fact {missing[0]!r} is missing; export it again")
     try:
         facts = Facts(
-            **{field.name: _parsed(field.type, table[field.name]) for field in fields(Facts)}
+            **{field.name: _parsed(field.type, table[field.name]) for field in needed},
+            quality=_quality(table[QUALITY]) if QUALITY in table else None,
         )
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}; export it again") from error
@@ -164,6 +209,15 @@ def _parsed(kind: Any, text: str) -> Any:
     if allowed and text not in allowed:
         raise ValueError(f"{text!r} is none of {', '.join(allowed)}")
     return text
+
+
+def _quality(text: str) -> Quality:
+    """Raises ValueError if the text is not what `write_facts` stores."""
+    try:
+        table = json.loads(text)
+        return Quality(**{**table, **{key: tuple(table[key]) for key in ("kept", "engines")}})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"its quality is not understood ({error})") from error
 
 
 def shipped_names(codec: Coder = "jpeg") -> list[str]:

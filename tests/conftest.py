@@ -38,6 +38,47 @@ def exported() -> Exported:
     return make
 
 
+LOWER = ("fp16", "int8 openvino", "int8 tensorrt", "int8 onnxruntime")
+"""Precisions, with the engine that eight bits are written down for."""
+TENSORRT = tuple(kind for kind in LOWER if kind != "int8 onnxruntime")
+"""Those that TensorRT reads."""
+
+
+@pytest.fixture(scope="session")
+def lowered(exported, tmp_path_factory) -> Callable[[str, str], Artifact]:
+    """A function from a network's name and one of `LOWER` to an artifact that nobody judged."""
+    folder = tmp_path_factory.mktemp("ranges")
+
+    @cache
+    def make(name: str, kind: str) -> Artifact:
+        import onnx
+
+        from edgecar.exporter.equalise import equalised
+        from edgecar.exporter.frames import generated_frames
+        from edgecar.exporter.layers import always_kept
+        from edgecar.exporter.precision import halved
+        from edgecar.exporter.quantize import FORMS, quantised
+        from edgecar.exporter.ranges import ranges_of
+
+        facts = exported(name).facts
+        model = onnx.load_model_from_string(exported(name).onnx)
+        precision, _, engine = kind.partition(" ")
+        if engine:
+            frames = generated_frames("jpeg 10-40", 1, facts.align_px)
+            pictures = [picture[:, :112, :112] for picture in frames.calibration[:2]]
+            form = FORMS[engine]
+            alike = onnx.shape_inference.infer_shapes(equalised(model, pictures))
+            ranges = ranges_of(alike, pictures, "min-max", symmetric=form.signed, folder=folder)
+            made = quantised(alike, ranges, always_kept(alike), form)
+        else:
+            made = halved(model, ())
+        facts = replace(facts, precision=precision)
+        artifacts.write_facts(made, facts)
+        return Artifact(facts, made.SerializeToString())
+
+    return make
+
+
 @pytest.fixture
 def write_artifact(exported) -> Callable[[Path, str], Path]:
     """A function that writes an artifact as if it was trained on something."""

@@ -1,6 +1,6 @@
 """Facts in an ONNX file: written, read, and refused where they are missing or impossible."""
 
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from edgecar import artifact as artifacts
 from edgecar.artifact import (
     PREFIX,
     Facts,
+    Quality,
     find_artifact,
     read_artifact,
     read_facts,
@@ -33,6 +34,24 @@ FACTS = Facts(
     weights_sha256="0123456789abcdef" * 4,
     parity_max_error=2.2649765014648438e-06,
     parity_budget=1e-4,
+)
+
+
+NEEDED = [field.name for field in fields(Facts) if field.name != "quality"]
+QUALITY = Quality(
+    loss_db=0.0321,
+    worst_db=0.14,
+    shift_codes=0.02,
+    budget_db=0.05,
+    budget_worst_db=0.15,
+    pictures=6,
+    data="photographs, jpeg 10-40",
+    data_sha256="ab" * 32,
+    method="percentile 99.9",
+    layers=6,
+    kept=("first", "last"),
+    engines=("openvino", "tensorrt"),
+    fp32_sha256="cd" * 32,
 )
 
 
@@ -119,11 +138,11 @@ def test_bytes_are_the_whole_network(write) -> None:
 def test_writing_replaces_facts_and_keeps_what_others_wrote() -> None:
     model = network()
     model.metadata_props.add(key="author", value="someone")
-    write_facts(model, FACTS)
+    write_facts(model, replace(FACTS, quality=QUALITY))
     write_facts(model, replace(FACTS, halo_px=20))
     keys = [entry.key for entry in model.metadata_props]
     assert sorted(keys) == sorted(
-        ["author", f"{PREFIX}format", *(f"{PREFIX}{name}" for name in asdict(FACTS))]
+        ["author", f"{PREFIX}format", *(f"{PREFIX}{name}" for name in NEEDED)]
     )
     assert read_facts(model).halo_px == 20
 
@@ -147,7 +166,7 @@ def test_weights_beside_the_file_are_read_in(tmp_path) -> None:
     assert "its weights cannot be read" in refusal(path)
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Facts)])
+@pytest.mark.parametrize("name", NEEDED)
 def test_missing_fact_is_named(name, write) -> None:
     assert f"fact {name!r} is missing; export it again" in refusal(write(without=name))
 
@@ -260,3 +279,23 @@ def test_unknown_name_is_answered_with_those_there_are(name, codec, said) -> Non
     with pytest.raises(ArtifactError) as refused:
         find_artifact(name, codec)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("kept", [(), ("first", "last")])
+def test_outcome_of_the_gate_is_kept(kept) -> None:
+    facts = replace(FACTS, precision="int8", quality=replace(QUALITY, kept=kept))
+    model = network()
+    write_facts(model, facts)
+    assert read_facts(model) == facts
+    write_facts(model, FACTS)  # nothing of it is left
+    assert read_facts(model) == FACTS
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "7", '{"kept": [], "engines": []}', "nothing"])
+def test_damaged_outcome_is_refused(text) -> None:
+    model = network()
+    write_facts(model, replace(FACTS, quality=QUALITY))
+    (entry,) = (e for e in model.metadata_props if e.key == f"{PREFIX}quality")
+    entry.value = text
+    with pytest.raises(ArtifactError, match="export it again"):
+        read_facts(model)

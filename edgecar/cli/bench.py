@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from edgecar.artifact import shipped_names
+from edgecar.artifact import is_artifact_path, read_artifact, shipped_names
 from edgecar.cli.output import (
     Json,
     PrecisionName,
     next_step,
     print_json,
     progress_bar,
+    quality_line,
     size_named,
     stderr,
     stdout,
@@ -55,7 +56,8 @@ def command(
     from edgecar.bench.results import new_results, write_results
     from edgecar.bench.speed import Setting, bench_row
 
-    choices = product(map(size_named, res.split(",")), chosen(networks), engine.split(","))
+    names = chosen(networks)
+    choices = product(map(size_named, res.split(",")), names, engine.split(","))
     settings = [
         Setting(network, channels, size, name, precision) for size, network, name in choices
     ]
@@ -75,6 +77,11 @@ def command(
         print_json({"machine": results.machine, "commit": results.commit, "rows": rows})
         return
     stdout.print(terminal_table(rows))
+    for network in names:
+        if is_artifact_path(network):
+            quality = read_artifact(Path(network)).facts.quality
+            if quality:
+                stdout.print(f"gate      {network}: {quality_line(quality)}")
     stderr.print(f"machine   {machine_line(results.machine)}")
     for path in (save, chart):
         if path:

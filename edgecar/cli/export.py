@@ -2,12 +2,27 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from edgecar.cli.output import Codec, Json, next_step, print_json, stderr, stdout
-from edgecar.errors import EdgecarError
+from edgecar.cli.output import (
+    Codec,
+    Json,
+    next_step,
+    print_json,
+    quality_line,
+    status_line,
+    stderr,
+    stdout,
+)
+from edgecar.errors import EdgecarError, SettingsError
+from edgecar.exporter.quantize import ForEngine
+
+if TYPE_CHECKING:
+    from edgecar.exporter.to_onnx import Exported, Lowering
+
+ExportPrecision = Literal["fp32", "fp16", "int8"]
 
 
 def command(
@@ -21,13 +36,34 @@ def command(
     recipe: Annotated[
         Path | None, typer.Option(help="Settings to use instead of the network's own (TOML).")
     ] = None,
+    precision: Annotated[
+        ExportPrecision, typer.Option("--precision", help="Arithmetic that the graph asks for.")
+    ] = "fp32",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of pictures, or clip, as the network will see them, to fit a lower "
+            "precision to and judge it on; default: photographs, coded for the purpose."
+        ),
+    ] = None,
+    budget_db: Annotated[
+        float | None,
+        typer.Option(help="PSNR it may lose on average; thrice that on one picture."),
+    ] = None,
+    for_engine: Annotated[
+        ForEngine | None,
+        typer.Option(
+            help="Engine to write INT8 down for; default: openvino, which tensorrt reads as well."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn a checkpoint into an ONNX file that was checked against torch.
 
-    The halo that tiles need is derived from the graph and stored in the file.
+    The halo that tiles need is derived from the graph and stored in the file. A lower precision is
+    written only if it keeps the picture; else nothing is, and the exit code is 3.
 
-    Example: edgecar export msfan.pt
+    Example: edgecar export edgecar-s --precision int8
     """
     try:
         from edgecar.exporter.to_onnx import export
@@ -35,16 +71,57 @@ def command(
         raise EdgecarError(
             f"export needs {error.name}, which is not installed; pip install 'edgecar[train]'"
         ) from error
-    done = export(checkpoint, output, codec=codec, recipe=recipe)
-    facts = done.facts
+    lowering = _lowering(precision, calibrate, budget_db, for_engine)
+    with status_line("exporting") as report:
+        done = export(
+            checkpoint, output, codec=codec, recipe=recipe, lowering=lowering, report=report
+        )
     if as_json:
-        print_json({"path": str(done.path), "params": done.params, **asdict(facts)})
+        print_json({"path": str(done.path), "params": done.params, **asdict(done.facts)})
         return
     if done.shipped:
         stderr.print(
-            f"note      no file {checkpoint}; exporting edgecar's own {facts.model} weights for "
-            f"{codec} ({facts.trained_on})"
+            f"note      no file {checkpoint}; exporting edgecar's own {done.facts.model} weights "
+            f"for {codec} ({done.facts.trained_on})"
         )
+    _print(done)
+    if lowering and not calibrate:
+        stderr.print(
+            "note      judged on photographs; to judge on your own frames: --calibrate DIR or CLIP"
+        )
+    next_step(f"edgecar run INPUT -o OUTPUT --network {done.path}")
+
+
+def _lowering(
+    precision: ExportPrecision,
+    calibrate: Path | None,
+    budget_db: float | None,
+    for_engine: ForEngine | None,
+) -> "Lowering | None":
+    """The lower precision asked for; None for FP32.
+
+    Raises:
+        SettingsError: Something was asked for that FP32, or FP16, has no use for.
+    """
+    from edgecar.exporter.to_onnx import Lowering
+
+    if precision == "fp32":
+        given = {"--calibrate": calibrate, "--budget-db": budget_db, "--for-engine": for_engine}
+        unused = [option for option, value in given.items() if value is not None]
+        if unused:
+            raise SettingsError(
+                f"got {unused[0]} without a lower precision, which alone needs it; add --precision "
+                "int8 or fp16"
+            )
+        return None
+    if precision == "fp16" and for_engine:
+        raise SettingsError("got --for-engine with fp16, whose one form serves all; leave it out")
+    return Lowering(precision, calibrate, budget_db, for_engine or "openvino")
+
+
+def _print(done: "Exported") -> None:
+    """What was exported, and how good it is."""
+    facts, quality = done.facts, done.facts.quality
     colour = "luma" if facts.channels == 1 else "RGB"
     tiles = (
         "tiles are exact"
@@ -59,7 +136,13 @@ def command(
         f"parity    max {facts.parity_max_error:.1e} of 1.0 against torch on real crops, "
         f"allowed {facts.parity_budget:.0e}"
     )
+    if quality:
+        stdout.print(f"gate      {quality_line(quality)}")
+        stdout.print(f"judged on {quality.data}")
+        how = f"ranges by {quality.method}; " if quality.method else ""
+        stdout.print(f"form      {how}made for {' and '.join(quality.engines)}")
+        if quality.kept:
+            stdout.print(f"kept      {', '.join(quality.kept)}")
     stdout.print(
         f"wrote     {done.path} ({done.path.stat().st_size / 1e6:.2f} MB, {facts.precision})"
     )
-    next_step(f"edgecar run INPUT -o OUTPUT --network {done.path}")

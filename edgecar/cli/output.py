@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from edgecar.artifact import Quality
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import NAMES
 from edgecar.errors import SettingsError
@@ -63,6 +64,20 @@ def engine_line(info: EngineInfo) -> str:
     return f"{info.name} ({info.provider}), {info.precision}, on {info.device}"
 
 
+def quality_line(quality: Quality) -> str:
+    """What a lower precision costs, and what it was allowed to."""
+    return (
+        f"{_loss(quality.loss_db)} on average (allowed {quality.budget_db:g}), "
+        f"{_loss(quality.worst_db)} on the worst of {quality.pictures} pictures (allowed "
+        f"{quality.budget_worst_db:g}), means move by {quality.shift_codes:.2f} codes at most; "
+        f"{len(quality.kept)} of {quality.layers} layers in higher precision"
+    )
+
+
+def _loss(loss_db: float) -> str:
+    return f"{'loses' if loss_db >= 0 else 'gains'} {abs(loss_db):.3f} dB"
+
+
 def size_named(text: str) -> Size:
     """``1080p`` or ``WIDTHxHEIGHT`` as ``(height, width)``.
 
@@ -85,6 +100,13 @@ class RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The rate over the last half minute."""
         return Text(f"{task.speed:.1f}/s" if task.speed else "–/s")
+
+
+@contextmanager
+def status_line(label: str) -> Iterator[Callable[[str], None]]:
+    """A line on stderr while something takes long; yields a function that takes what it is."""
+    with stderr.status(label) as status:
+        yield lambda what: status.update(f"{label}: {what}")
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """ONNX Runtime: the default on ARM CPUs; CUDA and TensorRT where its GPU build is present."""
 
+import platform
+
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Batch, Engine, EngineInfo
-from edgecar.errors import EngineError
+from edgecar.engines.trt_lint import refuse_misread
+from edgecar.errors import EngineError, ExportError
 from edgecar.spec import Precision
 
 PROVIDERS = {
@@ -13,7 +16,7 @@ PROVIDERS = {
 
 
 class OnnxRuntimeEngine(Engine):
-    """Runs an artifact of any window shape in the arithmetic its graph asks for.
+    """Runs an artifact of any window shape in the arithmetic its graph asks for, where it can.
 
     Args:
         artifact: What to run.
@@ -38,11 +41,11 @@ class OnnxRuntimeEngine(Engine):
             raise EngineError(
                 "ONNX Runtime is not installed; pip install 'edgecar[onnxruntime]'"
             ) from error
-        own = artifact.facts.precision
+        own = _computed(artifact.facts.precision, provider)
         if precision not in (None, own):
             raise EngineError(
-                f"got --precision {precision}, but ONNX Runtime computes what the graph says "
-                f"({own}); leave --precision out or export the network in {precision}"
+                f"got --precision {precision}, but ONNX Runtime computes this graph in {own}; "
+                f"leave --precision out or export the network in {precision}"
             )
         wanted = PROVIDERS[provider]
         if wanted not in onnxruntime.get_available_providers():
@@ -50,6 +53,8 @@ class OnnxRuntimeEngine(Engine):
                 f"ONNX Runtime {onnxruntime.__version__} here has no {wanted}; "
                 f"install one (x86: pip install onnxruntime-gpu) or leave :{provider} out"
             )
+        if provider == "tensorrt":
+            _refuse_misread(artifact)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -85,6 +90,23 @@ class OnnxRuntimeEngine(Engine):
     def close(self) -> None:
         self._session = None
         super().close()
+
+
+def _computed(precision: Precision, provider: str) -> Precision:
+    """The arithmetic behind a graph's: x86 CPUs have no kernels for halves, which are widened."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return "fp32" if precision == "fp16" and provider == "cpu" and x86 else precision
+
+
+def _refuse_misread(artifact: Artifact) -> None:
+    """Raises EngineError for a graph of which TensorRT would make something else."""
+    import onnx
+
+    model = onnx.load_model_from_string(artifact.onnx)
+    try:
+        refuse_misread(onnx.shape_inference.infer_shapes(model))
+    except ExportError as error:
+        raise EngineError(f"not for TensorRT: {error}") from error
 
 
 def _cause(error: Exception) -> str:

@@ -104,6 +104,9 @@ class GraphWalk:
         for node in self.nodes:
             if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
                 self.constants[node.output[0]] = node.attribute[0].t
+            if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
+                # Weights in eight bits: of the same shape, which is all that matters of weights.
+                self.constants[node.output[0]] = self.constants[node.input[0]]
         values = [*model.graph.value_info, *model.graph.input, *model.graph.output]
         self.channels = {
             value.name: value.type.tensor_type.shape.dim[1].dim_value

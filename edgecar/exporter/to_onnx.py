@@ -11,8 +11,12 @@ import torch
 from torch import nn
 
 from edgecar.artifact import Facts, write_facts
-from edgecar.errors import ExportError, GateError
+from edgecar.errors import ExportError, GateError, SettingsError
+from edgecar.exporter.frames import generated_frames, own_frames
 from edgecar.exporter.gate import parity_error
+from edgecar.exporter.lower import Lower, Report, lowered
+from edgecar.exporter.quality import WORST_TO_MEAN, Budget
+from edgecar.exporter.quantize import FORMS, ForEngine
 from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.trt_ops import refuse_unsupported
@@ -28,6 +32,29 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 INPUT, OUTPUT = "input", "output"
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """A lower precision to export in.
+
+    Attributes:
+        precision: ``fp16`` or ``int8``.
+        calibrate: Frames to calibrate and judge on: a folder of pictures or a clip, coded as the
+            network will see them; photographs are generated if not given.
+        budget_db: PSNR that may be lost on average, and thrice that on one picture; the recipe's
+            if not given.
+        for_engine: The engine that INT8 is written down for.
+    """
+
+    precision: Lower
+    calibrate: Path | None = None
+    budget_db: float | None = None
+    for_engine: ForEngine = "openvino"
+
+    def __post_init__(self) -> None:
+        if self.budget_db is not None and not self.budget_db > 0:  # also refuses NaN
+            raise SettingsError(f"budget is {self.budget_db} dB; need a number above 0")
 
 
 @dataclass(frozen=True)
@@ -54,6 +81,8 @@ def export(
     codec: Coder = "jpeg",
     recipe: Path | None = None,
     trained_on: str = "",
+    lowering: Lowering | None = None,
+    report: Report = lambda _what: None,
 ) -> Exported:
     """Turn a checkpoint into an ONNX artifact that was checked against torch.
 
@@ -66,6 +95,8 @@ def export(
         recipe: Settings to use instead of the network's own.
         trained_on: Degradation that the weights undo, the coder first, for the record; known for
             shipped ones, and for those that ``edgecar train`` left its facts beside.
+        lowering: A precision below FP32, if wanted.
+        report: Told what takes long.
 
     Returns:
         The written file and its facts.
@@ -73,22 +104,25 @@ def export(
     Raises:
         CheckpointError: The checkpoint is unreadable, unsafe or unknown.
         ExportError: The graph has an operator that TensorRT does not take.
-        GateError: The ONNX file differs from torch by more than the recipe allows; nothing is
-            written.
+        GateError: The ONNX file differs from torch by more than the recipe allows, or a lower
+            precision loses too much; nothing is written.
+        DataError: The frames to calibrate on are too few or too small.
     """
     own = _shipped(Path(checkpoint), codec)
     source = own.path if own else Path(checkpoint)
     trained_on = own.trained_on if own else trained_on or _noted_degradation(source)
     loaded = load_network(source)
-    # Weights for several coders may be exported side by side.
-    name = f"{own.network}.{own.codec}.onnx" if own else f"{source.stem}.onnx"
+    # Weights for several coders and precisions may be exported side by side.
+    stem = f"{own.network}.{own.codec}" if own else source.stem
+    name = f"{stem}.{lowering.precision}.onnx" if lowering else f"{stem}.onnx"
     path = Path(output) if output else (Path() if own else source.parent) / name
     if path.suffix != ".onnx":
         better = path / name if path.is_dir() else path.with_suffix(".onnx")
         raise ExportError(f"output {path} has no .onnx suffix; write to {better}")
-    model, facts = artifact_from_network(
-        loaded, recipe_for(loaded.card.name, recipe), sha256_of(source), trained_on
-    )
+    settings = recipe_for(loaded.card.name, recipe)
+    model, facts = artifact_from_network(loaded, settings, sha256_of(source), trained_on)
+    if lowering:
+        model, facts = lowered_artifact(model, facts, lowering, settings, report)
     with written_whole(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
     params = sum(p.numel() for p in loaded.network.parameters())
@@ -146,6 +180,37 @@ def artifact_from_network(
     )
     write_facts(model, facts)
     return model, facts
+
+
+def lowered_artifact(
+    model: "ModelProto", facts: Facts, lowering: Lowering, recipe: Recipe, report: Report
+) -> tuple["ModelProto", Facts]:
+    """An FP32 artifact in lower precision, past the gate; nothing is written.
+
+    Raises:
+        GateError: It loses too much.
+        DataError: The frames to calibrate on are too few or too small.
+    """
+    report("frames")
+    wanted = (facts.trained_on, facts.channels, facts.align_px)
+    own = lowering.calibrate
+    frames = own_frames(own, *wanted) if own else generated_frames(*wanted)
+    allowed = lowering.budget_db
+    budget = (
+        Budget(recipe.loss_db, recipe.worst_loss_db)
+        if allowed is None
+        else Budget(allowed, WORST_TO_MEAN * allowed)
+    )
+    return lowered(
+        model,
+        facts,
+        lowering.precision,
+        FORMS[lowering.for_engine],
+        frames=frames,
+        budget=budget,
+        least_share=recipe.int8_least_share,
+        report=report,
+    )
 
 
 def onnx_from_network(

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -111,8 +112,8 @@ def test_fallback_of_the_library_is_no_silent_success(artifact, monkeypatch) -> 
 @pytest.mark.parametrize(
     ("name", "precision", "said"),
     [
-        ("onnxruntime", "fp16", "got --precision fp16, but ONNX Runtime computes what the graph"),
-        ("onnxruntime", "int8", "(fp32)"),
+        ("onnxruntime", "fp16", "got --precision fp16, but ONNX Runtime computes this graph in"),
+        ("onnxruntime", "int8", "in fp32;"),
         ("torch", "bf16", "got --precision bf16, the torch reference computes in fp32"),
         ("openvino", "int8", "got --precision int8"),
     ],
@@ -125,6 +126,52 @@ def test_precision_that_is_not_there_is_refused(name, precision, said, artifact)
 def test_own_precision_may_be_given(name, artifact) -> None:
     with open_engine(artifact, name, "fp32", 1) as engine:
         assert engine.info.precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "precision", "computed"),
+    [
+        ("int8 openvino", "openvino", None, "int8"),
+        ("int8 openvino", "openvino", "int8", "int8"),
+        ("int8 tensorrt", "openvino", "int8", "int8"),
+        ("int8 onnxruntime", "openvino", "int8", "int8"),
+        ("int8 onnxruntime", "onnxruntime", None, "int8"),
+        ("fp16", "openvino", "fp32", "fp32"),
+        ("fp16", "torch", None, "fp32"),
+        ("int8 openvino", "torch", None, "fp32"),
+    ],
+)
+def test_lower_precision_is_said_where_it_is_computed(
+    kind, name, precision, computed, lowered
+) -> None:
+    with open_engine(lowered("edgecar-s", kind), name, precision, 1) as engine:
+        assert engine.info.precision == computed
+
+
+@pytest.mark.parametrize(("machine", "computed"), [("x86_64", "fp32"), ("aarch64", "fp16")])
+def test_halves_are_widened_on_x86(machine, computed, lowered, monkeypatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    with open_engine(lowered("edgecar-s", "fp16"), "onnxruntime", None, 1) as engine:
+        assert engine.info.precision == computed
+
+
+def test_eight_bits_that_openvino_widened_are_not_called_int8(artifact) -> None:
+    """Facts that say int8 of a graph that has no Q/DQ pair."""
+    claimed = Artifact(replace(artifact.facts, precision="int8"), artifact.onnx)
+    with open_engine(claimed, "openvino", "fp32", 1) as engine:
+        assert engine.info.precision == "fp32"
+    assert "computes edgecar-xs in fp32" in refusal(claimed, "openvino", "int8")
+
+
+def test_unsigned_codes_never_reach_tensorrt(lowered, monkeypatch) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"]
+    )
+    said = refusal(lowered("edgecar-s", "int8 onnxruntime"), "onnxruntime:tensorrt")
+    assert "not for TensorRT" in said
+    assert "unsigned codes" in said
 
 
 @pytest.mark.parametrize("name", LIBRARIES)

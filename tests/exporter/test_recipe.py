@@ -1,5 +1,7 @@
 """Recipes: defaults, files over them, and files that are none."""
 
+from dataclasses import replace
+
 import pytest
 
 from edgecar.errors import SettingsError
@@ -26,6 +28,12 @@ def test_default_is_what_tensorrt_10_3_reads() -> None:
     assert 0 < recipe.parity_max_error <= 1 / 255 / 10  # a tenth of an 8-bit code
 
 
+def test_lower_precision_may_lose_what_nobody_sees() -> None:
+    recipe = recipe_for("edgecar-s")
+    assert (recipe.loss_db, recipe.worst_loss_db) == (0.05, 0.15)
+    assert 0 < recipe.int8_least_share < 1
+
+
 def test_every_file_is_for_a_network_and_understood() -> None:
     known = {card.name for card in CARDS} | {"default"}
     names = [path.stem for path in shipped("export", "recipes").glob("*.toml")]
@@ -37,19 +45,21 @@ def test_every_file_is_for_a_network_and_understood() -> None:
 def test_file_given_changes_only_what_it_says(write) -> None:
     default = recipe_for("edgecar-s")
     recipe = recipe_for("edgecar-s", write("parity_max_error = 1e-3"))
-    assert recipe == Recipe(default.opset, default.ir_version, 1e-3)
+    assert recipe == replace(default, parity_max_error=1e-3)
 
 
 def test_network_has_its_own_file_over_the_default(tmp_path, monkeypatch) -> None:
+    default = recipe_for("arcnn")
+    own = shipped("export", "recipes", "default.toml").read_text()
     monkeypatch.setattr(recipes, "shipped", lambda *_: tmp_path)
-    (tmp_path / "default.toml").write_text("opset = 19\nir_version = 10\nparity_max_error = 1e-4")
+    (tmp_path / "default.toml").write_text(own)
     (tmp_path / "msfan.toml").write_text("opset = 18")
-    assert recipe_for("msfan") == Recipe(18, 10, 1e-4)
-    assert recipe_for("arcnn") == Recipe(19, 10, 1e-4)
+    assert recipe_for("msfan") == replace(default, opset=18)
+    assert recipe_for("arcnn") == default
     # A file given stands in for the network's own one.
     given = tmp_path / "given.toml"
     given.write_text("ir_version = 9")
-    assert recipe_for("msfan", given) == Recipe(19, 9, 1e-4)
+    assert recipe_for("msfan", given) == replace(default, ir_version=9)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 from edgecar.zoo.registry import CARDS
+from tests.conftest import TENSORRT
 
 trt = pytest.importorskip("tensorrt_rtx")
 
@@ -33,8 +34,10 @@ def profile(builder, channels: int):
 
 
 @pytest.mark.parametrize("name", [card.name for card in CARDS])
-def test_graph_parses_and_builds(name, exported, logger) -> None:
-    builder, network, parser = parsed(exported(name).onnx, logger)
+@pytest.mark.parametrize("kind", ["fp32", *TENSORRT])
+def test_graph_parses_and_builds(name, kind, exported, lowered, logger) -> None:
+    artifact = exported(name) if kind == "fp32" else lowered(name, kind)
+    builder, network, parser = parsed(artifact.onnx, logger)
     assert [str(parser.get_error(index)) for index in range(parser.num_errors)] == []
     assert (network.num_inputs, network.num_outputs) == (1, 1)
     assert network.get_input(0).name == "input"

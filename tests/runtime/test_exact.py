@@ -17,6 +17,7 @@ from edgecar.runtime.windows import (
     plan_windows,
     window_around,
 )
+from tests.conftest import LOWER
 
 LOCAL = ("edgecar-xs", "edgecar-s", "edgecar-m", "arcnn", "fastarcnn", "dncnn", "carcnn")
 ENGINES = (("openvino", "fp32"), ("openvino", None), ("onnxruntime", None))
@@ -59,6 +60,22 @@ def test_windows_give_the_floats_of_the_whole_frame(exported, name, engine, prec
             assert len(plan) > 1
             for window, kept in zip(plan, outputs_of(opened, frame, plan), strict=True):
                 np.testing.assert_array_equal(kept, same_part(whole, window))
+
+
+@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("kind", LOWER)
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_windows_in_lower_precision_give_the_floats_of_the_whole_frame(lowered, name, kind, engine):
+    made = lowered(name, kind)
+    halo, align = made.facts.halo_px, made.facts.align_px
+    size = aligned_size((3 * halo + 21, 4 * halo + 17), align)
+    frame = noise(*size)
+    plan = plan_windows(size, halo_px=halo, align_px=align, max_read_px=(3 * halo + 8) ** 2)
+    with open_engine(made, engine, threads=2) as opened:
+        whole = opened.run(frame).copy()
+        assert len(plan) > 1
+        for window, kept in zip(plan, outputs_of(opened, frame, plan), strict=True):
+            np.testing.assert_array_equal(kept, same_part(whole, window))
 
 
 @pytest.mark.parametrize(

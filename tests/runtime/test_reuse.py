@@ -76,8 +76,9 @@ def test_output_is_that_of_running_everything(kind, changes, resize_at):
 
 @pytest.mark.parametrize("name", ["edgecar-xs", "fastarcnn", "msfan"])
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_networks_give_the_bytes_of_running_everything(exported, name, engine):
-    made = exported(name)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8 openvino"])
+def test_networks_give_the_bytes_of_running_everything(exported, lowered, name, engine, precision):
+    made = exported(name) if precision == "fp32" else lowered(name, precision)
     frame = noise((200, 264), seed=3)
     rng = np.random.default_rng(4)
     with open_engine(made, engine, threads=2) as opened:

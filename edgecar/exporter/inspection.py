@@ -1,0 +1,80 @@
+"""What an artifact says of itself, and what its graph says."""
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecar.artifact import read_artifact
+from edgecar.exporter.layers import CONVOLUTIONS
+from edgecar.files import sha256_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+def inspection(path: Path) -> dict[str, Any]:
+    """Facts of an artifact: those in its metadata, and what is counted in its graph.
+
+    Returns:
+        The metadata's facts; ``path``, ``bytes`` and ``sha256`` of the file; ``opset`` and
+        ``ir_version``; ``params``; ``layers``, which says for each convolution the type it computes
+        in; and ``operators``, how many there are of each.
+
+    Raises:
+        ArtifactError: The file is no artifact.
+    """
+    import onnx
+
+    artifact = read_artifact(path)
+    model = onnx.load_model_from_string(artifact.onnx)
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    return {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": sha256_of(path),
+        **asdict(artifact.facts),
+        "opset": opsets.get("", opsets.get("ai.onnx")),
+        "ir_version": model.ir_version,
+        "params": _params(model),
+        "layers": layer_types(model),
+        "operators": dict(sorted(Counter(node.op_type for node in model.graph.node).items())),
+    }
+
+
+def layer_types(model: "ModelProto") -> dict[str, str]:
+    """``int8``, ``fp16`` or ``fp32`` for every convolution, by name.
+
+    One computes in eight bits if both its input and its weights come from eight bits.
+    """
+    from onnx import TensorProto
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    layers = {}
+    for node in model.graph.node:
+        if node.op_type not in CONVOLUTIONS:
+            continue
+        makers = [made_by.get(name) for name in node.input[:2]]
+        if all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers):
+            layers[node.name] = "int8"
+            continue
+        half = constants[node.input[1]].data_type == TensorProto.FLOAT16
+        layers[node.name] = "fp16" if half else "fp32"
+    return layers
+
+
+def _params(model: "ModelProto") -> int:
+    """Weights and biases of the convolutions, and slopes; not scales and zero points."""
+    import numpy as np
+
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    names = set()
+    for node in model.graph.node:
+        if node.op_type in (*CONVOLUTIONS, "PRelu"):
+            for name in node.input[1:]:
+                while name in made_by:
+                    name = made_by[name].input[0]
+                names.add(name)
+    return sum(sizes.get(name, 0) for name in names)

@@ -1,0 +1,223 @@
+"""FP32 graphs to FP16 and INT8 ones that keep the picture: the best of several, or none."""
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from edgecar.artifact import Facts, Quality, write_facts
+from edgecar.errors import GateError
+from edgecar.exporter.bias import Errors, corrected, mean_errors
+from edgecar.exporter.equalise import equalised
+from edgecar.exporter.frames import GateFrames
+from edgecar.exporter.layers import always_kept, convolutions, share_of_work
+from edgecar.exporter.precision import halved
+from edgecar.exporter.quality import SHIFT_CODES, Budget, Judge, Verdict
+from edgecar.exporter.quantize import FORMS, SIGNED, Form, quantised
+from edgecar.exporter.ranges import METHODS, Ranges, ranges_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+ORDERED_BY = 2  # pictures that say which layer loses most: there are many layers, and it is a guess
+
+Lower = Literal["fp16", "int8"]
+Report = Callable[[str], None]
+"""Called with what is being tried."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A graph in lower precision, judged.
+
+    Attributes:
+        method: How ranges of activations were found; empty where none are needed.
+        kept: Convolutions in higher precision, by name.
+        model: The graph.
+        verdict: What it loses.
+    """
+
+    method: str
+    kept: tuple[str, ...]
+    model: "ModelProto"
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to lower a network's precision, before it is known which layers have to stay.
+
+    Attributes:
+        method: How ranges of activations were found; empty where none are needed.
+        lower: The graph in which some convolutions, by name, stay in higher precision.
+        layers: All convolutions.
+        always: Those that stay in higher precision without a trial.
+        may_keep: Whether keeping some leaves enough that is faster.
+    """
+
+    method: str
+    lower: Callable[[Collection[str]], "ModelProto"]
+    layers: Sequence[str]
+    always: Sequence[str]
+    may_keep: Callable[[Collection[str]], bool]
+
+
+def lowered(
+    model: "ModelProto",
+    facts: Facts,
+    precision: Lower,
+    form: Form,
+    *,
+    frames: GateFrames,
+    budget: Budget,
+    least_share: float,
+    report: Report = lambda _what: None,
+) -> tuple["ModelProto", Facts]:
+    """The graph in lower precision that keeps the fewest layers and passes the gate.
+
+    Args:
+        model: An FP32 artifact's graph, with inferred shapes.
+        facts: Of that graph.
+        precision: To lower it to.
+        form: Of Q/DQ pairs; for FP16 there is but one.
+        frames: To calibrate and judge on.
+        budget: What may be lost.
+        least_share: Of multiply-accumulates that INT8 must do in eight bits, 0 to 1.
+        report: Told what is being tried.
+
+    Returns:
+        The graph and its facts, the outcome of the gate among them.
+
+    Raises:
+        GateError: None passes; says what would.
+    """
+    trials = (
+        [_fp16_trial(model)]
+        if precision == "fp16"
+        else _int8_trials(model, form, frames, least_share)
+    )
+    judge = Judge(model, facts, frames.held)
+    best = best_candidate(trials, judge, budget, report)
+    if best.verdict.spent(budget) > 1:
+        half = judge.verdict(halved(model, ())).spent(budget) <= 1
+        instead = "--precision fp16" if half and precision == "int8" else "--precision fp32"
+        raise GateError(_refusal(facts.model, precision, best, budget, instead))
+    quality = Quality(
+        loss_db=best.verdict.loss_db,
+        worst_db=best.verdict.worst_db,
+        shift_codes=best.verdict.shift_codes,
+        budget_db=budget.loss_db,
+        budget_worst_db=budget.worst_db,
+        pictures=len(frames.held),
+        data=frames.data,
+        data_sha256=frames.sha256,
+        method=best.method,
+        layers=len(convolutions(model)),
+        kept=best.kept,
+        engines=form.engines if precision == "int8" else tuple(FORMS),
+        fp32_sha256=hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
+    )
+    made = replace(facts, precision=precision, quality=quality)
+    write_facts(best.model, made)
+    return best.model, made
+
+
+def best_candidate(
+    trials: Sequence[Trial], judge: Judge, budget: Budget, report: Report
+) -> Candidate:
+    """The trial that loses least, with as few layers in higher precision as pass the gate.
+
+    If none passes: the one that came nearest.
+    """
+    firsts = []
+    for trial in trials:
+        report(trial.method or "half precision")
+        firsts.append((trial, _tried(trial, trial.always, judge)))
+    trial, first = min(firsts, key=lambda pair: pair[1].verdict.spent(budget))
+    if first.verdict.spent(budget) <= 1:
+        return first
+    return _with_more_kept(trial, first, judge, budget, report)
+
+
+def _with_more_kept(
+    trial: Trial, first: Candidate, judge: Judge, budget: Budget, report: Report
+) -> Candidate:
+    """Layers kept one more at a time, those first that lose most when lowered alone."""
+    rest = [name for name in trial.layers if name not in trial.always]
+    alone = {}
+    for number, name in enumerate(rest, 1):
+        report(f"layer {number} of {len(rest)}")
+        kept = [other for other in trial.layers if other != name]
+        alone[name] = judge.verdict(trial.lower(kept), most=ORDERED_BY).spent(budget)
+    order = sorted(rest, key=lambda name: -alone[name])
+    steps = [[*trial.always, *order[:count]] for count in range(1, len(order))]
+    steps = [kept for kept in steps if trial.may_keep(kept)]
+    nearest = first
+    passing: Candidate | None = None
+    low, high = 0, len(steps)
+    while low < high:  # more layers kept lose less, so that halving finds the fewest
+        middle = (low + high) // 2 if passing else high - 1
+        report(f"{len(steps[middle])} of {len(trial.layers)} layers kept")
+        found = _tried(trial, steps[middle], judge)
+        nearest = min(nearest, found, key=lambda c: c.verdict.spent(budget))
+        if found.verdict.spent(budget) <= 1:
+            passing, high = found, middle
+        elif passing is None:
+            break  # not even with the most that may be kept
+        else:
+            low = middle + 1
+    return passing or nearest
+
+
+def _tried(trial: Trial, keep: Collection[str], judge: Judge) -> Candidate:
+    model = trial.lower(keep)
+    kept = tuple(name for name in trial.layers if name in keep)
+    return Candidate(trial.method, kept, model, judge.verdict(model))
+
+
+def _fp16_trial(model: "ModelProto") -> Trial:
+    return Trial("", partial(halved, model), convolutions(model), (), lambda _kept: True)
+
+
+def _int8_trials(
+    model: "ModelProto", form: Form, frames: GateFrames, least_share: float
+) -> list[Trial]:
+    """One for each way to find ranges."""
+    import onnx
+
+    alike = onnx.shape_inference.infer_shapes(equalised(model, frames.calibration))
+    layers, always = convolutions(alike), always_kept(alike)
+
+    def may_keep(kept: Collection[str]) -> bool:
+        return share_of_work(alike, [name for name in layers if name not in kept]) >= least_share
+
+    trials = []
+    for method in METHODS:
+        ranges = ranges_of(alike, frames.calibration, method, symmetric=form.signed)
+        rounded = quantised(alike, ranges, always, SIGNED)
+        errors = mean_errors(alike, rounded, frames.calibration)
+        lower = partial(_quantised_but, alike, ranges, errors, form)
+        trials.append(Trial(method, lower, layers, always, may_keep))
+    return trials
+
+
+def _quantised_but(
+    model: "ModelProto", ranges: Ranges, errors: Errors, form: Form, keep: Collection[str]
+) -> "ModelProto":
+    return quantised(corrected(model, errors, keep), ranges, keep, form)
+
+
+def _refusal(
+    network: str, precision: Lower, nearest: Candidate, budget: Budget, instead: str
+) -> str:
+    lost, needs = nearest.verdict, nearest.verdict.needs_db()
+    passes = f"--budget-db {needs:.2f}, or {instead}" if needs < math.inf else instead
+    how = f" by {nearest.method}" if nearest.method else ""
+    return (
+        f"{network} in {precision}{how} loses {lost.loss_db:.3f} dB on average (allowed "
+        f"{budget.loss_db:g}), {lost.worst_db:.3f} on the worst picture (allowed "
+        f"{budget.worst_db:g}), and moves means by {lost.shift_codes:.2f} codes (allowed "
+        f"{SHIFT_CODES}); nothing written: the nearest setting that passes is {passes}"
+    )

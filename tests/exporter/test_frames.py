@@ -1,0 +1,121 @@
+"""Pictures that precisions are calibrated and judged on."""
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from edgecar.errors import DataError, MediaError
+from edgecar.exporter.frames import (
+    CALIBRATED_ON,
+    JUDGED_ON,
+    LEAST_FRAMES,
+    OWN_FRAMES,
+    generated_frames,
+    own_frames,
+    spread_over,
+)
+from edgecar.media.scene import write_scene
+
+TRAINED_ON = ("jpeg 10-40", "h264 crf 29-47", "hevc qp 22-37")
+
+
+def error(pair) -> float:
+    return float(np.square(np.subtract(pair.coded, pair.clean, dtype=float)).mean())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures of one photograph, each lighter than the one before."""
+    made = tmp_path / "camera"
+    made.mkdir()
+    for number in range(6):
+        cv2.imwrite(str(made / f"{number}.png"), data.camera()[:120, :140] // 2 + 20 * number)
+    return made
+
+
+@pytest.mark.parametrize("trained_on", TRAINED_ON)
+def test_generated_pictures_are_coded_like_what_the_weights_are_for(trained_on) -> None:
+    frames = generated_frames(trained_on, 1, 16)
+    coder, low_high = trained_on.split()[0], trained_on.split()[-1]
+    assert frames.data == f"photographs of scikit-image, {coder} {low_high}"
+    assert not set(CALIBRATED_ON) & set(JUDGED_ON)
+    for picture in (*frames.calibration, *(pair.coded for pair in frames.held)):
+        assert picture.dtype == np.uint8
+        assert picture.shape == (1, 256, 256)
+    for pair in frames.held:
+        assert pair.clean.shape == pair.coded.shape
+        assert 0.5 < error(pair) < 600  # coded, but the same picture at the same place
+
+
+def test_coarser_coding_errs_more() -> None:
+    fine, coarse = (
+        sum(map(error, generated_frames(f"h264 crf {crf}-{crf}", 1, 2).held)) for crf in (25, 45)
+    )
+    assert coarse > 3 * fine
+
+
+def test_unknown_training_is_taken_for_jpeg() -> None:
+    assert generated_frames("", 1, 2).data == "photographs of scikit-image, jpeg 10-40"
+
+
+def test_rgb_networks_get_colour() -> None:
+    frames = generated_frames("jpeg 10-40", 3, 2)
+    assert {picture.shape for picture in frames.calibration} == {(3, 256, 256)}
+    astronaut = frames.held[JUDGED_ON.index("astronaut")]
+    assert error(astronaut) < 200
+    red, _, blue = astronaut.clean.astype(float).mean(axis=(1, 2))
+    assert red > blue + 5  # her suit is orange
+
+
+def test_hash_tells_pictures_apart() -> None:
+    jpeg, again = (generated_frames("jpeg 10-40", 1, 2) for _ in range(2))
+    assert jpeg.sha256 == again.sha256
+    assert jpeg.sha256 != generated_frames("jpeg 20-40", 1, 2).sha256
+
+
+def test_own_pictures_are_fitted_to_as_they_are_and_judged_on_coded_once_more(folder) -> None:
+    frames = own_frames(folder, "jpeg 10-40", 1, 2)
+    whole = data.camera()[:120, :140] // 2
+    places = [4 * 0 + 2 * 0 + 20 * number for number in (0, 2, 4)]
+    for picture, lighter in zip(frames.calibration, places, strict=True):
+        assert picture.shape == (1, 116, 136)
+        np.testing.assert_array_equal(picture[0], (whole + lighter)[4:, 4:])
+    own, ordinary = frames.held[:3], frames.held[3:]
+    assert all(0.5 < error(pair) < 600 for pair in own)
+    assert len(ordinary) == len(JUDGED_ON)
+    assert "6 frames of camera, coded once more, and photographs" in frames.data
+
+
+def test_own_clip_is_sampled_from_beginning_to_end(tmp_path) -> None:
+    write_scene(tmp_path / "clip.mp4", (288, 352), 26, crf=30)
+    frames = own_frames(tmp_path / "clip.mp4", "h264 crf 29-47", 1, 2)
+    assert 4 <= len(frames.calibration) <= OWN_FRAMES
+    assert {picture.shape for picture in frames.calibration} == {(1, 256, 256)}
+
+
+def test_too_few_frames_are_refused(folder) -> None:
+    for path in sorted(folder.iterdir())[LEAST_FRAMES - 1 :]:
+        path.unlink()
+    with pytest.raises(DataError, match=r"holds 3 frames, calibration needs at least 4; give"):
+        own_frames(folder, "jpeg 10-40", 1, 2)
+
+
+def test_small_frames_are_refused(folder) -> None:
+    cv2.imwrite(str(folder / "9.png"), np.zeros((30, 200), np.uint8))
+    with pytest.raises(DataError, match="a frame is 200x30 px, calibration needs at least 36 px"):
+        own_frames(folder, "jpeg 10-40", 1, 2)
+
+
+def test_absent_frames_are_refused(tmp_path) -> None:
+    with pytest.raises(MediaError):
+        own_frames(tmp_path / "absent.mp4", "jpeg 10-40", 1, 2)
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 7, 12, 13, 100])
+def test_samples_are_evenly_spread(count) -> None:
+    kept = spread_over(iter(range(count)), 6)
+    assert min(count, 3) <= len(kept) <= 6
+    assert kept[0] == 0
+    assert len(set(np.diff(kept))) <= 1
+    assert count - kept[-1] <= max(1, *np.diff(kept)) if len(kept) > 1 else True

@@ -1,0 +1,219 @@
+"""Lower precisions: the best of several that passes, or none and what would."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from edgecar.artifact import find_artifact, read_artifact, read_facts
+from edgecar.errors import GateError
+from edgecar.exporter import lower
+from edgecar.exporter.frames import CALIBRATED_ON, GateFrames, generated_frames, own_frames
+from edgecar.exporter.inspection import layer_types
+from edgecar.exporter.layers import always_kept, convolutions
+from edgecar.exporter.lower import Trial, best_candidate, lowered
+from edgecar.exporter.quality import Budget, Verdict
+from edgecar.exporter.quantize import FORMS
+
+BUDGET = Budget(0.05, 0.15)
+real_ranges = lower.ranges_of
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The graph and facts of real weights: what random ones lose says nothing."""
+    artifact = read_artifact(find_artifact("edgecar-s", "jpeg"))
+    model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(artifact.onnx))
+    return model, artifact.facts
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGECAR_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def frames() -> GateFrames:
+    return generated_frames("jpeg 10-40", 1, 2)
+
+
+def made(trained, frames, precision="int8", engine="openvino", budget=BUDGET):
+    return lowered(
+        *trained, precision, FORMS[engine], frames=frames, budget=budget, least_share=0.5
+    )
+
+
+def scaled(factors):
+    """Ranges as they are found, each then multiplied by what a function gives."""
+
+    def ranges(*arguments, **options):
+        found = real_ranges(*arguments, **options)
+        return {
+            name: (low * f, high * f) for name, (low, high) in found.items() for f in [factors()]
+        }
+
+    return ranges
+
+
+def test_int8_passes_and_tells_how(trained, frames) -> None:
+    model, facts = made(trained, frames)
+    quality = facts.quality
+    assert facts == replace(trained[1], precision="int8", quality=quality)
+    assert read_facts(model) == facts
+    assert quality.loss_db <= 0.05
+    assert quality.worst_db <= 0.15
+    assert quality.shift_codes <= 0.1
+    assert quality.method in lower.METHODS
+    assert quality.layers == 6
+    assert set(always_kept(trained[0])) <= set(quality.kept)
+    assert quality.pictures == len(frames.held)
+    assert quality.data_sha256 == frames.sha256
+    layers = layer_types(model)
+    assert {name for name, kind in layers.items() if kind != "int8"} == set(quality.kept)
+
+
+def test_fp16_passes_with_nothing_kept(trained, frames) -> None:
+    model, facts = made(trained, frames, "fp16")
+    assert facts.precision == "fp16"
+    assert facts.quality.kept == ()
+    assert facts.quality.worst_db < 0.01
+    assert set(layer_types(model).values()) == {"fp16"}
+
+
+def test_more_layers_are_kept_where_less_may_be_lost(trained, frames) -> None:
+    kept = [
+        len(made(trained, frames, budget=Budget(db, 3 * db))[1].quality.kept) for db in (0.05, 1)
+    ]
+    assert kept[1] == len(always_kept(trained[0])) < kept[0]
+
+
+# The gate refuses: three ways in which INT8 goes wrong.
+
+
+def test_wrong_scales_are_refused(trained, frames, monkeypatch) -> None:
+    dice = np.random.default_rng(1)
+    monkeypatch.setattr(lower, "ranges_of", scaled(lambda: float(2.0 ** dice.integers(-3, 4))))
+    with pytest.raises(GateError, match=r"edgecar-s in int8 .* nothing written: the nearest"):
+        made(trained, frames)
+
+
+def test_calibration_on_noise_is_refused(trained, tmp_path) -> None:
+    for number in range(8):
+        noise = np.random.default_rng(number).integers(0, 256, (100, 100), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), noise)
+    with pytest.raises(GateError, match=r"nothing written: .* --precision fp16"):
+        made(trained, own_frames(tmp_path, "jpeg 10-40", 1, 2))
+
+
+def test_saturated_range_is_refused(trained, frames, monkeypatch) -> None:
+    monkeypatch.setattr(lower, "ranges_of", scaled(lambda: 0.25))
+    with pytest.raises(GateError, match=r"loses \d.\d+ dB on average \(allowed 0.05\)"):
+        made(trained, frames)
+
+
+def test_refusal_names_a_budget_that_passes(trained, frames, monkeypatch) -> None:
+    monkeypatch.setattr(lower, "METHODS", ("min-max",))
+    tight = Budget(0.001, 0.003)
+    with pytest.raises(GateError) as refused:
+        made(trained, frames, budget=tight)
+    named = float(str(refused.value).partition("--budget-db ")[2].partition(",")[0])
+    made(trained, frames, budget=Budget(named, 3 * named))
+
+
+def test_layer_that_overflows_half_precision_stays_in_float32(trained, frames) -> None:
+    """The same function in FP32, whose features do not fit into 65504."""
+    model = onnx.ModelProto()
+    model.CopyFrom(trained[0])
+    first, second = (node for node in list(model.graph.node)[:3] if node.op_type == "Conv")
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, factor in ((first.input[1], 1e6), (first.input[2], 1e6), (second.input[1], 1e-6)):
+        values = onnx.numpy_helper.to_array(constants[name]) * np.float32(factor)
+        constants[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
+    facts = trained[1]
+    _, kept = lowered(
+        model, facts, "fp16", FORMS["openvino"], frames=frames, budget=BUDGET, least_share=0.5
+    )
+    assert kept.quality.kept == (first.name, second.name)
+
+
+# The search for layers to keep, on verdicts that are made up.
+
+
+class Scripted:
+    """A judge for whom every layer that is lowered loses so much."""
+
+    def __init__(self, losses: dict[str, float]) -> None:
+        self.losses = losses
+
+    def verdict(self, lowered_layers, **_most):
+        loss = sum(self.losses[name] for name in lowered_layers)
+        return Verdict(loss, loss, 0.0)
+
+
+def trial(losses, always=(), most=99) -> Trial:
+    layers = list(losses)
+    return Trial(
+        "by hand",
+        lambda keep: [name for name in layers if name not in keep],
+        layers,
+        always,
+        lambda keep: len(keep) <= most,
+    )
+
+
+def found(losses, budget: float, always=(), most=99):
+    judge = Scripted(losses)
+    budget = Budget(budget, budget)
+    return best_candidate([trial(losses, always, most)], judge, budget, lambda _what: None)
+
+
+LOSSES = {"a": 1.0, "b": 5.0, "c": 0.0, "d": 3.0, "e": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("budget", "kept"),
+    [
+        (20, ()),
+        (9.5, ()),
+        (9.4, ("b",)),
+        (4.5, ("b",)),
+        (4.4, ("b", "d")),
+        (1.4, ("a", "b", "d")),
+        (0.4, ("a", "b", "d", "e")),
+    ],
+)
+def test_fewest_layers_are_kept_and_in_order(budget, kept) -> None:
+    candidate = found(LOSSES, budget)
+    assert candidate.kept == kept
+    assert candidate.verdict.loss_db <= budget
+
+
+def test_some_are_kept_always() -> None:
+    assert found(LOSSES, 9.4, always=("c",)).kept == ("b", "c")
+
+
+def test_no_more_are_kept_than_leave_enough() -> None:
+    candidate = found(LOSSES, 1.4, most=2)
+    assert candidate.kept == ("b", "d")  # what came nearest
+    assert candidate.verdict.loss_db > 1.4
+
+
+def test_best_of_several_ways_is_taken() -> None:
+    worse, better = trial(LOSSES), replace(trial(LOSSES), method="better", always=("b",))
+    judge = Scripted(LOSSES)
+    candidate = best_candidate([worse, better], judge, Budget(20, 20), lambda _what: None)
+    assert candidate.method == "better"
+
+
+def test_photographs_to_fit_and_to_judge_are_different(frames) -> None:
+    assert len(frames.calibration) == len(CALIBRATED_ON)
+    fitted = {picture.tobytes() for picture in frames.calibration}
+    assert not fitted & {pair.coded.tobytes() for pair in frames.held}
+
+
+def test_layers_are_named_in_order(trained) -> None:
+    names = convolutions(trained[0])
+    assert len(names) == len(set(names)) == 6
+    assert always_kept(trained[0]) == [names[0], names[-1]]
