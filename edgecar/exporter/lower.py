@@ -150,7 +150,8 @@ def _with_more_kept(
     for number, name in enumerate(rest, 1):
         report(f"layer {number} of {len(rest)}")
         kept = [other for other in trial.layers if other != name]
-        alone[name] = judge.verdict(trial.lower(kept), most=ORDERED_BY).spent(budget)
+        # Not by the budget: under another one the same layers must be tried in the same order.
+        alone[name] = judge.verdict(trial.lower(kept), most=ORDERED_BY).loss_db
     order = sorted(rest, key=lambda name: -alone[name])
     steps = [[*trial.always, *order[:count]] for count in range(1, len(order))]
     steps = [kept for kept in steps if trial.may_keep(kept)]

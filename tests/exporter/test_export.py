@@ -11,7 +11,7 @@ import torch
 from edgecar.artifact import read_artifact
 from edgecar.errors import CheckpointError, ExportError, GateError, SettingsError
 from edgecar.exporter import to_onnx, trt_ops
-from edgecar.exporter.recipe import Recipe, recipe_for
+from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network, export, onnx_from_network
 from edgecar.files import sha256_of
 from edgecar.zoo import shipped
@@ -185,7 +185,7 @@ def test_opset_that_torch_cannot_make_is_refused() -> None:
     card = card_named("dncnn")
     network = card.build(DncnnConfig(depth=3, width=4))
     with pytest.raises(ExportError, match="asks for opset 99, torch could only make"):
-        onnx_from_network(network, card, 1, Recipe(99, 10, 1e-4))
+        onnx_from_network(network, card, 1, replace(recipe_for(card.name), opset=99))
 
 
 def test_network_that_torch_cannot_trace_is_refused_in_one_line(checkpoint, monkeypatch) -> None:
