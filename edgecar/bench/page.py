@@ -1,6 +1,6 @@
 """The text of ``benchmarks/README.md``, made from result files and the manifest of weights."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from edgecar.bench.design_page import DESIGN_INTRO, design_cells
 from edgecar.bench.gains import video_cells
@@ -60,6 +60,7 @@ that suits these clips best at each CRF or QP."""
 VIDEO_CODECS = {"h264": "H.264", "hevc": "HEVC"}
 
 Named = tuple[str, Results]
+TableOf = Callable[[Sequence[Row]], tuple[tuple[str, ...], list[list[str]]]]
 
 
 def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
@@ -89,13 +90,13 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 *_speed_section(benches),
                 "## What the runtime adds",
                 OVERHEAD_INTRO,
-                *_overhead_section(overheads),
+                *_study_section(overheads, _overhead_cells, "edgecar.bench.overhead"),
                 "## Video in real time",
                 REALTIME_INTRO,
                 *_realtime_section(realtimes),
                 "## Live streams",
                 LIVE_INTRO,
-                *_live_section(lives),
+                *_study_section(lives, live_cells, "edgecar.bench.soak"),
                 "## Weights that ship",
                 WEIGHTS_INTRO,
                 *_weights_section(weights),
@@ -107,7 +108,7 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 *_video_section(videos),
                 "## Choice of shapes",
                 DESIGN_INTRO,
-                *_design_section(designs),
+                *_study_section(designs, design_cells, "edgecar.design.study"),
             ]
         ).rstrip()
         + "\n"
@@ -209,24 +210,20 @@ def speed_cells(row: Row) -> list[str]:
     ]
 
 
-def _overhead_section(studies: Sequence[Named]) -> list[str]:
+def _overhead_cells(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
     header = ("Network", "Frame", "Provider", "Precision", "What", "Value", "Unit")
-    parts: list[str] = []
-    for name, study in studies:
-        cells = [
-            [
-                row["network"],
-                f"{row['width']}×{row['height']}",
-                row["provider"],
-                row["precision"],
-                row["what"],
-                number(row["value"], 2),
-                row["unit"],
-            ]
-            for row in study.rows
+    return header, [
+        [
+            row["network"],
+            f"{row['width']}×{row['height']}",
+            row["provider"],
+            row["precision"],
+            row["what"],
+            number(row["value"], 2),
+            row["unit"],
         ]
-        parts += [_markdown(header, cells), f"{name}: {provenance(study)}"]
-    return parts or ["Nothing measured yet: `python -m edgecar.bench.overhead --help` says how."]
+        for row in rows
+    ]
 
 
 def _realtime_section(studies: Sequence[Named]) -> list[str]:
@@ -236,13 +233,6 @@ def _realtime_section(studies: Sequence[Named]) -> list[str]:
             parts += [setting, _markdown(*realtime_cells(rows))]
         parts.append(f"{name}: {provenance(study)}")
     return parts or ["Nothing measured yet: `python -m edgecar.bench.realtime --help` says how."]
-
-
-def _live_section(studies: Sequence[Named]) -> list[str]:
-    parts: list[str] = []
-    for name, study in studies:
-        parts += [_markdown(*live_cells(study.rows)), f"{name}: {provenance(study)}"]
-    return parts or ["Nothing measured yet: `python -m edgecar.bench.soak --help` says how."]
 
 
 def _weights_section(entries: Sequence[Entry]) -> list[str]:
@@ -321,11 +311,12 @@ def _video_section(studies: Sequence[Named]) -> list[str]:
     return parts or ["Nothing measured yet: `edgecar eval h264 --help` says how."]
 
 
-def _design_section(studies: Sequence[Named]) -> list[str]:
+def _study_section(studies: Sequence[Named], cells: TableOf, module: str) -> list[str]:
+    """A table per file."""
     parts: list[str] = []
     for name, study in studies:
-        parts += [_markdown(*design_cells(study.rows)), f"{name}: {provenance(study)}"]
-    return parts or ["Nothing measured yet: `python -m edgecar.design.study --help` says how."]
+        parts += [_markdown(*cells(study.rows)), f"{name}: {provenance(study)}"]
+    return parts or [f"Nothing measured yet: `python -m {module} --help` says how."]
 
 
 def provenance(result: Results) -> str:
