@@ -31,7 +31,7 @@ class Tuning:
     """How a restorer goes about its work.
 
     Attributes:
-        kept_px: Side of the cells whose outputs are kept or computed; a multiple of 4.
+        kept_px: Side of the cells in which stale outputs are gathered; a multiple of 4.
         max_read_px: Pixels that a window of a full frame reads at most; memory may allow less.
         step_px: Step of the heights that changed parts are packed into.
         reuse: Whether looking for what changed is worth its time.

@@ -57,7 +57,7 @@ def test_clip_report_has_the_contract_keys(edgecar, clip):
     report = json.loads(done.out)
     assert set(report) == REPORT_KEYS | {"stats"}
     assert report["stats"]["frames"]["restored"] == report["frames"] == 12
-    assert report["windows_run"] >= 1
+    assert report["windows_run"] >= 12
     assert 0 < report["computed_share"] < 1  # only what the moving cut-out changes
     assert report["precision"] in ("fp32", "bf16")
 
