@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from edgecar.artifact import coder_of
 from edgecar.bench.complexity import complexity
-from edgecar.bench.machine import commit_id, machine_facts, machine_line
+from edgecar.bench.machine import COMMIT, machine_facts, machine_line
 from edgecar.bench.networks import COUNTED_SIDE
 from edgecar.compact import compact
 from edgecar.errors import CheckpointError, EdgecarError, GateError, SettingsError
@@ -145,7 +145,7 @@ def new_entry(
         **measured(done.path, codec, data, every),
         "training": {key: value for key, value in training.items() if key != "trained_on"},
         "measured": {
-            "commit": commit_id(),
+            "commit": COMMIT,
             "machine": machine_line(machine_facts()),
             **({} if codec == "jpeg" else {"every": every}),
         },

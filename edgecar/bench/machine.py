@@ -182,3 +182,7 @@ def _jetson() -> str | None:
         return DEVICE_TREE_MODEL.read_text(errors="replace").strip("\0 \n") or None
     except OSError:
         return None
+
+
+COMMIT = commit_id()
+"""Of the code that this process runs: what is committed while it measures is not in it."""

@@ -33,7 +33,7 @@ from edgecar.bench.contenders import (
     filters_here,
 )
 from edgecar.bench.realtime_suite import RealtimeClip, find_suite, load_suite
-from edgecar.bench.results import Row, new_results, read_results, write_results
+from edgecar.bench.results import Row, new_results, resumed, write_results
 from edgecar.engines.base import Codes
 from edgecar.engines.select import usable_cores
 from edgecar.errors import EdgecarError, ReuseError
@@ -107,7 +107,7 @@ def measure(
         clips = load_suite(find_suite(suite), data, only=only, grid=grid, frames=frames)
         artifact = read_artifact(find_artifact(network, "h264"))
         command = " ".join(["python -m edgecar.bench.realtime", *sys.argv[1:]])
-        rows = list(read_results(save).rows) if save.exists() else []
+        rows, command = resumed(save, command)
         for row in measured(clips, artifact, seconds_per_case, {_key(row) for row in rows}):
             typer.echo(line(row))
             rows.append(row)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
-from edgecar.bench.machine import Machine, commit_id, machine_facts, versions
+from edgecar.bench.machine import COMMIT, Machine, machine_facts, versions
 from edgecar.errors import DataError
 from edgecar.files import written_whole
 
@@ -108,7 +108,28 @@ class Results:
 def new_results(kind: str, rows: Sequence[Row], command: str) -> Results:
     """Rows just measured on this machine, with their provenance."""
     date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Results(kind, rows, machine_facts(), versions(), commit_id(), command, date)
+    return Results(kind, rows, machine_facts(), versions(), COMMIT, command, date)
+
+
+def resumed(path: Path, command: str) -> tuple[list[Row], str]:
+    """Rows that a result file has already, and all commands that made it.
+
+    Args:
+        path: Of the file; need not exist.
+        command: The one that goes on.
+
+    Raises:
+        DataError: Other code made the file, or it is no result file.
+    """
+    if not path.exists():
+        return [], command
+    found = read_results(path)
+    if found.commit != COMMIT:
+        raise DataError(
+            f"{path} was measured by commit {found.commit}, this is {COMMIT}; save to another file"
+        )
+    commands = dict.fromkeys([*found.command.split("; "), command])
+    return list(found.rows), "; ".join(commands)
 
 
 def write_results(path: Path, results: Results) -> None:

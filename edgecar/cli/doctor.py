@@ -12,7 +12,7 @@ def command(as_json: Json = False) -> None:
     Example: edgecar doctor
     """
     from edgecar.artifact import shipped_names
-    from edgecar.bench.machine import commit_id, machine_facts, machine_line, versions
+    from edgecar.bench.machine import COMMIT, machine_facts, machine_line, versions
     from edgecar.engines.select import default_engine, usable_cores
 
     machine = machine_facts()
@@ -26,7 +26,7 @@ def command(as_json: Json = False) -> None:
     facts = {
         "machine": machine,
         "versions": versions(),
-        "commit": commit_id(),
+        "commit": COMMIT,
         "usable_cores": usable_cores(),
         "engines": engines,
         "default_engine": default_engine(),

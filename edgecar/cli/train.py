@@ -47,7 +47,7 @@ def command(
     try:
         import torch
 
-        from edgecar.bench.machine import commit_id, machine_facts, machine_line
+        from edgecar.bench.machine import COMMIT, machine_facts, machine_line
         from edgecar.train.data import load_photos, photo_folders, source_of
         from edgecar.train.fit import device_named, fit, new_run
         from edgecar.train.recipe import find_recipe, recipe_from_toml
@@ -94,7 +94,7 @@ def command(
             stop_after_seconds=60 * minutes if minutes else math.inf,
         )
     save_weights(run, weights)
-    made_on = {"machine": machine_line(machine_facts()), "commit": commit_id()}
+    made_on = {"machine": machine_line(machine_facts()), "commit": COMMIT}
     facts = describe(run, folders) | made_on
     write_facts(facts, weights)
     if as_json:

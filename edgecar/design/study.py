@@ -17,7 +17,7 @@ import torch
 import typer
 
 from edgecar.bench.complexity import complexity
-from edgecar.bench.results import new_results, read_results, write_results
+from edgecar.bench.results import new_results, read_results, resumed, write_results
 from edgecar.bench.speed import Setting, bench_row
 from edgecar.design.space import Candidate, Shape
 from edgecar.errors import EdgecarError, SettingsError
@@ -164,15 +164,17 @@ def main(
     """Train and measure every candidate of SUITE that the result file lacks."""
     torch.set_num_threads(threads)
     entries = entries_of(suite)
-    rows = [dict(row) for row in read_results(save).rows] if save.exists() else []
     command = f"python -m edgecar.design.study --data {data.name} --save {save.name}"
     if time:
+        rows = [dict(row) for row in read_results(save).rows]
         for row in rows:
             row["p50_ms"] = p50_ms(
                 Shape(**{known.name: row[known.name] for known in fields(Shape)})
             )
         write_results(save, new_results(KIND, rows, f"{command} --time"))
         return
+    kept, command = resumed(save, command)
+    rows = [dict(row) for row in kept]
     folders, held_out = photo_folders([data], None)
     photos = load_photos(folders)
     pictures = [even_luma(photo) for photo in load_photos([held_out])[:PICTURES]]

@@ -15,6 +15,7 @@ from edgecar.bench.results import (
     TOP_KEYS,
     new_results,
     read_results,
+    resumed,
     write_results,
 )
 from edgecar.errors import DataError
@@ -67,6 +68,26 @@ def test_results_survive_the_file(tmp_path: Path, make_results, timed) -> None:
     results = make_results(timed(), cpu="Prozessor Ä", gpus=["GPU (16 GiB, driver 1)"])
     write_results(path, results)
     assert read_results(path) == replace(results, rows=[timed()])
+
+
+def test_a_run_goes_on_from_its_file(tmp_path: Path, timed) -> None:
+    path = tmp_path / "one.json"
+    assert resumed(path, "bench a") == ([], "bench a")
+    for command in ("bench a", "bench b", "bench a"):
+        rows, commands = resumed(path, command)
+        write_results(path, new_results("bench", [*rows, timed()], commands))
+    found = read_results(path)
+    assert len(found.rows) == 3
+    assert found.command == "bench a; bench b"
+
+
+def test_a_file_of_other_code_is_not_gone_on_from(tmp_path: Path, make_results, timed) -> None:
+    path = tmp_path / "one.json"
+    write_results(path, replace(make_results(timed()), commit="0" * 40))
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=r"measured by commit 0{40}, this is .*another file"):
+        resumed(path, "bench a")
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
