@@ -108,7 +108,7 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 *_video_section(videos),
                 "## Choice of shapes",
                 DESIGN_INTRO,
-                *_study_section(designs, design_cells, "edgecar.design.study"),
+                *_design_section(designs),
             ]
         ).rstrip()
         + "\n"
@@ -309,6 +309,17 @@ def _video_section(studies: Sequence[Named]) -> list[str]:
                 table = _markdown(*video_cells(study.rows, codec))
                 parts += [f"### {title}, {name}", table, provenance(study)]
     return parts or ["Nothing measured yet: `edgecar eval h264 --help` says how."]
+
+
+def _design_section(studies: Sequence[Named]) -> list[str]:
+    """One table: candidates of one size may have been trained in several runs."""
+    if not studies:
+        return ["Nothing measured yet: `python -m edgecar.design.study --help` says how."]
+    rows = [row for _, study in studies for row in study.rows]
+    return [
+        _markdown(*design_cells(rows)),
+        *(f"{name}: {provenance(study)}" for name, study in studies),
+    ]
 
 
 def _study_section(studies: Sequence[Named], cells: TableOf, module: str) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import tomllib
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ import torch
 import typer
 
 from edgecar.bench.complexity import complexity
+from edgecar.bench.machine import COMMIT, machine_facts, machine_line
 from edgecar.bench.results import new_results, read_results, resumed, write_results
 from edgecar.bench.speed import Setting, bench_row
 from edgecar.design.space import Candidate, Shape
@@ -164,14 +165,17 @@ def main(
     """Train and measure every candidate of SUITE that the result file lacks."""
     torch.set_num_threads(threads)
     entries = entries_of(suite)
-    command = f"python -m edgecar.design.study --data {data.name} --save {save.name}"
+    named = "".join(f" --only '{name}'" for name in only or [])
+    command = f"python -m edgecar.design.study --data {data.name} --save {save.name}{named}"
     if time:
-        rows = [dict(row) for row in read_results(save).rows]
+        found = read_results(save)
+        rows = [dict(row) for row in found.rows]
         for row in rows:
             row["p50_ms"] = p50_ms(
                 Shape(**{known.name: row[known.name] for known in fields(Shape)})
             )
-        write_results(save, new_results(KIND, rows, f"{command} --time"))
+        timing = f"{command} --time (commit {COMMIT} on {machine_line(machine_facts())})"
+        write_results(save, replace(found, rows=rows, command=f"{found.command}; {timing}"))
         return
     kept, command = resumed(save, command)
     rows = [dict(row) for row in kept]

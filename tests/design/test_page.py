@@ -94,6 +94,16 @@ def test_page_has_the_study_with_its_provenance() -> None:
     assert "Nothing measured yet" not in text
 
 
+def test_candidates_of_several_files_are_compared_with_each_other() -> None:
+    files = [("b", study(row("better", 2, 0.5))), ("a", study(row("worse", 3, 0.1)))]
+    text = section(readme(files))
+    assert "| **better** |" in text
+    assert "| worse |" in text
+    assert text.count("| Candidate |") == 1
+    assert "a: Some CPU" in text
+    assert "b: Some CPU" in text
+
+
 def test_page_without_a_study_says_how() -> None:
     assert "`python -m edgecar.design.study --help` says how" in section(readme([]))
 

@@ -12,6 +12,7 @@ import torch
 from skimage import data
 
 from edgecar.artifact import read_artifact
+from edgecar.bench.machine import COMMIT
 from edgecar.bench.results import DESIGN_KEYS, SCHEMA_PATH, read_results
 from edgecar.design import study
 from edgecar.design.space import Candidate, Shape
@@ -145,7 +146,9 @@ def test_timing_fills_in_the_times_alone(workplace, monkeypatch) -> None:
     after = read_results(save)
     assert shapes == [Shape(4, 3), Shape(4, 3, branches=True)]
     assert after.rows == [{**row, "p50_ms": 12.5} for row in before.rows]
-    assert after.command.endswith("--time")
+    assert after.command.startswith(f"{before.command}; ")
+    assert f"--time (commit {COMMIT} on " in after.command
+    assert replace(after, rows=before.rows, command=before.command) == before
 
 
 def test_what_is_timed_is_an_artifact_of_the_candidate(monkeypatch) -> None:
