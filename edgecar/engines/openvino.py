@@ -18,9 +18,11 @@ EIGHT_BITS = ("i8", "u8")
 NAMES: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
 # A graph compiled for one shape is faster than one for any shape, whose changes of shape take time,
-# too; the bits are the same. But compiling costs what some thirty runs gain, and the graph holds
-# activations of its own: shapes that keep coming back get one, as long as there is memory.
-RETURNS = 32
+# too; the bits are the same. But compiling costs what a few million pixels gain, for small networks
+# as for larger ones, and the graph holds activations of its own: shapes that keep coming back get
+# one, the larger the sooner, as long as there is memory.
+PAYS_PX = 8 << 20  # computed in a shape: four 1080p frames, a hundred windows of 256×320
+LEAST_RETURNS = 2  # a picture that is seen once gets none
 COMPILED_MEMORY = 320 << 20  # bytes of activations, all shapes together
 FORGOTTEN_RUNS = 2000
 # From then on a shape is compiled only in place of a forgotten one: no camera grows for days.
@@ -215,10 +217,15 @@ class _Requests:
         self._runs += 1
         self._seen[shape] += 1
         self._last_run[shape] = self._runs
-        if shape not in self.fixed and self._seen[shape] >= RETURNS and self._room_for(shape):
+        if shape not in self.fixed and self._pays(shape) and self._room_for(shape):
             self.fixed[shape] = _requests(self._compiled(shape))
             self._settled_px = max(self._settled_px, sum(map(_pixels, self.fixed)))
         return self.fixed.get(shape, self._for_any)
+
+    def _pays(self, shape: tuple[int, ...]) -> bool:
+        """Whether a shape has come back often enough to be worth a graph of its own."""
+        seen = self._seen[shape]
+        return seen >= LEAST_RETURNS and seen * _pixels(shape) >= PAYS_PX
 
     def _room_for(self, shape: tuple[int, ...]) -> bool:
         """Whether another shape fits, after forgetting those that stayed away."""

@@ -9,12 +9,21 @@ import pytest
 from edgecar.engines import openvino
 from edgecar.engines.openvino import OpenvinoEngine
 
+RETURNS = 4
+"""Of the shapes here until one is compiled, but for the test of when that is."""
+
 
 def batch(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height * width).random((1, 1, height, width), np.float32)
 
 
-def returning(engine: OpenvinoEngine, height: int, width: int, times: int = openvino.RETURNS):
+@pytest.fixture(autouse=True)
+def soon_compiled(monkeypatch) -> None:
+    monkeypatch.setattr(openvino, "PAYS_PX", 0)
+    monkeypatch.setattr(openvino, "LEAST_RETURNS", RETURNS)
+
+
+def returning(engine: OpenvinoEngine, height: int, width: int, times: int = RETURNS):
     """Outputs of the same window, again and again."""
     return [engine.run(batch(height, width)).copy() for _ in range(times)]
 
@@ -26,16 +35,27 @@ def compiled(engine: OpenvinoEngine) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize("precision", ["fp32", None])
 def test_a_compiled_shape_gives_the_bits_of_any_shape(exported, precision):
     with OpenvinoEngine(exported("edgecar-xs"), precision, threads=2) as engine:
-        first, *later = returning(engine, 48, 64, openvino.RETURNS + 2)
+        first, *later = returning(engine, 48, 64, RETURNS + 2)
         assert compiled(engine) == {(48, 64)}
         for again in later:
             np.testing.assert_array_equal(again, first)
 
 
+def test_larger_shapes_are_compiled_sooner(exported, monkeypatch):
+    monkeypatch.setattr(openvino, "PAYS_PX", 5 * 32 * 64)
+    monkeypatch.setattr(openvino, "LEAST_RETURNS", 2)
+    with OpenvinoEngine(exported("edgecar-xs"), "fp32", threads=1) as engine:
+        for height, width, returns in ((32, 64, 5), (64, 64, 3), (128, 128, 2)):
+            returning(engine, height, width, returns - 1)
+            assert (height, width) not in compiled(engine)
+            returning(engine, height, width, 1)
+            assert (height, width) in compiled(engine)
+
+
 def test_shapes_that_do_not_return_are_never_compiled(exported):
     with OpenvinoEngine(exported("edgecar-xs"), "fp32", threads=1) as engine:
         for number in range(10):
-            returning(engine, 16, 16 + 2 * number, openvino.RETURNS - 1)
+            returning(engine, 16, 16 + 2 * number, RETURNS - 1)
         assert not compiled(engine)
 
 
@@ -51,23 +71,23 @@ def test_compiled_shapes_share_a_limit_of_memory(exported, monkeypatch):
 def test_compiled_shapes_that_stay_away_make_room(exported, monkeypatch):
     artifact = exported("edgecar-xs")
     monkeypatch.setattr(openvino, "COMPILED_MEMORY", artifact.facts.bytes_per_px * 1100)
-    monkeypatch.setattr(openvino, "FORGOTTEN_RUNS", 2 * openvino.RETURNS)
+    monkeypatch.setattr(openvino, "FORGOTTEN_RUNS", 2 * RETURNS)
     with OpenvinoEngine(artifact) as engine:
         returning(engine, 32, 32)
-        returning(engine, 32, 34, openvino.RETURNS)
+        returning(engine, 32, 34, RETURNS)
         assert compiled(engine) == {(32, 32)}
-        returning(engine, 32, 34, 2 * openvino.RETURNS)
+        returning(engine, 32, 34, 2 * RETURNS)
         assert compiled(engine) == {(32, 34)}
 
 
 def test_what_is_compiled_does_not_grow_for_ever(exported, monkeypatch):
-    monkeypatch.setattr(openvino, "SETTLED_RUNS", openvino.RETURNS + 2)
-    monkeypatch.setattr(openvino, "FORGOTTEN_RUNS", 2 * openvino.RETURNS)
+    monkeypatch.setattr(openvino, "SETTLED_RUNS", RETURNS + 2)
+    monkeypatch.setattr(openvino, "FORGOTTEN_RUNS", 2 * RETURNS)
     with OpenvinoEngine(exported("edgecar-xs")) as engine:
         returning(engine, 32, 32)
         returning(engine, 16, 32)
         assert compiled(engine) == {(32, 32)}  # there is memory, but it has settled
-        returning(engine, 16, 32, openvino.RETURNS + 2)
+        returning(engine, 16, 32, RETURNS + 2)
         assert compiled(engine) == {(16, 32)}  # in place of what stayed away
 
 
