@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from edgecar.cli.output import (
     Codec,
@@ -18,11 +20,14 @@ from edgecar.cli.output import (
 )
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.exporter.quantize import ForEngine
+from edgecar.runtime.tune import WORTH
 
 if TYPE_CHECKING:
+    from edgecar.bench.payoff import Contest, Standing
     from edgecar.exporter.to_onnx import Exported, Lowering
 
-ExportPrecision = Literal["fp32", "fp16", "int8"]
+ExportPrecision = Literal["fp32", "fp16", "int8", "auto"]
+UNKNOWN = "–"
 
 
 def command(
@@ -37,7 +42,12 @@ def command(
         Path | None, typer.Option(help="Settings to use instead of the network's own (TOML).")
     ] = None,
     precision: Annotated[
-        ExportPrecision, typer.Option("--precision", help="Arithmetic that the graph asks for.")
+        ExportPrecision,
+        typer.Option(
+            "--precision",
+            help="Arithmetic that the graph asks for; auto: the fastest here that keeps the "
+            "picture.",
+        ),
     ] = "fp32",
     calibrate: Annotated[
         Path | None,
@@ -53,7 +63,8 @@ def command(
     for_engine: Annotated[
         ForEngine | None,
         typer.Option(
-            help="Engine to write INT8 down for; default: openvino, which tensorrt reads as well."
+            help="Engine to write INT8 down for; default: openvino, which tensorrt reads as well; "
+            "for auto: the one that is the default here."
         ),
     ] = None,
     as_json: Json = False,
@@ -61,29 +72,39 @@ def command(
     """Turn a checkpoint into an ONNX file that was checked against torch.
 
     The halo that tiles need is derived from the graph and stored in the file. A lower precision is
-    written only if it keeps the picture; else nothing is, and the exit code is 3.
+    written only if it keeps the picture; else nothing is, and the exit code is 3. With auto, those
+    that keep it are timed here, and the fastest is written if it is worth it.
 
     Example: edgecar export edgecar-s --precision int8
     """
     try:
-        from edgecar.exporter.to_onnx import export
+        from edgecar.bench.payoff import export_fastest
+        from edgecar.exporter.to_onnx import export, source_of
     except ImportError as error:
         raise EdgecarError(
             f"export needs {error.name}, which is not installed; pip install 'edgecar[train]'"
         ) from error
     lowering = _lowering(precision, calibrate, budget_db, for_engine)
+    found: Contest | None = None
     with status_line("exporting") as report:
-        done = export(
-            checkpoint, output, codec=codec, recipe=recipe, lowering=lowering, report=report
-        )
+        if lowering and precision == "auto":
+            source = source_of(checkpoint, codec=codec, recipe=recipe)
+            done, found = export_fastest(source, lowering, output, report)
+        else:
+            done = export(
+                checkpoint, output, codec=codec, recipe=recipe, lowering=lowering, report=report
+            )
     if as_json:
-        print_json({"path": str(done.path), "params": done.params, **asdict(done.facts)})
+        document = {"path": str(done.path), "params": done.params, **asdict(done.facts)}
+        print_json(document if found is None else {**document, "contest": asdict(found)})
         return
     if done.shipped:
         stderr.print(
             f"note      no file {checkpoint}; exporting edgecar's own {done.facts.model} weights "
             f"for {codec} ({done.facts.trained_on})"
         )
+    if found:
+        _print_contest(found)
     _print(done)
     if lowering and not calibrate:
         stderr.print(
@@ -103,6 +124,7 @@ def _lowering(
     Raises:
         SettingsError: Something was asked for that FP32, or FP16, has no use for.
     """
+    from edgecar.bench.payoff import native_form
     from edgecar.exporter.to_onnx import Lowering
 
     if precision == "fp32":
@@ -116,7 +138,43 @@ def _lowering(
         return None
     if precision == "fp16" and for_engine:
         raise SettingsError("got --for-engine with fp16, whose one form serves all; leave it out")
+    if precision == "auto":
+        return Lowering("int8", calibrate, budget_db, for_engine or native_form())
     return Lowering(precision, calibrate, budget_db, for_engine or "openvino")
+
+
+def _print_contest(found: "Contest") -> None:
+    """What was tried, how fast it was, and what became of it."""
+    height, width = found.size
+    caption = (
+        f"{found.provider}, {width}x{height} px, every pixel computed, in turn. A precision is "
+        f"taken if it is {WORTH:g} times as fast as FP32 in three quarters of the rounds."
+    )
+    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
+    figures = ("Frames/s", "Times FP32", "Slowest quarter", "Loses dB", "Worst dB")
+    for name in ("Graph", "Computed in", *figures, "Outcome"):
+        table.add_column(name, justify="right" if name in figures else "left")
+    for standing in found.standings:
+        table.add_row(*_standing_cells(standing))
+    stdout.print(table)
+
+
+def _standing_cells(standing: "Standing") -> list[str]:
+    quality = standing.quality
+    return [
+        standing.precision,
+        standing.computed or UNKNOWN,
+        _number(standing.fps, 1),
+        _number(standing.ratio, 2),
+        _number(standing.least_ratio, 2),
+        _number(quality.loss_db if quality else None, 3),
+        _number(quality.worst_db if quality else None, 3),
+        f"{standing.outcome}: {standing.why}" if standing.why else standing.outcome,
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return UNKNOWN if value is None else f"{value:.{digits}f}"
 
 
 def _print(done: "Exported") -> None:
