@@ -4,24 +4,24 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal
 
 from edgecar.artifact import Facts, Quality, write_facts
 from edgecar.errors import GateError
 from edgecar.exporter.bias import Errors, corrected, mean_errors
 from edgecar.exporter.equalise import equalised
-from edgecar.exporter.frames import GateFrames
+from edgecar.exporter.frames import MOST_PX, GateFrames
 from edgecar.exporter.layers import always_kept, convolutions, share_of_work
 from edgecar.exporter.precision import halved
-from edgecar.exporter.quality import SHIFT_CODES, Budget, Judge, Verdict
+from edgecar.exporter.quality import GLANCED_PX, SHIFT_CODES, Budget, Judge, Verdict
 from edgecar.exporter.quantize import FORMS, SIGNED, Form, quantised
-from edgecar.exporter.ranges import METHODS, Ranges, ranges_of
+from edgecar.exporter.ranges import METHODS, Method, ranges_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-ORDERED_BY = 2  # pictures that say which layer loses most: there are many layers, and it is a guess
+JUDGED = 2  # ways, of those that seem to lose least, that are judged in full before layers are kept
 
 Lower = Literal["fp16", "int8"]
 Report = Callable[[str], None]
@@ -52,6 +52,7 @@ class Trial:
     Attributes:
         method: How ranges of activations were found; empty where none are needed.
         lower: The graph in which some convolutions, by name, stay in higher precision.
+        rough: Nearly the same graph, sooner: to choose among trials.
         layers: All convolutions.
         always: Those that stay in higher precision without a trial.
         may_keep: Whether keeping some leaves enough that is faster.
@@ -59,6 +60,7 @@ class Trial:
 
     method: str
     lower: Callable[[Collection[str]], "ModelProto"]
+    rough: Callable[[Collection[str]], "ModelProto"]
     layers: Sequence[str]
     always: Sequence[str]
     may_keep: Callable[[Collection[str]], bool]
@@ -96,7 +98,7 @@ def lowered(
     trials = (
         [_fp16_trial(model)]
         if precision == "fp16"
-        else _int8_trials(model, form, frames, least_share)
+        else _int8_trials(model, facts.align_px, form, frames, least_share)
     )
     judge = Judge(model, facts, frames.held)
     best = best_candidate(trials, judge, budget, report)
@@ -129,15 +131,22 @@ def best_candidate(
 ) -> Candidate:
     """The trial that loses least, with as few layers in higher precision as pass the gate.
 
-    If none passes: the one that came nearest.
+    If none passes: the one that came nearest. Trials are ordered by a glance at some pictures; the
+    first that passes on all of them is taken.
     """
+    glances = {}
+    for trial in trials if len(trials) > 1 else ():
+        report(trial.method)
+        glances[trial.method] = judge.glance(trial.rough(trial.always)).spent(budget)
+    ordered = sorted(trials, key=lambda trial: glances.get(trial.method, 0.0))[:JUDGED]
     firsts = []
-    for trial in trials:
-        report(trial.method or "half precision")
-        firsts.append((trial, _tried(trial, trial.always, judge)))
+    for trial in ordered:
+        report(f"all pictures, {trial.method or 'half precision'}")
+        first = _tried(trial, trial.always, judge)
+        if first.verdict.spent(budget) <= 1:
+            return first
+        firsts.append((trial, first))
     trial, first = min(firsts, key=lambda pair: pair[1].verdict.spent(budget))
-    if first.verdict.spent(budget) <= 1:
-        return first
     return _with_more_kept(trial, first, judge, budget, report)
 
 
@@ -151,7 +160,7 @@ def _with_more_kept(
         report(f"layer {number} of {len(rest)}")
         kept = [other for other in trial.layers if other != name]
         # Not by the budget: under another one the same layers must be tried in the same order.
-        alone[name] = judge.verdict(trial.lower(kept), most=ORDERED_BY).loss_db
+        alone[name] = judge.glance(trial.lower(kept)).loss_db
     order = sorted(rest, key=lambda name: -alone[name])
     steps = [[*trial.always, *order[:count]] for count in range(1, len(order))]
     steps = [kept for kept in steps if trial.may_keep(kept)]
@@ -179,11 +188,12 @@ def _tried(trial: Trial, keep: Collection[str], judge: Judge) -> Candidate:
 
 
 def _fp16_trial(model: "ModelProto") -> Trial:
-    return Trial("", partial(halved, model), convolutions(model), (), lambda _kept: True)
+    lower = partial(halved, model)
+    return Trial("", lower, lower, convolutions(model), (), lambda _kept: True)
 
 
 def _int8_trials(
-    model: "ModelProto", form: Form, frames: GateFrames, least_share: float
+    model: "ModelProto", align_px: int, form: Form, frames: GateFrames, least_share: float
 ) -> list[Trial]:
     """One for each way to find ranges."""
     import onnx
@@ -194,20 +204,21 @@ def _int8_trials(
     def may_keep(kept: Collection[str]) -> bool:
         return share_of_work(alike, [name for name in layers if name not in kept]) >= least_share
 
-    trials = []
-    for method in METHODS:
+    def trial(method: Method) -> Trial:
         ranges = ranges_of(alike, frames.calibration, method, symmetric=form.signed)
-        rounded = quantised(alike, ranges, always, SIGNED)
-        errors = mean_errors(alike, rounded, frames.calibration)
-        lower = partial(_quantised_but, alike, ranges, errors, form)
-        trials.append(Trial(method, lower, layers, always, may_keep))
-    return trials
 
+        @cache
+        def errors(side_px: int) -> Errors:
+            cut = [picture[:, :side_px, :side_px] for picture in frames.calibration]
+            return mean_errors(alike, quantised(alike, ranges, always, SIGNED), cut)
 
-def _quantised_but(
-    model: "ModelProto", ranges: Ranges, errors: Errors, form: Form, keep: Collection[str]
-) -> "ModelProto":
-    return quantised(corrected(model, errors, keep), ranges, keep, form)
+        def lower(side_px: int, keep: Collection[str]) -> "ModelProto":
+            return quantised(corrected(alike, errors(side_px), keep), ranges, keep, form)
+
+        rough = partial(lower, max(GLANCED_PX // align_px, 1) * align_px)
+        return Trial(method, partial(lower, MOST_PX), rough, layers, always, may_keep)
+
+    return [trial(method) for method in METHODS]
 
 
 def _refusal(
