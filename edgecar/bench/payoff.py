@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from edgecar.artifact import Artifact, Facts, Quality
-from edgecar.engines.select import default_engine
+from edgecar.engines.select import default_engine, resolved
 from edgecar.errors import GateError
 from edgecar.exporter.lower import Lower, Report
 from edgecar.exporter.quantize import ForEngine
 from edgecar.exporter.to_onnx import Exported, Lowering, Source, lowered_artifact
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.rounds import Pass, median_ratio, timed_rounds
-from edgecar.runtime.tune import WORTH
+from edgecar.runtime.tune import WORTH, Setup
 from edgecar.runtime.tuning import Tuning
 from edgecar.spec import Precision, Size
 
@@ -155,7 +155,7 @@ def candidates(
             report(f"{precision}, {what}")
 
         try:
-            made, lower = lowered_artifact(model, facts, wanted, source.recipe, told)
+            made, lower = lowered_artifact(model, facts, wanted, source, told)
         except GateError as error:
             refused[precision] = str(error).partition(";")[0]
         else:
@@ -189,7 +189,16 @@ def contest(
         EngineError: The engine is not to be had, or refuses an artifact.
     """
     size = size_to_time(artifacts[BASE], engine)
-    speeds = timed(artifacts, engine, size, seconds)
+    return judged(artifacts, timed(artifacts, engine, size, seconds), refused, size)
+
+
+def judged(
+    artifacts: Mapping[Precision, Artifact],
+    speeds: Mapping[Precision, Speed],
+    refused: Mapping[Precision, str],
+    size: Size,
+) -> Contest:
+    """Choose by speeds; arguments as of `contest`, ``size`` being that of the frames timed."""
     base = speeds[BASE]
     standings = [
         _standing(precision, artifacts[precision].facts.quality, speed, base)
@@ -254,10 +263,42 @@ def timed(
                 passes[name] = frame_pass(restorer, size)
         timed_rounds(passes, 0, least=2)  # shapes are compiled, memory is there
         rates = timed_rounds(passes, seconds, least=ROUNDS)
-    return {
-        name: Speed(speed.computed, speed.provider, rates.get(name, ()))
-        for name, speed in speeds.items()
-    }
+    return {name: replace(speed, rates=rates.get(name, ())) for name, speed in speeds.items()}
+
+
+def timed_on_clip(
+    setup: Setup, artifacts: Mapping[Precision, Artifact], tuning: Tuning, seconds: float
+) -> dict[Precision, Speed]:
+    """Speeds of artifacts on a clip, as ``edgecar run`` goes through it, in turn.
+
+    Args:
+        setup: The clip, engine and threads; its artifact counts for nothing.
+        artifacts: By their precision.
+        tuning: For all of them.
+        seconds: To go on for; there are at least `ROUNDS` rounds.
+
+    Returns:
+        As `timed`.
+    """
+    speeds: dict[Precision, Speed] = {}
+    passes: dict[Precision, Pass] = {}
+    with ExitStack() as stack:
+        for name, artifact in artifacts.items():
+            with Restorer(artifact, setup.engine, threads=setup.threads) as restorer:
+                info = restorer.engine.info
+            speeds[name] = Speed(info.precision, info.provider, ())
+            if name in (BASE, info.precision):
+                own = replace(setup, artifact=artifact, precision=None)
+                passes[name] = stack.enter_context(own.contender(tuning))
+        timed_rounds(passes, 0, least=1)  # shapes are compiled, files cached
+        rates = timed_rounds(passes, seconds, least=ROUNDS)
+    return {name: replace(speed, rates=rates.get(name, ())) for name, speed in speeds.items()}
+
+
+def form_for(engine: str) -> ForEngine | None:
+    """The form of INT8 that one of our engines runs fastest; None if there is none."""
+    named = resolved(engine)
+    return next((form for form, runs in RUN_BY.items() if runs == named), None)
 
 
 def dense_restorer(artifact: Artifact, engine: str, precision: Precision | None = None) -> Restorer:

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from edgecar.cli.output import (
     Codec,
@@ -20,14 +18,12 @@ from edgecar.cli.output import (
 )
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.exporter.quantize import ForEngine
-from edgecar.runtime.tune import WORTH
 
 if TYPE_CHECKING:
-    from edgecar.bench.payoff import Contest, Standing
+    from edgecar.bench.payoff import Contest
     from edgecar.exporter.to_onnx import Exported, Lowering
 
 ExportPrecision = Literal["fp32", "fp16", "int8", "auto"]
-UNKNOWN = "–"
 
 
 def command(
@@ -79,6 +75,7 @@ def command(
     """
     try:
         from edgecar.bench.payoff import export_fastest
+        from edgecar.bench.report import contest_table
         from edgecar.exporter.to_onnx import export, source_of
     except ImportError as error:
         raise EdgecarError(
@@ -104,7 +101,7 @@ def command(
             f"for {codec} ({done.facts.trained_on})"
         )
     if found:
-        _print_contest(found)
+        stdout.print(contest_table(found))
     _print(done)
     if lowering and not calibrate:
         stderr.print(
@@ -143,40 +140,6 @@ def _lowering(
     return Lowering(precision, calibrate, budget_db, for_engine or "openvino")
 
 
-def _print_contest(found: "Contest") -> None:
-    """What was tried, how fast it was, and what became of it."""
-    height, width = found.size
-    caption = (
-        f"{found.provider}, {width}x{height} px, every pixel computed, in turn. A precision is "
-        f"taken if it is {WORTH:g} times as fast as FP32 in three quarters of the rounds."
-    )
-    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
-    figures = ("Frames/s", "Times FP32", "Slowest quarter", "Loses dB", "Worst dB")
-    for name in ("Graph", "Computed in", *figures, "Outcome"):
-        table.add_column(name, justify="right" if name in figures else "left")
-    for standing in found.standings:
-        table.add_row(*_standing_cells(standing))
-    stdout.print(table)
-
-
-def _standing_cells(standing: "Standing") -> list[str]:
-    quality = standing.quality
-    return [
-        standing.precision,
-        standing.computed or UNKNOWN,
-        _number(standing.fps, 1),
-        _number(standing.ratio, 2),
-        _number(standing.least_ratio, 2),
-        _number(quality.loss_db if quality else None, 3),
-        _number(quality.worst_db if quality else None, 3),
-        f"{standing.outcome}: {standing.why}" if standing.why else standing.outcome,
-    ]
-
-
-def _number(value: float | None, digits: int) -> str:
-    return UNKNOWN if value is None else f"{value:.{digits}f}"
-
-
 def _print(done: "Exported") -> None:
     """What was exported, and how good it is."""
     facts, quality = done.facts, done.facts.quality
@@ -197,8 +160,7 @@ def _print(done: "Exported") -> None:
     if quality:
         stdout.print(f"gate      {quality_line(quality)}")
         stdout.print(f"judged on {quality.data}")
-        how = f"ranges by {quality.method}; " if quality.method else ""
-        stdout.print(f"form      {how}made for {' and '.join(quality.engines)}")
+        stdout.print(f"form      made for {' and '.join(quality.engines)}")
         if quality.kept:
             stdout.print(f"kept      {', '.join(quality.kept)}")
     stdout.print(

@@ -16,7 +16,7 @@ from edgecar.exporter.layers import always_kept, convolutions, share_of_work
 from edgecar.exporter.precision import halved
 from edgecar.exporter.quality import GLANCED_PX, SHIFT_CODES, Budget, Judge, Verdict
 from edgecar.exporter.quantize import FORMS, SIGNED, Form, quantised
-from edgecar.exporter.ranges import METHODS, Method, ranges_of
+from edgecar.exporter.ranges import METHODS, Method, Ranges, ranges_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -66,6 +66,19 @@ class Trial:
     may_keep: Callable[[Collection[str]], bool]
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What training in eight bits found.
+
+    Attributes:
+        ranges: Of what convolutions read, by tensor.
+        reference: The FP32 graph of the weights that were fine-tuned: what is to be kept.
+    """
+
+    ranges: Ranges
+    reference: "ModelProto"
+
+
 def lowered(
     model: "ModelProto",
     facts: Facts,
@@ -75,6 +88,7 @@ def lowered(
     frames: GateFrames,
     budget: Budget,
     least_share: float,
+    trained: Trained | None = None,
     report: Report = lambda _what: None,
 ) -> tuple["ModelProto", Facts]:
     """The graph in lower precision that keeps the fewest layers and passes the gate.
@@ -87,6 +101,7 @@ def lowered(
         frames: To calibrate and judge on.
         budget: What may be lost.
         least_share: Of multiply-accumulates that INT8 must do in eight bits, 0 to 1.
+        trained: For weights that were trained in eight bits.
         report: Told what is being tried.
 
     Returns:
@@ -95,12 +110,14 @@ def lowered(
     Raises:
         GateError: None passes; says what would.
     """
-    trials = (
-        [_fp16_trial(model)]
-        if precision == "fp16"
-        else _int8_trials(model, facts.align_px, form, frames, least_share)
-    )
-    judge = Judge(model, facts, frames.held)
+    reference = trained.reference if trained else model
+    if precision == "fp16":
+        trials = [_fp16_trial(model)]
+    elif trained and form.signed:
+        trials = [_trained_trial(model, trained.ranges, form, frames, least_share)]
+    else:
+        trials = _int8_trials(model, facts.align_px, form, frames, least_share)
+    judge = Judge(reference, facts, frames.held)
     best = best_candidate(trials, judge, budget, report)
     if best.verdict.spent(budget) > 1:
         half = judge.verdict(halved(model, ())).spent(budget) <= 1
@@ -119,7 +136,7 @@ def lowered(
         layers=len(convolutions(model)),
         kept=best.kept,
         engines=form.engines if precision == "int8" else tuple(FORMS),
-        fp32_sha256=hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
+        fp32_sha256=hashlib.sha256(reference.SerializeToString(deterministic=True)).hexdigest(),
     )
     made = replace(facts, precision=precision, quality=quality)
     write_facts(best.model, made)
@@ -192,6 +209,33 @@ def _fp16_trial(model: "ModelProto") -> Trial:
     return Trial("", lower, lower, convolutions(model), (), lambda _kept: True)
 
 
+def _trained_trial(
+    model: "ModelProto", ranges: Ranges, form: Form, frames: GateFrames, least_share: float
+) -> Trial:
+    """The weights, biases and ranges as they were trained."""
+    seen = ranges_of(model, frames.calibration, "min-max", symmetric=True)
+    lower = partial(_quantised_as_it_is, model, {**seen, **ranges}, form)
+    layers = convolutions(model)
+    return Trial(
+        "training", lower, lower, layers, always_kept(model), _leaves_enough(model, least_share)
+    )
+
+
+def _quantised_as_it_is(
+    model: "ModelProto", ranges: Ranges, form: Form, keep: Collection[str]
+) -> "ModelProto":
+    return quantised(model, ranges, keep, form)
+
+
+def _leaves_enough(model: "ModelProto", least_share: float) -> Callable[[Collection[str]], bool]:
+    layers = convolutions(model)
+
+    def may_keep(kept: Collection[str]) -> bool:
+        return share_of_work(model, [name for name in layers if name not in kept]) >= least_share
+
+    return may_keep
+
+
 def _int8_trials(
     model: "ModelProto", align_px: int, form: Form, frames: GateFrames, least_share: float
 ) -> list[Trial]:
@@ -200,9 +244,7 @@ def _int8_trials(
 
     alike = onnx.shape_inference.infer_shapes(equalised(model, frames.calibration))
     layers, always = convolutions(alike), always_kept(alike)
-
-    def may_keep(kept: Collection[str]) -> bool:
-        return share_of_work(alike, [name for name in layers if name not in kept]) >= least_share
+    may_keep = _leaves_enough(alike, least_share)
 
     def trial(method: Method) -> Trial:
         ranges = ranges_of(alike, frames.calibration, method, symmetric=form.signed)

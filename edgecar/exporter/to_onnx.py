@@ -14,17 +14,18 @@ from edgecar.artifact import Artifact, Facts, write_facts
 from edgecar.errors import ExportError, GateError, SettingsError
 from edgecar.exporter.frames import generated_frames, own_frames
 from edgecar.exporter.gate import parity_error
-from edgecar.exporter.lower import Lower, Report, lowered
+from edgecar.exporter.lower import Lower, Report, Trained, lowered
 from edgecar.exporter.quality import WORST_TO_MEAN, Budget
 from edgecar.exporter.quantize import FORMS, ForEngine
+from edgecar.exporter.ranges import ranges_from_reaches
 from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.trt_ops import refuse_unsupported
 from edgecar.exporter.upsampling import convolve_upsampling
 from edgecar.files import sha256_of, written_whole
-from edgecar.spec import Coder, Precision
+from edgecar.spec import CODERS, Coder, Precision
 from edgecar.zoo.card import Card
-from edgecar.zoo.checkpoints import Loaded, load_network
+from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network
 from edgecar.zoo.registry import CARDS
 from edgecar.zoo.shipped import ShippedWeights, shipped_checkpoint
 
@@ -112,7 +113,7 @@ def export(
     path = source.output(lowering.precision if lowering else "fp32", output)
     model, facts = source.graph()
     if lowering:
-        model, facts = lowered_artifact(model, facts, lowering, source.recipe, report)
+        model, facts = lowered_artifact(model, facts, lowering, source, report)
     return source.written(Artifact(facts, model.SerializeToString()), path)
 
 
@@ -161,6 +162,30 @@ class Source:
         """The checked FP32 graph; raises what `artifact_from_network` does."""
         sha256 = sha256_of(self.checkpoint)
         return artifact_from_network(self.loaded, self.recipe, sha256, self.trained_on)
+
+    def trained(self, model: "ModelProto") -> Trained | None:
+        """What its training in eight bits found, for its graph; None if there was none.
+
+        Raises:
+            ExportError: The weights that it was fine-tuned from are gone: the gate compares with
+                those, and not with what fine-tuning made of them in FP32.
+        """
+        training = int8_training_of(self.checkpoint)
+        if training is None:
+            return None
+        ranges = ranges_from_reaches(model, training.reaches)
+        name, start = self.loaded.card.name, training.start
+        if not start:
+            return Trained(ranges, model)
+        path = shipped_checkpoint(name, start).path if start in CODERS else Path(start)
+        if not path.is_file() or sha256_of(path) != training.start_sha256:
+            raise ExportError(
+                f"{self.checkpoint} was fine-tuned from {start!r}, which is not here as it was, "
+                "and the gate must compare with it; put it back, or train again"
+            )
+        before = load_network(path)
+        reference = onnx_from_network(before.network, before.card, before.channels, self.recipe)
+        return Trained(ranges, reference)
 
     def written(self, artifact: Artifact, path: Path) -> Exported:
         """Write what was made of it, whole or not at all."""
@@ -242,9 +267,16 @@ def artifact_from_network(
 
 
 def lowered_artifact(
-    model: "ModelProto", facts: Facts, lowering: Lowering, recipe: Recipe, report: Report
+    model: "ModelProto", facts: Facts, lowering: Lowering, source: Source, report: Report
 ) -> tuple["ModelProto", Facts]:
     """An FP32 artifact in lower precision, past the gate; nothing is written.
+
+    Args:
+        model: The FP32 graph, with inferred shapes.
+        facts: Of that graph.
+        lowering: How to lower it.
+        source: What it was made from.
+        report: Told what takes long.
 
     Raises:
         GateError: It loses too much.
@@ -254,7 +286,7 @@ def lowered_artifact(
     wanted = (facts.trained_on, facts.channels, facts.align_px)
     own = lowering.calibrate
     frames = own_frames(own, *wanted) if own else generated_frames(*wanted)
-    allowed = lowering.budget_db
+    recipe, allowed = source.recipe, lowering.budget_db
     budget = (
         Budget(recipe.loss_db, recipe.worst_loss_db)
         if allowed is None
@@ -268,6 +300,7 @@ def lowered_artifact(
         frames=frames,
         budget=budget,
         least_share=recipe.int8_least_share,
+        trained=source.trained(model) if lowering.precision == "int8" else None,
         report=report,
     )
 
