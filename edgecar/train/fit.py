@@ -138,7 +138,8 @@ def new_run(recipe: TrainRecipe, device: torch.device) -> Run:
     # follow.
     network = new_network(recipe)
     if recipe.qat:
-        narrow_(network, card_named(recipe.network))  # it is traced where its weights were made
+        # Before it moves to the device: it is traced where its weights were made.
+        narrow_(network, card_named(recipe.network), recipe.degradation.name)
     network = network.to(device)
     teacher = teacher_of(recipe)
     return Run(

@@ -6,11 +6,14 @@ the whole tensor, and its reach is learned (Esser et al., "Learned Step Size Qua
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from edgecar.errors import SettingsError
+from edgecar.exporter.equalise import equalised
+from edgecar.exporter.frames import generated_frames
 from edgecar.exporter.layers import always_kept
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import onnx_from_network
@@ -20,6 +23,9 @@ from edgecar.train.recipe import TrainRecipe
 from edgecar.train.start import start_path
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Int8Training
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 LARGEST = 127  # code; symmetric, so that -128 is not used
 BEGIN = 0.999  # quantile of the magnitudes in the first batch that a reach begins with
@@ -71,18 +77,27 @@ def rounded_weights(weight: Tensor) -> Tensor:
     return rounded(weight, scale)
 
 
-def narrow_(network: nn.Module, card: Card) -> None:
+def narrow_(network: nn.Module, card: Card, trained_on: str) -> None:
     """Turn, in place, the convolutions that INT8 computes in eight bits.
 
+    Channels are scaled to one range before, as the export scales those of other weights: one scale
+    for a tensor then serves all of them from the first step on.
+
     Args:
-        network: Of the zoo; its graph says which those are.
+        network: Of the zoo, on the CPU; its graph says which convolutions those are.
         card: Of the network.
+        trained_on: Degradation to undo, the coder first: of the pictures that ranges are found on.
 
     Raises:
         SettingsError: INT8 would leave all convolutions in higher precision.
     """
+    model = onnx_from_network(network, card, 1, recipe_for(card.name))
+    # Normalised channels have one range already; besides, the graph has folded it into weights.
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        pictures = generated_frames(trained_on, 1, card.align_px).calibration
+        load_initialisers(network, equalised(model, pictures))
     modules = dict(network.named_modules())
-    named = [modules.get(name) for name in eight_bit_layers(network, card)]
+    named = [modules.get(name) for name in eight_bit_layers(model)]
     found = [module for module in named if type(module) is nn.Conv2d]
     if not found:
         raise SettingsError(
@@ -94,9 +109,20 @@ def narrow_(network: nn.Module, card: Card) -> None:
     network.train()
 
 
-def eight_bit_layers(network: nn.Module, card: Card) -> list[str]:
-    """Names of the modules that INT8 computes in eight bits, as far as its graph names them."""
-    model = onnx_from_network(network, card, 1, recipe_for(card.name))
+def load_initialisers(network: nn.Module, model: "ModelProto") -> None:
+    """Take over the weights of a graph, as far as it calls them what the network does."""
+    from onnx import numpy_helper
+
+    state = network.state_dict()
+    with torch.no_grad():
+        for tensor in model.graph.initializer:
+            if tensor.name in state:
+                values = torch.from_numpy(numpy_helper.to_array(tensor).copy())
+                state[tensor.name].copy_(values)
+
+
+def eight_bit_layers(model: "ModelProto") -> list[str]:
+    """Names of the modules that INT8 computes in eight bits, as far as their graph names them."""
     kept = set(always_kept(model))
     weights = [n.input[1] for n in model.graph.node if n.op_type == "Conv" and n.name not in kept]
     return [name.removesuffix(WEIGHTS) for name in weights if name.endswith(WEIGHTS)]

@@ -48,7 +48,7 @@ def codes() -> np.ndarray:
 def narrow(codes):
     """The weights that ship, in eight bits, after a look at a picture."""
     network = load_network(shipped_checkpoint("edgecar-xs", "jpeg").path).network
-    narrow_(network, CARD)
+    narrow_(network, CARD, "jpeg 10-40")
     network(torch.from_numpy(codes[None] * CODE))
     return network
 
@@ -83,6 +83,17 @@ def test_all_but_the_first_and_last_are_narrow(narrow) -> None:
     load_network(shipped_checkpoint("edgecar-xs", "jpeg").path).network.load_state_dict(
         plain_state(narrow)
     )
+
+
+def test_channels_begin_with_one_range(narrow, codes) -> None:
+    before = load_network(shipped_checkpoint("edgecar-xs", "jpeg").path).network
+    after = CARD.build(CARD.config(1)).eval()
+    after.load_state_dict(plain_state(narrow))
+    batch = torch.from_numpy(codes[None] * CODE)
+    with torch.inference_mode():
+        # The same function; float32 sums over other scales end in other last bits.
+        assert (after(batch) - before(batch)).abs().max() < 1e-4
+    assert (after.convs[1].weight - before.convs[1].weight).abs().max() > 0.01
 
 
 def test_the_graph_rounds_as_training_did(narrow, codes) -> None:
@@ -154,9 +165,9 @@ def test_other_graphs_are_refused() -> None:
 
 
 def test_network_without_such_layers_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr(qat, "eight_bit_layers", lambda *_: ["nowhere"])
+    monkeypatch.setattr(qat, "eight_bit_layers", lambda _model: ["nowhere"])
     with pytest.raises(SettingsError, match="no convolution of edgecar-xs would compute in eight"):
-        narrow_(CARD.build(CARD.config(1)), CARD)
+        narrow_(CARD.build(CARD.config(1)), CARD, "jpeg 10-40")
 
 
 def test_a_recipe_that_starts_afresh_may_be_trained_so_too() -> None:
