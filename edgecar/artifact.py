@@ -40,7 +40,7 @@ class Quality:
         layers: Convolutions in the network.
         kept: Those in higher precision, by name.
         engines: Those that the form of the graph is made for.
-        fp32_sha256: Of the FP32 graph it was made from.
+        fp32_sha256: Of the FP32 graph it was compared with.
     """
 
     loss_db: float

@@ -6,6 +6,12 @@ from edgecar.bench.design_page import DESIGN_INTRO, design_cells
 from edgecar.bench.gains import video_cells
 from edgecar.bench.live_page import LIVE_INTRO, live_cells
 from edgecar.bench.machine import machine_line
+from edgecar.bench.precision_page import (
+    PRECISION_INTRO,
+    TITLES,
+    precision_cells,
+    precision_settings,
+)
 from edgecar.bench.published import (
     PublishedComplexity,
     published_quality,
@@ -76,6 +82,7 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
     overheads = [(name, result) for name, result in results if result.kind == "overhead"]
     realtimes = [(name, result) for name, result in results if result.kind == "realtime"]
     lives = [(name, result) for name, result in results if result.kind == "live"]
+    precisions = [(name, result) for name, result in results if result.kind == "precision"]
     designs = [(name, result) for name, result in results if result.kind == "design"]
     return (
         "\n\n".join(
@@ -88,6 +95,9 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "## Speed",
                 SPEED_INTRO,
                 *_speed_section(benches),
+                "## Precisions",
+                PRECISION_INTRO,
+                *_precision_section(precisions),
                 "## What the runtime adds",
                 OVERHEAD_INTRO,
                 *_study_section(overheads, _overhead_cells, "edgecar.bench.overhead"),
@@ -233,6 +243,17 @@ def _realtime_section(studies: Sequence[Named]) -> list[str]:
             parts += [setting, _markdown(*realtime_cells(rows))]
         parts.append(f"{name}: {provenance(study)}")
     return parts or ["Nothing measured yet: `python -m edgecar.bench.realtime --help` says how."]
+
+
+def _precision_section(studies: Sequence[Named]) -> list[str]:
+    parts: list[str] = []
+    for name, study in studies:
+        for coder in precision_settings(study.rows):
+            table = _markdown(*precision_cells(study.rows, coder))
+            size = f"{study.rows[0]['width']}×{study.rows[0]['height']}"
+            parts += [f"### {TITLES[coder]}, {size}, {study.rows[0]['provider']}", table]
+        parts.append(f"{name}: {provenance(study)}")
+    return parts or ["Nothing measured yet: `python -m edgecar.bench.precision --help` says how."]
 
 
 def _weights_section(entries: Sequence[Entry]) -> list[str]:

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -20,7 +20,11 @@ from edgecar.bench.page import Named, jpeg_cells, number, readme, speed_cells, t
 from edgecar.bench.results import Results, Row, read_results
 from edgecar.errors import EdgecarError
 from edgecar.files import shipped, written_whole
+from edgecar.runtime.tune import WORTH
 from edgecar.zoo.shipped import manifest
+
+if TYPE_CHECKING:  # it needs torch, of which tables do without
+    from edgecar.bench.payoff import Contest
 
 STALE_EXIT = 3  # the check ran and the answer is no
 
@@ -43,6 +47,32 @@ def terminal_table(rows: Sequence[Row]) -> Table:
         params = "–" if row["params"] is None else f"{row['params']:,}"
         cost = (params, memory, number(row["published_tflops"], 4), number(row["gmacs"], 3))
         table.add_row(network, frame, *used, *cost, p50, p95, fps, peak)
+    return table
+
+
+def contest_table(found: "Contest") -> Table:
+    """Precisions of a network: how fast each was, what it loses, and what became of it."""
+    height, width = found.size
+    caption = (
+        f"{found.provider}, {width}x{height} px, in turn. A precision is taken if it is {WORTH:g} "
+        "times as fast as FP32 in three quarters of the rounds."
+    )
+    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
+    figures = ("Frames/s", "Times FP32", "Slowest quarter", "Loses dB", "Worst dB")
+    for name in ("Graph", "Computed in", *figures, "Outcome"):
+        table.add_column(name, justify="right" if name in figures else "left")
+    for standing in found.standings:
+        quality = standing.quality
+        table.add_row(
+            standing.precision,
+            standing.computed or "–",
+            number(standing.fps, 1),
+            number(standing.ratio, 2),
+            number(standing.least_ratio, 2),
+            number(quality.loss_db if quality else None, 3),
+            number(quality.worst_db if quality else None, 3),
+            f"{standing.outcome}: {standing.why}" if standing.why else standing.outcome,
+        )
     return table
 
 

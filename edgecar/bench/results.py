@@ -69,6 +69,11 @@ LIVE_KEYS = (
     *("detector_ms", "age_p50_ms", "age_p95_ms", "memory_mib", "memory_growth_mib"),
     "threads_left",
 )
+PRECISION_KEYS = (
+    *("network", "weights", "precision", "outcome", "why", "engine", "provider", "computed"),
+    *("method", "layers", "kept", "loss_db", "worst_db", "shift_codes", "budget_db", "bytes"),
+    *("classic5_db", "live1_db", "h264_db", "height", "width", "rounds", "fps", "to_fp32"),
+)
 ROW_KEYS: Mapping[str, frozenset[str]] = {
     "bench": frozenset(BenchRow.__annotations__),
     "jpeg": frozenset(JPEG_KEYS),
@@ -76,6 +81,7 @@ ROW_KEYS: Mapping[str, frozenset[str]] = {
     "design": frozenset(DESIGN_KEYS),
     "realtime": frozenset(REALTIME_KEYS),
     "live": frozenset(LIVE_KEYS),
+    "precision": frozenset(PRECISION_KEYS),
 }
 TOP_KEYS = frozenset(
     ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),

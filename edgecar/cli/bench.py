@@ -4,7 +4,7 @@ import sys
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -19,9 +19,17 @@ from edgecar.cli.output import (
     size_named,
     stderr,
     stdout,
+    warn_if_slow,
 )
+from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import NAMES
+from edgecar.spec import Precision
 from edgecar.zoo.shipped import network_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgecar.bench.results import BenchRow
 
 YARDSTICKS = ("arcnn", "fastarcnn")  # in every table
 DEFAULT = "edgecar-xs,edgecar-s,edgecar-m,msfan"
@@ -77,16 +85,27 @@ def command(
         print_json({"machine": results.machine, "commit": results.commit, "rows": rows})
         return
     stdout.print(terminal_table(rows))
-    for network in names:
-        if is_artifact_path(network):
-            quality = read_artifact(Path(network)).facts.quality
-            if quality:
-                stdout.print(f"gate      {network}: {quality_line(quality)}")
+    timed = list(zip(settings, rows, strict=True))
+    for network in filter(is_artifact_path, names):
+        _print_gate(network, [row for setting, row in timed if setting.network == network])
     stderr.print(f"machine   {machine_line(results.machine)}")
     for path in (save, chart):
         if path:
             stdout.print(f"wrote     {path}")
     next_step("edgecar run INPUT -o OUTPUT --network edgecar-s")
+
+
+def _print_gate(file: str, rows: "Sequence[BenchRow]") -> None:
+    """What a lower precision costs, beside how fast it is."""
+    facts = read_artifact(Path(file)).facts
+    if not facts.quality:
+        return
+    kept = f"; kept: {', '.join(facts.quality.kept)}" if facts.quality.kept else ""
+    stdout.print(f"gate      {file}: {quality_line(facts.quality)}{kept}")
+    for row in rows:
+        if row["engine"] and row["provider"] and row["precision"]:
+            used = (row["engine"], row["provider"], cast("Precision", row["precision"]))
+            warn_if_slow(facts, EngineInfo(*used, shape=None, device=""))
 
 
 def chosen(networks: str) -> list[str]:

@@ -20,6 +20,7 @@ from edgecar.cli.output import (
     progress_bar,
     stderr,
     stdout,
+    warn_if_slow,
 )
 from edgecar.errors import SettingsError
 from edgecar.media.video_codec import VideoCodec
@@ -98,6 +99,7 @@ def jpeg(
             with Restorer(name, engine, precision, codec=weights_for) as restorer:
                 used = engine_line(restorer.engine.info)
                 stderr.print(f"engine    {restorer.facts.model}: {used}")
+                warn_if_slow(restorer.facts, restorer.engine.info)
                 rows += evaluate_jpeg(
                     restorer.luma,
                     pictures,
@@ -249,6 +251,7 @@ def _opened(
         # Two artifacts of one network are told apart by their files.
         shown = model if models.count(model) == 1 else Path(name).name
         stderr.print(f"engine    {shown}: {engine_line(restorer.engine.info)}")
+        warn_if_slow(restorer.facts, restorer.engine.info)
         methods.append(NetworkMethod(restorer, shown))
     return methods
 

@@ -20,9 +20,10 @@ from edgecar.errors import EdgecarError, SettingsError
 from edgecar.exporter.quantize import ForEngine
 
 if TYPE_CHECKING:
+    from edgecar.bench.payoff import Contest
     from edgecar.exporter.to_onnx import Exported, Lowering
 
-ExportPrecision = Literal["fp32", "fp16", "int8"]
+ExportPrecision = Literal["fp32", "fp16", "int8", "auto"]
 
 
 def command(
@@ -37,7 +38,12 @@ def command(
         Path | None, typer.Option(help="Settings to use instead of the network's own (TOML).")
     ] = None,
     precision: Annotated[
-        ExportPrecision, typer.Option("--precision", help="Arithmetic that the graph asks for.")
+        ExportPrecision,
+        typer.Option(
+            "--precision",
+            help="Arithmetic that the graph asks for; auto: the fastest here that keeps the "
+            "picture.",
+        ),
     ] = "fp32",
     calibrate: Annotated[
         Path | None,
@@ -53,7 +59,8 @@ def command(
     for_engine: Annotated[
         ForEngine | None,
         typer.Option(
-            help="Engine to write INT8 down for; default: openvino, which tensorrt reads as well."
+            help="Engine to write INT8 down for; default: openvino, which tensorrt reads as well; "
+            "for auto: the one that is the default here."
         ),
     ] = None,
     as_json: Json = False,
@@ -61,29 +68,40 @@ def command(
     """Turn a checkpoint into an ONNX file that was checked against torch.
 
     The halo that tiles need is derived from the graph and stored in the file. A lower precision is
-    written only if it keeps the picture; else nothing is, and the exit code is 3.
+    written only if it keeps the picture; else nothing is, and the exit code is 3. With auto, those
+    that keep it are timed here, and the fastest is written if it is worth it.
 
     Example: edgecar export edgecar-s --precision int8
     """
     try:
-        from edgecar.exporter.to_onnx import export
+        from edgecar.bench.payoff import export_fastest
+        from edgecar.bench.report import contest_table
+        from edgecar.exporter.to_onnx import export, source_of
     except ImportError as error:
         raise EdgecarError(
             f"export needs {error.name}, which is not installed; pip install 'edgecar[train]'"
         ) from error
     lowering = _lowering(precision, calibrate, budget_db, for_engine)
+    found: Contest | None = None
     with status_line("exporting") as report:
-        done = export(
-            checkpoint, output, codec=codec, recipe=recipe, lowering=lowering, report=report
-        )
+        if lowering and precision == "auto":
+            source = source_of(checkpoint, codec=codec, recipe=recipe)
+            done, found = export_fastest(source, lowering, output, report)
+        else:
+            done = export(
+                checkpoint, output, codec=codec, recipe=recipe, lowering=lowering, report=report
+            )
     if as_json:
-        print_json({"path": str(done.path), "params": done.params, **asdict(done.facts)})
+        document = {"path": str(done.path), "params": done.params, **asdict(done.facts)}
+        print_json(document if found is None else {**document, "contest": asdict(found)})
         return
     if done.shipped:
         stderr.print(
             f"note      no file {checkpoint}; exporting edgecar's own {done.facts.model} weights "
             f"for {codec} ({done.facts.trained_on})"
         )
+    if found:
+        stdout.print(contest_table(found))
     _print(done)
     if lowering and not calibrate:
         stderr.print(
@@ -103,6 +121,7 @@ def _lowering(
     Raises:
         SettingsError: Something was asked for that FP32, or FP16, has no use for.
     """
+    from edgecar.bench.payoff import native_form
     from edgecar.exporter.to_onnx import Lowering
 
     if precision == "fp32":
@@ -116,6 +135,8 @@ def _lowering(
         return None
     if precision == "fp16" and for_engine:
         raise SettingsError("got --for-engine with fp16, whose one form serves all; leave it out")
+    if precision == "auto":
+        return Lowering("int8", calibrate, budget_db, for_engine or native_form())
     return Lowering(precision, calibrate, budget_db, for_engine or "openvino")
 
 
@@ -139,8 +160,7 @@ def _print(done: "Exported") -> None:
     if quality:
         stdout.print(f"gate      {quality_line(quality)}")
         stdout.print(f"judged on {quality.data}")
-        how = f"ranges by {quality.method}; " if quality.method else ""
-        stdout.print(f"form      {how}made for {' and '.join(quality.engines)}")
+        stdout.print(f"form      made for {' and '.join(quality.engines)}")
         if quality.kept:
             stdout.print(f"kept      {', '.join(quality.kept)}")
     stdout.print(

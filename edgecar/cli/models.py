@@ -1,11 +1,16 @@
 """``edgecar models``: the networks, what they cost and what their weights achieve."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from edgecar.cli.output import Json, next_step, print_json, stdout
+from edgecar.artifact import Artifact, read_artifact
+from edgecar.cli.output import Json, next_step, print_json, quality_line, stdout
 from edgecar.spec import CODERS, Coder
 from edgecar.zoo.shipped import WORST, network_table
 
@@ -16,12 +21,19 @@ Weights that ship: jpeg, luma PSNR in dB on Classic5 at quality 10; h264 and hev
 luma PSNR over the coded video in dB. Measured; –: none. Ch: luma 1, RGB 3. Halo: from the graph."""
 
 
-def command(as_json: Json = False) -> None:
+def command(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Exported .onnx files to list besides, with the outcome of the gate."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List the networks of the zoo with their cost, halo, weights and measured quality.
 
     Example: edgecar models
     """
-    networks = network_table()
+    artifacts = [read_artifact(path) for path in files or []]
+    networks = [_with_artifacts(network, artifacts) for network in network_table()]
     if as_json:
         print_json(networks)
         return
@@ -33,7 +45,20 @@ def command(as_json: Json = False) -> None:
         for row in _rows(network):
             table.add_row(*row)
     stdout.print(table)
+    for artifact in artifacts:
+        facts = artifact.facts
+        stdout.print(f"{artifact.path}: {facts.model}, {facts.precision}, {facts.trained_on}")
+        if facts.quality:
+            stdout.print(f"gate      {quality_line(facts.quality)}")
+            stdout.print(f"kept      {', '.join(facts.quality.kept) or 'nothing'}")
     next_step("edgecar run INPUT -o OUTPUT --network edgecar-s")
+
+
+def _with_artifacts(network: dict[str, Any], artifacts: Sequence[Artifact]) -> dict[str, Any]:
+    """The network, and the files given that are of it."""
+    own = [artifact for artifact in artifacts if artifact.facts.model == network["name"]]
+    listed = [{"path": str(artifact.path), **asdict(artifact.facts)} for artifact in own]
+    return {**network, "artifacts": listed} if listed else network
 
 
 def _rows(network: dict[str, Any]) -> list[list[str]]:

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from edgecar.artifact import Quality
+from edgecar.artifact import Facts, Quality
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import NAMES
 from edgecar.errors import SettingsError
@@ -64,13 +64,28 @@ def engine_line(info: EngineInfo) -> str:
     return f"{info.name} ({info.provider}), {info.precision}, on {info.device}"
 
 
+def warn_if_slow(facts: Facts, info: EngineInfo) -> None:
+    """Say on stderr where INT8 was written down for other engines, and is no gain on this one."""
+    quality = facts.quality
+    # The provider for CPUs has no suffix.
+    if info.name != "onnxruntime" or info.precision != "int8" or not quality:
+        return
+    if info.name not in quality.engines:
+        stderr.print(
+            f"warning   got INT8 made for {' and '.join(quality.engines)}; {info.provider} runs "
+            "that form slower than FP32, and needs another: edgecar export … --precision int8 "
+            "--for-engine onnxruntime, or run this one with --engine openvino"
+        )
+
+
 def quality_line(quality: Quality) -> str:
-    """What a lower precision costs, and what it was allowed to."""
+    """What a lower precision costs, what it was allowed to, and how it was made."""
+    how = f", ranges by {quality.method}" if quality.method else ""
     return (
         f"{_loss(quality.loss_db)} on average (allowed {quality.budget_db:g}), "
         f"{_loss(quality.worst_db)} on the worst of {quality.pictures} pictures (allowed "
         f"{quality.budget_worst_db:g}), means move by {quality.shift_codes:.2f} codes at most; "
-        f"{len(quality.kept)} of {quality.layers} layers in higher precision"
+        f"{len(quality.kept)} of {quality.layers} layers in higher precision{how}"
     )
 
 

@@ -19,6 +19,7 @@ from edgecar.cli.output import (
     size_named,
     stderr,
     stdout,
+    warn_if_slow,
 )
 from edgecar.files import written_whole
 from edgecar.media.compare import Layout
@@ -139,6 +140,7 @@ def command(
             if not as_json:
                 stderr.print(f"network   {choice.reason}")
                 stderr.print(f"engine    {engine_line(restorer.engine.info)}")
+            warn_if_slow(restorer.facts, restorer.engine.info)
             if choice.note:
                 stderr.print(f"note      {choice.note}")
             with progress_bar("restoring") as progress:

@@ -36,11 +36,17 @@ def command(
         float | None, typer.Option(help="Stop after so long; --resume continues.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
+    qat: Annotated[
+        bool,
+        typer.Option("--qat", help="Fine-tune the weights that ship in eight bits, for INT8."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a network to undo a coder.
 
-    The whole state is kept beside the output every few minutes; --resume goes on from it.
+    The whole state is kept beside the output every few minutes; --resume goes on from it. With
+    --qat the weights that ship learn to bear INT8, in 1000 steps, and the export keeps the ranges
+    that were learned.
 
     Example: edgecar train edgecar-s --data bsds500
     """
@@ -50,6 +56,7 @@ def command(
         from edgecar.bench.machine import COMMIT, machine_facts, machine_line
         from edgecar.train.data import load_photos, photo_folders, source_of
         from edgecar.train.fit import device_named, fit, new_run
+        from edgecar.train.qat import recipe_in_eight_bits
         from edgecar.train.recipe import find_recipe, recipe_from_toml
         from edgecar.train.ship import describe, save_weights, write_facts
     except ImportError as error:
@@ -58,7 +65,9 @@ def command(
         ) from error
     path = find_recipe(recipe)
     settings = recipe_from_toml(path)
-    weights = output or Path(f"{path.stem}.safetensors")
+    if qat and not settings.qat:  # a recipe that says so itself is taken as it is
+        settings = recipe_in_eight_bits(settings)
+    weights = output or Path(f"{path.stem}{'.qat' if qat else ''}.safetensors")
     if weights.suffix != ".safetensors":
         raise SettingsError(f"output {weights} has another suffix; write to {weights}.safetensors")
     checkpoint = weights.with_suffix(".state.pt")
@@ -104,7 +113,8 @@ def command(
     state = "done" if done else "stopped early; the same command with --resume continues"
     stdout.print(f"trained   {run.step} of {settings.steps} steps in {run.seconds:.0f} s, {state}")
     stdout.print(f"wrote     {weights}")
-    next_step(f"edgecar export {weights}")
+    lower = " --precision int8" if settings.qat else ""
+    next_step(f"edgecar export {weights}{lower}")
 
 
 def _continue_or_begin(checkpoint: Path, resume: bool) -> None:

@@ -1,10 +1,11 @@
 """``edgecar tune``: find out what is fastest on this machine, and keep it."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgecar.artifact import is_artifact_path
 from edgecar.cli.output import (
     EngineName,
     Json,
@@ -12,10 +13,17 @@ from edgecar.cli.output import (
     engine_line,
     next_step,
     print_json,
+    status_line,
     stderr,
     stdout,
+    warn_if_slow,
 )
-from edgecar.spec import Coder
+from edgecar.spec import Coder, Size
+
+if TYPE_CHECKING:
+    from edgecar.bench.payoff import Contest
+    from edgecar.runtime.tune import Setup
+    from edgecar.runtime.tuning import Tuning
 
 WORDS: dict[str, dict[Any, str]] = {"threads": {None: "all"}, "reuse": {True: "on", False: "off"}}
 """What values are called, by factor."""
@@ -39,12 +47,18 @@ def command(
     seconds: Annotated[
         float, typer.Option(min=0, help="For each comparison, of which there are six at most.")
     ] = 10,
+    precisions: Annotated[
+        bool,
+        typer.Option(help="Also make FP16 and INT8 of shipped weights, judge them and time them."),
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Measure ways to restore CLIP on this machine, and keep the fastest for `edgecar run`.
 
     It is kept for this network, engine, precision, number of threads, processor and frame size, and
-    only if it is at least 3 % faster than the defaults. The restored video is the same bytes.
+    only if it is at least 3 % faster than the defaults. The restored video is the same bytes. Lower
+    precisions change the picture: of shipped weights they are judged and timed, but not kept; the
+    command that exports the fastest is printed.
 
     Example: edgecar tune clip.mp4
     """
@@ -72,8 +86,12 @@ def command(
     if not as_json:
         stderr.print(f"network     {choice.reason}")
         stderr.print(f"engine      {engine_line(info)}")
+    warn_if_slow(choice.artifact.facts, info)
     setup = Setup(clip, choice.artifact, engine, precision, threads, frames)
     found = search(setup.factors(size), setup.contender, seconds, say)
+    lower = None
+    if precisions and precision is None and not is_artifact_path(network):
+        lower = _precisions(setup, network, found.tuning, size, seconds)
     path = None
     if found.tuning == Tuning():
         key.path.unlink(missing_ok=True)  # what was kept before is no faster now
@@ -86,11 +104,45 @@ def command(
         }
         kept = None if path is None else str(path)
         table = {"tuning": asdict(found.tuning), "gain": found.gain, "path": kept}
-        print_json({**table, "trials": trials})
+        print_json({**table, "trials": trials, "precisions": lower and asdict(lower)})
         return
     if path is None:
         stdout.print("chosen      the defaults: nothing is 3 % faster here; nothing was kept")
     else:
         stdout.print(f"chosen      {found.tuning}: {found.gain:.2f} times as fast as the defaults")
         stdout.print(f"wrote       {path}")
+    if lower:
+        from edgecar.bench.report import contest_table
+
+        stdout.print(contest_table(lower))
+        if lower.taken != "fp32":
+            coder = choice.artifact.facts.coder
+            form = " --for-engine onnxruntime" if info.name == "onnxruntime" else ""
+            next_step(f"edgecar export {network} --for {coder} --precision {lower.taken}{form}")
+            return
     next_step(f"edgecar run {clip} -o null --network {network}")
+
+
+def _precisions(
+    setup: "Setup", network: str, tuning: "Tuning", size: Size, seconds: float
+) -> "Contest | None":
+    """Precisions of shipped weights on the clip; None where they cannot be made or run."""
+    try:
+        from edgecar.bench.payoff import candidates, form_for, judged, timed_on_clip
+        from edgecar.exporter.to_onnx import Lowering, source_of
+    except ImportError as error:
+        stderr.print(
+            f"note        lower precisions not tried: {error.name} is not installed; "
+            "pip install 'edgecar[train]'"
+        )
+        return None
+    form, coder = form_for(setup.engine), setup.artifact.facts.coder
+    if form is None or coder is None:
+        return None
+    source = source_of(network, codec=coder)
+    with status_line("precisions") as report:
+        lowering = Lowering("int8", for_engine=form)
+        artifacts, refused = candidates(source, source.graph(), lowering, report)
+        report("timing")
+        speeds = timed_on_clip(setup, artifacts, tuning, seconds)
+    return judged(artifacts, speeds, refused, size)

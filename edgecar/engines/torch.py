@@ -59,16 +59,23 @@ class TorchEngine(Engine):
         self._constants = {
             t.name: _tensor(onnx.numpy_helper.to_array(t)) for t in graph.initializer
         }
-        self._nodes = [
-            (
-                OPERATORS[node.op_type],
-                {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute},
-                list(node.input),
-                node.output[0],
-            )
-            for node in graph.node
-        ]
         self._input, self._output = graph.input[0].name, graph.output[0].name
+        self._nodes: list[tuple[Callable[..., Tensor], Attributes, list[str], str, list[str]]] = []
+        last_read = {name: node.output[0] for node in graph.node for name in node.input}
+        for node in graph.node:
+            operator, inputs, made = OPERATORS[node.op_type], list(node.input), node.output[0]
+            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            if all(name in self._constants for name in inputs):  # weights in eight bits, widened
+                constants = (self._constants[name] for name in inputs)
+                self._constants[made] = operator(attributes, *constants)
+                continue
+            # What nobody reads any more makes room: fresh memory costs as much as computing.
+            done = [
+                name
+                for name in dict.fromkeys(inputs)
+                if last_read[name] == made and name not in ("", self._output, *self._constants)
+            ]
+            self._nodes.append((operator, attributes, inputs, made, done))
         if threads:
             torch.set_num_threads(threads)
         info = EngineInfo("torch", f"torch {torch.__version__}", "fp32", None, "cpu")
@@ -86,8 +93,10 @@ class TorchEngine(Engine):
 
     def _restored(self, window: Tensor) -> Tensor:
         values: dict[str, Tensor | None] = {**self._constants, "": None, self._input: window}
-        for operator, attributes, inputs, output in self._nodes:
+        for operator, attributes, inputs, output, done in self._nodes:
             values[output] = operator(attributes, *(values[name] for name in inputs))
+            for name in done:
+                del values[name]
         restored = values[self._output]
         assert restored is not None
         return restored
@@ -129,13 +138,18 @@ def _wide(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tenso
 def _quantize(attributes: Attributes, x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     axis = attributes.get("axis", 1)
     limits = torch.iinfo(zero.dtype)
-    steps = (x / _along(scale, axis, x)).round() + _along(zero, axis, x)
-    return steps.clamp(limits.min, limits.max).to(zero.dtype)
+    steps = (x / _along(scale, axis, x)).round_()
+    if zero.any():
+        steps += _along(zero, axis, x)
+    return steps.clamp_(limits.min, limits.max).to(zero.dtype)
 
 
 def _dequantize(attributes: Attributes, x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     axis = attributes.get("axis", 1)
-    return (x.to(scale.dtype) - _along(zero, axis, x).to(scale.dtype)) * _along(scale, axis, x)
+    wide = x.to(scale.dtype)
+    if zero.any():
+        wide -= _along(zero, axis, x).to(scale.dtype)
+    return wide.mul_(_along(scale, axis, x))
 
 
 def _along(values: Tensor, axis: int, x: Tensor) -> Tensor:

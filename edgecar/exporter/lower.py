@@ -4,24 +4,24 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal
 
 from edgecar.artifact import Facts, Quality, write_facts
 from edgecar.errors import GateError
 from edgecar.exporter.bias import Errors, corrected, mean_errors
 from edgecar.exporter.equalise import equalised
-from edgecar.exporter.frames import GateFrames
+from edgecar.exporter.frames import MOST_PX, GateFrames
 from edgecar.exporter.layers import always_kept, convolutions, share_of_work
 from edgecar.exporter.precision import halved
-from edgecar.exporter.quality import SHIFT_CODES, Budget, Judge, Verdict
+from edgecar.exporter.quality import GLANCED_PX, SHIFT_CODES, Budget, Judge, Verdict
 from edgecar.exporter.quantize import FORMS, SIGNED, Form, quantised
-from edgecar.exporter.ranges import METHODS, Ranges, ranges_of
+from edgecar.exporter.ranges import METHODS, Method, Ranges, ranges_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-ORDERED_BY = 2  # pictures that say which layer loses most: there are many layers, and it is a guess
+JUDGED = 2  # ways, of those that seem to lose least, that are judged in full before layers are kept
 
 Lower = Literal["fp16", "int8"]
 Report = Callable[[str], None]
@@ -52,6 +52,7 @@ class Trial:
     Attributes:
         method: How ranges of activations were found; empty where none are needed.
         lower: The graph in which some convolutions, by name, stay in higher precision.
+        rough: Nearly the same graph, sooner: to choose among trials.
         layers: All convolutions.
         always: Those that stay in higher precision without a trial.
         may_keep: Whether keeping some leaves enough that is faster.
@@ -59,9 +60,23 @@ class Trial:
 
     method: str
     lower: Callable[[Collection[str]], "ModelProto"]
+    rough: Callable[[Collection[str]], "ModelProto"]
     layers: Sequence[str]
     always: Sequence[str]
     may_keep: Callable[[Collection[str]], bool]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training in eight bits found.
+
+    Attributes:
+        ranges: Of what convolutions read, by tensor.
+        reference: The FP32 graph of the weights that were fine-tuned: what is to be kept.
+    """
+
+    ranges: Ranges
+    reference: "ModelProto"
 
 
 def lowered(
@@ -73,6 +88,7 @@ def lowered(
     frames: GateFrames,
     budget: Budget,
     least_share: float,
+    trained: Trained | None = None,
     report: Report = lambda _what: None,
 ) -> tuple["ModelProto", Facts]:
     """The graph in lower precision that keeps the fewest layers and passes the gate.
@@ -85,6 +101,7 @@ def lowered(
         frames: To calibrate and judge on.
         budget: What may be lost.
         least_share: Of multiply-accumulates that INT8 must do in eight bits, 0 to 1.
+        trained: For weights that were trained in eight bits.
         report: Told what is being tried.
 
     Returns:
@@ -93,12 +110,14 @@ def lowered(
     Raises:
         GateError: None passes; says what would.
     """
-    trials = (
-        [_fp16_trial(model)]
-        if precision == "fp16"
-        else _int8_trials(model, form, frames, least_share)
-    )
-    judge = Judge(model, facts, frames.held)
+    reference = trained.reference if trained else model
+    if precision == "fp16":
+        trials = [_fp16_trial(model)]
+    elif trained and form.signed:
+        trials = [_trained_trial(model, trained.ranges, form, frames, least_share)]
+    else:
+        trials = _int8_trials(model, facts.align_px, form, frames, least_share)
+    judge = Judge(reference, facts, frames.held)
     best = best_candidate(trials, judge, budget, report)
     if best.verdict.spent(budget) > 1:
         half = judge.verdict(halved(model, ())).spent(budget) <= 1
@@ -117,7 +136,7 @@ def lowered(
         layers=len(convolutions(model)),
         kept=best.kept,
         engines=form.engines if precision == "int8" else tuple(FORMS),
-        fp32_sha256=hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
+        fp32_sha256=hashlib.sha256(reference.SerializeToString(deterministic=True)).hexdigest(),
     )
     made = replace(facts, precision=precision, quality=quality)
     write_facts(best.model, made)
@@ -129,15 +148,22 @@ def best_candidate(
 ) -> Candidate:
     """The trial that loses least, with as few layers in higher precision as pass the gate.
 
-    If none passes: the one that came nearest.
+    If none passes: the one that came nearest. Trials are ordered by a glance at some pictures; the
+    first that passes on all of them is taken.
     """
+    glances = {}
+    for trial in trials if len(trials) > 1 else ():
+        report(trial.method)
+        glances[trial.method] = judge.glance(trial.rough(trial.always)).spent(budget)
+    ordered = sorted(trials, key=lambda trial: glances.get(trial.method, 0.0))[:JUDGED]
     firsts = []
-    for trial in trials:
-        report(trial.method or "half precision")
-        firsts.append((trial, _tried(trial, trial.always, judge)))
+    for trial in ordered:
+        report(f"all pictures, {trial.method or 'half precision'}")
+        first = _tried(trial, trial.always, judge)
+        if first.verdict.spent(budget) <= 1:
+            return first
+        firsts.append((trial, first))
     trial, first = min(firsts, key=lambda pair: pair[1].verdict.spent(budget))
-    if first.verdict.spent(budget) <= 1:
-        return first
     return _with_more_kept(trial, first, judge, budget, report)
 
 
@@ -151,7 +177,7 @@ def _with_more_kept(
         report(f"layer {number} of {len(rest)}")
         kept = [other for other in trial.layers if other != name]
         # Not by the budget: under another one the same layers must be tried in the same order.
-        alone[name] = judge.verdict(trial.lower(kept), most=ORDERED_BY).loss_db
+        alone[name] = judge.glance(trial.lower(kept)).loss_db
     order = sorted(rest, key=lambda name: -alone[name])
     steps = [[*trial.always, *order[:count]] for count in range(1, len(order))]
     steps = [kept for kept in steps if trial.may_keep(kept)]
@@ -179,35 +205,62 @@ def _tried(trial: Trial, keep: Collection[str], judge: Judge) -> Candidate:
 
 
 def _fp16_trial(model: "ModelProto") -> Trial:
-    return Trial("", partial(halved, model), convolutions(model), (), lambda _kept: True)
+    lower = partial(halved, model)
+    return Trial("", lower, lower, convolutions(model), (), lambda _kept: True)
+
+
+def _trained_trial(
+    model: "ModelProto", ranges: Ranges, form: Form, frames: GateFrames, least_share: float
+) -> Trial:
+    """The weights, biases and ranges as they were trained."""
+    seen = ranges_of(model, frames.calibration, "min-max", symmetric=True)
+    lower = partial(_quantised_as_it_is, model, {**seen, **ranges}, form)
+    layers = convolutions(model)
+    return Trial(
+        "training", lower, lower, layers, always_kept(model), _leaves_enough(model, least_share)
+    )
+
+
+def _quantised_as_it_is(
+    model: "ModelProto", ranges: Ranges, form: Form, keep: Collection[str]
+) -> "ModelProto":
+    return quantised(model, ranges, keep, form)
+
+
+def _leaves_enough(model: "ModelProto", least_share: float) -> Callable[[Collection[str]], bool]:
+    layers = convolutions(model)
+
+    def may_keep(kept: Collection[str]) -> bool:
+        return share_of_work(model, [name for name in layers if name not in kept]) >= least_share
+
+    return may_keep
 
 
 def _int8_trials(
-    model: "ModelProto", form: Form, frames: GateFrames, least_share: float
+    model: "ModelProto", align_px: int, form: Form, frames: GateFrames, least_share: float
 ) -> list[Trial]:
     """One for each way to find ranges."""
     import onnx
 
     alike = onnx.shape_inference.infer_shapes(equalised(model, frames.calibration))
     layers, always = convolutions(alike), always_kept(alike)
+    may_keep = _leaves_enough(alike, least_share)
 
-    def may_keep(kept: Collection[str]) -> bool:
-        return share_of_work(alike, [name for name in layers if name not in kept]) >= least_share
-
-    trials = []
-    for method in METHODS:
+    def trial(method: Method) -> Trial:
         ranges = ranges_of(alike, frames.calibration, method, symmetric=form.signed)
-        rounded = quantised(alike, ranges, always, SIGNED)
-        errors = mean_errors(alike, rounded, frames.calibration)
-        lower = partial(_quantised_but, alike, ranges, errors, form)
-        trials.append(Trial(method, lower, layers, always, may_keep))
-    return trials
 
+        @cache
+        def errors(side_px: int) -> Errors:
+            cut = [picture[:, :side_px, :side_px] for picture in frames.calibration]
+            return mean_errors(alike, quantised(alike, ranges, always, SIGNED), cut)
 
-def _quantised_but(
-    model: "ModelProto", ranges: Ranges, errors: Errors, form: Form, keep: Collection[str]
-) -> "ModelProto":
-    return quantised(corrected(model, errors, keep), ranges, keep, form)
+        def lower(side_px: int, keep: Collection[str]) -> "ModelProto":
+            return quantised(corrected(alike, errors(side_px), keep), ranges, keep, form)
+
+        rough = partial(lower, max(GLANCED_PX // align_px, 1) * align_px)
+        return Trial(method, partial(lower, MOST_PX), rough, layers, always, may_keep)
+
+    return [trial(method) for method in METHODS]
 
 
 def _refusal(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from edgecar.engines.base import CODE
+from edgecar.errors import ExportError
 from edgecar.files import cache_folder, written_whole
 
 if TYPE_CHECKING:
@@ -28,6 +29,22 @@ Ranges = dict[str, tuple[float, float]]
 
 CALIBRATED = ["Conv"]  # operators whose inputs and outputs ranges are taken of
 FORMAT = 1  # raise it when the same pictures give other ranges
+
+
+def ranges_from_reaches(model: "ModelProto", reaches: Mapping[str, float]) -> Ranges:
+    """Symmetric ranges of what convolutions read, from reaches by the names of their modules.
+
+    Raises:
+        ExportError: The graph has no convolution with weights of such a name.
+    """
+    reads = {node.input[1]: node.input[0] for node in model.graph.node if node.op_type == "Conv"}
+    absent = [name for name in reaches if f"{name}.weight" not in reads]
+    if absent:
+        raise ExportError(
+            f"the weights were trained in eight bits for convolution {absent[0]!r}, which the "
+            "graph does not have; export weights that were trained without --qat"
+        )
+    return {reads[f"{name}.weight"]: (-reach, reach) for name, reach in reaches.items()}
 
 
 def ranges_of(

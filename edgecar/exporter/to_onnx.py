@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from edgecar.artifact import Facts, write_facts
+from edgecar.artifact import Artifact, Facts, write_facts
 from edgecar.errors import ExportError, GateError, SettingsError
 from edgecar.exporter.frames import generated_frames, own_frames
 from edgecar.exporter.gate import parity_error
-from edgecar.exporter.lower import Lower, Report, lowered
+from edgecar.exporter.lower import Lower, Report, Trained, lowered
 from edgecar.exporter.quality import WORST_TO_MEAN, Budget
 from edgecar.exporter.quantize import FORMS, ForEngine
+from edgecar.exporter.ranges import ranges_from_reaches
 from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.trt_ops import refuse_unsupported
 from edgecar.exporter.upsampling import convolve_upsampling
 from edgecar.files import sha256_of, written_whole
-from edgecar.spec import Coder
+from edgecar.spec import CODERS, Coder, Precision
 from edgecar.zoo.card import Card
-from edgecar.zoo.checkpoints import Loaded, load_network
+from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network
 from edgecar.zoo.registry import CARDS
 from edgecar.zoo.shipped import ShippedWeights, shipped_checkpoint
 
@@ -108,25 +109,108 @@ def export(
             precision loses too much; nothing is written.
         DataError: The frames to calibrate on are too few or too small.
     """
-    own = _shipped(Path(checkpoint), codec)
-    source = own.path if own else Path(checkpoint)
-    trained_on = own.trained_on if own else trained_on or _noted_degradation(source)
-    loaded = load_network(source)
-    # Weights for several coders and precisions may be exported side by side.
-    stem = f"{own.network}.{own.codec}" if own else source.stem
-    name = f"{stem}.{lowering.precision}.onnx" if lowering else f"{stem}.onnx"
-    path = Path(output) if output else (Path() if own else source.parent) / name
-    if path.suffix != ".onnx":
-        better = path / name if path.is_dir() else path.with_suffix(".onnx")
-        raise ExportError(f"output {path} has no .onnx suffix; write to {better}")
-    settings = recipe_for(loaded.card.name, recipe)
-    model, facts = artifact_from_network(loaded, settings, sha256_of(source), trained_on)
+    source = source_of(checkpoint, codec=codec, recipe=recipe, trained_on=trained_on)
+    path = source.output(lowering.precision if lowering else "fp32", output)
+    model, facts = source.graph()
     if lowering:
-        model, facts = lowered_artifact(model, facts, lowering, settings, report)
-    with written_whole(path) as temporary:
-        temporary.write_bytes(model.SerializeToString())
-    params = sum(p.numel() for p in loaded.network.parameters())
-    return Exported(path, facts, params, own is not None)
+        model, facts = lowered_artifact(model, facts, lowering, source, report)
+    return source.written(Artifact(facts, model.SerializeToString()), path)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint that was found and read, and how it is to be exported.
+
+    Attributes:
+        checkpoint: The file.
+        stem: What files made of it are called, without precision and suffix.
+        folder: Where they go unless told.
+        loaded: The network.
+        trained_on: Degradation that its weights undo.
+        recipe: Settings.
+        shipped: Whether the weights are edgecar's own.
+    """
+
+    checkpoint: Path
+    stem: str
+    folder: Path
+    loaded: Loaded
+    trained_on: str
+    recipe: Recipe
+    shipped: bool
+
+    def output(self, precision: Precision, given: str | Path | None = None) -> Path:
+        """Where to write a precision.
+
+        Args:
+            precision: Of the graph.
+            given: Where it was asked for; None: a name by weights and precision, because several
+                may be exported side by side.
+
+        Raises:
+            ExportError: What was asked for is no .onnx file.
+        """
+        lower = "" if precision == "fp32" else f".{precision}"
+        name = f"{self.stem}{lower}.onnx"
+        path = Path(given) if given else self.folder / name
+        if path.suffix != ".onnx":
+            better = path / name if path.is_dir() else path.with_suffix(".onnx")
+            raise ExportError(f"output {path} has no .onnx suffix; write to {better}")
+        return path
+
+    def graph(self) -> tuple["ModelProto", Facts]:
+        """The checked FP32 graph; raises what `artifact_from_network` does."""
+        sha256 = sha256_of(self.checkpoint)
+        return artifact_from_network(self.loaded, self.recipe, sha256, self.trained_on)
+
+    def trained(self, model: "ModelProto") -> Trained | None:
+        """What its training in eight bits found, for its graph; None if there was none.
+
+        Raises:
+            ExportError: The weights that it was fine-tuned from are gone: the gate compares with
+                those, and not with what fine-tuning made of them in FP32.
+        """
+        training = int8_training_of(self.checkpoint)
+        if training is None:
+            return None
+        ranges = ranges_from_reaches(model, training.reaches)
+        name, start = self.loaded.card.name, training.start
+        if not start:
+            return Trained(ranges, model)
+        path = shipped_checkpoint(name, start).path if start in CODERS else Path(start)
+        if not path.is_file() or sha256_of(path) != training.start_sha256:
+            raise ExportError(
+                f"{self.checkpoint} was fine-tuned from {start!r}, which is not here as it was, "
+                "and the gate must compare with it; put it back, or train again"
+            )
+        before = load_network(path)
+        reference = onnx_from_network(before.network, before.card, before.channels, self.recipe)
+        return Trained(ranges, reference)
+
+    def written(self, artifact: Artifact, path: Path) -> Exported:
+        """Write what was made of it, whole or not at all."""
+        with written_whole(path) as temporary:
+            temporary.write_bytes(artifact.onnx)
+        params = sum(p.numel() for p in self.loaded.network.parameters())
+        return Exported(path, artifact.facts, params, self.shipped)
+
+
+def source_of(
+    checkpoint: str | Path, *, codec: Coder, recipe: Path | None = None, trained_on: str = ""
+) -> Source:
+    """Find and read what is to be exported; arguments and failures as of `export`."""
+    own = _shipped(Path(checkpoint), codec)
+    path = own.path if own else Path(checkpoint)
+    loaded = load_network(path)
+    return Source(
+        path,
+        stem=f"{own.network}.{own.codec}" if own else path.stem,
+        folder=Path() if own else path.parent,
+        loaded=loaded,
+        trained_on=own.trained_on if own else trained_on or _noted_degradation(path),
+        recipe=recipe_for(loaded.card.name, recipe),
+        shipped=own is not None,
+    )
 
 
 def _noted_degradation(checkpoint: Path) -> str:
@@ -183,9 +267,16 @@ def artifact_from_network(
 
 
 def lowered_artifact(
-    model: "ModelProto", facts: Facts, lowering: Lowering, recipe: Recipe, report: Report
+    model: "ModelProto", facts: Facts, lowering: Lowering, source: Source, report: Report
 ) -> tuple["ModelProto", Facts]:
     """An FP32 artifact in lower precision, past the gate; nothing is written.
+
+    Args:
+        model: The FP32 graph, with inferred shapes.
+        facts: Of that graph.
+        lowering: How to lower it.
+        source: What it was made from.
+        report: Told what takes long.
 
     Raises:
         GateError: It loses too much.
@@ -195,7 +286,7 @@ def lowered_artifact(
     wanted = (facts.trained_on, facts.channels, facts.align_px)
     own = lowering.calibrate
     frames = own_frames(own, *wanted) if own else generated_frames(*wanted)
-    allowed = lowering.budget_db
+    recipe, allowed = source.recipe, lowering.budget_db
     budget = (
         Budget(recipe.loss_db, recipe.worst_loss_db)
         if allowed is None
@@ -209,6 +300,7 @@ def lowered_artifact(
         frames=frames,
         budget=budget,
         least_share=recipe.int8_least_share,
+        trained=source.trained(model) if lowering.precision == "int8" else None,
         report=report,
     )
 

@@ -20,8 +20,10 @@ from edgecar.train.data import BLOCK_PX, Batch, PatchSampler
 from edgecar.train.degrade import Pair, PairSource
 from edgecar.train.losses import loss_named
 from edgecar.train.optimise import Optimiser, move_average, optimiser_for, rate_share_at
-from edgecar.train.recipe import TrainRecipe, table_of
+from edgecar.train.qat import narrow_
+from edgecar.train.recipe import TrainRecipe, recipe_from_table, table_of
 from edgecar.train.start import fit_last_layer, new_network, teacher_of
+from edgecar.zoo.registry import card_named
 
 VALIDATION_PX = 128  # side of the middle of each picture that is looked at
 LARGEST_ALIGN_PX = 16  # of all networks: their pictures' sides are multiples of it
@@ -78,7 +80,8 @@ class Run:
         """
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            recipe = state["recipe"]
+            # What a recipe could not say when the run began has its default.
+            recipe = table_of(recipe_from_table(state["recipe"]))
         except Exception as error:  # what damaged files raise shares no base
             raise DataError(
                 f"{path} is damaged or no training state ({type(error).__name__}); delete it to "
@@ -133,7 +136,11 @@ def new_run(recipe: TrainRecipe, device: torch.device) -> Run:
     loss_named(recipe.loss)  # known to exist before anything is coded
     # Kernels stay contiguous for Muon's matrices; pictures are channels-last, which convolutions
     # follow.
-    network = new_network(recipe).to(device)
+    network = new_network(recipe)
+    if recipe.qat:
+        # Before it moves to the device: it is traced where its weights were made.
+        narrow_(network, card_named(recipe.network), recipe.degradation.name)
+    network = network.to(device)
     teacher = teacher_of(recipe)
     return Run(
         recipe,
@@ -198,7 +205,8 @@ def _step(run: Run, batch: Batch) -> tuple[float, float]:
     if recipe.fit_last_layer and run.step == 0 and not recipe.start:
         fit_last_layer(run.network, given, target)
     run.network.train()
-    short = half_precision(run.device)
+    # Halves round about as coarsely as what is to be learned.
+    short = None if recipe.qat else half_precision(run.device)
     with torch.autocast(run.device.type, dtype=short, enabled=short is not None):
         restored = run.network(given)
         taught = run.teacher(given) if run.teacher else None

@@ -39,6 +39,7 @@ class TrainRecipe:
         average: Decay per step of the running average that is shipped.
         clip: Largest gradient norm under Adam; Muon's updates have a fixed size.
         seed: Of weights, degradation and patches.
+        qat: Train in eight bits, for INT8; ``--qat`` fits the other settings to it.
     """
 
     network: str
@@ -62,6 +63,7 @@ class TrainRecipe:
     average: float = 0.999
     clip: float = 1.0
     seed: int = 0
+    qat: bool = False
 
 
 def recipe_from_toml(path: Path) -> TrainRecipe:

@@ -9,14 +9,17 @@ from safetensors.torch import save_file
 
 from edgecar.files import written_whole
 from edgecar.train.fit import Run
+from edgecar.train.qat import int8_training, plain_state
 from edgecar.train.recipe import table_of
+from edgecar.zoo.checkpoints import metadata_of
 
 
 def save_weights(run: Run, path: Path) -> None:
-    """Write the averaged network as safetensors."""
-    state = {name: t.cpu().contiguous() for name, t in run.average.state_dict().items()}
+    """Write the averaged network as safetensors, with what training in eight bits found."""
+    state = {name: t.cpu().contiguous() for name, t in plain_state(run.average).items()}
+    eight_bits = int8_training(run.average, run.recipe)
     with written_whole(path) as temporary:
-        save_file(state, temporary)
+        save_file(state, temporary, metadata_of(eight_bits) if eight_bits else None)
 
 
 def describe(run: Run, data: list[Path]) -> dict[str, Any]:

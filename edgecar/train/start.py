@@ -41,12 +41,19 @@ def new_network(recipe: TrainRecipe) -> nn.Module:
     return network
 
 
+def start_path(recipe: TrainRecipe) -> Path:
+    """The file of the weights that a recipe starts from.
+
+    Raises:
+        CheckpointError: None ship for the coder that it names.
+    """
+    if recipe.start in CODERS:
+        return shipped_checkpoint(recipe.network, recipe.start).path
+    return Path(recipe.start)
+
+
 def _start_from(network: nn.Module, recipe: TrainRecipe) -> None:
-    path = (
-        shipped_checkpoint(recipe.network, recipe.start).path
-        if recipe.start in CODERS
-        else Path(recipe.start)
-    )
+    path = start_path(recipe)
     loaded = load_network(path)
     try:
         network.load_state_dict(loaded.network.state_dict())

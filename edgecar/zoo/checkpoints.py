@@ -1,5 +1,6 @@
 """Checkpoints in: safe to open, recognised by their tensors."""
 
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,7 +9,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ WRAPPERS = tuple(
 PREFIX = "module."  # left by DataParallel
 MOST_WRAPPERS = 8  # a file can contain itself
 SHOWN_KEYS = 3
+INT8 = "edgecar.int8"  # key in the header of a safetensors file
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,47 @@ class Loaded:
     channels: int
     network: nn.Module
     config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Int8Training:
+    """What weights that were trained in eight bits carry besides their tensors.
+
+    Attributes:
+        reaches: Largest magnitude of what each convolution reads, by the name of its module.
+        start: The weights they were fine-tuned from: a coder, for those of the same network that
+            ship, or a path; empty: from fresh ones.
+        start_sha256: Of that file; empty if there is none.
+    """
+
+    reaches: dict[str, float]
+    start: str
+    start_sha256: str
+
+
+def metadata_of(training: Int8Training) -> dict[str, str]:
+    """What to store in the header of a safetensors file; `int8_training_of` reads it back."""
+    return {INT8: json.dumps(asdict(training))}
+
+
+def int8_training_of(path: Path) -> Int8Training | None:
+    """How a checkpoint was trained in eight bits; None if it was not.
+
+    Raises:
+        CheckpointError: What it says of that is not understood.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    with safe_open(path, "pt") as file:
+        stored = (file.metadata() or {}).get(INT8)
+    if stored is None:
+        return None
+    try:
+        return Int8Training(**json.loads(stored))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: its training in eight bits is not understood ({error}); train it again"
+        ) from error
 
 
 def load_network(path: Path) -> Loaded:

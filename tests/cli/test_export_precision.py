@@ -6,6 +6,8 @@ from dataclasses import asdict
 import pytest
 
 from edgecar.artifact import read_artifact
+from edgecar.bench import payoff
+from edgecar.bench.payoff import Speed
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +64,53 @@ def test_refusal_is_code_three_and_no_file(edgecar, tmp_path):
     assert done.code == 3
     assert "nothing written: the nearest setting that passes is" in done.err
     assert not list(tmp_path.glob("*.onnx"))
+
+
+@pytest.fixture
+def fps(monkeypatch):
+    """Frames a second in place of measured ones, by precision; an engine without halves."""
+    table = {}
+
+    def speeds(artifacts, *_):
+        return {
+            name: Speed("bf16" if name == "fp16" else name, "Library 1", [table[name]] * 4)
+            if name in table
+            else Speed("bf16", "Library 1", ())
+            for name in artifacts
+        }
+
+    monkeypatch.setattr(payoff, "timed", speeds)
+    monkeypatch.setattr(payoff, "size_to_time", lambda *_: (270, 480))
+    return table
+
+
+def test_auto_writes_the_fastest_that_keeps_the_picture(edgecar, tmp_path, fps):
+    fps |= {"fp32": 10.0, "int8": 17.0}
+    done = edgecar("export", "edgecar-xs", "--for", "h264", "--precision", "auto")
+    assert done.code == 0, done.err
+    table = [line.split() for line in done.out.splitlines()]
+    assert ["fp32", "fp32", "10.0", "1.00", "1.00", "–", "–", "no", "faster"] in table
+    (halves,) = (line for line in table if line[:1] == ["fp16"])
+    assert halves[1:5] == ["bf16", "–", "–", "–"]
+    assert " ".join(halves[7:]) == "not run: Library 1 computes it in bf16 here"
+    (eight,) = (line for line in table if line[:1] == ["int8"])
+    assert eight[1:5] == ["int8", "17.0", "1.70", "1.70"]
+    assert eight[7:] == ["taken"]
+    facts = read_artifact(tmp_path / "edgecar-xs.h264.int8.onnx").facts
+    assert facts.precision == "int8"
+    assert eight[5:7] == [f"{facts.quality.loss_db:.3f}", f"{facts.quality.worst_db:.3f}"]
+
+
+def test_auto_tells_what_the_gate_refused_and_writes_fp32(edgecar, tmp_path, fps):
+    fps |= {"fp32": 10.0, "int8": 17.0}
+    options = ("--precision", "auto", "--budget-db", "0.0001", "-o", "x.onnx", "--json")
+    done = edgecar("export", "edgecar-xs", "--for", "h264", *options)
+    assert done.code == 0, done.err
+    contest = json.loads(done.out)["contest"]
+    assert contest["taken"] == "fp32"
+    refused = {s["precision"]: s["why"] for s in contest["standings"] if s["outcome"] == "refused"}
+    assert "dB on average (allowed 0.0001)" in refused["int8"]
+    assert read_artifact(tmp_path / "x.onnx").facts.precision == "fp32"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from skimage import data
 
 from edgecar.artifact import read_artifact
 from edgecar.train import fit as fit_module
+from edgecar.train import qat
 
 STEPS = 12
 RECIPE = f'network = "edgecar-xs"\nsteps = {STEPS}\nbatch = 2\npatch_px = 16\nwarmup = 4\n'
@@ -86,6 +87,24 @@ def test_a_stopped_run_goes_on_and_exports(edgecar, workplace):
     exported = edgecar("export", "tiny.safetensors")
     assert exported.code == 0, exported.err
     assert read_artifact(workplace / "tiny.onnx").facts.model == "edgecar-xs"
+
+
+def test_weights_trained_in_eight_bits_export_with_their_ranges(edgecar, workplace, monkeypatch):
+    monkeypatch.setattr(qat, "STEPS", 2)
+    done = edgecar(*TRAIN, "--qat")
+    assert done.code == 0, done.err
+    assert "trained   2 of 2 steps" in done.out
+    assert "next      edgecar export tiny.qat.safetensors --precision int8" in done.err
+    recipe = json.loads((workplace / "tiny.qat.json").read_text())["recipe"]
+    assert (recipe["qat"], recipe["start"], recipe["teacher"]) == (True, "jpeg", "edgecar-xs")
+
+    # Two steps teach nothing; whether the gate would let it pass is not asked here.
+    words = ("--precision", "int8", "--budget-db", "3")
+    exported = edgecar("export", "tiny.qat.safetensors", *words)
+    assert exported.code == 0, exported.err
+    facts = read_artifact(workplace / "tiny.qat.int8.onnx").facts
+    assert facts.quality.method == "training"
+    assert len(facts.quality.kept) == 2
 
 
 def test_facts_are_complete(edgecar, workplace):

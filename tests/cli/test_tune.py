@@ -1,14 +1,20 @@
 """``edgecar tune``: what is found is kept, and used by ``edgecar run``."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from edgecar.artifact import Artifact
+from edgecar.bench import payoff
+from edgecar.bench.payoff import Speed
 from edgecar.media.reader import open_reader
 from edgecar.runtime import tune
 from edgecar.runtime.tuning import Tuning
 from tests.cli.test_run import clip  # noqa: F401  # a fixture
+
+NO = "--no-precisions"
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +111,67 @@ def test_as_json(edgecar, clip, network, cache, fps):  # noqa: F811
     assert table["gain"] == pytest.approx(1.1)
     assert [table["path"]] == [str(path) for path in cache.iterdir()]
     assert [each["fps"] for each in table["trials"]["kept_px"]] == [100, 100, 110]
+
+
+@pytest.fixture
+def contest(monkeypatch, exported):
+    """Precisions that pass the gate, and speeds that are reported of them."""
+    base, speeds = exported("edgecar-xs"), {}
+    lower = Artifact(replace(base.facts, precision="int8"), base.onnx)
+
+    def candidates(source, _base, lowering, _report):
+        assert (source.stem, lowering.for_engine) == ("edgecar-xs.h264", "onnxruntime")
+        return {"fp32": base, "int8": lower}, {"fp16": "loses 1 dB"}
+
+    def timed(setup, artifacts, tuning, _seconds):
+        assert (setup.engine, str(tuning)) == ("onnxruntime", "no reuse")
+        return {name: Speed(name, "Library 1", [speeds[name]] * 4) for name in artifacts}
+
+    monkeypatch.setattr(payoff, "candidates", candidates)
+    monkeypatch.setattr(payoff, "timed_on_clip", timed)
+    monkeypatch.setattr(payoff.Source, "graph", lambda _source: (None, base.facts))
+    return speeds
+
+
+def test_precisions_of_shipped_weights_are_timed_on_the_clip(edgecar, clip, fps, contest):  # noqa: F811
+    fps["no reuse"] = 200.0
+    contest |= {"fp32": 50.0, "int8": 75.0}
+    done = tuned(edgecar, clip, "edgecar-xs")
+    assert done.code == 0, done.err
+    table = [line.split() for line in done.out.splitlines()]
+    assert ["int8", "int8", "75.0", "1.50", "1.50", "–", "–", "taken"] in table
+    assert ["fp16", "–", "–", "–", "–", "–", "–", "refused:", "loses", "1", "dB"] in table
+    command = "edgecar export edgecar-xs --for h264 --precision int8 --for-engine onnxruntime"
+    assert command in done.err
+
+
+def test_fp32_stays_where_nothing_is_faster(edgecar, clip, fps, contest):  # noqa: F811
+    fps["no reuse"] = 200.0
+    contest |= {"fp32": 50.0, "int8": 40.0}
+    done = tuned(edgecar, clip, "edgecar-xs", "--json")
+    precisions = json.loads(done.out)["precisions"]
+    assert precisions["taken"] == "fp32"
+    assert [s["outcome"] for s in precisions["standings"]] == ["taken", "slower", "refused"]
+    assert "edgecar run" in tuned(edgecar, clip, "edgecar-xs").err
+
+
+def test_files_and_a_precision_asked_for_stay_as_they_are(edgecar, clip, network, fps, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(payoff, "candidates", lambda *_: pytest.fail("were made"))
+    fps["no reuse"] = 200.0
+    for options in ((network,), ("edgecar-xs", "--precision", "fp32"), ("edgecar-xs", NO)):
+        assert tuned(edgecar, clip, *options).code == 0
+
+
+def test_precisions_run_through_the_clip_in_turn(clip, exported):  # noqa: F811
+    base = exported("edgecar-xs")
+    lower = Artifact(replace(base.facts, precision="int8"), base.onnx)
+    # What the engine computes in another precision is only FP32 with casts.
+    halves = Artifact(replace(base.facts, precision="fp16"), base.onnx)
+    setup = tune.Setup(str(clip), base, "onnxruntime", threads=1, frames=2)
+    artifacts = {"fp32": base, "fp16": halves, "int8": lower}
+    speeds = payoff.timed_on_clip(setup, artifacts, Tuning(), seconds=0)
+    rounds = {name: len(speed.rates) for name, speed in speeds.items()}
+    assert rounds == {"fp32": payoff.ROUNDS, "fp16": 0, "int8": payoff.ROUNDS}
 
 
 def test_a_clip_that_is_not_there_is_a_line(edgecar, cache):

@@ -147,16 +147,23 @@ class Scripted:
     def __init__(self, losses: dict[str, float]) -> None:
         self.losses = losses
 
-    def verdict(self, lowered_layers, **_most):
+    def verdict(self, lowered_layers):
         loss = sum(self.losses[name] for name in lowered_layers)
         return Verdict(loss, loss, 0.0)
+
+    glance = verdict
 
 
 def trial(losses, always=(), most=99) -> Trial:
     layers = list(losses)
+
+    def lower(keep):
+        return [name for name in layers if name not in keep]
+
     return Trial(
         "by hand",
-        lambda keep: [name for name in layers if name not in keep],
+        lower,
+        lower,
         layers,
         always,
         lambda keep: len(keep) <= most,
@@ -205,6 +212,16 @@ def test_best_of_several_ways_is_taken() -> None:
     judge = Scripted(LOSSES)
     candidate = best_candidate([worse, better], judge, Budget(20, 20), lambda _what: None)
     assert candidate.method == "better"
+
+
+def test_way_that_only_seemed_best_gives_way_to_one_that_passes() -> None:
+    class Mistaken(Scripted):
+        def glance(self, lowered_layers):
+            return Verdict(-len(lowered_layers), 0.0, 0.0)
+
+    seemed, passes = trial(LOSSES), replace(trial(LOSSES), method="passes", always=("b",))
+    candidate = best_candidate([seemed, passes], Mistaken(LOSSES), Budget(5, 5), lambda _what: None)
+    assert candidate.method == "passes"
 
 
 def test_photographs_to_fit_and_to_judge_are_different(frames) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgecar.exporter import quality
 from edgecar.exporter.frames import CodedPair
 from edgecar.exporter.quality import Budget, Judge, Verdict
 from tests.exporter.graphs import INPUT, Drawing
@@ -103,7 +104,13 @@ def test_budget_that_would_pass(verdict, needs) -> None:
         assert verdict.spent(Budget(needs - 0.01, 3 * (needs - 0.01))) > 1
 
 
-def test_first_pictures_alone_may_be_asked_for() -> None:
-    judge = Judge(brighter(0), FACTS, [pair(0), pair(2, error=2)])
+def test_glance_is_at_the_middles_of_some_pictures(monkeypatch) -> None:
+    monkeypatch.setattr(quality, "GLANCED", 2)
+    monkeypatch.setattr(quality, "GLANCED_PX", 16)
+    pairs = [pair(0), pair(2, error=2), pair(3, error=5), pair(4, error=1)]
+    middles = [
+        CodedPair(*(picture[:, 12:28, 16:32] for picture in (whole.coded, whole.clean)))
+        for whole in (pairs[0], pairs[2])
+    ]
     model = brighter(2 / 255)
-    assert judge.verdict(model, most=1) == judged(model, pair(0))
+    assert Judge(brighter(0), FACTS, pairs).glance(model) == judged(model, *middles)

@@ -48,14 +48,20 @@ def test_file_given_changes_only_what_it_says(write) -> None:
     assert recipe == replace(default, parity_max_error=1e-3)
 
 
+@pytest.mark.parametrize("network", ["arcnn", "msfan"])
+def test_some_may_lose_more(network) -> None:
+    allowed = replace(recipe_for("edgecar-s"), loss_db=0.10, worst_loss_db=0.30)
+    assert recipe_for(network) == allowed
+
+
 def test_network_has_its_own_file_over_the_default(tmp_path, monkeypatch) -> None:
-    default = recipe_for("arcnn")
+    default = recipe_for("dncnn")
     own = shipped("export", "recipes", "default.toml").read_text()
     monkeypatch.setattr(recipes, "shipped", lambda *_: tmp_path)
     (tmp_path / "default.toml").write_text(own)
     (tmp_path / "msfan.toml").write_text("opset = 18")
     assert recipe_for("msfan") == replace(default, opset=18)
-    assert recipe_for("arcnn") == default
+    assert recipe_for("dncnn") == default
     # A file given stands in for the network's own one.
     given = tmp_path / "given.toml"
     given.write_text("ir_version = 9")

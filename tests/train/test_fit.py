@@ -236,6 +236,17 @@ def test_a_state_runs_no_code(tmp_path) -> None:
         restored(XS, tmp_path / "state.pt")
 
 
+def test_a_state_from_before_a_setting_was_known_goes_on(source, tmp_path) -> None:
+    recipe, path = replace(XS, steps=1), tmp_path / "state.pt"
+    trained(recipe, source, path)
+    state = torch.load(path, weights_only=True)
+    assert state["recipe"].pop("qat") is False
+    torch.save(state, path)
+    assert restored(recipe, path).step == 1
+    with pytest.raises(DataError, match="qat was False, is True"):
+        new_run(replace(recipe, qat=True), CPU).restore(path)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

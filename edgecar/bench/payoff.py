@@ -1,0 +1,338 @@
+"""Whether a lower precision pays here: artifacts of one network timed in turn, in one process."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from edgecar.artifact import Artifact, Facts, Quality
+from edgecar.engines.select import default_engine, resolved
+from edgecar.errors import GateError
+from edgecar.exporter.lower import Lower, Report
+from edgecar.exporter.quantize import ForEngine
+from edgecar.exporter.to_onnx import Exported, Lowering, Source, lowered_artifact
+from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.rounds import Pass, median_ratio, timed_rounds
+from edgecar.runtime.tune import WORTH, Setup
+from edgecar.runtime.tuning import Tuning
+from edgecar.spec import Precision, Size
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+ROUNDS = 9  # at least: the slowest quarter of fewer says little
+SECONDS = 10.0
+SIZES: tuple[Size, ...] = ((1080, 1920), (540, 960), (270, 480))
+MOST_SECONDS = 1.0  # for a frame in FP32; where it takes longer, smaller frames are timed
+BASE: Precision = "fp32"
+
+RUN_BY: Mapping[ForEngine, str] = {
+    "openvino": "openvino",
+    "tensorrt": "onnxruntime:tensorrt",
+    "onnxruntime": "onnxruntime",
+}
+"""Which of our engines runs what is written down for one."""
+
+Outcome = Literal["taken", "refused", "not run", "slower", "no faster"]
+"""Of a precision: refused by the gate, not computed so by the engine, or not worth it here."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast an artifact is.
+
+    Attributes:
+        computed: The arithmetic that the engine chose.
+        provider: Of the engine.
+        rates: Frames a second, round by round.
+    """
+
+    computed: Precision
+    provider: str
+    rates: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What became of a precision.
+
+    Attributes:
+        precision: Of the graph.
+        outcome: Whether it was taken, or why not.
+        computed: The arithmetic that the engine chose for it; None where nothing was run.
+        fps: Frames a second, the median; None where it was not timed.
+        ratio: Times FP32, the median over the rounds.
+        least_ratio: Times FP32 in the slowest quarter of the rounds: what it must be worth.
+        quality: What it loses; None for FP32, and where the gate refused it.
+        why: In words, where nothing was timed.
+    """
+
+    precision: Precision
+    outcome: Outcome
+    computed: Precision | None = None
+    fps: float | None = None
+    ratio: float | None = None
+    least_ratio: float | None = None
+    quality: Quality | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The outcome of timing precisions.
+
+    Attributes:
+        taken: The fastest that is worth it; FP32 if none is.
+        size: ``(height, width)`` of the frames.
+        provider: Of the engine.
+        standings: FP32 first.
+    """
+
+    taken: Precision
+    size: Size
+    provider: str
+    standings: Sequence[Standing]
+
+
+def export_fastest(
+    source: Source,
+    lowering: Lowering,
+    output: Path | None = None,
+    report: Report = lambda _what: None,
+) -> tuple[Exported, Contest]:
+    """Export a network in the precision that is fastest here and passes the gate.
+
+    Args:
+        source: The network.
+        lowering: How to lower it; its precision counts for nothing.
+        output: Where to write; named by the precision if not given.
+        report: Told what takes long.
+
+    Raises:
+        ExportError: As of `edgecar.exporter.to_onnx.export`, but that the gate refuses nothing:
+            what it refuses is no candidate.
+        EngineError: The engine that INT8 is written down for is not to be had here.
+    """
+    source.output(BASE, output)  # refused before anything takes long
+    engine = RUN_BY[lowering.for_engine]
+    base = source.graph()
+    dense_restorer(_artifact(*base), engine).close()  # that, too
+    artifacts, refused = candidates(source, base, lowering, report)
+    report("timing")
+    found = contest(artifacts, refused, engine=engine)
+    path = source.output(found.taken, output)
+    return source.written(artifacts[found.taken], path), found
+
+
+def native_form() -> ForEngine:
+    """The form of INT8 that this machine's default engine runs fastest."""
+    return "openvino" if default_engine() == "openvino" else "onnxruntime"
+
+
+def candidates(
+    source: Source, base: tuple["ModelProto", Facts], lowering: Lowering, report: Report
+) -> tuple[dict[Precision, Artifact], dict[Precision, str]]:
+    """The FP32 artifact and those in lower precision that pass, and why the others do not.
+
+    Args:
+        source: The network.
+        base: Its FP32 graph and facts.
+        lowering: How to lower it; its precision counts for nothing.
+        report: Told what takes long.
+    """
+    model, facts = base
+    artifacts: dict[Precision, Artifact] = {BASE: _artifact(model, facts)}
+    refused: dict[Precision, str] = {}
+    for precision in get_args(Lower):
+        wanted = replace(lowering, precision=precision)
+
+        def told(what: str, precision: Precision = precision) -> None:
+            report(f"{precision}, {what}")
+
+        try:
+            made, lower = lowered_artifact(model, facts, wanted, source, told)
+        except GateError as error:
+            refused[precision] = str(error).partition(";")[0]
+        else:
+            artifacts[precision] = _artifact(made, lower)
+    return artifacts, refused
+
+
+def _artifact(model: "ModelProto", facts: Facts) -> Artifact:
+    return Artifact(facts, model.SerializeToString())
+
+
+def contest(
+    artifacts: Mapping[Precision, Artifact],
+    refused: Mapping[Precision, str],
+    *,
+    engine: str = "auto",
+    seconds: float = SECONDS,
+) -> Contest:
+    """Time the precisions of a network and choose one.
+
+    A lower precision is taken only if it is faster than FP32 in three quarters of all rounds, by at
+    least what `edgecar tune` asks for; the fastest of those.
+
+    Args:
+        artifacts: Those past the gate, FP32 among them.
+        refused: What the gate said of the others.
+        engine: Name; each artifact runs in the arithmetic that it chooses.
+        seconds: To go on for; there are at least `ROUNDS` rounds.
+
+    Raises:
+        EngineError: The engine is not to be had, or refuses an artifact.
+    """
+    size = size_to_time(artifacts[BASE], engine)
+    return judged(artifacts, timed(artifacts, engine, size, seconds), refused, size)
+
+
+def judged(
+    artifacts: Mapping[Precision, Artifact],
+    speeds: Mapping[Precision, Speed],
+    refused: Mapping[Precision, str],
+    size: Size,
+) -> Contest:
+    """Choose by speeds; arguments as of `contest`, ``size`` being that of the frames timed."""
+    base = speeds[BASE]
+    standings = [
+        _standing(precision, artifacts[precision].facts.quality, speed, base)
+        for precision, speed in speeds.items()
+    ]
+    standings += [Standing(name, "refused", why=why) for name, why in refused.items()]
+    worth = [s for s in standings if (s.least_ratio or 0) >= WORTH]
+    taken = max(worth, key=lambda s: s.ratio or 0).precision if worth else BASE
+    ended = [
+        replace(standing, outcome="taken") if standing.precision == taken else standing
+        for standing in standings
+    ]
+    return Contest(taken, size, base.provider, ended)
+
+
+def _standing(precision: Precision, quality: Quality | None, speed: Speed, base: Speed) -> Standing:
+    if not speed.rates:
+        why = f"{speed.provider} computes it in {speed.computed} here"
+        return Standing(precision, "not run", speed.computed, quality=quality, why=why)
+    ratios = [one / other for one, other in zip(speed.rates, base.rates, strict=True)]
+    ratio = median_ratio(speed.rates, base.rates)
+    return Standing(
+        precision,
+        "slower" if ratio < 1 else "no faster",
+        speed.computed,
+        fps=median(speed.rates),
+        ratio=ratio,
+        least_ratio=quantiles(ratios, n=4)[0],
+        quality=quality,
+    )
+
+
+def timed(
+    artifacts: Mapping[Precision, Artifact],
+    engine: str,
+    size: Size,
+    seconds: float,
+    forced: Mapping[Precision, Precision] | None = None,
+) -> dict[Precision, Speed]:
+    """Speeds of artifacts on whole frames, every pixel computed, one frame of each in turn.
+
+    Args:
+        artifacts: By what they are called.
+        engine: Name.
+        size: ``(height, width)`` of the frames.
+        seconds: To go on for; there are at least `ROUNDS` rounds.
+        forced: Arithmetic to compute some in; the engine's choice for the others.
+
+    Returns:
+        Without rates for a lower precision that the engine computes in another one: it would only
+        be FP32 with casts.
+    """
+    speeds: dict[Precision, Speed] = {}
+    passes: dict[Precision, Pass] = {}
+    with ExitStack() as stack:
+        for name, artifact in artifacts.items():
+            wanted = (forced or {}).get(name)
+            restorer = stack.enter_context(dense_restorer(artifact, engine, wanted))
+            info = restorer.engine.info
+            speeds[name] = Speed(info.precision, info.provider, ())
+            if artifact.facts.precision in (BASE, info.precision):
+                passes[name] = frame_pass(restorer, size)
+        timed_rounds(passes, 0, least=2)  # shapes are compiled, memory is there
+        rates = timed_rounds(passes, seconds, least=ROUNDS)
+    return {name: replace(speed, rates=rates.get(name, ())) for name, speed in speeds.items()}
+
+
+def timed_on_clip(
+    setup: Setup, artifacts: Mapping[Precision, Artifact], tuning: Tuning, seconds: float
+) -> dict[Precision, Speed]:
+    """Speeds of artifacts on a clip, as ``edgecar run`` goes through it, in turn.
+
+    Args:
+        setup: The clip, engine and threads; its artifact counts for nothing.
+        artifacts: By their precision.
+        tuning: For all of them.
+        seconds: To go on for; there are at least `ROUNDS` rounds.
+
+    Returns:
+        As `timed`.
+    """
+    speeds: dict[Precision, Speed] = {}
+    passes: dict[Precision, Pass] = {}
+    with ExitStack() as stack:
+        for name, artifact in artifacts.items():
+            with Restorer(artifact, setup.engine, threads=setup.threads) as restorer:
+                info = restorer.engine.info
+            speeds[name] = Speed(info.precision, info.provider, ())
+            if name in (BASE, info.precision):
+                own = replace(setup, artifact=artifact, precision=None)
+                passes[name] = stack.enter_context(own.contender(tuning))
+        timed_rounds(passes, 0, least=1)  # shapes are compiled, files cached
+        rates = timed_rounds(passes, seconds, least=ROUNDS)
+    return {name: replace(speed, rates=rates.get(name, ())) for name, speed in speeds.items()}
+
+
+def form_for(engine: str) -> ForEngine | None:
+    """The form of INT8 that one of our engines runs fastest; None if there is none."""
+    named = resolved(engine)
+    return next((form for form, runs in RUN_BY.items() if runs == named), None)
+
+
+def dense_restorer(artifact: Artifact, engine: str, precision: Precision | None = None) -> Restorer:
+    """A restorer that computes every pixel, whatever was tuned on this machine."""
+    return Restorer(artifact, engine, precision, reuse=False, tuning=Tuning())
+
+
+def frame_pass(restorer: Restorer, size: Size) -> Pass:
+    """Restores a frame of noise; the two that take turns are never the same twice running."""
+    grey = restorer.facts.channels == 1
+    dice = np.random.default_rng(0)
+    frames = [dice.integers(0, 256, size if grey else (*size, 3), np.uint8) for _ in range(2)]
+    restore: Callable[[Any], Any] = restorer.luma if grey else restorer
+
+    def run() -> float:
+        frames.reverse()
+        return 1 / elapsed(lambda: restore(frames[0]))
+
+    return run
+
+
+def elapsed(work: Callable[[], Any]) -> float:
+    """Seconds that a call takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def size_to_time(artifact: Artifact, engine: str) -> Size:
+    """The largest of `SIZES` of which an artifact restores a frame in `MOST_SECONDS`."""
+    smallest = SIZES[-1]
+    with dense_restorer(artifact, engine) as restorer:
+        run = frame_pass(restorer, smallest)
+        run()  # what is compiled is compiled
+        seconds_per_px = 1 / run() / (smallest[0] * smallest[1])
+    fitting = [size for size in SIZES if size[0] * size[1] * seconds_per_px <= MOST_SECONDS]
+    return fitting[0] if fitting else smallest

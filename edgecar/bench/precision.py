@@ -1,0 +1,318 @@
+"""What precisions cost and give: ``python -m edgecar.bench.precision --data DIR --save FILE``.
+
+Every network that ships, in FP32, in bfloat16 where the engine computes it, in FP16 and in INT8:
+whether the gate lets it pass, PSNR on test sets or coded clips, size of the file, and frames a
+second on whole frames, every pixel computed, all in turn in one process. Where the gate refuses
+INT8 of the weights that ship, those of ``edgecar train --qat`` are taken, if they are at hand. Rows
+that the file has already are kept: what was broken off goes on.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal, TypedDict
+
+import typer
+
+from edgecar.artifact import Artifact, read_artifact
+from edgecar.bench.payoff import RUN_BY, Speed, dense_restorer, native_form, timed
+from edgecar.bench.results import new_results, resumed, write_results
+from edgecar.errors import EdgecarError, GateError
+from edgecar.evaluate.clips import ClipSet, load_clips
+from edgecar.evaluate.stills import Pictures, evaluate_jpeg, load_pictures
+from edgecar.evaluate.video import NetworkMethod, evaluate_video
+from edgecar.exporter.lower import Lower
+from edgecar.exporter.quantize import ForEngine
+from edgecar.exporter.to_onnx import Lowering, export
+from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.rounds import median_ratio
+from edgecar.spec import Coder, Precision, Size
+from edgecar.zoo.shipped import ShippedWeights, shipped_weights
+
+QUALITY = 10  # of JPEG, as the papers' tables have it first
+STILLS = ("classic5", "live1")
+CRFS = (29, 35, 41, 47)
+FRAMES = 150  # of a clip: two and a half GOPs
+SIZE: Size = (1080, 1920)
+CODERS: tuple[Coder, ...] = ("jpeg", "h264")
+Outcome = Literal["passed", "refused", "not run"]
+
+
+class PrecisionRow(TypedDict):
+    """A network's weights in one arithmetic.
+
+    ``precision`` is what the graph was asked to be in, bfloat16 being a choice of the engine for
+    the FP32 graph; ``computed`` what the engine made of it, None where it was not run. ``method``
+    is how ranges of INT8 were found (``training``: weights of ``edgecar train --qat``); ``kept`` of
+    ``layers`` convolutions are in higher precision. ``loss_db`` to ``budget_db`` are the gate's;
+    None for FP32 and bfloat16, which pass no gate, and all but ``why`` where it refused.
+    PSNR in dB: mean over the set at JPEG quality 10; over frames, then clips and CRFs of the H.264
+    study. ``fps`` are medians over the rounds, ``to_fp32`` the median of their ratios to the FP32
+    graph computed in FP32 by the same engine.
+    """
+
+    network: str
+    weights: str
+    precision: Precision
+    outcome: Outcome
+    why: str
+    engine: str
+    provider: str
+    computed: Precision | None
+    method: str
+    layers: int | None
+    kept: int | None
+    loss_db: float | None
+    worst_db: float | None
+    shift_codes: float | None
+    budget_db: float | None
+    bytes: int | None
+    classic5_db: float | None
+    live1_db: float | None
+    h264_db: float | None
+    height: int
+    width: int
+    rounds: int | None
+    fps: float | None
+    to_fp32: float | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """An artifact, or why there is none.
+
+    Attributes:
+        artifact: What passed; None if nothing did.
+        bytes: Of its file.
+        why: What the gate said.
+    """
+
+    artifact: Artifact | None
+    bytes: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to measure on, and how.
+
+    Attributes:
+        stills: Pictures of each test set, by its name in the rows.
+        clips: Sources of the H.264 study; none are coded where no weights are for it.
+        every: Frames of a clip of which one counts.
+        size: ``(height, width)`` of the frames that are timed.
+        seconds: To time a network for.
+        for_engine: The engine that INT8 is written down for, which runs all.
+        qat: Where weights of ``edgecar train --qat`` lie, as ``<network>.<coder>.qat.safetensors``.
+    """
+
+    stills: Mapping[str, Pictures]
+    clips: ClipSet
+    every: int
+    size: Size
+    seconds: float
+    for_engine: ForEngine
+    qat: Path | None = None
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that runs all."""
+        return RUN_BY[self.for_engine]
+
+
+def measure(
+    data: Annotated[
+        Path, typer.Option(help="Folder with classic5, live1 and the files of the video suite.")
+    ],
+    save: Annotated[Path, typer.Option(help="Result file; what it has already is kept.")],
+    only: Annotated[
+        str | None, typer.Option(help="Only weights whose name contains this: edgecar-s.jpeg.")
+    ] = None,
+    qat: Annotated[
+        Path | None, typer.Option(help="Folder of weights that edgecar train --qat made.")
+    ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Frames of a clip of which one counts; they are much alike.")
+    ] = 25,
+    frames: Annotated[int, typer.Option(min=2, help="Of a clip, at most.")] = FRAMES,
+    width: Annotated[int, typer.Option(min=16, help="Of the frames that are timed.")] = SIZE[1],
+    height: Annotated[int, typer.Option(min=16, help="Of the frames that are timed.")] = SIZE[0],
+    seconds: Annotated[float, typer.Option(min=0, help="To time a network for, at least.")] = 20,
+) -> None:
+    """Measure and save."""
+    try:
+        study = Study(
+            {f"{name}_db": load_pictures(data / name) for name in STILLS},
+            load_clips(data, frames=frames),
+            every,
+            (height, width),
+            seconds,
+            native_form(),
+            qat,
+        )
+        command = " ".join(["python -m edgecar.bench.precision", *sys.argv[1:]])
+        rows, command = resumed(save, command)
+        done = {(row["network"], row["weights"]) for row in rows}
+        for weights in shipped_weights():
+            stem = f"{weights.network}.{weights.codec}"
+            if weights.codec not in CODERS or (only or "") not in stem:
+                continue
+            if (weights.network, weights.codec) in done:
+                continue
+            for row in measured(weights, study):
+                typer.echo(line(row))
+                rows.append(row)
+            write_results(save, new_results("precision", rows, command))
+    except EdgecarError as error:
+        typer.echo(f"{error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+    typer.echo(f"wrote     {save}; next: make tables")
+
+
+def measured(weights: ShippedWeights, study: Study) -> Iterator[PrecisionRow]:
+    """The rows of one network's weights, FP32 first.
+
+    Raises:
+        EngineError: The engine is not to be had here.
+        ExportError: The network cannot be exported at all.
+    """
+    with TemporaryDirectory() as folder:
+        made = artifacts_of(weights, study, Path(folder))
+    found = {name: m.artifact for name, m in made.items() if m.artifact}
+    forced: dict[Precision, Precision] = {name: name for name in ("fp32", "bf16") if name in found}
+    speeds = timed(found, study.engine, study.size, study.seconds, forced)
+    run = {name: artifact for name, artifact in found.items() if speeds[name].rates}
+    decibels = quality_of(run, forced, weights.codec, study)
+    for name, each in made.items():
+        yield _row(weights, study, name, each, speeds, decibels.get(name, {}))
+
+
+def artifacts_of(weights: ShippedWeights, study: Study, folder: Path) -> dict[Precision, Made]:
+    """The network in every arithmetic, as far as the gate lets it pass and the engine knows it."""
+    plain = folder / "fp32.onnx"
+    export(weights.network, plain, codec=weights.codec)
+    base = read_artifact(plain)
+    made: dict[Precision, Made] = {"fp32": Made(base, plain.stat().st_size)}
+    if _computes_bf16(base, study.engine):
+        made["bf16"] = made["fp32"]
+    made["fp16"] = _lowered(weights.network, weights.codec, "fp16", study, folder)
+    made["int8"] = _lowered(weights.network, weights.codec, "int8", study, folder)
+    tuned = study.qat and study.qat / f"{weights.network}.{weights.codec}.qat.safetensors"
+    if made["int8"].artifact is None and tuned and tuned.is_file():
+        made["int8"] = _lowered(str(tuned), weights.codec, "int8", study, folder)
+    return made
+
+
+def _lowered(checkpoint: str, codec: Coder, precision: Lower, study: Study, folder: Path) -> Made:
+    path = folder / f"{precision}.onnx"
+    lowering = Lowering(precision, for_engine=study.for_engine)
+    try:
+        export(checkpoint, path, codec=codec, lowering=lowering)
+    except GateError as error:
+        return Made(None, why=str(error).partition(";")[0])
+    return Made(read_artifact(path), path.stat().st_size)
+
+
+def _computes_bf16(artifact: Artifact, engine: str) -> bool:
+    """Whether an engine chooses bfloat16 for an FP32 graph: where it does, that is faster."""
+    with dense_restorer(artifact, engine) as restorer:
+        return restorer.engine.info.precision == "bf16"
+
+
+def quality_of(
+    artifacts: Mapping[Precision, Artifact],
+    forced: Mapping[Precision, Precision],
+    codec: Coder,
+    study: Study,
+) -> dict[Precision, dict[str, float]]:
+    """Mean PSNR in dB by arithmetic and column."""
+    with ExitStack() as opened:
+        restorers = {
+            name: opened.enter_context(dense_restorer(artifact, study.engine, forced.get(name)))
+            for name, artifact in artifacts.items()
+        }
+        if codec == "jpeg":
+            return {name: _stills_db(restorer, study) for name, restorer in restorers.items()}
+        methods = [NetworkMethod(restorer, name) for name, restorer in restorers.items()]
+        rows = list(evaluate_video(study.clips.clips, "h264", CRFS, methods, study.every))
+    return {
+        name: {"h264_db": fmean(row["psnr_out"] for row in rows if row["network"] == name)}
+        for name in artifacts
+    }
+
+
+def _stills_db(restorer: Restorer, study: Study) -> dict[str, float]:
+    return {
+        column: evaluate_jpeg(
+            restorer.luma, pictures, (QUALITY,), network=restorer.facts.model, set_name=column
+        )[0]["psnr_out"]
+        for column, pictures in study.stills.items()
+    }
+
+
+def _row(
+    weights: ShippedWeights,
+    study: Study,
+    name: Precision,
+    made: Made,
+    speeds: Mapping[Precision, Speed],
+    decibels: Mapping[str, float],
+) -> PrecisionRow:
+    base, speed = speeds["fp32"], speeds.get(name)
+    rates: Sequence[float] = speed.rates if speed else ()
+    why = made.why
+    if speed and not rates:
+        why = f"{speed.provider} computes it in {speed.computed} here"
+    quality = made.artifact.facts.quality if made.artifact else None
+    outcome: Outcome = "passed" if rates else "not run" if speed else "refused"
+    return PrecisionRow(
+        network=weights.network,
+        weights=weights.codec,
+        precision=name,
+        outcome=outcome,
+        why=why,
+        engine=study.engine,
+        provider=base.provider,
+        computed=speed.computed if speed else None,
+        method=quality.method if quality else "",
+        layers=quality.layers if quality else None,
+        kept=len(quality.kept) if quality else None,
+        loss_db=_rounded(quality.loss_db, 4) if quality else None,
+        worst_db=_rounded(quality.worst_db, 4) if quality else None,
+        shift_codes=_rounded(quality.shift_codes, 3) if quality else None,
+        budget_db=quality.budget_db if quality else None,
+        bytes=made.bytes,
+        classic5_db=_rounded(decibels.get("classic5_db"), 3),
+        live1_db=_rounded(decibels.get("live1_db"), 3),
+        h264_db=_rounded(decibels.get("h264_db"), 3),
+        height=study.size[0],
+        width=study.size[1],
+        rounds=len(rates) or None,
+        fps=_rounded(median(rates), 3) if rates else None,
+        to_fp32=_rounded(median_ratio(rates, base.rates), 4) if rates else None,
+    )
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def line(row: PrecisionRow) -> str:
+    """A row in words."""
+    head = f"{row['network']} for {row['weights']}, {row['precision']}: {row['outcome']}"
+    if row["fps"] is None or row["to_fp32"] is None:
+        return f"{head}; {row['why']}"
+    measured_db = (row["classic5_db"], row["live1_db"], row["h264_db"])
+    decibels = [f"{value:.3f}" for value in measured_db if value is not None]
+    return (
+        f"{head}; {' and '.join(decibels)} dB, {row['fps']:.2f} frames/s in {row['computed']}, "
+        f"{row['to_fp32']:.2f} times FP32"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(measure)

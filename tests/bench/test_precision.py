@@ -1,0 +1,192 @@
+"""The precision benchmark: its rows, its resuming, its tables."""
+
+import json
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+import typer
+from skimage import data
+from typer.testing import CliRunner
+
+from edgecar.artifact import Quality, find_artifact, read_artifact
+from edgecar.bench import precision
+from edgecar.bench.page import readme
+from edgecar.bench.precision import Made, PrecisionRow
+from edgecar.bench.precision_page import precision_cells
+from edgecar.bench.results import PRECISION_KEYS, SCHEMA_PATH, new_results, read_results
+from edgecar.evaluate.metrics import psnr
+from edgecar.evaluate.stills import load_pictures
+from edgecar.media.frame import Frame
+from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.video_codec import VideoCoding, video_coded
+from edgecar.runtime.restorer import Restorer
+from edgecar.zoo.shipped import shipped_checkpoint
+
+APP = typer.Typer()
+APP.command()(precision.measure)
+WEIGHTS = [shipped_checkpoint("edgecar-xs", coder) for coder in ("jpeg", "h264")]
+REFUSED = "edgecar-xs in int8 loses 0.5 dB"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures and a clip, where the benchmark looks for them."""
+    for name, photo in (("classic5", data.camera()), ("live1", data.coins())):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "1.png"), photo[60:124, 80:160])
+    grey = np.full((32, 40), 128, np.uint8)
+    frames = [Frame(data.camera()[n : n + 64, 80:160].copy(), grey, grey) for n in range(3)]
+    # Sources are coded finely; nothing else in the folder is a video.
+    clip = video_coded(frames, VideoCoding("h264", 10))
+    (tmp_path / "clip.mkv").write_bytes(clip.bitstream)
+    return tmp_path
+
+
+@pytest.fixture
+def made(monkeypatch, lowered):
+    """Weights that ship, FP16 that the engine does not compute, INT8 as the test says."""
+    calls = []
+    int8 = {"edgecar-xs": Made(None, why=REFUSED)}
+
+    def lower(checkpoint, codec, kind, _study, _folder):
+        calls.append((checkpoint.rpartition("/")[2], codec, kind))
+        if kind == "fp16":
+            return Made(lowered("edgecar-xs", "fp16"), 1000)
+        return int8[checkpoint.rpartition("/")[2]]
+
+    def export(network, path, codec):
+        path.write_bytes(read_artifact(find_artifact(network, codec)).onnx)
+
+    monkeypatch.setattr(precision, "export", export)  # what ships was exported, and that takes long
+    monkeypatch.setattr(precision, "shipped_weights", lambda: WEIGHTS)
+    monkeypatch.setattr(precision, "_lowered", lower)
+    monkeypatch.setattr(precision, "native_form", lambda: "onnxruntime")
+    return int8, calls
+
+
+def measured(folder, *more: object):
+    size = ("--width", 64, "--height", 48, "--seconds", 0, "--every", 2)
+    words = ("--data", folder, "--save", folder / "x.json", *size, *more)
+    return CliRunner().invoke(APP, [str(word) for word in words])
+
+
+def test_rows_are_saved_and_fit_the_schema(folder, made, lowered) -> None:
+    made[0]["edgecar-xs"] = Made(lowered("edgecar-xs", "int8 onnxruntime"), 2000)
+    done = measured(folder)
+    assert done.exit_code == 0, done.output
+    table = json.loads((folder / "x.json").read_text())
+    jsonschema.validate(table, json.loads(SCHEMA_PATH.read_text()))
+    rows = {(row["weights"], row["precision"]): row for row in table["rows"]}
+    kinds = ("fp32", "fp16", "int8")
+    assert list(rows) == [(coder, kind) for coder in ("jpeg", "h264") for kind in kinds]
+    for coder in ("jpeg", "h264"):
+        base, halves, eight = (rows[coder, kind] for kind in kinds)
+        assert (base["outcome"], base["computed"], base["to_fp32"]) == ("passed", "fp32", 1)
+        # ONNX Runtime has no kernels for halves on x86.
+        assert (halves["outcome"], halves["fps"], halves["bytes"]) == ("not run", None, 1000)
+        assert "computes it in fp32 here" in halves["why"]
+        assert (eight["outcome"], eight["computed"]) == ("passed", "int8")
+        assert eight["fps"] > 0
+        assert eight["rounds"] >= 9
+        columns = ("classic5_db", "live1_db") if coder == "jpeg" else ("h264_db",)
+        assert all(base[key] > 20 for key in columns)
+        assert all(eight[key] != base[key] for key in columns)
+
+
+@pytest.mark.usefixtures("made")
+def test_decibels_are_those_of_the_artifact(folder) -> None:
+    measured(folder, "--only", "jpeg")
+    (row,) = (r for r in read_results(folder / "x.json").rows if r["precision"] == "fp32")
+    ((_, clean),) = load_pictures(folder / "live1")
+    with Restorer("edgecar-xs", "onnxruntime") as restorer:
+        expected = psnr(clean, restorer.luma(jpeg_coded(clean, 10)))
+    assert row["live1_db"] == pytest.approx(expected, abs=6e-4)  # three digits are kept
+
+
+def test_what_was_broken_off_goes_on(folder, made) -> None:
+    assert measured(folder, "--only", "edgecar-xs.jpeg").exit_code == 0
+    first = read_results(folder / "x.json").rows
+    made[1].clear()
+    assert measured(folder).exit_code == 0
+    assert {codec for _, codec, _ in made[1]} == {"h264"}
+    rows = read_results(folder / "x.json").rows
+    assert list(rows[: len(first)]) == list(first)
+    assert {row["weights"] for row in rows[len(first) :]} == {"h264"}
+
+
+def test_refused_weights_give_way_to_trained_ones(folder, made, lowered) -> None:
+    int8, _ = made
+    done = measured(folder, "--only", "jpeg")
+    assert f"edgecar-xs for jpeg, int8: refused; {REFUSED}" in done.output
+    (folder / "x.json").unlink()
+    trained = folder / "qat" / "edgecar-xs.jpeg.qat.safetensors"
+    trained.parent.mkdir()
+    trained.touch()
+    int8[trained.name] = Made(lowered("edgecar-xs", "int8 onnxruntime"), 2000)
+    done = measured(folder, "--only", "jpeg", "--qat", trained.parent)
+    assert "edgecar-xs for jpeg, int8: passed" in done.output
+
+
+def test_missing_data_is_one_line(tmp_path) -> None:
+    done = measured(tmp_path)
+    assert done.exit_code == 1
+    assert len(done.output.splitlines()) == 1
+
+
+def row(**values) -> PrecisionRow:
+    table = dict.fromkeys(PRECISION_KEYS)
+    table |= {"network": "edgecar-s", "weights": "jpeg", "precision": "fp32", "outcome": "passed"}
+    table |= {"why": "", "engine": "openvino", "provider": "Library 1", "computed": "fp32"}
+    table |= {"method": "", "height": 48, "width": 64}
+    return PrecisionRow(**{**table, **values})
+
+
+ROWS = [
+    row(classic5_db=29.5, live1_db=29.0, bytes=80_000, fps=10.0, to_fp32=1.0, rounds=9),
+    row(
+        precision="int8", computed="int8", method="entropy", layers=6, kept=3, loss_db=0.0312,
+        worst_db=0.12, classic5_db=29.47, live1_db=29.01, bytes=40_000, fps=16.0, to_fp32=1.61,
+    ),
+    row(precision="fp16", outcome="not run", why="Library computes it in bf16 here", loss_db=0.0),
+]  # fmt: skip
+
+
+def test_table_has_losses_and_speeds() -> None:
+    header, cells = precision_cells(ROWS, "jpeg")
+    by_name = [dict(zip(header, line, strict=False)) for line in cells]
+    assert header[3:7] == ("Classic5 dB", "loss", "LIVE1 dB", "loss")
+    assert cells[1][3:7] == ["29.47", "0.030", "29.01", "-0.010"]
+    assert by_name[1]["Kept"] == "3 of 6"
+    assert (by_name[1]["Gate dB"], by_name[1]["Worst dB"]) == ("0.031", "0.120")
+    assert (by_name[1]["kB"], by_name[1]["Frames/s"], by_name[1]["Times FP32"]) == (
+        "40", "16.00", "1.61",
+    )  # fmt: skip
+    assert by_name[2]["Outcome"] == "not run: Library computes it in bf16 here"
+    assert precision_cells(ROWS, "h264")[1] == []
+
+
+def test_page_has_a_section() -> None:
+    page = readme([("here", new_results("precision", ROWS, "measure"))])
+    section = page.partition("## Precisions")[2].partition("\n## ")[0]
+    assert "### Weights for JPEG, 64×48, Library 1" in section
+    assert "Weights for H.264" not in section
+    assert "| edgecar-s | int8 | int8 | 29.47 | 0.030 |" in section
+    assert "here: " in section
+    assert "Nothing measured yet" in readme([]).partition("## Precisions")[2].partition("\n## ")[0]
+
+
+def test_quality_of_the_gate_is_in_the_row(made, lowered, folder) -> None:
+    from dataclasses import replace
+
+    quality = Quality(
+        0.01234, 0.0456, 0.02, 0.05, 0.15, 6, "p", "d", "training", 6, ("a", "b"), ("x",), "f"
+    )
+    artifact = lowered("edgecar-xs", "int8 onnxruntime")
+    judged = replace(artifact, facts=replace(artifact.facts, quality=quality))
+    made[0]["edgecar-xs"] = Made(judged, 2000)
+    measured(folder, "--only", "jpeg")
+    (row,) = (r for r in read_results(folder / "x.json").rows if r["precision"] == "int8")
+    assert (row["method"], row["layers"], row["kept"]) == ("training", 6, 2)
+    assert (row["loss_db"], row["worst_db"], row["budget_db"]) == (0.0123, 0.0456, 0.05)
