@@ -37,6 +37,7 @@ from edgecar.zoo.shipped import shipped_checkpoint
 CARD = card_named("edgecar-xs")
 CPU = torch.device("cpu")
 SMALL = {"patch_px": 16, "batch": 2}
+SAME = 1e-6  # of 1.0
 
 
 @pytest.fixture
@@ -109,11 +110,11 @@ def test_the_graph_rounds_as_training_did(narrow, codes) -> None:
         expected = narrow.eval()(torch.from_numpy(batch)).numpy()
     with TorchEngine(Artifact(facts, lower.SerializeToString())) as engine:
         got = engine.run(batch)
-    # Sums in another order put a feature into the next code now and then; a graph of other ranges
-    # or weights is off everywhere.
-    assert np.abs(got - expected).mean() < 0.02 / 255
+    # Sums in another order put a feature into the next code now and then, and that is seen around
+    # it; a graph of other ranges or weights is off everywhere.
+    assert (np.abs(got - expected) < SAME).mean() > 0.2
     with TorchEngine(Artifact(facts, model.SerializeToString())) as engine:
-        assert np.abs(engine.run(batch) - expected).mean() > 0.1 / 255
+        assert (np.abs(engine.run(batch) - expected) < SAME).mean() < 0.05
 
 
 def test_what_was_learned_travels_with_the_weights(tmp_path) -> None:
