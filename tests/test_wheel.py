@@ -53,6 +53,7 @@ def test_wheel_holds_the_package_and_its_data(wheel):
         "edgecar/py.typed",
         "edgecar/data/export/recipes/default.toml",
         "edgecar/data/export/training/edgecar-s.jpeg.toml",
+        "edgecar/data/engines/targets/orin-nano.toml",
         "edgecar/data/benchmarks/suites/video.toml",
         "edgecar/zoo/weights/edgecar-s.jpeg.onnx",
         "edgecar/zoo/weights/manifest.json",
