@@ -1,11 +1,12 @@
 """CUDA through pycuda; graphs, which it has not, through the driver itself."""
 
 import ctypes
+import threading
 from collections.abc import Callable
 from ctypes import byref, c_void_p
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -15,12 +16,30 @@ from edgecar.runtime.cuda.sources import ARGUMENTS, DEVICE_FLAGS, FILES, FOLDER
 
 CAPTURE_OF_THREAD = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL in cuda.h
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _in_context(method: Callable[P, T]) -> Callable[P, T]:
+    """Make the context that of the calling thread, once, and put CUDA's failures in our words."""
+
+    @wraps(method)
+    def run(*arguments: P.args, **named: P.kwargs) -> T:
+        device = cast("CudaDevice", arguments[0])
+        try:
+            device.enter()
+            return method(*arguments, **named)
+        except device.failure as error:
+            raise EngineError(f"CUDA failed: {' '.join(str(error).split())[:200]}") from error
+
+    return run
+
 
 class CudaDevice:
     """A GPU, and the primary context that TensorRT and ONNX Runtime use as well.
 
     Kernels are compiled when they are first launched; pycuda keeps what was compiled. A device is
-    used by the thread that made it.
+    used by one thread at a time, which need not be the one that made it.
 
     Args:
         ordinal: Which GPU.
@@ -43,18 +62,32 @@ class CudaDevice:
             self._cuda.init()
             gpu = self._cuda.Device(ordinal)
             self._context = gpu.retain_primary_context()
-            self._context.push()
+            self._threads = threading.local()
+            self.enter()
         except self._cuda.Error as error:
             raise EngineError(f"no CUDA device {ordinal}: {error}") from error
         self.shared = bool(gpu.integrated and gpu.can_map_host_memory)
         self._kernel = cache(self._compiled)
         self._graphs: list[c_void_p] = []
 
+    @property
+    def failure(self) -> Any:
+        """Base of what pycuda raises."""
+        return self._cuda.Error
+
+    def enter(self) -> None:
+        """Make the context that of this thread, once."""
+        if not getattr(self._threads, "entered", False):
+            self._context.push()
+            self._threads.entered = True
+
+    @_in_context
     def memory(self, size: int) -> Memory:
         owner = self._cuda.mem_alloc(size)
         self._cuda.memset_d8(owner, 0, size)
         return Memory(int(owner), size, None, owner)
 
+    @_in_context
     def staging(self, size: int) -> Memory:
         flags = self._cuda.host_alloc_flags
         host = self._cuda.pagelocked_empty(
@@ -64,27 +97,35 @@ class CudaDevice:
         address = int(host.base.get_device_pointer()) if self.shared else 0
         return Memory(address, size, host, host)
 
+    @_in_context
     def stream(self) -> Any:
         return self._cuda.Stream()
 
+    @_in_context
     def event(self) -> Any:
         return self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
 
+    @_in_context
     def record(self, event: Any, stream: Any) -> None:
         event.record(stream)
 
+    @_in_context
     def wait(self, stream: Any, event: Any) -> None:
         stream.wait_for_event(event)
 
+    @_in_context
     def finish(self, event: Any) -> None:
         event.synchronize()
 
+    @_in_context
     def upload(self, to: Memory, source: Memory, stream: Any) -> None:
         self._cuda.memcpy_htod_async(to.address, source.host, stream)
 
+    @_in_context
     def download(self, to: Memory, source: Memory, stream: Any) -> None:
         self._cuda.memcpy_dtoh_async(to.host, source.address, stream)
 
+    @_in_context
     def copy_rows(
         self, to: tuple[int, int], source: tuple[int, int], width: int, rows: int, stream: Any
     ) -> None:
@@ -95,6 +136,7 @@ class CudaDevice:
         copy.width_in_bytes, copy.height = width, rows
         copy(stream)
 
+    @_in_context
     def launch(
         self, kernel: str, items: int, layers: int, arguments: tuple[Any, ...], stream: Any
     ) -> None:
@@ -102,10 +144,12 @@ class CudaDevice:
         given = [0 if argument is None else argument for argument in arguments]
         self._kernel(kernel).prepared_async_call(grid, (THREADS, 1, 1), stream, *given)
 
+    @_in_context
     def call(self, function: Callable[[], None], stream: Any) -> None:
         stream.synchronize()
         function()
 
+    @_in_context
     def captured(self, work: Callable[[], None], stream: Any) -> Callable[[], None] | None:
         driver = ctypes.CDLL("libcuda.so.1")
         handle, graph, ready = c_void_p(stream.handle), c_void_p(), c_void_p()
@@ -118,7 +162,9 @@ class CudaDevice:
             refused = True
         if driver.cuStreamEndCapture(handle, byref(graph)) or refused:
             return None
-        if driver.cuGraphInstantiateWithFlags(byref(ready), graph, ctypes.c_ulonglong(0)):
+        failed = driver.cuGraphInstantiateWithFlags(byref(ready), graph, ctypes.c_ulonglong(0))
+        driver.cuGraphDestroy(graph)
+        if failed:
             return None
         self._graphs.append(ready)
 
@@ -129,6 +175,7 @@ class CudaDevice:
 
         return replay
 
+    @_in_context
     def close(self) -> None:
         driver = ctypes.CDLL("libcuda.so.1")
         for graph in self._graphs:
