@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: test test-slow check demo tables kernels fix clean
+.PHONY: test test-slow check demo tables kernels gpu-check fix clean
 
 test: $(VENV)/.ready
 	$(BIN)/pytest -m "not slow and not gpu" -n auto --dist worksteal
@@ -26,6 +26,9 @@ tables: $(VENV)/.ready  ## every generated file
 
 kernels: $(VENV)/.ready  ## compiled for every GPU: registers and spills; needs nvcc
 	$(BIN)/python -m edgecar.bench.kernels
+
+gpu-check:  ## on a box with a GPU: its own Python, which has its TensorRT; PYTHON=… for another
+	PYTHONPATH=. $(PYTHON) -m edgecar.bench.gpu_check --save gpu-check
 
 fix: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

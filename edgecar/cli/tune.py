@@ -12,17 +12,20 @@ from edgecar.cli.output import (
     engine_line,
     next_step,
     print_json,
+    size_named,
     stderr,
     stdout,
 )
-from edgecar.spec import Coder
+from edgecar.spec import Coder, Size
 
 WORDS: dict[str, dict[Any, str]] = {"threads": {None: "all"}, "reuse": {True: "on", False: "off"}}
 """What values are called, by factor."""
 
 
 def command(
-    clip: Annotated[str, typer.Argument(metavar="CLIP", help="A video as the camera gives it.")],
+    clip: Annotated[
+        str | None, typer.Argument(metavar="[CLIP]", help="A video as the camera gives it.")
+    ] = None,
     network: Annotated[
         str, typer.Option(help="A network that ships with weights, or an exported .onnx file.")
     ] = "edgecar-s",
@@ -39,6 +42,16 @@ def command(
     seconds: Annotated[
         float, typer.Option(min=0, help="For each comparison, of which there are six at most.")
     ] = 10,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Instead of a clip: what could this box do (engines/targets)?"),
+    ] = None,
+    fps: Annotated[
+        float, typer.Option(min=0.1, help="With --target: frames a second that are wanted.")
+    ] = 30,
+    res: Annotated[
+        str, typer.Option(help="With --target: 480p, 720p, 1080p, 4k or WIDTHxHEIGHT.")
+    ] = "1080p",
     as_json: Json = False,
 ) -> None:
     """Measure ways to restore CLIP on this machine, and keep the fastest for `edgecar run`.
@@ -46,15 +59,24 @@ def command(
     It is kept for this network, engine, precision, number of threads, processor and frame size, and
     only if it is at least 3 % faster than the defaults. The restored video is the same bytes.
 
+    With --target nothing is measured: which networks may fit a box is predicted from the ceilings
+    that are published for it.
+
     Example: edgecar tune clip.mp4
     """
-    from edgecar.errors import MediaError
+    from edgecar.errors import MediaError, SettingsError
     from edgecar.media.reader import open_reader
     from edgecar.runtime.choice import choose_weights
     from edgecar.runtime.restorer import Restorer
     from edgecar.runtime.tune import Setup, Speeds, search
     from edgecar.runtime.tuning import Tuning, store_tuning
 
+    if (clip is None) == (target is None):
+        raise SettingsError("need a CLIP to measure on, or --target with a box to predict for")
+    if target is not None:
+        _predict(target, size_named(res), fps, as_json)
+        return
+    assert clip is not None
     with open_reader(clip) as reader:
         if reader.live:
             raise MediaError(f"{clip} is live and cannot be read again; record a clip of it first")
@@ -94,3 +116,28 @@ def command(
         stdout.print(f"chosen      {found.tuning}: {found.gain:.2f} times as fast as the defaults")
         stdout.print(f"wrote       {path}")
     next_step(f"edgecar run {clip} -o null --network {network}")
+
+
+def _predict(target: str, size: Size, fps: float, as_json: bool) -> None:
+    from edgecar.bench.predict import predictions
+    from edgecar.engines.targets import target_named
+
+    box = target_named(target)
+    found = sorted(predictions(box, size), key=lambda each: -each.fps)
+    if as_json:
+        rows = [{**asdict(each), "fits": each.fps >= fps} for each in found]
+        facts = {"target": box.name, "size": size, "fps": fps, "source": box.source}
+        print_json({"kind": "predicted", **facts, "rows": rows})
+        return
+    stdout.print(
+        f"predicted for {box.title}, {size[1]}x{size[0]}, every pixel computed: at most so many "
+        "frames/s; not measured"
+    )
+    for each in found:
+        word = "may fit" if each.fps >= fps else "does not fit"
+        stdout.print(
+            f"{each.network:<12}{each.precision:<6}{each.fps:>8.0f}   bound by {each.bound_by:<12}"
+            f"{word} {fps:g}"
+        )
+    stdout.print(f"ceilings: {box.source}")
+    next_step(f"edgecar build {found[0].network} --target {box.name}")
