@@ -98,17 +98,41 @@ def test_bytes_are_those_of_the_numpy_runtime_in_any_order(
     )
     clip = a_clip(seed, size, channels)
     wanted = [planes(reference, frame) for frame in clip]
-    got = []
     if together:
-        restorer.submit(clip[0])
-        for frame in clip[1:]:
-            restorer.submit(frame)
-            got.append(restorer.result())
-        got.append(restorer.result())
+        got = as_they_come(restorer, clip)
     else:
-        got = [restorer(frame) for frame in clip]
-    assert [restored.tobytes() for restored in got] == [plane.tobytes() for plane in wanted]
+        got = [restorer(frame).tobytes() for frame in clip]
+    assert got == [plane.tobytes() for plane in wanted]
     restorer.close()
+
+
+def as_they_come(restorer, clip) -> list[bytes]:
+    """Outputs of frames of which two are on their way at a time."""
+    restorer.submit(clip[0])
+    got = []
+    for frame in clip[1:]:
+        restorer.submit(frame)
+        got.append(restorer.result().tobytes())
+    return [*got, restorer.result().tobytes()]
+
+
+class DeafDevice(HostDevice):
+    """Its streams wait for nothing."""
+
+    def wait(self, stream, event) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("device", "differs"), [(HostDevice, False), (DeafDevice, True)])
+def test_waiting_is_what_keeps_the_bytes(device, differs) -> None:
+    """The control of the test above: without it, other bytes come out for some lot."""
+    wrong = []
+    for seed in range(10):
+        restorer, reference = restorers(device(seed), reuse=False)
+        clip = a_clip(seed, (32, 40))
+        wanted = [planes(reference, frame).tobytes() for frame in clip]
+        wrong.append(as_they_come(restorer, clip) != wanted)
+    assert any(wrong) is differs
 
 
 def test_reuse_computes_less_and_a_still_frame_not_at_all() -> None:
