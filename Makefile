@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: test test-slow check demo tables fix clean
+.PHONY: test test-slow check demo tables kernels gpu-check fix clean
 
 test: $(VENV)/.ready
 	$(BIN)/pytest -m "not slow and not gpu" -n auto --dist worksteal
@@ -23,6 +23,12 @@ demo: $(VENV)/.ready
 tables: $(VENV)/.ready  ## every generated file
 	$(BIN)/python -m edgecar.bench.networks
 	$(BIN)/python -m edgecar.bench.report
+
+kernels: $(VENV)/.ready  ## compiled for every GPU: registers and spills; needs nvcc
+	$(BIN)/python -m edgecar.bench.kernels
+
+gpu-check:  ## on a box with a GPU: its own Python, which has its TensorRT; PYTHON=… for another
+	PYTHONPATH=. $(PYTHON) -m edgecar.bench.gpu_check --save gpu-check
 
 fix: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

@@ -47,12 +47,14 @@ def test_wheel_holds_the_package_and_its_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     inside = [name for name in names if not name.split("/")[0].endswith(".dist-info")]
     assert {name.split("/")[0] for name in inside} == {"edgecar"}
-    allowed = (".py", "py.typed", ".json", ".toml", ".onnx", ".safetensors")
+    allowed = (".py", "py.typed", ".json", ".toml", ".onnx", ".safetensors", ".cu", ".cuh")
     assert [name for name in inside if not name.endswith(allowed)] == []
     for needed in (
         "edgecar/py.typed",
         "edgecar/data/export/recipes/default.toml",
         "edgecar/data/export/training/edgecar-s.jpeg.toml",
+        "edgecar/runtime/cuda/kernels/gather.cu",
+        "edgecar/data/engines/targets/orin-nano.toml",
         "edgecar/data/benchmarks/suites/video.toml",
         "edgecar/zoo/weights/edgecar-s.jpeg.onnx",
         "edgecar/zoo/weights/manifest.json",

@@ -146,6 +146,7 @@ def candidates(
         report: Told what takes long.
     """
     model, facts = base
+    trained = source.trained(model)
     artifacts: dict[Precision, Artifact] = {BASE: _artifact(model, facts)}
     refused: dict[Precision, str] = {}
     for precision in get_args(Lower):
@@ -155,7 +156,7 @@ def candidates(
             report(f"{precision}, {what}")
 
         try:
-            made, lower = lowered_artifact(model, facts, wanted, source, told)
+            made, lower = lowered_artifact(model, facts, wanted, source.recipe, told, trained)
         except GateError as error:
             refused[precision] = str(error).partition(";")[0]
         else:

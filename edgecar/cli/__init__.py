@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from edgecar.cli import bench, doctor, evaluate, export, inspect, models, run, train, tune
+from edgecar.cli import bench, build, doctor, evaluate, export, inspect, models, run, train, tune
 from edgecar.errors import EdgecarError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("export")(export.command)
+app.command("build")(build.command)
 app.command("inspect")(inspect.command)
 app.command("run")(run.command)
 app.command("bench")(bench.command)

@@ -1,17 +1,24 @@
 """``edgecar doctor``: what this machine has and which engine would run."""
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from edgecar.cli.output import Json, next_step, print_json, stdout
 from edgecar.spec import CODERS
 
+if TYPE_CHECKING:
+    from edgecar.bench.accelerator import Accelerator
+
 
 def command(as_json: Json = False) -> None:
-    """Describe the machine, the installed libraries and the engines that can run here.
+    """Describe the machine, its GPU, the installed libraries and the engines that can run here.
+
+    Where there is a GPU, also what is missing for full speed on it.
 
     Example: edgecar doctor
     """
     from edgecar.artifact import shipped_names
+    from edgecar.bench.accelerator import accelerator_facts
     from edgecar.bench.machine import COMMIT, machine_facts, machine_line, versions
     from edgecar.engines.select import default_engine, usable_cores
 
@@ -23,8 +30,10 @@ def command(as_json: Json = False) -> None:
         engines |= {
             p.removesuffix("ExecutionProvider"): True for p in onnxruntime.get_available_providers()
         }
+    accelerator = accelerator_facts()
     facts = {
         "machine": machine,
+        "accelerator": accelerator,
         "versions": versions(),
         "commit": COMMIT,
         "usable_cores": usable_cores(),
@@ -40,6 +49,28 @@ def command(as_json: Json = False) -> None:
         stdout.print(f"          {name} {version}")
     usable = ", ".join(name for name, there in engines.items() if there)
     stdout.print(f"engines   {usable}; default: {default_engine()}, {usable_cores()} core(s)")
+    for label, text in _gpu_lines(accelerator):
+        stdout.print(f"{label:<10}{text}")
     for label, coder in zip(("weights", "", ""), CODERS, strict=True):
         stdout.print(f"{label:<9} {coder}: {', '.join(shipped_names(coder)) or 'none'}")
     next_step("edgecar bench --res 1080p")
+
+
+def _gpu_lines(found: "Accelerator") -> list[tuple[str, str]]:
+    gpu = found["gpu"]
+    if gpu is None:
+        return [("gpu", f"none: {found['absence']}")]
+    board = f", {gpu['board']}" if gpu["board"] else ""
+    target = found["target"] or "none of engines/targets; edgecar build reckons one"
+    libraries = ", ".join(f"{name} {version}" for name, version in found["libraries"].items())
+    lines = [
+        ("gpu", f"{gpu['name']} (compute capability {gpu['compute_capability']}, "
+                f"{gpu['multiprocessors']} multiprocessors, {gpu['memory_mib']} MiB{board})"),
+        ("", f"driver for CUDA {gpu['cuda']}; {libraries or 'no TensorRT'}; target: {target}"),
+        ("", f"ONNX Runtime: {', '.join(found['providers']) or 'none'}; decoders: "
+             f"{', '.join(found['decoders']) or 'none'}"),
+    ]  # fmt: skip
+    if found["power_mode"]:
+        lines.append(("", f"power mode {found['power_mode']}"))
+    labels = ["missing", *[""] * len(found["missing"])]
+    return [*lines, *zip(labels, found["missing"], strict=False)]

@@ -13,6 +13,7 @@ from edgecar.cli.output import (
     engine_line,
     next_step,
     print_json,
+    size_named,
     status_line,
     stderr,
     stdout,
@@ -30,7 +31,9 @@ WORDS: dict[str, dict[Any, str]] = {"threads": {None: "all"}, "reuse": {True: "o
 
 
 def command(
-    clip: Annotated[str, typer.Argument(metavar="CLIP", help="A video as the camera gives it.")],
+    clip: Annotated[
+        str | None, typer.Argument(metavar="[CLIP]", help="A video as the camera gives it.")
+    ] = None,
     network: Annotated[
         str, typer.Option(help="A network that ships with weights, or an exported .onnx file.")
     ] = "edgecar-s",
@@ -51,6 +54,16 @@ def command(
         bool,
         typer.Option(help="Also make FP16 and INT8 of shipped weights, judge them and time them."),
     ] = True,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Instead of a clip: what could this box do (engines/targets)?"),
+    ] = None,
+    fps: Annotated[
+        float, typer.Option(min=0.1, help="With --target: frames a second that are wanted.")
+    ] = 30,
+    res: Annotated[
+        str, typer.Option(help="With --target: 480p, 720p, 1080p, 4k or WIDTHxHEIGHT.")
+    ] = "1080p",
     as_json: Json = False,
 ) -> None:
     """Measure ways to restore CLIP on this machine, and keep the fastest for `edgecar run`.
@@ -60,15 +73,24 @@ def command(
     precisions change the picture: of shipped weights they are judged and timed, but not kept; the
     command that exports the fastest is printed.
 
+    With --target nothing is measured: which networks may fit a box is predicted from the ceilings
+    that are published for it.
+
     Example: edgecar tune clip.mp4
     """
-    from edgecar.errors import MediaError
+    from edgecar.errors import MediaError, SettingsError
     from edgecar.media.reader import open_reader
     from edgecar.runtime.choice import choose_weights
     from edgecar.runtime.restorer import Restorer
     from edgecar.runtime.tune import Setup, Speeds, search
     from edgecar.runtime.tuning import Tuning, store_tuning
 
+    if (clip is None) == (target is None):
+        raise SettingsError("need a CLIP to measure on, or --target with a box to predict for")
+    if target is not None:
+        _predict(target, size_named(res), fps, as_json)
+        return
+    assert clip is not None
     with open_reader(clip) as reader:
         if reader.live:
             raise MediaError(f"{clip} is live and cannot be read again; record a clip of it first")
@@ -146,3 +168,28 @@ def _precisions(
         report("timing")
         speeds = timed_on_clip(setup, artifacts, tuning, seconds)
     return judged(artifacts, speeds, refused, size)
+
+
+def _predict(target: str, size: Size, fps: float, as_json: bool) -> None:
+    from edgecar.bench.predict import predictions
+    from edgecar.engines.targets import target_named
+
+    box = target_named(target)
+    found = sorted(predictions(box, size), key=lambda each: -each.fps)
+    if as_json:
+        rows = [{**asdict(each), "fits": each.fps >= fps} for each in found]
+        facts = {"target": box.name, "size": size, "fps": fps, "source": box.source}
+        print_json({"kind": "predicted", **facts, "rows": rows})
+        return
+    stdout.print(
+        f"predicted for {box.title}, {size[1]}x{size[0]}, every pixel computed: at most so many "
+        "frames/s; not measured"
+    )
+    for each in found:
+        word = "may fit" if each.fps >= fps else "does not fit"
+        stdout.print(
+            f"{each.network:<12}{each.precision:<6}{each.fps:>8.0f}   bound by {each.bound_by:<12}"
+            f"{word} {fps:g}"
+        )
+    stdout.print(f"ceilings: {box.source}")
+    next_step(f"edgecar build {found[0].network} --target {box.name}")

@@ -4,8 +4,8 @@ import platform
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Batch, Engine, EngineInfo
-from edgecar.engines.trt_lint import refuse_misread
-from edgecar.errors import EngineError, ExportError
+from edgecar.engines.trt_lint import refuse_misread_bytes
+from edgecar.errors import EngineError
 from edgecar.spec import Precision
 
 PROVIDERS = {
@@ -54,7 +54,7 @@ class OnnxRuntimeEngine(Engine):
                 f"install one (x86: pip install onnxruntime-gpu) or leave :{provider} out"
             )
         if provider == "tensorrt":
-            _refuse_misread(artifact)
+            refuse_misread_bytes(artifact.onnx)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -96,17 +96,6 @@ def _computed(precision: Precision, provider: str) -> Precision:
     """The arithmetic behind a graph's: x86 CPUs have no kernels for halves, which are widened."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return "fp32" if precision == "fp16" and provider == "cpu" and x86 else precision
-
-
-def _refuse_misread(artifact: Artifact) -> None:
-    """Raises EngineError for a graph of which TensorRT would make something else."""
-    import onnx
-
-    model = onnx.load_model_from_string(artifact.onnx)
-    try:
-        refuse_misread(onnx.shape_inference.infer_shapes(model))
-    except ExportError as error:
-        raise EngineError(f"not for TensorRT: {error}") from error
 
 
 def _cause(error: Exception) -> str:

@@ -6,10 +6,18 @@ from importlib.util import find_spec
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Engine
+from edgecar.engines.targets import LIBRARIES, LibraryName
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
 
-NAMES = ("auto", "openvino", "onnxruntime", "onnxruntime:cuda", "onnxruntime:tensorrt", "torch")
+PLANS: tuple[LibraryName, ...] = LIBRARIES
+"""Engines that run plans, which the CUDA runtime opens (`edgecar.runtime.cuda.plans`)."""
+
+NAMES = (
+    *("auto", "openvino", "onnxruntime", "onnxruntime:cuda", "onnxruntime:tensorrt"),
+    *PLANS,
+    "torch",
+)
 
 
 def usable_cores() -> int:
@@ -46,7 +54,7 @@ def open_engine(
 
     Args:
         artifact: What to run.
-        name: One of `NAMES`.
+        name: One of `NAMES` but not of `PLANS`.
         precision: Arithmetic; None takes the engine's choice, which its ``info`` states.
         threads: CPU threads; all usable cores if not given.
 
@@ -55,6 +63,8 @@ def open_engine(
             is no silent fallback to another engine.
     """
     name = resolved(name)
+    if name in PLANS:
+        raise EngineError(f"{name} runs plans; open it through a Restorer")
     threads = threads or usable_cores()
     if name == "openvino":
         from edgecar.engines.openvino import OpenvinoEngine

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecar.errors import ExportError
+from edgecar.errors import EngineError, ExportError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -49,6 +49,24 @@ def refuse_misread(model: "ModelProto") -> None:
             _check_convolution(node, types)
         elif node.op_type != "Cast":
             _check_alike(node, types)
+
+
+def refuse_misread_bytes(onnx_bytes: bytes) -> None:
+    """`refuse_misread` of a file's bytes, for whoever is about to run them.
+
+    Raises:
+        EngineError: TensorRT would refuse the graph, or make something else of it.
+    """
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(onnx_bytes)
+    except Exception as error:  # protobuf's own classes are private to its implementation
+        raise EngineError(f"not for TensorRT: no ONNX graph ({type(error).__name__})") from error
+    try:
+        refuse_misread(onnx.shape_inference.infer_shapes(model))
+    except ExportError as error:
+        raise EngineError(f"not for TensorRT: {error}") from error
 
 
 class _Types:

@@ -113,7 +113,8 @@ def export(
     path = source.output(lowering.precision if lowering else "fp32", output)
     model, facts = source.graph()
     if lowering:
-        model, facts = lowered_artifact(model, facts, lowering, source, report)
+        trained = source.trained(model) if lowering.precision == "int8" else None
+        model, facts = lowered_artifact(model, facts, lowering, source.recipe, report, trained)
     return source.written(Artifact(facts, model.SerializeToString()), path)
 
 
@@ -267,7 +268,12 @@ def artifact_from_network(
 
 
 def lowered_artifact(
-    model: "ModelProto", facts: Facts, lowering: Lowering, source: Source, report: Report
+    model: "ModelProto",
+    facts: Facts,
+    lowering: Lowering,
+    recipe: Recipe,
+    report: Report,
+    trained: Trained | None = None,
 ) -> tuple["ModelProto", Facts]:
     """An FP32 artifact in lower precision, past the gate; nothing is written.
 
@@ -275,8 +281,9 @@ def lowered_artifact(
         model: The FP32 graph, with inferred shapes.
         facts: Of that graph.
         lowering: How to lower it.
-        source: What it was made from.
+        recipe: What may be lost.
         report: Told what takes long.
+        trained: For weights that were trained in eight bits.
 
     Raises:
         GateError: It loses too much.
@@ -286,7 +293,7 @@ def lowered_artifact(
     wanted = (facts.trained_on, facts.channels, facts.align_px)
     own = lowering.calibrate
     frames = own_frames(own, *wanted) if own else generated_frames(*wanted)
-    recipe, allowed = source.recipe, lowering.budget_db
+    allowed = lowering.budget_db
     budget = (
         Budget(recipe.loss_db, recipe.worst_loss_db)
         if allowed is None
@@ -300,7 +307,7 @@ def lowered_artifact(
         frames=frames,
         budget=budget,
         least_share=recipe.int8_least_share,
-        trained=source.trained(model) if lowering.precision == "int8" else None,
+        trained=trained if lowering.precision == "int8" else None,
         report=report,
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from edgecar.artifact import Artifact, Facts, find_artifact, read_artifact
 from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine
-from edgecar.engines.select import open_engine, usable_cores
+from edgecar.engines.select import PLANS, open_engine, usable_cores
 from edgecar.errors import EngineError, MediaError
 from edgecar.media.color import bgr_from_frame, bgr_with_luma, frame_with_bgr, luma_from_bgr
 from edgecar.media.frame import Frame
@@ -117,7 +117,7 @@ class Restorer(Closing):
         self._threads = min(allowed, (tuning.threads if tuning else None) or allowed)
         self._open: Callable[[int], Engine] | None = None
         if isinstance(engine, str):
-            self._open = partial(open_engine, artifact, engine, precision)
+            self._open = _opener(artifact, engine, precision)
             self.engine = self._open(self._threads)
         else:
             self.engine = engine
@@ -328,3 +328,13 @@ class Restorer(Closing):
                 f"reuse gave {differing} other bytes than computing frame {self.stats.frames} in "
                 "full; run with --no-reuse, and report this with the clip"
             )
+
+
+def _opener(artifact: Artifact, name: str, precision: Precision | None) -> Callable[[int], Engine]:
+    """What opens an engine on so many threads."""
+    for library in PLANS:
+        if name == library:
+            from edgecar.runtime.cuda.plans import open_plan
+
+            return partial(open_plan, artifact, library, precision)
+    return partial(open_engine, artifact, name, precision)

@@ -17,7 +17,17 @@ BENCH_KEYS = {
     "published_memory_mb", "published_tflops", "gmacs", "p50_ms", "p95_ms", "fps", "peak_mb",
 }  # fmt: skip
 VERBS = [
-    *(["export"], ["inspect"], ["run"], ["bench"], ["models"], ["train"], ["doctor"], ["tune"]),
+    *(
+        ["export"],
+        ["build"],
+        ["inspect"],
+        ["run"],
+        ["bench"],
+        ["models"],
+        ["train"],
+        ["doctor"],
+        ["tune"],
+    ),
     *(["eval", "jpeg"], ["eval", "h264"], ["eval", "hevc"]),
 ]
 

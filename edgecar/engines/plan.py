@@ -1,0 +1,337 @@
+"""TensorRT plans and the facts beside them.
+
+A plan stays a raw plan that any tool loads. What it was made from, by what and for what is in
+``<plan>.json`` beside it, because a plan runs on one version of TensorRT and one kind of GPU only,
+and says so late and in few words. It also holds machine code: one without its facts, or with other
+bytes than they name, is not loaded.
+"""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from edgecar.artifact import Artifact, Facts, Quality
+from edgecar.engines.gpu import Gpu
+from edgecar.engines.targets import LibraryName, Target
+from edgecar.engines.trt_build import BuildSettings, Report, build_engine
+from edgecar.engines.trt_library import TITLES, Library
+from edgecar.engines.trt_lint import refuse_misread_bytes
+from edgecar.errors import ArtifactError, EngineError, WindowError
+from edgecar.files import cache_folder, written_whole
+
+FORMAT = 1
+SUFFIX = ".plan"
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What must be known about a plan.
+
+    Attributes:
+        library: That it was built with.
+        version: Of that library.
+        target: Name of the target; the file's for one of the user's.
+        gpu: That it was built on; empty if there was none.
+        compute_capability: That it runs on; empty if on any from Ampere on.
+        cuda: Newest version of CUDA that the driver there ran; empty if there was none.
+        board: Jetson that it was built on, with its release; empty elsewhere.
+        onnx: Name of the file it was built from, in the same folder.
+        onnx_sha256: Of that graph with its weights (`onnx_sha256`).
+        plan_sha256: Of the plan.
+        network: Facts of that file.
+        settings: How it was built.
+        layers: Of the network before layers were fused.
+        inspected: Layers of the plan by type of what they write, and bytes of device memory; None
+            where it could not be loaded.
+        build_seconds: How long building took.
+    """
+
+    library: str
+    version: str
+    target: str
+    gpu: str
+    compute_capability: str
+    cuda: str
+    board: str
+    onnx: str
+    onnx_sha256: str
+    plan_sha256: str
+    network: Facts
+    settings: BuildSettings
+    layers: int
+    inspected: dict[str, Any] | None
+    build_seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that its facts vouch for."""
+
+    path: Path
+    facts: PlanFacts
+    content: bytes
+
+
+def plan_path(onnx: Path, target: Target) -> Path:
+    """Where the plan of a graph for a target lies if nothing else is said.
+
+    Example:
+        >>> from edgecar.engines.targets import target_named
+        >>> plan_path(Path("yard/edgecar-s.jpeg.fp16.onnx"), target_named("t4")).as_posix()
+        'yard/edgecar-s.jpeg.fp16.t4.plan'
+    """
+    return onnx.with_name(f"{onnx.stem}.{target.name}{SUFFIX}")
+
+
+def sidecar_of(plan: Path) -> Path:
+    """The file with a plan's facts."""
+    return plan.with_name(f"{plan.name}.json")
+
+
+def onnx_sha256(artifact: Artifact) -> str:
+    """Hash of a graph with its weights: the same whether those are in the file or beside it."""
+    return hashlib.sha256(artifact.onnx).hexdigest()
+
+
+def library_of(facts: PlanFacts) -> LibraryName:
+    """The library that a plan was built with."""
+    return "tensorrt-rtx" if facts.library == "tensorrt-rtx" else "tensorrt"
+
+
+def settings_for(artifact: Artifact, target: Target, **changes: Any) -> BuildSettings:
+    """How a graph is built for a target.
+
+    Args:
+        artifact: The graph.
+        target: The box.
+        changes: Of fields of `BuildSettings`; None leaves the target's.
+
+    Raises:
+        WindowError: The tile does not suit the network.
+        EngineError: The target does not take the graph's precision.
+    """
+    facts = artifact.facts
+    if facts.precision not in target.precisions:
+        raise EngineError(
+            f"{target.name} takes {', '.join(target.precisions)}, the graph is in "
+            f"{facts.precision}; export it with --precision {target.precisions[0]}"
+        )
+    own = {
+        "tile": target.tile,
+        "batch": target.batch,
+        "workspace_mib": target.workspace_mib,
+        "compute_capability": target.compute_capability,
+        "precision": facts.precision,
+    }
+    given = {key: value for key, value in changes.items() if value is not None}
+    settings = BuildSettings(**{**own, **given})
+    least = 2 * facts.halo_px + facts.align_px
+    for side in settings.tile:
+        if side % facts.align_px or side < least:
+            raise WindowError(
+                f"tile {settings.tile[1]}x{settings.tile[0]} px, {facts.model} needs sides that "
+                f"are multiples of {facts.align_px} px and at least {least} px; give --tile "
+                "WIDTHxHEIGHT"
+            )
+    return settings
+
+
+def write_plan(
+    artifact: Artifact,
+    path: Path,
+    library: Library,
+    target: Target,
+    settings: BuildSettings,
+    gpu: Gpu | None,
+    report: Report = lambda _what: None,
+) -> PlanFacts:
+    """Build a plan and write it with its facts; nothing is written if that fails.
+
+    Args:
+        artifact: A file that lies in the folder of ``path``.
+        path: Of the plan.
+        library: To build with.
+        target: To build for.
+        settings: How.
+        gpu: That is here; None if there is none, which only TensorRT-RTX builds without.
+        report: Told what is being done.
+
+    Raises:
+        EngineError: The graph, or a setting, is refused, or this is another GPU than the target's.
+    """
+    if artifact.path is None:
+        raise EngineError("the artifact is in no file to build a plan from; write it to one")
+    _refuse_other_box(library, target, gpu)
+    refuse_misread_bytes(artifact.onnx)
+    kept = _timings(library, gpu)
+    timings = kept.read_bytes() if kept.is_file() else b""
+    began = time.perf_counter()
+    built = build_engine(library, artifact.onnx, settings, timings, report)
+    seconds = time.perf_counter() - began
+    if built.timing_cache:
+        _keep_private(kept, built.timing_cache)
+    facts = PlanFacts(
+        library=library.name,
+        version=library.version,
+        target=target.name,
+        gpu=gpu.name if gpu and not library.is_rtx else "",
+        compute_capability=_capability(library, settings, gpu),
+        cuda=gpu.cuda if gpu else "",
+        board=f"{gpu.board}; {gpu.l4t}" if gpu and gpu.l4t else "",
+        onnx=artifact.path.name,
+        onnx_sha256=onnx_sha256(artifact),
+        plan_sha256=hashlib.sha256(built.plan).hexdigest(),
+        network=artifact.facts,
+        settings=settings,
+        layers=built.layers,
+        inspected=inspected(library, built.plan) if gpu else None,
+        build_seconds=round(seconds, 3),
+    )
+    with written_whole(path) as temporary:
+        temporary.write_bytes(built.plan)
+    with written_whole(sidecar_of(path)) as temporary:
+        temporary.write_text(json.dumps({"format": FORMAT, **asdict(facts)}, indent=2) + "\n")
+    return facts
+
+
+def read_plan_facts(path: Path) -> PlanFacts:
+    """The facts beside a plan.
+
+    Raises:
+        ArtifactError: They are missing, or not understood.
+    """
+    sidecar = sidecar_of(path)
+    if not sidecar.is_file():
+        raise ArtifactError(
+            f"{path}: no {sidecar.name} beside it; a plan runs machine code, so only plans with "
+            "their facts are loaded: build it here with edgecar build MODEL.onnx"
+        )
+    try:
+        table = json.loads(sidecar.read_text())
+        if table.pop("format") != FORMAT:
+            raise ValueError("another format")
+        network, settings = table["network"], table["settings"]
+        quality = network["quality"]
+        if quality:
+            quality = Quality(**{**quality, **{k: tuple(quality[k]) for k in ("kept", "engines")}})
+        table["network"] = Facts(**{**network, "quality": quality})
+        table["settings"] = BuildSettings(**{**settings, "tile": tuple(settings["tile"])})
+        missing = {field.name for field in fields(PlanFacts)} ^ set(table)
+        if missing:
+            raise ValueError(f"{min(missing)!r} is missing or unknown")
+        return PlanFacts(**table)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"{sidecar}: not understood ({error}); build the plan again with edgecar build "
+            "MODEL.onnx --rebuild"
+        ) from error
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan with its facts; whether it runs here is another question (`why_not_here`).
+
+    Raises:
+        ArtifactError: It or its facts are missing, or it has other bytes than they name.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file; make one with: edgecar build MODEL.onnx")
+    facts = read_plan_facts(path)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != facts.plan_sha256:
+        raise ArtifactError(
+            f"{path}: other bytes than {sidecar_of(path).name} names (cut off, or replaced); build "
+            f"it again with: edgecar build {path} --rebuild"
+        )
+    return Plan(path, facts, content)
+
+
+def why_not_here(facts: PlanFacts, version: str, gpu: Gpu | None) -> str | None:
+    """Why a plan does not run on this machine, in words; None if it should.
+
+    Args:
+        facts: Of the plan.
+        version: Of the library of that name here.
+        gpu: That is here; None if there is none.
+    """
+    title = TITLES[library_of(facts)]
+    if facts.version != version and not facts.settings.version_compatible:
+        return f"it was built with {title} {facts.version}, this is {version}"
+    if gpu is None:
+        return "there is no NVIDIA GPU here"
+    wanted, got = facts.compute_capability, gpu.compute_capability
+    there = f"{facts.gpu} ({wanted})" if facts.gpu else f"compute capability {wanted}"
+    if not wanted or facts.settings.hardware_compatible:
+        ampere = float(got) >= 8
+        return (
+            None if ampere else f"it was built for GPUs from Ampere on, this is {gpu.name} ({got})"
+        )
+    if wanted != got or (facts.gpu and facts.gpu != gpu.name):
+        return f"it was built for {there}, this is {gpu.name} ({got})"
+    return None
+
+
+def inspected(library: Library, plan: bytes) -> dict[str, Any] | None:
+    """What TensorRT's inspector says of a plan; None if it cannot be loaded here."""
+    trt = library.trt
+    engine = trt.Runtime(library.log).deserialize_cuda_engine(plan)
+    if engine is None:
+        return None
+    inspector = engine.create_engine_inspector()
+    described = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    return {
+        "layers": layer_types(described),
+        "device_memory_bytes": int(getattr(engine, "device_memory_size_v2", 0)),
+    }
+
+
+def layer_types(described: dict[str, Any]) -> dict[str, int]:
+    """How many layers write which type, from the inspector's description.
+
+    Without detailed verbosity layers are mere names, of an unknown type.
+
+    Example:
+        >>> layer_types({"Layers": [{"Outputs": [{"Format/Datatype": "Half"}]}, "Reformat"]})
+        {'Half': 1, 'unknown': 1}
+    """
+    counts: Counter[str] = Counter()
+    for layer in described.get("Layers", []):
+        outputs = layer.get("Outputs") if isinstance(layer, dict) else None
+        first = outputs[0] if outputs else {}
+        counts[first.get("Format/Datatype") or first.get("Datatype") or "unknown"] += 1
+    return dict(sorted(counts.items()))
+
+
+def _refuse_other_box(library: Library, target: Target, gpu: Gpu | None) -> None:
+    """TensorRT times kernels on the GPU at hand: it builds for that one only."""
+    if library.is_rtx:
+        return
+    if gpu is None:
+        raise EngineError(
+            f"{library.title} builds on the GPU that will run the plan, and there is none here; "
+            f"run this on the {target.name} itself"
+        )
+    if target.compute_capability not in ("", gpu.compute_capability):
+        raise EngineError(
+            f"target {target.name} has compute capability {target.compute_capability}, this is "
+            f"{gpu.name} ({gpu.compute_capability}); run this on the {target.name} itself"
+        )
+
+
+def _capability(library: Library, settings: BuildSettings, gpu: Gpu | None) -> str:
+    return settings.compute_capability if library.is_rtx or gpu is None else gpu.compute_capability
+
+
+def _timings(library: Library, gpu: Gpu | None) -> Path:
+    """The file of timings on this kind of GPU."""
+    name = "".join(c if c.isalnum() else "-" for c in gpu.name.lower()) if gpu else "none"
+    return cache_folder("engines", f"{library.name}-{library.version}-{name}.timings")
+
+
+def _keep_private(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)

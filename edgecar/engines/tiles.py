@@ -1,0 +1,135 @@
+"""The seam between the tiled GPU runtime and the libraries that run networks there."""
+
+from abc import abstractmethod
+from typing import Any, Literal
+
+import numpy as np
+
+from edgecar.artifact import Artifact
+from edgecar.closing import Closing
+from edgecar.engines.base import EngineInfo
+from edgecar.errors import EngineError
+
+TileType = Literal["fp32", "fp16", "int8"]
+"""Of what lies in a batch: floats in [0, 1], halves of them, or quantised codes."""
+
+ITEM_BYTES: dict[TileType, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+class TileEngine(Closing):
+    """Runs batches of one shape that lie in device memory.
+
+    Work is enqueued: it is done when the stream has come so far. As with `Engine`, the same tile
+    gives the same bytes whatever its slot and neighbours.
+
+    Args:
+        info: What runs; its shape is that of the batch.
+        channels: Of tiles.
+        align_px: Of the network.
+        reads: What lies in a batch.
+        writes: What is made of it.
+        scale: Of codes that were quantised, for ``int8``.
+        capturable: Whether its work may be captured in a CUDA graph.
+    """
+
+    def __init__(
+        self,
+        info: EngineInfo,
+        channels: int,
+        align_px: int = 1,
+        reads: TileType = "fp32",
+        writes: TileType = "fp32",
+        scale: float = 1.0,
+        capturable: bool = False,
+    ) -> None:
+        if info.shape is None:
+            raise EngineError(f"{info.name} takes any shape, need one batch and tile shape")
+        self.info, self.shape = info, info.shape
+        self.channels, self.align_px = channels, align_px
+        self.reads, self.writes, self.scale, self.capturable = reads, writes, scale, capturable
+
+    @property
+    def values(self) -> int:
+        """In a batch."""
+        batch, height, width = self.shape
+        return batch * self.channels * height * width
+
+    @abstractmethod
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+        """Restore a batch.
+
+        Args:
+            tiles: Address of ``(batch, channels, height, width)`` of `reads`, a multiple of 256.
+            restored: Address of as many of `writes`.
+            stream: To do it on.
+
+        Raises:
+            EngineError: The library refuses.
+        """
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+
+
+class OnnxRuntimeTiles(TileEngine):
+    """ONNX Runtime on tiles where they lie, without copies.
+
+    Args:
+        artifact: What to run.
+        shape: ``(batch, height, width)``.
+        stream: Handle of the stream that all work is enqueued on; None for CPU memory.
+
+    Raises:
+        EngineError: ONNX Runtime or its CUDA provider is absent, or refuses the graph.
+    """
+
+    def __init__(self, artifact: Artifact, shape: tuple[int, int, int], stream: int | None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EngineError(
+                "ONNX Runtime is not installed; pip install onnxruntime-gpu"
+            ) from error
+        cuda = stream is not None
+        wanted = "CUDAExecutionProvider" if cuda else "CPUExecutionProvider"
+        if wanted not in onnxruntime.get_available_providers():
+            raise EngineError(
+                f"ONNX Runtime {onnxruntime.__version__} here has no {wanted}; pip install "
+                "onnxruntime-gpu"
+            )
+        options = {"user_compute_stream": str(stream)} if cuda else {}
+        try:
+            self._session = onnxruntime.InferenceSession(
+                artifact.onnx, providers=[(wanted, options)]
+            )
+        except Exception as error:  # its classes are private and share no base
+            cause = " ".join(str(error).split())[:200]
+            raise EngineError(f"ONNX Runtime refused the artifact: {cause}") from error
+        if self._session.get_providers()[0] != wanted:
+            raise EngineError(
+                f"asked ONNX Runtime for {wanted}, it fell back to another; check that driver, "
+                f"CUDA and cuDNN fit ONNX Runtime {onnxruntime.__version__}"
+            )
+        self._device = "cuda" if cuda else "cpu"
+        self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
+        info = EngineInfo(
+            name="onnxruntime:cuda" if cuda else "onnxruntime",
+            provider=f"ONNX Runtime {onnxruntime.__version__} {wanted[:-17]}",
+            precision=artifact.facts.precision,
+            shape=shape,
+            device="cuda:0" if cuda else "cpu",
+        )
+        super().__init__(info, artifact.facts.channels, artifact.facts.align_px)
+
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:  # noqa: ARG002
+        batch, height, width = self.shape
+        shape = (batch, self.channels, height, width)
+        binding = self._session.io_binding()
+        binding.bind_input(self._names[0], self._device, 0, np.float32, shape, tiles)
+        binding.bind_output(self._names[1], self._device, 0, np.float32, shape, restored)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # its classes are private and share no base
+            raise EngineError(
+                f"ONNX Runtime failed: {' '.join(str(error).split())[:200]}"
+            ) from error

@@ -1,0 +1,1 @@
+"""The tiled runtime on NVIDIA GPUs."""

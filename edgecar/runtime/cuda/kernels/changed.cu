@@ -1,0 +1,72 @@
+// Which windows of a frame differ from the frame before, and the list of them.
+#include "grid.cuh"
+
+enum { WORD = 16 };  // bytes that a thread compares at a time
+
+struct alignas(WORD) Word {
+    uint64_t low, high;
+};
+
+// Bytes of eight that lie in [from, to), counted from the first; all others are nought.
+SHARED uint64_t masked(uint64_t bytes, int from, int to) {
+    from = clamped(from, 0, 8);
+    to = clamped(to, 0, 8);
+    if (from >= to) return 0;
+    const uint64_t all = ~(uint64_t)0;
+    return bytes & (all << (8 * from)) & (all >> (8 * (8 - to)));
+}
+
+// Whether columns [left, right) of two rows differ within a word; memory is read beyond them, up to
+// the ends of the word, which is why rows begin and end at words.
+SHARED int word_differs(const uint8_t* before, const uint8_t* after, int word, int left, int right) {
+    const int start = word * WORD;
+    const Word a = *(const Word*)(before + start), b = *(const Word*)(after + start);
+    return masked(a.low ^ b.low, left - start, right - start) != 0 ||
+           masked(a.high ^ b.high, left - start - 8, right - start - 8) != 0;
+}
+
+// The same for rows that begin anywhere.
+SHARED int bytes_differ(const uint8_t* before, const uint8_t* after, int word, int left, int right) {
+    int differs = 0;
+    for (int column = word * WORD; column < (word + 1) * WORD; ++column)
+        if (column >= left && column < right) differs |= before[column] != after[column];
+    return differs;
+}
+
+// flags[window] = whether any byte that the window reads of any channel differs. Rows and columns
+// that only repeat the frame's last ones change with them and are not compared.
+//
+// Planes (channels, height, pitch), windows (count, 6), flags (count). A block a window, along y.
+KERNEL changed(const uint8_t* before, const uint8_t* after, int height, int width, int pitch,
+               int channels, const int* windows, int count, int tile_height, int tile_width,
+               int* flags) {
+    const bool whole_words = is_aligned(before, pitch, WORD) && is_aligned(after, pitch, WORD);
+    EACH_LAYER(number, count) {
+        const int* window = windows + number * WINDOW_FIELDS;
+        const int top = window[READ_TOP], left = window[READ_LEFT];
+        const int rows = least(top + tile_height, height) - top;
+        const int right = least(left + tile_width, width);
+        const int first = left / WORD, words = (right + WORD - 1) / WORD - first;
+        int differs = 0;
+        EACH_ITEM_OF_BLOCK(item, channels * rows * words) {
+            const int word = first + item % words, row = item / words;
+            const long long at =
+                ((long long)(row / rows) * height + top + row % rows) * (long long)pitch;
+            differs |= whole_words ? word_differs(before + at, after + at, word, left, right)
+                                   : bytes_differ(before + at, after + at, word, left, right);
+        }
+        differs = ANY_IN_BLOCK(differs);
+        if (FIRST_OF_BLOCK) flags[number] = differs ? 1 : 0;
+    }
+}
+
+// chosen = the numbers of windows whose flag is set, in order; found[0] = how many there are. Every
+// window counts the flags before its own: there are few, and the order is always the same.
+KERNEL listed(const int* flags, int count, int* chosen, int* found) {
+    EACH_ITEM(number, count) {
+        int before = 0;
+        for (int other = 0; other < number; ++other) before += flags[other];
+        if (flags[number]) chosen[before] = number;
+        if (number == count - 1) found[0] = before + flags[number];
+    }
+}

@@ -1,0 +1,114 @@
+"""Plans as engines: found by what they were built from, run on batches in CPU memory."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edgecar.artifact import Artifact
+from edgecar.engines.base import Batch, Engine
+from edgecar.engines.plan import SUFFIX, onnx_sha256, read_plan_facts
+from edgecar.engines.targets import LibraryName
+from edgecar.engines.tensorrt import TensorrtTiles
+from edgecar.engines.tiles import TileEngine
+from edgecar.errors import ArtifactError, EngineError
+from edgecar.runtime.cuda.device import Device
+from edgecar.runtime.cuda.through_pycuda import CudaDevice
+from edgecar.spec import Precision
+
+
+def find_plan(artifact: Artifact, library: LibraryName) -> Path:
+    """A plan of an artifact, beside its file or in the current folder.
+
+    Raises:
+        EngineError: There is none, or several; says what to build, or which there are.
+    """
+    wanted = onnx_sha256(artifact)
+    folders = {Path().resolve(), *([artifact.path.resolve().parent] if artifact.path else [])}
+    found = sorted(
+        path for folder in folders for path in folder.glob(f"*{SUFFIX}")
+        if _is_of(path, wanted, library)
+    )  # fmt: skip
+    if len(found) == 1:
+        return found[0]
+    named = artifact.path or artifact.facts.model
+    if not found:
+        raise EngineError(
+            f"no {library} plan of {named} beside it or here; edgecar build {named} --library "
+            f"{library}"
+        )
+    names = ", ".join(path.name for path in found)
+    raise EngineError(f"{len(found)} {library} plans of {named} ({names}); keep one of them here")
+
+
+def _is_of(plan: Path, wanted: str, library: LibraryName) -> bool:
+    try:
+        facts = read_plan_facts(plan)
+    except ArtifactError:  # another tool's, or spoilt: not one to run
+        return False
+    return facts.onnx_sha256 == wanted and facts.library == library
+
+
+def open_plan(
+    artifact: Artifact,
+    library: LibraryName,
+    precision: Precision | None,
+    threads: int,  # noqa: ARG001  # every engine is opened alike; a GPU has none
+) -> Engine:
+    """The engine of an artifact's plan.
+
+    Raises:
+        EngineError: There is no plan, it does not run here, or it is in another precision.
+    """
+    own = artifact.facts.precision
+    if precision not in (None, own):
+        raise EngineError(
+            f"got --precision {precision}, but the plan computes what its graph says, {own}; leave "
+            f"it out, or edgecar build it with --precision {precision}"
+        )
+    path = find_plan(artifact, library)
+    device = CudaDevice()
+    return StagedEngine(device, TensorrtTiles(path))
+
+
+class StagedEngine(Engine):
+    """A `TileEngine` for batches in CPU memory: up, through the network, down.
+
+    Args:
+        device: Whose memory it runs in; closed with it.
+        tiles: What runs.
+    """
+
+    def __init__(self, device: Device, tiles: TileEngine) -> None:
+        if (tiles.reads, tiles.writes) != ("fp32", "fp32"):
+            raise EngineError(f"{tiles.info.name} takes {tiles.reads}, batches are fp32")
+        super().__init__(tiles.info, tiles.channels, tiles.align_px)
+        self._device, self._tiles = device, tiles
+        size = 4 * tiles.values
+        self._up, self._down = device.staging(size), device.staging(size)
+        shared = device.shared
+        self._given = self._up if shared else device.memory(size)
+        self._made = self._down if shared else device.memory(size)
+        self._stream, self._done = device.stream(), device.event()
+        self._copy_up = partial(device.upload, self._given, self._up, self._stream)
+        self._copy_down = partial(device.download, self._down, self._made, self._stream)
+
+    def _run(self, batch: Batch) -> Batch:
+        assert self._up.host is not None
+        assert self._down.host is not None
+        self._up.host.view(np.float32)[:] = batch.reshape(-1)
+        if not self._device.shared:
+            self._copy_up()
+        self._tiles.enqueue(self._given.address, self._made.address, self._stream)
+        if not self._device.shared:
+            self._copy_down()
+        self._device.record(self._done, self._stream)
+        self._device.finish(self._done)
+        restored: Batch = self._down.host.view(np.float32).reshape(batch.shape)
+        return restored
+
+    def close(self) -> None:
+        if self._open:
+            self._tiles.close()
+            self._device.close()
+        super().close()

@@ -1,0 +1,147 @@
+"""Frames in, restored frames out, tile by tile on a GPU."""
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edgecar.closing import Closing
+from edgecar.engines.base import Batch, Codes, Engine
+from edgecar.engines.tiles import TileEngine
+from edgecar.errors import EngineError, MediaError
+from edgecar.runtime.cuda.arrays import DeviceArray, device_array, is_on_device
+from edgecar.runtime.cuda.device import Device, Memory
+from edgecar.runtime.cuda.lane import Lane
+from edgecar.runtime.windows import plan_grid
+
+
+class TiledRestorer(Closing):
+    """Cleans frames of any size, of any number of cameras, with one engine of one shape.
+
+    Args:
+        device: That it runs on.
+        engine: That runs batches of tiles; it stays the caller's to close.
+        halo_px: Of the network.
+        reuse: Compute only windows that read a change; the same bytes come out.
+        graphs: Launch batches as CUDA graphs where the engine allows it; the same bytes come out.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        engine: TileEngine,
+        halo_px: int,
+        *,
+        reuse: bool = True,
+        graphs: bool = True,
+    ) -> None:
+        self._device, self.engine, self._halo_px = device, engine, halo_px
+        self._reuse, self._graphs = reuse, graphs
+        self._computing = device.stream()  # an engine works on one stream at a time
+        self._lanes: dict[Hashable, Lane] = {}
+        self.windows_run = 0
+        self.frames = 0
+
+    def __call__(self, frame: Any, stream: Hashable = None) -> Any:
+        """Restore a frame ``(height, width)`` or ``(channels, height, width)`` of uint8.
+
+        One in device memory (``__cuda_array_interface__``) gives a `DeviceArray`, any other a new
+        array in CPU memory of the same shape.
+
+        Args:
+            frame: The codes.
+            stream: Which camera it is from: outputs are used again within a stream.
+
+        Raises:
+            MediaError: It is no such array.
+            WindowError: It is smaller than a tile.
+            EngineError: The engine fails.
+        """
+        lane, given = self._lane_of(frame, stream)
+        self._submit(lane, given)
+        if isinstance(given, DeviceArray):
+            return lane.result_on_device()
+        return lane.result().reshape(frame.shape)
+
+    def submit(self, frame: Any, stream: Hashable = None) -> None:
+        """Start on a frame; two of a camera may be on their way, the third needs a `result`."""
+        lane, given = self._lane_of(frame, stream)
+        self._submit(lane, given)
+
+    def result(self, stream: Hashable = None) -> Codes:
+        """The oldest frame of a camera that is on its way, ``(channels, height, width)``."""
+        if stream not in self._lanes:
+            raise EngineError(f"no frame of stream {stream!r} is on its way; submit one first")
+        return self._lanes[stream].result()
+
+    def close(self) -> None:
+        """Wait for what is on its way."""
+        for lane in self._lanes.values():
+            lane.close()
+        self._lanes.clear()
+
+    def _submit(self, lane: Lane, given: Codes | DeviceArray) -> None:
+        self.windows_run += lane.submit(given).windows
+        self.frames += 1
+
+    def _lane_of(self, frame: Any, stream: Hashable) -> tuple[Lane, Codes | DeviceArray]:
+        """The lane of a camera, a new one where its frames change their size."""
+        given = device_array(frame) if is_on_device(frame) else _host_codes(frame)
+        channels, height, width = given.shape
+        if channels != self.engine.channels:
+            raise MediaError(f"got {channels} channel(s), the network takes {self.engine.channels}")
+        size = height, width
+        lane = self._lanes.get(stream)
+        if lane is None or lane.size != size:
+            if lane is not None:
+                lane.close()
+            plan = plan_grid(
+                size,
+                self.engine.shape[1:],
+                halo_px=self._halo_px,
+                align_px=self.engine.align_px,
+            )
+            lane = Lane(
+                *(self._device, self.engine, plan, size, self._computing),
+                reuse=self._reuse,
+                graphs=self._graphs,
+            )
+            self._lanes[stream] = lane
+        return lane, given
+
+
+class ReferenceTiles(TileEngine):
+    """Any `Engine` in place of one that runs where tiles lie: through CPU memory, to compare with.
+
+    Args:
+        device: Whose memory tiles lie in.
+        engine: Of any shape, or of this one.
+        shape: ``(batch, height, width)``.
+    """
+
+    def __init__(self, device: Device, engine: Engine, shape: tuple[int, int, int]) -> None:
+        super().__init__(replace(engine.info, shape=shape), engine.channels, engine.align_px)
+        self._device, self._engine = device, engine
+        self._given, self._back = (device.staging(4 * self.values) for _ in range(2))
+
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+        count = 4 * self.values
+        self._device.download(self._given, Memory(tiles, count), stream)
+        self._device.call(self._run, stream)
+        self._device.upload(Memory(restored, count), self._back, stream)
+
+    def _run(self) -> None:
+        assert self._given.host is not None
+        assert self._back.host is not None
+        batch, height, width = self.shape
+        shape = (batch, self.channels, height, width)
+        given: Batch = self._given.host.view(np.float32).reshape(shape)
+        self._back.host.view(np.float32).reshape(shape)[:] = self._engine.run(given)
+
+
+def _host_codes(frame: Any) -> Codes:
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim not in (2, 3):
+        got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame)
+        raise MediaError(f"got {got}, need uint8 (H, W) or (C, H, W)")
+    return frame if frame.ndim == 3 else frame[None]

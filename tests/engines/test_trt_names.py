@@ -1,0 +1,80 @@
+"""Code for TensorRT uses names that both 10.3 and 11 have, or asks first."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+ENGINES = Path(__file__).parents[2] / "edgecar" / "engines"
+NAMES = json.loads(Path(__file__).with_name("tensorrt_names.json").read_text())
+CLASSES = {
+    "builder": "Builder",
+    "config": "IBuilderConfig",
+    "context": "IExecutionContext",
+    "engine": "ICudaEngine",
+    "inspector": "EngineInspector",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "profile": "IOptimizationProfile",
+}
+"""What a variable of this name is, in code for TensorRT."""
+
+
+def used_names(source: str) -> set[str]:
+    """``X.Y`` of every ``trt.X.Y``, and ``config.y`` of variables of TensorRT's classes."""
+    found = set()
+    tree = ast.parse(source)
+    inner = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or id(node) in inner:
+            continue
+        parts = [node.attr]
+        base = node.value
+        while isinstance(base, ast.Attribute):
+            inner.add(id(base))
+            parts.append(base.attr)
+            base = base.value
+        if not isinstance(base, ast.Name):
+            continue
+        path = parts[::-1]
+        if base.id == "trt":
+            found.add(".".join(part for part in path[:2] if not part.startswith("__")))
+        elif base.id in CLASSES:
+            found.add(f"{base.id}.{path[0]}")
+    return found
+
+
+def all_used() -> set[str]:
+    sources = [path.read_text() for path in ENGINES.glob("*.py") if "trt" in path.read_text()]
+    return set().union(*map(used_names, sources)) - {""}
+
+
+def test_names_are_found() -> None:
+    """The control."""
+    source = "a = 1 << int(trt.A.B)\nconfig.c.d(trt.E)\nself.f.g\nbuilder.h"
+    assert used_names(source) == {"A.B", "config.c", "E", "builder.h"}
+    assert {"Builder", "config.set_flag", "parser.parse"} <= all_used()
+
+
+@pytest.mark.parametrize("name", sorted(all_used()))
+def test_name_is_in_both_versions_or_asked_for(name) -> None:
+    assert name not in NAMES["gone in 11"]
+    if name in NAMES["both"]:
+        return
+    guard = NAMES["only in one"][name]  # KeyError: a name that nobody looked up yet
+    sources = "".join(path.read_text() for path in ENGINES.glob("*.py"))
+    variable, _, attribute = guard.partition(".")
+    asked = (f'hasattr({variable}, "{attribute}")', f'getattr({variable}, "{attribute}", ')
+    assert guard in ("library.is_rtx", "names in LOWER") or any(a in sources for a in asked)
+
+
+def test_names_are_in_the_line_of_11() -> None:
+    """TensorRT-RTX has the bindings of 11; what it lacks is not there either."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    for name in NAMES["both"]:
+        first, _, second = name.partition(".")
+        assert hasattr(getattr(trt, CLASSES.get(first, first)), second or "__name__"), name
+    for name in NAMES["gone in 11"]:
+        first, _, second = name.partition(".")
+        assert not hasattr(getattr(trt, CLASSES.get(first, first)), second), name

@@ -1,0 +1,170 @@
+"""A GPU made of the CPU: the kernels' own bodies, and streams that run as late as they may.
+
+Nothing is done when it is enqueued. Only when somebody waits for an event, streams take steps, in
+an order drawn by lot, until it is reached: what is not said with events goes wrong for some lot.
+"""
+
+import ctypes
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgecar.runtime.cuda.device import Memory
+from tests.runtime.cuda.host_kernels import run
+
+ALIGNED = 256
+
+
+class Mark:
+    """One setting of an event."""
+
+    def __init__(self, reached: bool = False) -> None:
+        self.reached = reached
+
+
+class Event:
+    def __init__(self) -> None:
+        self.mark = Mark(reached=True)  # one that was never set holds nobody up
+
+
+class Stream:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.queue: deque[Callable[[], None] | Mark] = deque()
+
+    @property
+    def ready(self) -> bool:
+        head = self.queue[0] if self.queue else None
+        return head is not None and (head.reached if isinstance(head, Mark) else True)
+
+
+class HostDevice:
+    """See above.
+
+    Args:
+        seed: Of the lots.
+        shared: Staging memory is device memory, as on a Jetson.
+        prefer: Number of a stream that takes all steps it can before any other.
+        capture: Whether graphs can be made.
+    """
+
+    def __init__(
+        self, seed: int = 0, shared: bool = False, prefer: int | None = None, capture: bool = True
+    ) -> None:
+        self.shared = shared
+        self._lots, self._prefer, self._capture = random.Random(seed), prefer, capture
+        self._streams: list[Stream] = []
+        self._kept: list[Any] = []
+        self._capturing: list[Callable[[], None]] | None = None
+        self.done: list[str] = []
+        """What was done, in order."""
+        self.launched = 0
+        """Kernels that were enqueued one by one."""
+        self.replayed = 0
+        """Graphs that were."""
+
+    def memory(self, size: int) -> Memory:
+        return self._allocated(size, 0)
+
+    def staging(self, size: int) -> Memory:
+        memory = self._allocated(size, 0)
+        return memory if self.shared else Memory(0, size, memory.host)
+
+    def _allocated(self, size: int, fill: int) -> Memory:
+        raw = np.full(size + ALIGNED, fill, np.uint8)
+        start = -raw.ctypes.data % ALIGNED
+        self._kept.append(raw)
+        host = raw[start : start + size]
+        return Memory(host.ctypes.data, size, host)
+
+    def stream(self) -> Stream:
+        self._streams.append(Stream(len(self._streams)))
+        return self._streams[-1]
+
+    def event(self) -> Event:
+        return Event()
+
+    def record(self, event: Event, stream: Stream) -> None:
+        mark = event.mark = Mark()
+
+        def reach() -> None:
+            mark.reached = True
+
+        self._enqueue(stream, reach)
+
+    def wait(self, stream: Stream, event: Event) -> None:
+        stream.queue.append(event.mark)
+
+    def finish(self, event: Event) -> None:
+        while not event.mark.reached:
+            ready = [stream for stream in self._streams if stream.ready]
+            assert ready, "streams wait for one another"
+            preferred = [stream for stream in ready if stream.number == self._prefer]
+            stream = preferred[0] if preferred else self._lots.choice(ready)
+            step = stream.queue.popleft()
+            if not isinstance(step, Mark):
+                step()
+
+    def upload(self, to: Memory, source: Memory, stream: Stream) -> None:
+        self._move("upload", to.address, source.host.ctypes.data, source.size, stream)
+
+    def download(self, to: Memory, source: Memory, stream: Stream) -> None:
+        self._move("download", to.host.ctypes.data, source.address, to.size, stream)
+
+    def copy_rows(self, to, source, width: int, rows: int, stream: Stream) -> None:
+        def copy() -> None:
+            for row in range(rows):
+                ctypes.memmove(to[0] + row * to[1], source[0] + row * source[1], width)
+            self.done.append("copy")
+
+        self._enqueue(stream, copy)
+
+    def launch(self, kernel: str, items: int, layers: int, arguments, stream: Stream) -> None:
+        assert items > 0
+        assert layers > 0
+        self.launched += self._capturing is None
+
+        def launch() -> None:
+            run(kernel, *arguments)
+            self.done.append(kernel)
+
+        self._enqueue(stream, launch)
+
+    def call(self, function: Callable[[], None], stream: Stream) -> None:
+        def call() -> None:
+            function()
+            self.done.append("network")
+
+        self._enqueue(stream, call)
+
+    def captured(self, work: Callable[[], None], stream: Stream) -> Callable[[], None] | None:
+        if not self._capture:
+            return None
+        self._capturing = steps = []
+        work()
+        self._capturing = None
+
+        def replay() -> None:
+            self.replayed += 1
+            stream.queue.extend(steps)
+
+        return replay
+
+    def close(self) -> None:
+        self._kept.clear()
+
+    def _move(self, name: str, to: int, source: int, size: int, stream: Stream) -> None:
+        def move() -> None:
+            ctypes.memmove(to, source, size)
+            self.done.append(name)
+
+        self._enqueue(stream, move)
+
+    def _enqueue(self, stream: Stream, step: Callable[[], None]) -> None:
+        if self._capturing is None:
+            stream.queue.append(step)
+        else:
+            self._capturing.append(step)

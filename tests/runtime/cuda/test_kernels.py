@@ -1,0 +1,280 @@
+"""What the kernels do to memory, byte for byte what the NumPy runtime does."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecar.engines.base import CODE, codes_from_unit
+from edgecar.media.color import bgr_from_frame
+from edgecar.media.frame import Colour, Frame
+from edgecar.runtime.canvas import Work
+from edgecar.runtime.execution import Execution
+from edgecar.runtime.windows import Window, aligned_size, plan_grid
+from tests.runtime.cuda.host_kernels import run
+
+GUARD = 0xA5  # what lies around a plane, and must still lie there
+DTYPES = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
+
+
+@st.composite
+def scenes(draw):
+    """A frame, a tile and a halo that suit each other."""
+    align = draw(st.sampled_from([1, 2, 4]))
+    halo = draw(st.integers(0, 3)) * align
+    frame = draw(st.tuples(st.integers(1, 70), st.integers(1, 90)))
+    tile = tuple(
+        draw(st.integers(-(-min(2 * halo + 1, side) // align), -(-side // align))) * align
+        for side in frame
+    )
+    padded = aligned_size(frame, align)
+    tile = tuple(
+        whole if piece < 2 * halo + align else piece
+        for piece, whole in zip(tile, padded, strict=True)
+    )
+    channels = draw(st.sampled_from([1, 3]))
+    spare = draw(st.integers(0, 5))
+    pitch = -(-frame[1] // 16) * 16 if draw(st.booleans()) else frame[1] + spare
+    seed = draw(st.integers(0, 2**16))
+    return Scene(frame, tile, halo, align, channels, pitch, seed)
+
+
+class Scene:
+    """A frame in memory as a device has it, and its plan."""
+
+    def __init__(self, frame, tile, halo, align, channels, pitch, seed) -> None:
+        self.size, self.tile, self.align, self.channels = frame, tile, align, channels
+        self.pitch = pitch
+        self.random = np.random.default_rng(seed)
+        self.plan = plan_grid(frame, tile, halo_px=halo, align_px=align)
+        self.table = window_table(self.plan)
+        self.memory, self.codes = self.plane()
+
+    def plane(self):
+        """Aligned memory ``(channels, height, pitch)``, and the view of its pixels."""
+        height, width = self.size
+        count = self.channels * height * self.pitch
+        raw = np.full(count + 64, GUARD, np.uint8)
+        start = -raw.ctypes.data % 16
+        memory = raw[start : start + count].reshape(self.channels, height, self.pitch)
+        codes = memory[:, :, :width]
+        codes[:] = self.random.integers(0, 256, codes.shape)
+        return memory, codes
+
+    @property
+    def padded(self):
+        """The frame as the NumPy runtime hands it to the network."""
+        rows, columns = (
+            whole - side
+            for whole, side in zip(aligned_size(self.size, self.align), self.size, strict=True)
+        )
+        return np.pad(self.codes, ((0, 0), (0, rows), (0, columns)), mode="edge")
+
+    def read(self, window: Window):
+        top, left, bottom, right = window.read
+        return self.padded[:, top:bottom, left:right]
+
+
+def window_table(plan: list[Window]):
+    return np.array([[*window.read[:2], *window.keep] for window in plan], np.int32)
+
+
+def chosen_of(scene: Scene):
+    """Some of the windows, in order."""
+    keep = scene.random.random(len(scene.plan)) < 0.6
+    return np.flatnonzero(keep).astype(np.int32)
+
+
+@settings(max_examples=150)
+@given(scenes())
+def test_changed_finds_the_windows_that_read_a_change(scene) -> None:
+    before, old = scene.plane()
+    old[:] = scene.codes
+    for _ in range(scene.random.integers(0, 4)):
+        channel, row, column = (scene.random.integers(0, side) for side in old.shape)
+        old[channel, row, column] ^= np.uint8(1 << scene.random.integers(0, 8))
+    # What lies behind the end of rows differs, and is nobody's pixel.
+    before[:, :, scene.size[1] :] ^= 0xFF
+    count = len(scene.plan)
+    flags = np.full(count, 7, np.int32)
+    run("changed", before, scene.memory, *scene.size, scene.pitch, scene.channels,
+        scene.table, count, *scene.tile, flags)  # fmt: skip
+    differs = old != scene.codes
+    expected = [
+        bool(differs[:, w.read[0] : w.read[2], w.read[1] : w.read[3]].any()) for w in scene.plan
+    ]
+    assert flags.tolist() == [int(flag) for flag in expected]
+    chosen, found = np.full(count, -1, np.int32), np.full(1, -1, np.int32)
+    run("listed", flags, count, chosen, found)
+    wanted = np.flatnonzero(expected)
+    assert found[0] == len(wanted)
+    assert chosen[: found[0]].tolist() == wanted.tolist()
+
+
+@settings(max_examples=150)
+@given(scenes(), st.sampled_from(sorted(DTYPES)), st.booleans(), st.integers(1, 4))
+def test_gather_gives_what_the_network_reads(scene, kind, all_windows, batch) -> None:
+    chosen = np.arange(len(scene.plan), dtype=np.int32) if all_windows else chosen_of(scene)
+    found = np.array([len(chosen)], np.int32)
+    shape = (batch, scene.channels, *scene.tile)
+    scale = 0.00731
+    for first in range(0, len(chosen) + batch, batch):  # one more than there is something for
+        tiles = np.full(shape, 99, DTYPES[kind])
+        run(f"gather_{kind}", scene.memory, *scene.size, scene.pitch, scene.channels, scene.table,
+            None if all_windows else chosen, found, first, batch, *scene.tile, scale,
+            tiles)  # fmt: skip
+        expected = np.zeros(shape, DTYPES[kind])
+        for slot, number in enumerate(chosen[first : first + batch]):
+            unit = np.multiply(scene.read(scene.plan[number]), CODE)
+            if kind == "int8":
+                unit = np.clip(np.rint(unit / np.float32(scale)), -128, 127)
+            expected[slot] = unit
+        assert tiles.tobytes() == expected.tobytes()
+
+
+@settings(max_examples=150)
+@given(scenes(), st.sampled_from(["fp32", "fp16"]), st.booleans(), st.integers(1, 4))
+def test_scatter_keeps_what_the_runtime_keeps(scene, kind, all_windows, batch) -> None:
+    chosen = np.arange(len(scene.plan), dtype=np.int32) if all_windows else chosen_of(scene)
+    found = np.array([len(chosen)], np.int32)
+    memory, kept = scene.plane()
+    frame = kept.copy()
+    behind = memory[:, :, scene.size[1] :].copy()
+    for first in range(0, max(1, len(chosen)), batch):
+        shape = (batch, scene.channels, *scene.tile)
+        tiles = scene.random.uniform(-0.2, 1.2, shape).astype(DTYPES[kind])
+        tiles.flat[:: scene.random.integers(3, 9)] = scene.random.choice(
+            [np.inf, -np.inf, 0.5 / 255, 1.5 / 255, -0.0, 2.5 / 255]
+        )
+        run(f"scatter_{kind}", tiles, scene.channels, scene.table,
+            None if all_windows else chosen, found, first, batch, *scene.tile,
+            memory, scene.size[0], scene.pitch)  # fmt: skip
+        some = [scene.plan[number] for number in chosen[first : first + batch]]
+        execution = Execution(Work(some), scene.padded, frame)
+        for slot in range(len(some)):
+            execution.take(slot, codes_from_unit(tiles[slot].astype(np.float32)))
+    assert (kept == frame).all()
+    assert (memory[:, :, scene.size[1] :] == behind).all()
+
+
+def test_scatter_makes_nothing_of_what_is_no_number() -> None:
+    scene = Scene((8, 8), (8, 8), 0, 1, 1, 16, 0)
+    memory, kept = scene.plane()
+    tiles = np.full((1, 1, 8, 8), np.nan, np.float32)
+    run("scatter_fp32", tiles, 1, scene.table, None, np.ones(1, np.int32), 0, 1, 8, 8,
+        memory, 8, 16)  # fmt: skip
+    assert not kept.any()
+
+
+def test_every_half_is_read_and_written_as_numpy_does() -> None:
+    """All 65536 of them through scatter, and all codes through gather."""
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    tiles = halves[np.isfinite(halves)].reshape(1, 1, -1, 2048)
+    scene = Scene(tiles.shape[2:], tiles.shape[2:], 0, 1, 1, 2048, 0)
+    memory, kept = scene.plane()
+    run("scatter_fp16", tiles, 1, scene.table, None, np.ones(1, np.int32), 0, 1,
+        *scene.tile, memory, scene.size[0], 2048)  # fmt: skip
+    assert (kept == codes_from_unit(tiles[0].astype(np.float32))).all()
+
+
+MATRICES = {
+    # black, luma, red of Cr, green of Cb and Cr, blue of Cb: BT.709 and BT.601, limited and full.
+    "bt709 limited": (16, 76309, 117489, -13975, -34925, 138438),
+    "bt601 limited": (16, 76309, 104597, -25675, -53279, 132201),
+    "bt601 full": (0, 65536, 91881, -22554, -46802, 116130),
+}
+
+
+def picture(height: int, width: int, seed: int = 0):
+    """Luma, and Cb and Cr side by side, with pitches wider than their rows."""
+    random = np.random.default_rng(seed)
+    luma = random.integers(0, 256, (height, width + 3), np.uint8)
+    chroma = random.integers(0, 256, (-(-height // 2), -(-width // 2) * 2 + 6), np.uint8)
+    return luma, chroma
+
+
+def bgr_reference(luma, chroma, height: int, width: int, matrix):
+    """In whole numbers, as the kernel's comments say."""
+    black, gain, red_cr, green_cb, green_cr, blue_cb = matrix
+    y = (luma[:height, :width].astype(np.int64) - black) * gain
+    rows, columns = np.arange(height) // 2, np.arange(width) // 2 * 2
+    cb = chroma[np.ix_(rows, columns)].astype(np.int64) - 128
+    cr = chroma[np.ix_(rows, columns + 1)].astype(np.int64) - 128
+    sums = [y + blue_cb * cb, y + green_cb * cb + green_cr * cr, y + red_cr * cr]
+    return np.stack([np.clip((s + 32768) >> 16, 0, 255) for s in sums], -1).astype(np.uint8)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(sorted(MATRICES)))
+def test_nv12_becomes_bgr(height, width, name) -> None:
+    luma, chroma = picture(height, width)
+    bgr = np.full((height, width, 3), GUARD, np.uint8)
+    run("nv12_to_bgr", luma, luma.shape[1], chroma, chroma.shape[1], height, width,
+        *MATRICES[name], bgr)  # fmt: skip
+    assert (bgr == bgr_reference(luma, chroma, height, width, MATRICES[name])).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "colour"),
+    [("bt709 limited", Colour(full_range=False, matrix=1)),
+     ("bt601 full", Colour(full_range=True, matrix=6))],
+)  # fmt: skip
+def test_colours_are_those_of_the_converter(name, colour) -> None:
+    """On even chroma, where its interpolation plays no part; its tables are coarser by a code."""
+    random = np.random.default_rng(3)
+    luma = random.integers(16, 236, (64, 64), np.uint8)
+    u, v = (np.full((32, 32), value, np.uint8) for value in (110, 150))
+    chroma = np.stack([u, v], -1).reshape(32, 64)
+    bgr = np.empty((64, 64, 3), np.uint8)
+    run("nv12_to_bgr", luma, 64, chroma, 64, 64, 64, *MATRICES[name], bgr)
+    frame = Frame(y=luma, u=u, v=v, pts=0, time_base=None, colour=colour)
+    assert np.abs(bgr.astype(int) - bgr_from_frame(frame)).max() <= 2
+
+
+def resized_reference(bgr, size):
+    """Bilinear with centres on centres, weights of eleven bits."""
+    places = []
+    for side, wanted in zip(bgr.shape[:2], size, strict=True):
+        at = ((2 * np.arange(wanted, dtype=np.int64) + 1) * side - wanted) * 2048 // (2 * wanted)
+        first = at >> 11
+        places.append((first.clip(0, side - 1), (first + 1).clip(0, side - 1), at & 2047))
+    (top, bottom, down), (left, right, across) = places
+    codes, across, down = bgr.astype(np.int64), across[None, :, None], down[:, None, None]
+    upper = codes[np.ix_(top, left)] * (2048 - across) + codes[np.ix_(top, right)] * across
+    lower = codes[np.ix_(bottom, left)] * (2048 - across) + codes[np.ix_(bottom, right)] * across
+    return (upper * (2048 - down) + lower * down + (1 << 21)) >> 22
+
+
+def letterboxed(kind, luma, chroma, size, side, matrix=MATRICES["bt709 limited"]):
+    """A square tensor of a picture, and where the picture lies in it."""
+    ratio = side / max(size)
+    height, width = (max(1, round(length * ratio)) for length in size)
+    top, left = (side - height) // 2, (side - width) // 2
+    tensor = np.full((3, side, side), 9, DTYPES[kind])
+    run(f"letterbox_{kind}", luma, luma.shape[1], chroma, chroma.shape[1], *size, *matrix,
+        top, left, height, width, side, side, 114, tensor)  # fmt: skip
+    return tensor, (slice(top, top + height), slice(left, left + width))
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 60), st.integers(8, 48), st.sampled_from(["fp32", "fp16"])
+)
+def test_letterbox_is_a_resized_picture_on_grey(height, width, side, kind) -> None:
+    luma, chroma = picture(height, width, seed=height)
+    tensor, place = letterboxed(kind, luma, chroma, (height, width), side)
+    bgr = bgr_reference(luma, chroma, height, width, MATRICES["bt709 limited"])
+    codes = np.full((side, side, 3), 114, np.int64)
+    codes[place] = resized_reference(bgr, codes[place].shape[:2])
+    expected = np.multiply(codes[:, :, ::-1].transpose(2, 0, 1).astype(np.uint8), CODE)
+    assert tensor.tobytes() == expected.astype(DTYPES[kind]).tobytes()
+
+
+def test_letterbox_resizes_as_detectors_expect() -> None:
+    """OpenCV rounds its weights another way: a code."""
+    luma, chroma = picture(90, 160)
+    tensor, place = letterboxed("fp32", luma, chroma, (90, 160), 96)
+    bgr = bgr_reference(luma, chroma, 90, 160, MATRICES["bt709 limited"])
+    height, width = tensor[0][place].shape
+    wanted = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR)
+    got = np.rint(tensor[(slice(None), *place)] * 255).transpose(1, 2, 0)[:, :, ::-1]
+    assert np.abs(got - wanted).max() <= 1

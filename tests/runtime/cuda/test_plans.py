@@ -1,0 +1,108 @@
+"""Plans are found by what they were built from, and run like any engine."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from edgecar.artifact import read_artifact
+from edgecar.engines.fake import FakeEngine
+from edgecar.engines.plan import plan_path, settings_for, sidecar_of, write_plan
+from edgecar.engines.select import open_engine
+from edgecar.engines.targets import target_named
+from edgecar.engines.trt_library import load_library
+from edgecar.errors import EngineError
+from edgecar.runtime.cuda import plans
+from edgecar.runtime.cuda.plans import StagedEngine, find_plan, open_plan
+from edgecar.runtime.cuda.restorer import ReferenceTiles
+from edgecar.runtime.restorer import Restorer
+from tests.runtime.cuda.host_device import HostDevice
+
+pytest.importorskip("tensorrt_rtx")
+
+
+@pytest.fixture(scope="module")
+def folder(exported, tmp_path_factory):
+    """A graph and its plan."""
+    folder = tmp_path_factory.mktemp("plans")
+    (folder / "net.onnx").write_bytes(exported("edgecar-xs").onnx)
+    artifact, target = read_artifact(folder / "net.onnx"), target_named("rtx")
+    settings = settings_for(artifact, target, tile=(64, 64), batch=2, level=0)
+    path = plan_path(folder / "net.onnx", target)
+    write_plan(artifact, path, load_library("tensorrt-rtx"), target, settings, None)
+    return folder
+
+
+@pytest.fixture
+def artifact(folder, tmp_path, monkeypatch):
+    """The graph and its plan, in a folder that is not the current one."""
+    shutil.copytree(folder, tmp_path / "models")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return read_artifact(tmp_path / "models" / "net.onnx")
+
+
+def refusal(artifact, library="tensorrt-rtx", precision=None) -> str:
+    with pytest.raises(EngineError) as refused:
+        open_plan(artifact, library, precision, 1)
+    return str(refused.value)
+
+
+def test_plan_is_found_beside_its_graph_or_here(artifact, tmp_path) -> None:
+    beside = artifact.path.with_name("net.rtx.plan")
+    assert find_plan(artifact, "tensorrt-rtx") == beside
+    for file in (beside, sidecar_of(beside)):
+        file.rename(tmp_path / "here" / file.name)
+    assert find_plan(artifact, "tensorrt-rtx") == tmp_path / "here" / "net.rtx.plan"
+
+
+def test_plan_of_another_library_or_graph_is_none(artifact, exported) -> None:
+    assert "no tensorrt plan of" in refusal(artifact, "tensorrt")
+    artifact.path.write_bytes(exported("edgecar-s").onnx)
+    said = refusal(read_artifact(artifact.path))
+    assert "edgecar build " in said
+    assert "--library tensorrt-rtx" in said
+
+
+def test_one_of_several_is_not_chosen_unasked(artifact) -> None:
+    beside = artifact.path.with_name("net.rtx.plan")
+    other = beside.with_name("more.plan")
+    shutil.copy(beside, other)
+    shutil.copy(sidecar_of(beside), sidecar_of(other))
+    assert "2 tensorrt-rtx plans" in refusal(artifact)
+
+
+def test_plan_whose_facts_are_spoilt_is_not_seen(artifact) -> None:
+    sidecar_of(artifact.path.with_name("net.rtx.plan")).write_text("{}")
+    assert "no tensorrt-rtx plan" in refusal(artifact)
+
+
+def test_precision_is_that_of_the_graph(artifact) -> None:
+    assert "got --precision int8, but the plan computes" in refusal(artifact, precision="int8")
+
+
+def test_without_pycuda_it_is_said(artifact, monkeypatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pycuda.driver", None)
+    monkeypatch.setitem(__import__("sys").modules, "pycuda", None)
+    assert "needs pycuda, which is not installed; pip install pycuda" in refusal(artifact)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_restorer_runs_a_plan_by_the_engines_name(shared, artifact, monkeypatch) -> None:
+    """With a function for the plan, and the CPU for the GPU."""
+    device, shape = HostDevice(shared=shared), (2, 64, 64)
+    network = FakeEngine(lambda batch: 1 - batch)
+    monkeypatch.setattr(plans, "CudaDevice", lambda: device)
+    monkeypatch.setattr(
+        plans, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
+    )
+    frame = np.random.default_rng(0).integers(0, 256, (90, 130), np.uint8)
+    with Restorer(artifact, "tensorrt-rtx") as restorer:
+        assert isinstance(restorer.engine, StagedEngine)
+        assert (restorer.luma(frame) == 255 - frame).all()
+        assert restorer.stats.windows_run == 6
+
+
+def test_engines_do_not_open_plans_themselves(artifact) -> None:
+    with pytest.raises(EngineError, match="open it through a Restorer"):
+        open_engine(artifact, "tensorrt")

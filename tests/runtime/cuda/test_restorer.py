@@ -1,0 +1,438 @@
+"""The GPU runtime on a GPU made of the CPU: the same bytes as the NumPy runtime, in any order."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecar.artifact import Artifact, Facts
+from edgecar.engines.base import EngineInfo
+from edgecar.engines.fake import FakeEngine
+from edgecar.engines.select import open_engine
+from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
+from edgecar.errors import EngineError, MediaError, WindowError
+from edgecar.runtime.cuda.arrays import DeviceArray, device_array
+from edgecar.runtime.cuda.device import Memory
+from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.restorer import Restorer
+from tests.runtime.cuda.host_device import HostDevice
+
+HALO = 2
+
+
+def blurred(batch):
+    """A network of nine by nine pixels that pads with noughts; sees two pixels far."""
+    padded = np.pad(batch, ((0, 0), (0, 0), (HALO, HALO), (HALO, HALO)))
+    height, width = batch.shape[2:]
+    shifts = [(row, column) for row in range(0, 5, 2) for column in range(0, 5, 2)]
+    rows = [padded[:, :, r : r + height, c : c + width] for r, c in shifts]
+    total = np.zeros_like(batch)
+    for number, part in enumerate(rows):
+        total += part * np.float32((number + 1) / 45)
+    return total
+
+
+def facts(channels: int = 1, halo_px: int = HALO, align_px: int = 1) -> Facts:
+    return Facts("none", channels, halo_px, align_px, "local", 8, "fp32", "", "", 0.0, 0.0)
+
+
+class CapturableTiles(ReferenceTiles):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.capturable = True
+
+
+def restorers(device, shape=(3, 16, 20), channels=1, function=blurred, align_px=1, **options):
+    """The GPU runtime, and the NumPy runtime as the reference, of one network."""
+    engine = FakeEngine(function, channels, None, align_px)
+    tiles = CapturableTiles(device, engine, shape)
+    halo_px = -(-HALO // align_px) * align_px
+    reference = Restorer(
+        Artifact(facts(channels, halo_px, align_px), b""),
+        FakeEngine(function, channels, shape, align_px),
+        reuse=False,
+    )
+    return TiledRestorer(device, tiles, halo_px, **options), reference
+
+
+def planes(reference: Restorer, frame):
+    """What the NumPy runtime makes of ``(channels, height, width)``."""
+    return reference._planes([frame], ["reference"])[0]
+
+
+def a_clip(seed: int, size, channels: int = 1, frames: int = 5):
+    """Frames that change here and there, or not at all."""
+    random = np.random.default_rng(seed)
+    frame = random.integers(0, 256, (channels, *size), np.uint8)
+    clip = [frame]
+    for _ in range(frames - 1):
+        frame = frame.copy()
+        for _ in range(random.integers(0, 3)):
+            row, column = (random.integers(0, side) for side in size)
+            frame[:, row : row + 3, column : column + 2] ^= np.uint8(random.integers(1, 256))
+        clip.append(frame)
+    return clip
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**16),
+    size=st.tuples(st.integers(16, 60), st.integers(20, 70)),
+    channels=st.sampled_from([1, 3]),
+    align_px=st.sampled_from([1, 2]),
+    shared=st.booleans(),
+    reuse=st.booleans(),
+    graphs=st.booleans(),
+    together=st.booleans(),
+)
+def test_bytes_are_those_of_the_numpy_runtime_in_any_order(
+    seed, size, channels, align_px, shared, reuse, graphs, together
+) -> None:
+    device = HostDevice(seed, shared)
+    restorer, reference = restorers(
+        device, channels=channels, align_px=align_px, reuse=reuse, graphs=graphs
+    )
+    clip = a_clip(seed, size, channels)
+    wanted = [planes(reference, frame) for frame in clip]
+    if together:
+        got = as_they_come(restorer, clip)
+    else:
+        got = [restorer(frame).tobytes() for frame in clip]
+    assert got == [plane.tobytes() for plane in wanted]
+    restorer.close()
+
+
+def as_they_come(restorer, clip) -> list[bytes]:
+    """Outputs of frames of which two are on their way at a time."""
+    restorer.submit(clip[0])
+    got = []
+    for frame in clip[1:]:
+        restorer.submit(frame)
+        got.append(restorer.result().tobytes())
+    return [*got, restorer.result().tobytes()]
+
+
+class DeafDevice(HostDevice):
+    """Its streams wait for nothing."""
+
+    def wait(self, stream, event) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("device", "differs"), [(HostDevice, False), (DeafDevice, True)])
+def test_waiting_is_what_keeps_the_bytes(device, differs) -> None:
+    """The control of the test above: without it, other bytes come out for some lot."""
+    wrong = []
+    for seed in range(10):
+        restorer, reference = restorers(device(seed), reuse=False)
+        clip = a_clip(seed, (32, 40))
+        wanted = [planes(reference, frame).tobytes() for frame in clip]
+        wrong.append(as_they_come(restorer, clip) != wanted)
+    assert any(wrong) is differs
+
+
+def test_reuse_computes_less_and_a_still_frame_not_at_all() -> None:
+    restorer, reference = restorers(HostDevice())
+    clip = a_clip(1, (48, 60), frames=2)
+    restorer(clip[0])
+    every = restorer.windows_run
+    restorer(clip[0])
+    assert restorer.windows_run == every
+    touched = clip[0].copy()
+    touched[0, 20, 30] ^= 1
+    restored = restorer(touched)
+    assert 0 < restorer.windows_run - every < every
+    assert (restored == planes(reference, touched)).all()
+
+
+def test_cameras_do_not_mix() -> None:
+    restorer, reference = restorers(HostDevice(3))
+    clips = {name: a_clip(seed, (32, 40)) for name, seed in (("gate", 1), ("yard", 2))}
+    for number in range(3):
+        for name, clip in clips.items():
+            restored = restorer(clip[number], stream=name)
+            assert (restored == planes(reference, clip[number])).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cameras_run_at_a_time(seed) -> None:
+    restorer, reference = restorers(HostDevice(seed))
+    clips = {name: a_clip(number, (32, 40)) for number, name in enumerate(("gate", "yard"))}
+    for number in range(4):
+        for name, clip in clips.items():
+            restorer.submit(clip[number], stream=name)
+        for name, clip in clips.items():
+            assert (restorer.result(name) == planes(reference, clip[number])).all()
+
+
+def test_camera_that_changes_its_size_begins_anew() -> None:
+    restorer, reference = restorers(HostDevice(4))
+    for size in ((32, 40), (20, 60), (32, 40)):
+        (frame,) = a_clip(5, size, frames=1)
+        assert (restorer(frame) == planes(reference, frame)).all()
+
+
+def test_graphs_take_the_place_of_launches() -> None:
+    device = HostDevice()
+    restorer, _ = restorers(device, reuse=False)
+    (frame,) = a_clip(6, (32, 40), frames=1)
+    for _ in range(4):  # each slot once plainly, then captured
+        restorer(frame)
+    launched = device.launched
+    restorer(frame)
+    assert device.launched == launched
+    assert device.replayed > 0
+
+
+def test_engine_that_refuses_to_be_captured_runs_all_the_same() -> None:
+    device = HostDevice(capture=False)
+    restorer, reference = restorers(device, reuse=False)
+    (frame,) = a_clip(7, (32, 40), frames=1)
+    for _ in range(6):
+        assert (restorer(frame) == planes(reference, frame)).all()
+    assert device.replayed == 0
+
+
+UPLOADS = 1  # second stream of a restorer, after that of its engine
+
+
+def test_next_frame_goes_up_while_one_is_computed() -> None:
+    """With the stream of uploads before all others, the third frame is up before the second's
+    network ran: nothing makes an upload wait for the frame before."""
+    device = HostDevice(prefer=UPLOADS)
+    restorer, _ = restorers(device, reuse=False, graphs=False)
+    clip = a_clip(8, (32, 40), frames=3)
+    restorer.submit(clip[0])
+    restorer.submit(clip[1])
+    device.done.clear()
+    restorer.result()
+    assert "upload" in device.done[: device.done.index("network")]
+    first, *_ = (n for n, step in enumerate(device.done) if step == "network")
+    assert device.done[:first].count("gather_fp32") <= 1
+
+
+def test_every_batch_is_gathered_run_and_scattered_in_turn() -> None:
+    device = HostDevice(9)
+    restorer, _ = restorers(device, reuse=False, graphs=False)
+    (frame,) = a_clip(9, (48, 60), frames=1)
+    restorer(frame)
+    kernels = [step for step in device.done if step in ("gather_fp32", "network", "scatter_fp32")]
+    batches = len(kernels) // 3
+    assert batches > 1
+    assert kernels == ["gather_fp32", "network", "scatter_fp32"] * batches
+    assert device.done[-1] == "download"
+
+
+def test_third_frame_on_its_way_is_refused() -> None:
+    restorer, _ = restorers(HostDevice())
+    (frame,) = a_clip(1, (32, 40), frames=1)
+    restorer.submit(frame)
+    restorer.submit(frame)
+    with pytest.raises(EngineError, match="2 frames are on their way; take a result first"):
+        restorer.submit(frame)
+    restorer.result()
+    restorer.result()
+    with pytest.raises(EngineError, match="no frame is on its way"):
+        restorer.result()
+    with pytest.raises(EngineError, match="no frame of stream 'yard'"):
+        restorer.result("yard")
+
+
+def test_frame_may_be_changed_as_soon_as_it_was_submitted() -> None:
+    restorer, reference = restorers(HostDevice(11))
+    (frame,) = a_clip(2, (32, 40), frames=1)
+    wanted = planes(reference, frame)
+    restorer.submit(frame)
+    frame[:] = 0
+    assert (restorer.result() == wanted).all()
+
+
+class FailingTiles(CapturableTiles):
+    broken = False
+
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+        if self.broken:
+            raise EngineError("the GPU is gone")
+        super().enqueue(tiles, restored, stream)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_frame_after_a_failure_is_computed_in_full(seed) -> None:
+    device = HostDevice(seed)
+    _, reference = restorers(device)
+    tiles = FailingTiles(device, FakeEngine(blurred), (3, 16, 20))
+    restorer = TiledRestorer(device, tiles, HALO)
+    clip = a_clip(3, (32, 40), frames=4)
+    restorer(clip[0])
+    every = restorer.windows_run
+    tiles.broken = True
+    with pytest.raises(EngineError, match="the GPU is gone"):
+        restorer(clip[0] ^ np.uint8(1))
+    tiles.broken = False
+    assert (restorer(clip[0]) == planes(reference, clip[0])).all()
+    assert restorer.windows_run == 2 * every
+    for frame in clip[1:]:
+        assert (restorer(frame) == planes(reference, frame)).all()
+
+
+def on_device(device: HostDevice, frame, pitch: int) -> DeviceArray:
+    channels, height, width = frame.shape
+    memory = device.memory(channels * height * pitch)
+    memory.host.reshape(channels, height, pitch)[:, :, :width] = frame
+    return DeviceArray(memory.address, frame.shape, (height * pitch, pitch), memory)
+
+
+def from_device(array: DeviceArray):
+    """As another library would read it."""
+    facts = array.__cuda_array_interface__
+    assert facts["typestr"] == "|u1"
+    memory: Memory = array.owner
+    start = facts["data"][0] - memory.address
+    return np.lib.stride_tricks.as_strided(memory.host[start:], facts["shape"], facts["strides"])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("pitch", [40, 43, 256])
+def test_frame_in_device_memory_stays_there(pitch, shared) -> None:
+    device = HostDevice(pitch, shared)
+    restorer, reference = restorers(device)
+    for frame in a_clip(4, (32, 40)):
+        restored = restorer(on_device(device, frame, pitch))
+        assert isinstance(restored, DeviceArray)
+        assert restored.shape == frame.shape
+        assert (from_device(restored) == planes(reference, frame)).all()
+    again = restorer(restored)  # what it gives it also takes
+    assert (from_device(again) == planes(reference, from_device(restored).copy())).all()
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (np.zeros((8, 8), np.float32), "got float32 (8, 8), need uint8"),
+        (np.zeros((1, 1, 8, 8), np.uint8), "uint8 (1, 1, 8, 8)"),
+        ([[1]], "list"),
+        (np.zeros((3, 32, 40), np.uint8), "got 3 channel(s), the network takes 1"),
+    ],
+)
+def test_what_is_no_frame_is_refused(frame, said) -> None:
+    restorer, _ = restorers(HostDevice())
+    with pytest.raises(MediaError) as refused:
+        restorer(frame)
+    assert said in str(refused.value)
+
+
+def test_frame_smaller_than_a_tile_is_refused() -> None:
+    restorer, _ = restorers(HostDevice())
+    with pytest.raises(WindowError, match="build the engine for a tile of at most"):
+        restorer(np.zeros((8, 40), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"typestr": "<f4"}, "<f4"),
+        ({"shape": (2, 2, 2, 2)}, "(2, 2, 2, 2)"),
+        ({"strides": (8, 2)}, "need whole rows"),
+    ],
+)
+def test_device_array_of_another_kind_is_refused(change, said) -> None:
+    facts = {"typestr": "|u1", "shape": (4, 8), "data": (4096, False), "version": 3, **change}
+    with pytest.raises(MediaError) as refused:
+        device_array(SimpleNamespace(__cuda_array_interface__=facts))
+    assert said in str(refused.value)
+
+
+def test_device_array_without_strides_is_whole() -> None:
+    facts = {"typestr": "|u1", "shape": (2, 4, 8), "data": (4096, True)}
+    found = device_array(SimpleNamespace(__cuda_array_interface__=facts))
+    assert (found.shape, found.strides) == ((2, 4, 8), (32, 8))
+
+
+class HalfTiles(TileEngine):
+    """Takes and gives halves, as an FP16 plan with FP16 ends would."""
+
+    def __init__(self, device: HostDevice, shape: tuple[int, int, int]) -> None:
+        info = EngineInfo("half", "a Python function", "fp16", shape, "cpu")
+        super().__init__(info, 1, reads="fp16", writes="fp16")
+        self._device = device
+
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+        import ctypes
+
+        def run() -> None:
+            given, made = (
+                np.ctypeslib.as_array((ctypes.c_uint16 * self.values).from_address(address))
+                for address in (tiles, restored)
+            )
+            batch, height, width = self.shape
+            floats = given.view(np.float16).reshape(batch, 1, height, width).astype(np.float32)
+            made.view(np.float16)[:] = blurred(floats).astype(np.float16).reshape(-1)
+
+        self._device.call(run, stream)
+
+
+def test_halves_go_in_and_out() -> None:
+    device = HostDevice()
+    restorer = TiledRestorer(device, HalfTiles(device, (2, 16, 20)), HALO)
+
+    def halved(batch):
+        made = blurred(batch.astype(np.float16).astype(np.float32))
+        return made.astype(np.float16).astype(np.float32)
+
+    reference = Restorer(Artifact(facts(), b""), FakeEngine(halved, 1, (2, 16, 20)), reuse=False)
+    for frame in a_clip(5, (32, 44)):
+        assert (restorer(frame) == planes(reference, frame)).all()
+
+
+class QueuedTiles(OnnxRuntimeTiles):
+    """ONNX Runtime with IO binding, in CPU memory that stands for the GPU's."""
+
+    def __init__(self, device: HostDevice, artifact, shape) -> None:
+        super().__init__(artifact, shape, None)
+        self._queue = device
+
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+        start = super().enqueue
+        self._queue.call(lambda: start(tiles, restored, stream), stream)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "int8 openvino"])
+def test_real_networks_give_the_bytes_of_the_whole_frame(kind, exported, lowered) -> None:
+    artifact = exported("edgecar-xs") if kind == "fp32" else lowered("edgecar-xs", kind)
+    device, shape = HostDevice(), (2, 64, 64)
+    engine = QueuedTiles(device, artifact, shape)
+    assert engine.info.provider.endswith(" CPU")
+    restorer = TiledRestorer(device, engine, artifact.facts.halo_px)
+    frame = np.random.default_rng(0).integers(0, 256, (90, 110), np.uint8)
+    with open_engine(artifact, "onnxruntime", threads=1) as whole:
+        reference = Restorer(artifact, whole, reuse=False)
+        assert (restorer(frame) == reference.whole(frame)).all()
+
+
+def test_torch_is_the_reference_on_tiles_too(exported) -> None:
+    artifact, device = exported("edgecar-xs"), HostDevice()
+    with open_engine(artifact, "torch", threads=1) as engine:
+        tiles = ReferenceTiles(device, engine, (2, 64, 64))
+        restorer = TiledRestorer(device, tiles, artifact.facts.halo_px)
+        frame = np.random.default_rng(1).integers(0, 256, (64, 100), np.uint8)
+        fixed = Restorer(artifact, engine, reuse=False, tile=(64, 64))
+        assert (restorer(frame) == fixed.luma(frame)).all()
+
+
+def test_engine_of_any_shape_is_refused() -> None:
+    info = replace(FakeEngine(blurred).info, shape=None)
+    with pytest.raises(EngineError, match="takes any shape"):
+        HalfTiles.__mro__[1].__init__(HalfTiles.__new__(HalfTiles), info, 1)
+
+
+def test_absent_provider_is_said(exported) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(EngineError, match="has no CUDAExecutionProvider"):
+        OnnxRuntimeTiles(exported("edgecar-xs"), (1, 64, 64), stream=7)

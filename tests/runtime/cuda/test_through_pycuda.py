@@ -1,0 +1,169 @@
+"""What pycuda is asked for, on a pycuda that only takes notes."""
+
+import sys
+import threading
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edgecar.errors import EngineError
+from edgecar.runtime.cuda.through_pycuda import CudaDevice
+
+
+class CudaError(Exception):
+    pass
+
+
+class Driver(ModuleType):
+    """Takes notes; fails where it is told to."""
+
+    def __init__(self, integrated: bool = False) -> None:
+        super().__init__("pycuda.driver")
+        self.notes: list[tuple] = []
+        self.fails: set[str] = set()
+        self.Error, self.CompileError = CudaError, type("CompileError", (CudaError,), {})
+        self.context = SimpleNamespace(
+            push=lambda: self.note("push", threading.get_ident()),
+            pop=lambda: self.note("pop"),
+            detach=lambda: self.note("detach"),
+        )
+        self.gpu = SimpleNamespace(
+            integrated=integrated,
+            can_map_host_memory=1,
+            retain_primary_context=lambda: self.context,
+        )
+        self.host_alloc_flags = SimpleNamespace(DEVICEMAP=2)
+        self.event_flags = SimpleNamespace(DISABLE_TIMING=2)
+
+    def note(self, *what) -> None:
+        self.notes.append(what)
+        if what[0] in self.fails:
+            raise CudaError(f"{what[0]} failed:\nout of memory")
+
+    def init(self) -> None:
+        self.note("init")
+
+    def Device(self, ordinal):  # noqa: N802
+        self.note("device", ordinal)
+        return self.gpu
+
+    def mem_alloc(self, size: int) -> int:
+        self.note("mem_alloc", size)
+        return 512
+
+    def memset_d8(self, address, value, size) -> None:
+        self.note("memset", address, value, size)
+
+    def pagelocked_empty(self, shape, dtype, mem_flags=0):
+        self.note("pagelocked", shape, mem_flags)
+        return np.ones(shape, dtype).view(Mapped)
+
+    def memcpy_htod_async(self, to, source, stream) -> None:
+        self.note("up", to, source.nbytes, stream)
+
+    def memcpy_dtoh_async(self, to, source, stream) -> None:
+        self.note("down", to.nbytes, source, stream)
+
+
+class Mapped(np.ndarray):
+    @property
+    def base(self):
+        return SimpleNamespace(get_device_pointer=lambda: 4096)
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    def install(**options) -> Driver:
+        driver = Driver(**options)
+        package = ModuleType("pycuda")
+        package.driver, package.compiler = driver, ModuleType("pycuda.compiler")
+        monkeypatch.setitem(sys.modules, "pycuda", package)
+        monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+        monkeypatch.setitem(sys.modules, "pycuda.compiler", package.compiler)
+        return driver
+
+    return install
+
+
+def test_memory_is_nought_and_copies_go_where_they_should(driver) -> None:
+    notes = driver()
+    device = CudaDevice(1)
+    assert not device.shared
+    memory, staged = device.memory(96), device.staging(96)
+    assert (memory.address, memory.host) == (512, None)
+    assert not staged.host.any()
+    device.upload(memory, staged, "s")
+    device.download(staged, memory, "s")
+    assert ("device", 1) in notes.notes
+    assert ("memset", 512, 0, 96) in notes.notes
+    assert ("pagelocked", 96, 0) in notes.notes
+    assert notes.notes[-2:] == [("up", 512, 96, "s"), ("down", 96, 512, "s")]
+
+
+def test_shared_memory_has_an_address_for_kernels(driver) -> None:
+    notes = driver(integrated=True)
+    device = CudaDevice()
+    assert device.shared
+    assert device.staging(8).address == 4096
+    assert ("pagelocked", 8, 2) in notes.notes
+
+
+def test_every_thread_enters_the_context_once(driver) -> None:
+    notes = driver()
+    device = CudaDevice()
+    for _ in range(2):
+        device.memory(8)
+    worker = threading.Thread(target=lambda: [device.memory(8), device.memory(8)])
+    worker.start()
+    worker.join()
+    pushes = [note[1] for note in notes.notes if note[0] == "push"]
+    assert len(pushes) == len(set(pushes)) == 2
+
+
+@pytest.mark.parametrize("what", ["mem_alloc", "memset"])
+def test_failure_of_cuda_is_one_line(what, driver) -> None:
+    notes = driver()
+    device = CudaDevice()
+    notes.fails.add(what)
+    with pytest.raises(EngineError) as refused:
+        device.memory(8)
+    assert str(refused.value) == f"CUDA failed: {what} failed: out of memory"
+
+
+def test_absent_gpu_is_said(driver) -> None:
+    driver().fails.add("device")
+    with pytest.raises(EngineError, match="no CUDA device 0: device failed"):
+        CudaDevice()
+
+
+def test_kernel_is_launched_over_its_grid(driver) -> None:
+    launches = []
+    notes = driver()
+
+    class Function:
+        def prepare(self, kinds) -> None:
+            self.kinds = kinds
+
+        def prepared_async_call(self, grid, block, stream, *arguments) -> None:
+            launches.append((self.kinds, grid, block, stream, arguments))
+
+    compiled = []
+
+    def source_module(source, **options):
+        compiled.append((source, options))
+        return SimpleNamespace(get_function=lambda _name: Function())
+
+    sys.modules["pycuda.compiler"].SourceModule = source_module
+    device = CudaDevice()
+    for _ in range(2):
+        device.launch("listed", 300, 1, (1, 300, 2, None), "s")
+    assert launches == [("PiPP", (2, 1), (256, 1, 1), "s", (1, 300, 2, 0))] * 2
+    ((source, options),) = compiled  # once
+    assert "KERNEL listed(" in source
+    assert options["no_extern_c"]
+    assert "-fmad=false" in options["options"]
+    sys.modules["pycuda.compiler"].SourceModule = lambda *_a, **_k: notes.note("compile")
+    notes.fails.add("compile")
+    with pytest.raises(EngineError, match="CUDA failed: compile failed"):
+        device.launch("changed", 1, 1, (), "s")
