@@ -42,7 +42,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("halo", f"{found['halo_px']} px, windows at multiples of {found['align_px']} px, "
                  f"{found['context']}"),
         ("memory", f"{found['bytes_per_px']} bytes of activations per pixel in float32"),
-        ("trained on", found["trained_on"] or UNKNOWN),
+        ("trained", found["trained_on"] or UNKNOWN),
         ("parity", f"max {found['parity_max_error']:.1e} of 1.0 against torch, allowed "
                    f"{found['parity_budget']:.0e}"),
     ]  # fmt: skip
