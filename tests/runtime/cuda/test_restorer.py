@@ -1,6 +1,5 @@
 """The GPU runtime on a GPU made of the CPU: the same bytes as the NumPy runtime, in any order."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,35 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecar.artifact import Artifact, Facts
-from edgecar.engines.base import EngineInfo
+from edgecar.artifact import Artifact
 from edgecar.engines.fake import FakeEngine
-from edgecar.engines.select import open_engine
-from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
 from edgecar.errors import EngineError, MediaError, WindowError
 from edgecar.runtime.cuda.arrays import DeviceArray, device_array
 from edgecar.runtime.cuda.device import Memory
 from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.host_device import HostDevice
-
-HALO = 2
-
-
-def blurred(batch):
-    """A network of nine by nine pixels that pads with noughts; sees two pixels far."""
-    padded = np.pad(batch, ((0, 0), (0, 0), (HALO, HALO), (HALO, HALO)))
-    height, width = batch.shape[2:]
-    shifts = [(row, column) for row in range(0, 5, 2) for column in range(0, 5, 2)]
-    rows = [padded[:, :, r : r + height, c : c + width] for r, c in shifts]
-    total = np.zeros_like(batch)
-    for number, part in enumerate(rows):
-        total += part * np.float32((number + 1) / 45)
-    return total
-
-
-def facts(channels: int = 1, halo_px: int = HALO, align_px: int = 1) -> Facts:
-    return Facts("none", channels, halo_px, align_px, "local", 8, "fp32", "", "", 0.0, 0.0)
+from tests.runtime.cuda.small_network import HALO, a_clip, blurred, facts, planes
 
 
 class CapturableTiles(ReferenceTiles):
@@ -57,25 +36,6 @@ def restorers(device, shape=(3, 16, 20), channels=1, function=blurred, align_px=
         reuse=False,
     )
     return TiledRestorer(device, tiles, halo_px, **options), reference
-
-
-def planes(reference: Restorer, frame):
-    """What the NumPy runtime makes of ``(channels, height, width)``."""
-    return reference._planes([frame], ["reference"])[0]
-
-
-def a_clip(seed: int, size, channels: int = 1, frames: int = 5):
-    """Frames that change here and there, or not at all."""
-    random = np.random.default_rng(seed)
-    frame = random.integers(0, 256, (channels, *size), np.uint8)
-    clip = [frame]
-    for _ in range(frames - 1):
-        frame = frame.copy()
-        for _ in range(random.integers(0, 3)):
-            row, column = (random.integers(0, side) for side in size)
-            frame[:, row : row + 3, column : column + 2] ^= np.uint8(random.integers(1, 256))
-        clip.append(frame)
-    return clip
 
 
 @settings(max_examples=40)
@@ -350,89 +310,3 @@ def test_device_array_without_strides_is_whole() -> None:
     facts = {"typestr": "|u1", "shape": (2, 4, 8), "data": (4096, True)}
     found = device_array(SimpleNamespace(__cuda_array_interface__=facts))
     assert (found.shape, found.strides) == ((2, 4, 8), (32, 8))
-
-
-class HalfTiles(TileEngine):
-    """Takes and gives halves, as an FP16 plan with FP16 ends would."""
-
-    def __init__(self, device: HostDevice, shape: tuple[int, int, int]) -> None:
-        info = EngineInfo("half", "a Python function", "fp16", shape, "cpu")
-        super().__init__(info, 1, reads="fp16", writes="fp16")
-        self._device = device
-
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
-        import ctypes
-
-        def run() -> None:
-            given, made = (
-                np.ctypeslib.as_array((ctypes.c_uint16 * self.values).from_address(address))
-                for address in (tiles, restored)
-            )
-            batch, height, width = self.shape
-            floats = given.view(np.float16).reshape(batch, 1, height, width).astype(np.float32)
-            made.view(np.float16)[:] = blurred(floats).astype(np.float16).reshape(-1)
-
-        self._device.call(run, stream)
-
-
-def test_halves_go_in_and_out() -> None:
-    device = HostDevice()
-    restorer = TiledRestorer(device, HalfTiles(device, (2, 16, 20)), HALO)
-
-    def halved(batch):
-        made = blurred(batch.astype(np.float16).astype(np.float32))
-        return made.astype(np.float16).astype(np.float32)
-
-    reference = Restorer(Artifact(facts(), b""), FakeEngine(halved, 1, (2, 16, 20)), reuse=False)
-    for frame in a_clip(5, (32, 44)):
-        assert (restorer(frame) == planes(reference, frame)).all()
-
-
-class QueuedTiles(OnnxRuntimeTiles):
-    """ONNX Runtime with IO binding, in CPU memory that stands for the GPU's."""
-
-    def __init__(self, device: HostDevice, artifact, shape) -> None:
-        super().__init__(artifact, shape, None)
-        self._queue = device
-
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
-        start = super().enqueue
-        self._queue.call(lambda: start(tiles, restored, stream), stream)
-
-
-@pytest.mark.parametrize("kind", ["fp32", "int8 openvino"])
-def test_real_networks_give_the_bytes_of_the_whole_frame(kind, exported, lowered) -> None:
-    artifact = exported("edgecar-xs") if kind == "fp32" else lowered("edgecar-xs", kind)
-    device, shape = HostDevice(), (2, 64, 64)
-    engine = QueuedTiles(device, artifact, shape)
-    assert engine.info.provider.endswith(" CPU")
-    restorer = TiledRestorer(device, engine, artifact.facts.halo_px)
-    frame = np.random.default_rng(0).integers(0, 256, (90, 110), np.uint8)
-    with open_engine(artifact, "onnxruntime", threads=1) as whole:
-        reference = Restorer(artifact, whole, reuse=False)
-        assert (restorer(frame) == reference.whole(frame)).all()
-
-
-def test_torch_is_the_reference_on_tiles_too(exported) -> None:
-    artifact, device = exported("edgecar-xs"), HostDevice()
-    with open_engine(artifact, "torch", threads=1) as engine:
-        tiles = ReferenceTiles(device, engine, (2, 64, 64))
-        restorer = TiledRestorer(device, tiles, artifact.facts.halo_px)
-        frame = np.random.default_rng(1).integers(0, 256, (64, 100), np.uint8)
-        fixed = Restorer(artifact, engine, reuse=False, tile=(64, 64))
-        assert (restorer(frame) == fixed.luma(frame)).all()
-
-
-def test_engine_of_any_shape_is_refused() -> None:
-    info = replace(FakeEngine(blurred).info, shape=None)
-    with pytest.raises(EngineError, match="takes any shape"):
-        HalfTiles.__mro__[1].__init__(HalfTiles.__new__(HalfTiles), info, 1)
-
-
-def test_absent_provider_is_said(exported) -> None:
-    import onnxruntime
-
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this ONNX Runtime has CUDA")
-    with pytest.raises(EngineError, match="has no CUDAExecutionProvider"):
-        OnnxRuntimeTiles(exported("edgecar-xs"), (1, 64, 64), stream=7)

@@ -1,0 +1,103 @@
+"""Engines behind the GPU runtime: halves, ONNX Runtime's IO binding, torch as the reference."""
+
+import ctypes
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecar.artifact import Artifact
+from edgecar.engines.base import EngineInfo
+from edgecar.engines.fake import FakeEngine
+from edgecar.engines.select import open_engine
+from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
+from edgecar.errors import EngineError
+from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.restorer import Restorer
+from tests.runtime.cuda.host_device import HostDevice
+from tests.runtime.cuda.small_network import HALO, a_clip, blurred, facts, planes
+
+
+class HalfTiles(TileEngine):
+    """Takes and gives halves, as an FP16 plan with FP16 ends would."""
+
+    def __init__(self, device: HostDevice, shape: tuple[int, int, int]) -> None:
+        info = EngineInfo("half", "a Python function", "fp16", shape, "cpu")
+        super().__init__(info, 1, reads="fp16", writes="fp16")
+        self._device = device
+
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+        def run() -> None:
+            given, made = (
+                np.ctypeslib.as_array((ctypes.c_uint16 * self.values).from_address(address))
+                for address in (tiles, restored)
+            )
+            batch, height, width = self.shape
+            floats = given.view(np.float16).reshape(batch, 1, height, width).astype(np.float32)
+            made.view(np.float16)[:] = blurred(floats).astype(np.float16).reshape(-1)
+
+        self._device.call(run, stream)
+
+
+def test_halves_go_in_and_out() -> None:
+    device = HostDevice()
+    restorer = TiledRestorer(device, HalfTiles(device, (2, 16, 20)), HALO)
+
+    def halved(batch):
+        made = blurred(batch.astype(np.float16).astype(np.float32))
+        return made.astype(np.float16).astype(np.float32)
+
+    reference = Restorer(Artifact(facts(), b""), FakeEngine(halved, 1, (2, 16, 20)), reuse=False)
+    for frame in a_clip(5, (32, 44)):
+        assert (restorer(frame) == planes(reference, frame)).all()
+
+
+class QueuedTiles(OnnxRuntimeTiles):
+    """ONNX Runtime with IO binding, in CPU memory that stands for the GPU's."""
+
+    def __init__(self, device: HostDevice, artifact, shape) -> None:
+        super().__init__(artifact, shape, None)
+        self._queue = device
+
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+        start = super().enqueue
+        self._queue.call(lambda: start(tiles, restored, stream), stream)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "int8 openvino"])
+def test_real_networks_give_the_bytes_of_the_whole_frame(kind, exported, lowered) -> None:
+    artifact = exported("edgecar-xs") if kind == "fp32" else lowered("edgecar-xs", kind)
+    device, shape = HostDevice(), (2, 64, 64)
+    engine = QueuedTiles(device, artifact, shape)
+    assert engine.info.provider.endswith(" CPU")
+    restorer = TiledRestorer(device, engine, artifact.facts.halo_px)
+    frame = np.random.default_rng(0).integers(0, 256, (90, 110), np.uint8)
+    with open_engine(artifact, "onnxruntime", threads=1) as whole:
+        reference = Restorer(artifact, whole, reuse=False)
+        assert (restorer(frame) == reference.whole(frame)).all()
+
+
+def test_torch_is_the_reference_on_tiles_too(exported) -> None:
+    artifact, device = exported("edgecar-xs"), HostDevice()
+    with open_engine(artifact, "torch", threads=1) as engine:
+        tiles = ReferenceTiles(device, engine, (2, 64, 64))
+        restorer = TiledRestorer(device, tiles, artifact.facts.halo_px)
+        frame = np.random.default_rng(1).integers(0, 256, (64, 100), np.uint8)
+        fixed = Restorer(artifact, engine, reuse=False, tile=(64, 64))
+        assert (restorer(frame) == fixed.luma(frame)).all()
+
+
+def test_engine_of_any_shape_is_refused() -> None:
+    info = replace(FakeEngine(blurred).info, shape=None)
+    with pytest.raises(EngineError, match="takes any shape"):
+        HalfTiles.__mro__[1].__init__(HalfTiles.__new__(HalfTiles), info, 1)
+
+
+def test_absent_provider_is_said(exported) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(EngineError, match="has no CUDAExecutionProvider"):
+        OnnxRuntimeTiles(exported("edgecar-xs"), (1, 64, 64), stream=7)
