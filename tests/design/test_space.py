@@ -51,8 +51,8 @@ def test_candidate_of_the_suite(entry) -> None:
         restored = network(picture)
     assert restored.shape == picture.shape
     residual = (restored - picture).std()
-    # begins near the picture, whose samples deviate by 0.29; with skips, layers add up
-    assert 0 < residual < (2 if entry.shape.skips else 0.15)
+    # begins near the picture, whose samples deviate by 0.29; "m skips" does not: many layers add up
+    assert 0 < residual < (2 if entry.name == "m skips" else 0.15)
     cost = complexity(network.folded(), 1, 64, 64)
     assert 0 < cost.kmacs_per_px < 100
     assert cost.params == sum(weight.numel() for weight in network.parameters())
