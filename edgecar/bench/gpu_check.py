@@ -63,6 +63,8 @@ def outcome(part: str, work: Callable[[], Facts]) -> Outcome:
         return Outcome(part, "skipped", {"why": str(reason)})
     except (AssertionError, EdgecarError) as error:
         return Outcome(part, "failed", {"why": str(error)})
+    except Exception as error:  # of libraries that were never met on this GPU: what they raise
+        return Outcome(part, "failed", {"why": f"{type(error).__name__}: {error}"})
 
 
 def all_outcomes() -> list[Outcome]:

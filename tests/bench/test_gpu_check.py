@@ -96,12 +96,14 @@ def test_failure_of_one_part_is_not_that_of_the_rest() -> None:
         outcome("good", lambda: {"1080p": {"p50_ms": 1.5, "p95_ms": 2.0, "fps": 700.0}}),
         outcome("bad", refused),
         outcome("left out", absent),
+        outcome("worse", lambda: {}["plan"]),
     ]
-    assert [each.state for each in outcomes] == ["passed", "failed", "skipped"]
+    assert [each.state for each in outcomes] == ["passed", "failed", "skipped", "failed"]
     assert exit_code(outcomes) == 3
     assert table(outcomes).splitlines() == [
         "passed   good: ",
         "         1080p: p50 1.50 ms, p95 2.00 ms, 700.0 frames/s",
         "failed   bad: why out of memory",
         "skipped  left out: why TensorRT is not installed",
+        "failed   worse: why KeyError: 'plan'",
     ]
