@@ -8,7 +8,7 @@ import sys
 import tempfile
 import tomllib
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,14 +17,10 @@ import torch
 import typer
 
 from edgecar.bench.complexity import complexity
-from edgecar.bench.machine import COMMIT, machine_facts, machine_line
-from edgecar.bench.results import new_results, read_results, resumed, write_results
-from edgecar.bench.speed import Setting, bench_row
+from edgecar.bench.results import new_results, resumed, write_results
 from edgecar.design.space import Candidate, Shape
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.evaluate.metrics import psnr
-from edgecar.exporter.recipe import recipe_for
-from edgecar.exporter.to_onnx import artifact_from_network
 from edgecar.files import shipped
 from edgecar.media.color import paper_luma_from_bgr
 from edgecar.media.still_codec import jpeg_coded
@@ -34,13 +30,10 @@ from edgecar.train.fit import Run, fit, half_precision
 from edgecar.train.optimise import optimiser_for
 from edgecar.train.recipe import TrainRecipe, recipe_from_table
 from edgecar.train.start import teacher_of
-from edgecar.zoo.card import Card
-from edgecar.zoo.checkpoints import Loaded
 
 QUALITIES = (10, 20, 30, 40)
 PICTURES = 50  # held-out ones that are measured
 COUNTED_SIDE = 512  # px; a multiple of every scale
-TIMED_SIZE = (1080, 1920)
 KIND = "design"
 SUITE = shipped("benchmarks", "suites") / "design.toml"
 
@@ -122,7 +115,7 @@ def gains_db(network: Candidate, pictures: list[Luma]) -> dict[str, float]:
 
 
 def row_of(entry: Entry, photos: list[Bgr], pictures: list[Luma]) -> dict[str, Any]:
-    """Train one candidate and measure everything but its speed."""
+    """Train one candidate and measure everything but its speed: `edgecar.design.timing` does."""
     network, seconds = trained(entry, photos)
     cost = complexity(network, 1, COUNTED_SIDE, COUNTED_SIDE)
     return {
@@ -139,44 +132,18 @@ def row_of(entry: Entry, photos: list[Bgr], pictures: list[Luma]) -> dict[str, A
     }
 
 
-def p50_ms(shape: Shape) -> float | None:
-    """Median time of a 1080p frame on this machine's default engine; weights do not matter."""
-    card = Card(
-        "candidate", "ours", {1: shape}, Candidate, lambda _state: None, "local", shape.scale
-    )
-    loaded = Loaded(card, 1, Candidate(shape).folded().eval())
-    model, _ = artifact_from_network(loaded, recipe_for(card.name), "", "")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "candidate.onnx"
-        path.write_bytes(model.SerializeToString())
-        return bench_row(Setting(str(path), 1, TIMED_SIZE, "auto", None))["p50_ms"]
-
-
 def main(
     save: Annotated[Path, typer.Option(help="Result file; what it has already is kept.")],
     data: Annotated[Path, typer.Option(help="BSDS500: train and test to learn, val to compare.")],
     suite: Annotated[Path, typer.Option(help="Candidates (TOML).")] = SUITE,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads for training.")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="Names of candidates to train.")] = None,
-    time: Annotated[
-        bool, typer.Option("--time", help="Train nothing; time what is there.")
-    ] = False,
 ) -> None:
     """Train and measure every candidate of SUITE that the result file lacks."""
     torch.set_num_threads(threads)
     entries = entries_of(suite)
     named = "".join(f" --only '{name}'" for name in only or [])
     command = f"python -m edgecar.design.study --data {data.name} --save {save.name}{named}"
-    if time:
-        found = read_results(save)
-        rows = [dict(row) for row in found.rows]
-        for row in rows:
-            row["p50_ms"] = p50_ms(
-                Shape(**{known.name: row[known.name] for known in fields(Shape)})
-            )
-        timing = f"{command} --time (commit {COMMIT} on {machine_line(machine_facts())})"
-        write_results(save, replace(found, rows=rows, command=f"{found.command}; {timing}"))
-        return
     kept, command = resumed(save, command)
     rows = [dict(row) for row in kept]
     folders, held_out = photo_folders([data], None)

@@ -11,12 +11,10 @@ import pytest
 import torch
 from skimage import data
 
-from edgecar.artifact import read_artifact
-from edgecar.bench.machine import COMMIT
 from edgecar.bench.results import DESIGN_KEYS, SCHEMA_PATH, read_results
 from edgecar.design import study
 from edgecar.design.space import Candidate, Shape
-from edgecar.design.study import Entry, entries_of, even_luma, gains_db, main, p50_ms, trained
+from edgecar.design.study import Entry, entries_of, even_luma, gains_db, main, trained
 from edgecar.errors import DataError, SettingsError
 from edgecar.evaluate.metrics import psnr
 from edgecar.media.pictures import read_picture
@@ -66,7 +64,7 @@ def workplace(tmp_path) -> Path:
 
 def run(folder: Path, **options) -> Path:
     save = folder / "design.json"
-    options = {"suite": folder / "suite.toml", "threads": 1, "only": None, "time": False} | options
+    options = {"suite": folder / "suite.toml", "threads": 1, "only": None} | options
     main(save=save, data=folder / "set", **options)
     return save
 
@@ -130,43 +128,6 @@ def test_what_was_measured_survives_a_failure(workplace, monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(workplace)
     assert [r["candidate"] for r in read_results(workplace / "design.json").rows] == ["small"]
-
-
-def test_timing_fills_in_the_times_alone(workplace, monkeypatch) -> None:
-    save = run(workplace)
-    before = read_results(save)
-    shapes = []
-
-    def timed(shape: Shape) -> float:
-        shapes.append(shape)
-        return 12.5
-
-    monkeypatch.setattr(study, "p50_ms", timed)
-    run(workplace, time=True)
-    after = read_results(save)
-    assert shapes == [Shape(4, 3), Shape(4, 3, branches=True)]
-    assert after.rows == [{**row, "p50_ms": 12.5} for row in before.rows]
-    assert after.command.startswith(f"{before.command}; ")
-    assert f"--time (commit {COMMIT} on " in after.command
-    assert replace(after, rows=before.rows, command=before.command) == before
-
-
-def test_what_is_timed_is_an_artifact_of_the_candidate(monkeypatch) -> None:
-    """Of the hardest shape to export; the time itself is `edgecar bench`'s."""
-    seen = []
-
-    def bench(setting) -> dict[str, float]:
-        seen.append((setting, read_artifact(Path(setting.network)).facts))
-        return {"p50_ms": 1.5}
-
-    monkeypatch.setattr(study, "bench_row", bench)
-    assert p50_ms(Shape(4, 4, scale=4, activation="prelu", skips=True, dilation=2)) == 1.5
-    ((setting, facts),) = seen
-    assert setting.size == (1080, 1920)
-    assert (facts.align_px, facts.context, facts.channels) == (4, "local", 1)
-    # Reach in features: stem 1, hidden layers 1 and 2, last 1; times 4 pixels.
-    assert facts.halo_px == 5 * 4
-    assert facts.parity_max_error <= facts.parity_budget
 
 
 def test_training_is_repeatable_and_returns_the_average() -> None:
@@ -235,4 +196,4 @@ def test_what_is_wrong_with_a_suite_is_said(old, new, words, tmp_path) -> None:
 def test_missing_data_are_named(workplace) -> None:
     with pytest.raises(DataError, match="gone is not a folder"):
         main(save=workplace / "x.json", data=workplace / "gone", suite=workplace / "suite.toml",
-             threads=1, only=None, time=False)  # fmt: skip
+             threads=1, only=None)  # fmt: skip
