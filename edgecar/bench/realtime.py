@@ -1,7 +1,8 @@
 """Frames a second on coded cameras: ``python -m edgecar.bench.realtime --data DIR --save FILE``.
 
 Each clip is coded with x264, and every contender goes through the same file in turn, round after
-round, in one process, so that what else the machine does hits all alike:
+round, in one process, so that what else the machine does hits all alike. Reuse has gone through it
+before for as long as a camera's first minute: engines compile the shapes that keep coming back.
 
 - ``reuse``, ``dense``: ``edgecar run -o null``, decoding included, with and without reuse;
 - ``bare``: the engine alone on whole frames that lie ready as floats, nothing decoded;
@@ -45,6 +46,7 @@ from edgecar.runtime.rounds import median_ratio, timed_rounds
 from edgecar.runtime.tuning import Tuning
 
 TILE_PX = 64
+WARM_UP_FRAMES = 1000
 
 CaseKey = tuple[object, ...]
 """Network, clip, preset, CRF, B-frames and GOP."""
@@ -101,6 +103,9 @@ def measure(
     network: Annotated[str, typer.Option(help="A shipped network, or an artifact.")] = "edgecar-s",
     frames: Annotated[int | None, typer.Option(min=2, help="Of a clip, at most.")] = None,
     seconds_per_case: Annotated[float, typer.Option(min=0, help="At least three rounds.")] = 15,
+    warm_up_frames: Annotated[
+        int, typer.Option(min=0, help="That reuse goes through before.")
+    ] = WARM_UP_FRAMES,
 ) -> None:
     """Measure and save."""
     try:
@@ -108,7 +113,8 @@ def measure(
         artifact = read_artifact(find_artifact(network, "h264"))
         command = " ".join(["python -m edgecar.bench.realtime", *sys.argv[1:]])
         rows, command = resumed(save, command)
-        for row in measured(clips, artifact, seconds_per_case, {_key(row) for row in rows}):
+        done = {_key(row) for row in rows}
+        for row in measured(clips, artifact, seconds_per_case, warm_up_frames, done):
             typer.echo(line(row))
             rows.append(row)
             write_results(save, new_results("realtime", rows, command))
@@ -123,7 +129,11 @@ def _key(row: Row) -> CaseKey:
 
 
 def measured(
-    clips: Sequence[RealtimeClip], artifact: Artifact, seconds: float, done: Set[CaseKey]
+    clips: Sequence[RealtimeClip],
+    artifact: Artifact,
+    seconds: float,
+    warm_up_frames: int,
+    done: Set[CaseKey],
 ) -> Iterator[RealtimeRow]:
     """A row for every coding of every clip, but for those done already.
 
@@ -131,6 +141,7 @@ def measured(
         clips: What to measure.
         artifact: The network.
         seconds: To spend on a case; there are at least three rounds.
+        warm_up_frames: That reuse goes through before.
         done: Cases to leave out.
     """
     filters = filters_here()
@@ -141,10 +152,12 @@ def measured(
                 Restorer(artifact, tuning=Tuning()) as reuse,
                 Restorer(artifact, reuse=False, tuning=Tuning()) as dense,
             ):
-                yield case_row(case, Ways(reuse, dense), filters, seconds)
+                yield case_row(case, Ways(reuse, dense), filters, seconds, warm_up_frames)
 
 
-def case_row(case: Case, ways: Ways, filters: Filters, seconds: float) -> RealtimeRow:
+def case_row(
+    case: Case, ways: Ways, filters: Filters, seconds: float, warm_up_frames: int
+) -> RealtimeRow:
     """Measure one case.
 
     Args:
@@ -152,6 +165,7 @@ def case_row(case: Case, ways: Ways, filters: Filters, seconds: float) -> Realti
         ways: Opened with the same artifact and arithmetic.
         filters: Those of FFmpeg that are here, with their quality.
         seconds: To spend on rounds; there are at least three.
+        warm_up_frames: That reuse goes through before.
 
     Raises:
         ReuseError: Reuse changed a byte of the output.
@@ -159,7 +173,9 @@ def case_row(case: Case, ways: Ways, filters: Filters, seconds: float) -> Realti
     """
     difference = _no_difference(case, ways)
     contenders = contenders_for(case, ways, filters)
-    timed_rounds(contenders, 0, 1)  # shapes are compiled, files cached
+    timed_rounds(contenders, 0, 1)  # shapes of whole frames are compiled, files cached
+    for _ in range(warm_up_frames // len(case.coded.frames)):
+        contenders["reuse"]()
     before = replace(ways.reuse.stats)
     rates = timed_rounds(contenders, seconds)
     done = _since(before, ways.reuse.stats)

@@ -21,6 +21,7 @@ import psutil
 import typer
 from av.bitstream import BitStreamFilterContext
 
+from edgecar.allocator import keep_memory_together
 from edgecar.bench import rtsp_server
 from edgecar.bench.results import new_results, write_results
 from edgecar.errors import EdgecarError, SettingsError
@@ -179,6 +180,7 @@ def main(
     network: Annotated[str, typer.Option(help="A shipped network.")] = "edgecar-s",
 ) -> None:
     """Restore a stream for a while and save what was found."""
+    keep_memory_together()  # as the command does
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder) / "pictures"
         write_pictures(pictures)

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from edgecar.allocator import keep_memory_together
 from edgecar.cli import bench, build, doctor, evaluate, export, inspect, models, run, train, tune
 from edgecar.errors import EdgecarError
 
@@ -31,6 +32,7 @@ INTERRUPTED = 130  # what shells report for Ctrl-C
 
 def main() -> None:
     """Run the command line; failures that edgecar understands end in one line, not a traceback."""
+    keep_memory_together()
     try:
         app()
     except EdgecarError as error:

@@ -152,7 +152,7 @@ def test_whoever_decodes_reads_the_file(case, ways):
 
 
 def test_a_row_says_what_was_measured(case, ways, make_results, tmp_path):
-    row = case_row(case, ways, (), seconds=0)
+    row = case_row(case, ways, (), 0, 0)
     assert set(row) == set(REALTIME_KEYS) == set(realtime.RealtimeRow.__annotations__)
     assert (row["clip"], row["height"], row["width"], row["frames"]) == ("square", 192, 256, 6)
     assert (row["preset"], row["crf"], row["b_frames"], row["gop"]) == ("veryfast", 35, 0, 250)
@@ -166,6 +166,14 @@ def test_a_row_says_what_was_measured(case, ways, make_results, tmp_path):
     jsonschema.validate(json.loads(path.read_text()), json.loads(SCHEMA_PATH.read_text()))
 
 
+def test_reuse_goes_through_the_clip_before(case, ways):
+    """Three times, as 20 frames have room for six; all are compared before, and go through once."""
+    before = ways.reuse.stats.frames
+    row = case_row(case, ways, (), 0, 20)
+    assert ways.reuse.stats.frames - before == (1 + 1 + 3 + row["rounds"]) * 6
+    assert ways.dense.stats.frames == (1 + 1 + row["rounds"]) * 6
+
+
 def test_ratios_are_medians_of_rounds_not_ratios_of_medians(case, ways, monkeypatch):
     rates = {"reuse": [10.0, 40.0, 30.0], "dense": [10.0, 10.0, 20.0]}
     rates |= {"bare": [5.0] * 3, "decode": [99.0] * 3, "spp3": [20.0] * 3}
@@ -175,7 +183,7 @@ def test_ratios_are_medians_of_rounds_not_ratios_of_medians(case, ways, monkeypa
         return rates
 
     monkeypatch.setattr(realtime, "timed_rounds", rounds)
-    row = case_row(case, ways, (("spp", 3),), seconds=0)
+    row = case_row(case, ways, (("spp", 3),), 0, 0)
     assert (row["fps_reuse"], row["fps_dense"], row["fps_spp3"]) == (30.0, 10.0, 20.0)
     assert (row["reuse_to_dense"], row["reuse_to_bare"], row["reuse_to_spp3"]) == (1.5, 6.0, 1.5)
 
@@ -186,7 +194,7 @@ def test_another_output_with_reuse_fails_loudly(case, ways, exported):
     wrong = Ways(lossy, ways.dense)
     assert max_difference(case.path, wrong) > 20  # the square is where it was in the first frame
     with pytest.raises(ReuseError, match=r"square, .*outputs with reuse differ by up to \d+ codes"):
-        case_row(case, wrong, (), seconds=0)
+        case_row(case, wrong, (), 0, 0)
     assert ReuseError.exit_code == 3
 
 
