@@ -57,6 +57,9 @@ def contest_table(found: "Contest") -> Table:
         f"{found.provider}, {width}x{height} px, in turn. A precision is taken if it is {WORTH:g} "
         "times as fast as FP32 in three quarters of the rounds."
     )
+    computed = next(s.computed for s in found.standings if s.precision == "fp32")
+    if computed not in (None, "fp32"):
+        caption += f" FP32 is its graph as the engine computes it if it is let: in {computed}."
     table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
     figures = ("Frames/s", "Times FP32", "Slowest quarter", "Loses dB", "Worst dB")
     for name in ("Graph", "Computed in", *figures, "Outcome"):

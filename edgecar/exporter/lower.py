@@ -2,9 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 from edgecar.artifact import Facts, Quality, write_facts
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 JUDGED = 2  # ways, of those that seem to lose least, that are judged in full before layers are kept
+FEW = 4  # layers, of which every set is judged
 
 Lower = Literal["fp16", "int8"]
 Report = Callable[[str], None]
@@ -149,53 +151,93 @@ def best_candidate(
     """The trial that loses least, with as few layers in higher precision as pass the gate.
 
     If none passes: the one that came nearest. Trials are ordered by a glance at some pictures; the
-    first that passes on all of them is taken.
+    first that passes on all of them with no more layers kept than must be is taken. Where none
+    does, the trial that keeps fewest.
     """
     glances = {}
     for trial in trials if len(trials) > 1 else ():
         report(trial.method)
         glances[trial.method] = judge.glance(trial.rough(trial.always)).spent(budget)
-    ordered = sorted(trials, key=lambda trial: glances.get(trial.method, 0.0))[:JUDGED]
+    ordered = sorted(trials, key=lambda trial: glances.get(trial.method, 0.0))
     firsts = []
-    for trial in ordered:
-        report(f"all pictures, {trial.method or 'half precision'}")
+    for trial in ordered[:JUDGED]:
+        report(f"all pictures, {_method(trial)}")
         first = _tried(trial, trial.always, judge)
         if first.verdict.spent(budget) <= 1:
             return first
         firsts.append((trial, first))
-    trial, first = min(firsts, key=lambda pair: pair[1].verdict.spent(budget))
-    return _with_more_kept(trial, first, judge, budget, report)
+    trial, nearest = min(firsts, key=lambda pair: pair[1].verdict.spent(budget))
+    more = _more_to_keep(trial, judge, report)
+    passing: Candidate | None = None
+    # A way that loses more with all layers may lose less without those that it suits badly.
+    for trial in ordered:
+        for found in _fewest_kept(trial, more, judge, budget, report):
+            nearest = min(nearest, found, key=lambda each: each.verdict.spent(budget))
+            if found.verdict.spent(budget) <= 1:
+                passing = found
+                more = more[: len(found.kept) - len(trial.always) - 1]
+    return passing or nearest
 
 
-def _with_more_kept(
-    trial: Trial, first: Candidate, judge: Judge, budget: Budget, report: Report
-) -> Candidate:
-    """Layers kept one more at a time, those first that lose most when lowered alone."""
+def _more_to_keep(trial: Trial, judge: Judge, report: Report) -> list[list[tuple[str, ...]]]:
+    """Layers to keep besides: first sets of one, then sets of two, and so on.
+
+    Of few layers all sets: what two of them gain is not what each gains alone. Of many one set of
+    each size, of those that lose most when lowered alone. Sets that do too much of the work to be
+    kept are left out.
+    """
     rest = [name for name in trial.layers if name not in trial.always]
+    if len(rest) > FEW:
+        ordered = [[names] for names in _most_sensitive(trial, rest, judge, report)]
+    else:
+        ordered = [list(combinations(rest, count)) for count in range(1, len(rest))]
+    may = [[names for names in sets if trial.may_keep([*trial.always, *names])] for sets in ordered]
+    return [sets for sets in may if sets]
+
+
+def _most_sensitive(
+    trial: Trial, rest: Sequence[str], judge: Judge, report: Report
+) -> Iterator[tuple[str, ...]]:
+    """The layer that loses most when lowered alone, the two that lose most, and so on."""
     alone = {}
     for number, name in enumerate(rest, 1):
         report(f"layer {number} of {len(rest)}")
         kept = [other for other in trial.layers if other != name]
         # Not by the budget: under another one the same layers must be tried in the same order.
         alone[name] = judge.glance(trial.lower(kept)).loss_db
-    order = sorted(rest, key=lambda name: -alone[name])
-    steps = [[*trial.always, *order[:count]] for count in range(1, len(order))]
-    steps = [kept for kept in steps if trial.may_keep(kept)]
-    nearest = first
-    passing: Candidate | None = None
-    low, high = 0, len(steps)
+    names: list[str] = []
+    for name in sorted(rest, key=lambda name: -alone[name])[: len(rest) - 1]:
+        if trial.may_keep([*trial.always, *names, name]):
+            names.append(name)
+            yield tuple(names)
+
+
+def _fewest_kept(
+    trial: Trial,
+    more: Sequence[Sequence[tuple[str, ...]]],
+    judge: Judge,
+    budget: Budget,
+    report: Report,
+) -> Iterator[Candidate]:
+    """Candidates on the way to the fewest layers with which a trial passes; those come last."""
+    low, high = 0, len(more)
+    place = high - 1  # the most first: where not even those pass, nothing does
     while low < high:  # more layers kept lose less, so that halving finds the fewest
-        middle = (low + high) // 2 if passing else high - 1
-        report(f"{len(steps[middle])} of {len(trial.layers)} layers kept")
-        found = _tried(trial, steps[middle], judge)
-        nearest = min(nearest, found, key=lambda c: c.verdict.spent(budget))
-        if found.verdict.spent(budget) <= 1:
-            passing, high = found, middle
-        elif passing is None:
-            break  # not even with the most that may be kept
+        report(f"{len(more[place][0])} more layers kept, {_method(trial)}")
+        tried = [_tried(trial, [*trial.always, *names], judge) for names in more[place]]
+        best = min(tried, key=lambda each: each.verdict.spent(budget))
+        yield best
+        if best.verdict.spent(budget) <= 1:
+            high = place
+        elif place == len(more) - 1:
+            return
         else:
-            low = middle + 1
-    return passing or nearest
+            low = place + 1
+        place = (low + high) // 2
+
+
+def _method(trial: Trial) -> str:
+    return trial.method or "half precision"
 
 
 def _tried(trial: Trial, keep: Collection[str], judge: Judge) -> Candidate:

@@ -32,8 +32,8 @@ BEGIN = 0.999  # quantile of the magnitudes in the first batch that a reach begi
 MOST_SAMPLED = 1 << 20  # of those magnitudes: more takes longer and says the same
 WEIGHTS = ".weight"
 
-STEPS, RATE, WARMUP, AVERAGE = 1000, 2e-4, 50, 0.99
-TEACHER_SHARE = 0.5  # the same network in FP32: what the gate will compare with
+STEPS, RATE, WARMUP, AVERAGE = 1000, 1e-3, 50, 0.99
+TEACHER_SHARE = 1.0  # the same network in FP32: what the gate will compare with
 
 
 class NarrowConv2d(nn.Conv2d):
@@ -155,7 +155,8 @@ def recipe_in_eight_bits(recipe: TrainRecipe) -> TrainRecipe:
     """A short run that fine-tunes finished weights of a recipe's network in eight bits.
 
     The weights are those that ship for the recipe's coder, or those of the file that the recipe
-    starts from. They also teach: the gate will compare with them.
+    starts from. They alone teach, and every picture counts by its own error: the gate will compare
+    with them in dB, and clean pictures for a target would move FP32 itself away from them.
     """
     own = bool(recipe.start) and recipe.start not in CODERS
     start = recipe.start if own else recipe.degradation.coder
@@ -165,6 +166,7 @@ def recipe_in_eight_bits(recipe: TrainRecipe) -> TrainRecipe:
         start=start,
         teacher=start if own else recipe.network,
         teacher_share=TEACHER_SHARE,
+        balanced=True,
         fit_last_layer=False,
         optimiser="adam",
         rate=RATE,

@@ -6,7 +6,8 @@ import pytest
 
 from edgecar.artifact import Artifact, Quality
 from edgecar.bench import payoff
-from edgecar.bench.payoff import Speed, contest, size_to_time, timed
+from edgecar.bench.payoff import Contest, Speed, Standing, contest, size_to_time, timed
+from edgecar.bench.report import contest_table
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError
@@ -123,3 +124,10 @@ def test_what_cannot_be_timed_here_fails_before_it_is_made(tmp_path, monkeypatch
     with pytest.raises(EngineError, match="no TensorrtExecutionProvider"):
         payoff.export_fastest(source, lowering, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("computed", "said"), [("bf16", True), ("fp32", False)])
+def test_table_says_when_fp32_is_not_computed_in_fp32(computed, said) -> None:
+    standing = Standing("fp32", "taken", computed, fps=10.0, ratio=1.0, least_ratio=1.0)
+    caption = contest_table(Contest("fp32", (270, 480), "an engine", [standing])).caption
+    assert ("if it is let: in bf16" in caption) == said

@@ -12,10 +12,11 @@ from edgecar.errors import GateError
 from edgecar.exporter import lower
 from edgecar.exporter.frames import CALIBRATED_ON, GateFrames, generated_frames, own_frames
 from edgecar.exporter.inspection import layer_types
-from edgecar.exporter.layers import always_kept, convolutions
+from edgecar.exporter.layers import always_kept, convolutions, share_of_work
 from edgecar.exporter.lower import Trial, best_candidate, lowered
 from edgecar.exporter.quality import Budget, Verdict
 from edgecar.exporter.quantize import FORMS
+from edgecar.exporter.recipe import recipe_for
 
 BUDGET = Budget(0.05, 0.15)
 real_ranges = lower.ranges_of
@@ -222,6 +223,63 @@ def test_way_that_only_seemed_best_gives_way_to_one_that_passes() -> None:
     seemed, passes = trial(LOSSES), replace(trial(LOSSES), method="passes", always=("b",))
     candidate = best_candidate([seemed, passes], Mistaken(LOSSES), Budget(5, 5), lambda _what: None)
     assert candidate.method == "passes"
+
+
+def test_way_that_loses_more_may_pass_with_one_layer_kept() -> None:
+    """The way that seemed best loses a little by every layer, and may keep only two of five."""
+
+    def way(method, losses):
+        def lower(keep):
+            return [(method, name) for name in losses if name not in keep]
+
+        return Trial(method, lower, lower, list(losses), (), lambda keep: len(keep) <= 2)
+
+    ways = {
+        "evenly": {"a": 1.5, "b": 1.6, "c": 1.5, "d": 1.5, "e": 1.5},
+        "by one": {"a": 0.0, "b": 9.0, "c": 0.0, "d": 0.0, "e": 0.0},
+    }
+    judge = Scripted({(way, name): db for way, each in ways.items() for name, db in each.items()})
+    trials = [way(method, losses) for method, losses in ways.items()]
+    candidate = best_candidate(trials, judge, Budget(1, 1), lambda _what: None)
+    assert (candidate.method, candidate.kept) == ("by one", ("b",))
+
+
+def test_of_few_layers_the_best_set_is_found() -> None:
+    """Here those that lose most alone, a and b, are not the two to keep."""
+
+    class Entangled(Scripted):
+        def verdict(self, lowered_layers):
+            besides = 2.0 if {"c", "d"} <= set(lowered_layers) else 0.0
+            return Verdict(besides + super().verdict(lowered_layers).loss_db, 0.0, 0.0)
+
+        glance = verdict
+
+    losses = {"a": 1.0, "b": 0.9, "c": 0.5, "d": 0.1}
+    judge = Entangled(losses)
+    candidate = best_candidate([trial(losses)], judge, Budget(1.2, 1.2), lambda _what: None)
+    assert candidate.kept == ("a", "c")
+
+
+def test_layer_that_does_too_much_to_be_kept_does_not_keep_others_from_it() -> None:
+    alone = replace(trial(LOSSES), may_keep=lambda keep: "b" not in keep)
+    judge = Scripted(LOSSES)
+    candidate = best_candidate([alone], judge, Budget(5.6, 5.6), lambda _what: None)
+    assert candidate.kept == ("a", "d")
+
+
+@pytest.mark.parametrize("name", ["edgecar-xs", "fastarcnn"])
+def test_networks_that_pass_only_with_inner_layers_kept(name, frames) -> None:
+    artifact = read_artifact(find_artifact(name, "jpeg"))
+    model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(artifact.onnx))
+    share = recipe_for(name).int8_least_share
+    form = FORMS["openvino"]
+    made, facts = lowered(
+        model, artifact.facts, "int8", form, frames=frames, budget=BUDGET, least_share=share
+    )
+    kept = facts.quality.kept
+    assert len(kept) > len(always_kept(model))
+    types = layer_types(made)
+    assert share_of_work(model, [n for n, kind in types.items() if kind == "int8"]) >= share
 
 
 def test_photographs_to_fit_and_to_judge_are_different(frames) -> None:

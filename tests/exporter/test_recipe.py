@@ -54,6 +54,14 @@ def test_some_may_lose_more(network) -> None:
     assert recipe_for(network) == allowed
 
 
+def test_the_smallest_may_do_less_in_eight_bits() -> None:
+    """Two of its four inner layers, 44 % of the work."""
+    default = recipe_for("edgecar-s")
+    share = recipe_for("edgecar-xs").int8_least_share
+    assert recipe_for("edgecar-xs") == replace(default, int8_least_share=share)
+    assert share < 0.44 < default.int8_least_share
+
+
 def test_network_has_its_own_file_over_the_default(tmp_path, monkeypatch) -> None:
     default = recipe_for("dncnn")
     own = shipped("export", "recipes", "default.toml").read_text()

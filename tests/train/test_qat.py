@@ -120,6 +120,7 @@ def test_the_graph_rounds_as_training_did(narrow, codes) -> None:
 def test_what_was_learned_travels_with_the_weights(tmp_path) -> None:
     recipe = recipe_in_eight_bits(TrainRecipe("edgecar-xs", **SMALL))
     assert (recipe.start, recipe.teacher, recipe.steps) == ("jpeg", "edgecar-xs", qat.STEPS)
+    assert (recipe.teacher_share, recipe.balanced) == (1.0, True)
     run = new_run(recipe, CPU)
     run.average.train()(torch.rand(1, 1, 16, 16))
     path = tmp_path / "a.safetensors"
