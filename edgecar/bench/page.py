@@ -303,8 +303,8 @@ def _measured(name: str, rows: Iterable[Row], set_name: str) -> list[QualityLine
             quality, network = row["quality"], row["network"]
             before = (row["psnr_in"], row["ssim_in"], row["psnrb_in"])
             after = (row["psnr_out"], row["ssim_out"], row["psnrb_out"])
-            lines[quality, "jpeg", *before, source] = None
-            lines[quality, network, *after, source] = None
+            for line in ((quality, "jpeg", *before, source), (quality, network, *after, source)):
+                lines[line] = None
     return list(lines)
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -113,7 +113,7 @@ class Results:
 
 def new_results(kind: str, rows: Sequence[Row], command: str) -> Results:
     """Rows just measured on this machine, with their provenance."""
-    date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Results(kind, rows, machine_facts(), versions(), COMMIT, command, date)
 
 

@@ -159,4 +159,5 @@ def codes_from_unit(unit: Batch) -> Codes:
     scaled = np.multiply(unit, np.float32(255))
     np.rint(scaled, out=scaled)
     np.clip(scaled, 0, 255, out=scaled)
-    return scaled.astype(np.uint8)
+    codes: Codes = scaled.astype(np.uint8)
+    return codes

@@ -130,7 +130,8 @@ class Lane(Closing):
         self._device.finish(self._downloaded[slot])
         host = self._down[slot].host
         assert host is not None
-        return self._rows(host)[:, :, : self.size[1]].copy()
+        frame: Codes = self._rows(host)[:, :, : self.size[1]].copy()
+        return frame
 
     def result_on_device(self) -> DeviceArray:
         """The same where it lies, without a copy; overwritten by the next frame but one."""
