@@ -130,9 +130,14 @@ def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:
     return replace(frame, y=y, u=u, v=v)
 
 
+def matrix_weights(colour: Colour) -> tuple[float, float]:
+    """Weights of red and blue in luma, by the matrix that is stated; else those of BT.601."""
+    return _WEIGHTS.get(colour.matrix, _BT601_WEIGHTS)
+
+
 def _bgr_matrix(colour: Colour) -> NDArray[np.float64]:
     """``(3, 4)``: from Y, U, V and 1 to blue, green and red (H.273, equations 38 to 43)."""
-    red, blue = _WEIGHTS.get(colour.matrix, _BT601_WEIGHTS)
+    red, blue = matrix_weights(colour)
     green = 1 - red - blue
     y_gain, chroma_gain = (1.0, 1.0) if colour.full_range else (255 / 219, 255 / 224)
     from_u, from_v = 2 * (1 - blue) * chroma_gain, 2 * (1 - red) * chroma_gain

@@ -95,11 +95,18 @@ class Lane(Closing):
         self._submitted = self._taken = 0
         self._launches: dict[tuple[int, int, bool], Callable[[], None] | None] = {}
 
-    def submit(self, frame: Codes | DeviceArray) -> Counts:
+    def submit(
+        self, frame: Codes | DeviceArray, after: Any = None, *, to_host: bool = True
+    ) -> Counts:
         """Start on a frame ``(channels, height, width)``; at most two are on their way.
 
         A frame in CPU memory may be changed as soon as this returns; one in device memory must
         stay until its result was taken.
+
+        Args:
+            frame: The codes.
+            after: Event that they are there after; None: they are.
+            to_host: Bring the output down, for `result`; without, only `result_on_device` has it.
 
         Raises:
             EngineError: Two frames are on their way already, or the engine fails; after that the
@@ -109,13 +116,13 @@ class Lane(Closing):
             raise EngineError(f"{SLOTS} frames are on their way; take a result first")
         slot = self._submitted % SLOTS
         held, self._holds = self._holds, False
-        self._bring(slot, frame)
+        self._bring(slot, frame, after)
         chosen = self._reuse and held
         windows = self._changed(slot) if chosen else self._count
         batches = -(-windows // self._engine.shape[0])
         for number in range(batches):
             self._batch(slot, number, chosen)
-        self._send(slot)
+        self._send(slot, to_host)
         self._submitted += 1
         self._holds = True
         return Counts(windows, batches)
@@ -171,13 +178,15 @@ class Lane(Closing):
         self._device.finish(done)
         return memory
 
-    def _bring(self, slot: int, frame: Codes | DeviceArray) -> None:
+    def _bring(self, slot: int, frame: Codes | DeviceArray, after: Any) -> None:
         """Put a frame into device memory, once the frame before last is done with."""
         device, up = self._device, self._uploading
         if self._submitted >= SLOTS:
             device.finish(self._downloaded[slot])  # staging memory of this slot is free
         device.finish(self._uploaded[slot])  # also if the frame that was to use it failed
         device.wait(up, self._compared)  # with which nobody reads the frame before last
+        if after is not None:
+            device.wait(up, after)
         if isinstance(frame, DeviceArray):
             channels, height, width = frame.shape
             for channel in range(channels):
@@ -259,7 +268,7 @@ class Lane(Closing):
             stream,
         )  # fmt: skip
 
-    def _send(self, slot: int) -> None:
+    def _send(self, slot: int, to_host: bool) -> None:
         """Copy the output, so that the next frame may change it, and bring the copy down."""
         device, stream, down = self._device, self._computing, self._downloading
         output, rows = self._outputs[slot], self._engine.channels * self.size[0]
@@ -270,6 +279,6 @@ class Lane(Closing):
         )
         device.record(self._computed[slot], stream)
         device.wait(down, self._computed[slot])
-        if not device.shared:
+        if to_host and not device.shared:
             device.download(self._down[slot], output, down)
         device.record(self._downloaded[slot], down)
