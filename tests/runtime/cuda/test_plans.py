@@ -11,11 +11,12 @@ from edgecar.engines.plan import plan_path, settings_for, sidecar_of, write_plan
 from edgecar.engines.select import open_engine
 from edgecar.engines.targets import target_named
 from edgecar.engines.trt_library import load_library
-from edgecar.errors import EngineError
+from edgecar.errors import EngineError, WindowError
 from edgecar.runtime.cuda import plans
 from edgecar.runtime.cuda.plans import StagedEngine, find_plan, open_plan
 from edgecar.runtime.cuda.restorer import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.reuse import Reuse
 from tests.runtime.cuda.host_device import HostDevice
 
 pytest.importorskip("tensorrt_rtx")
@@ -106,3 +107,89 @@ def test_restorer_runs_a_plan_by_the_engines_name(shared, artifact, monkeypatch)
 def test_engines_do_not_open_plans_themselves(artifact) -> None:
     with pytest.raises(EngineError, match="open it through a Restorer"):
         open_engine(artifact, "tensorrt")
+
+
+@pytest.fixture
+def on_gpu(artifact, monkeypatch):
+    """A function that opens a restorer by the engine's name, with the CPU for the GPU."""
+
+    def open_restorer(**options) -> Restorer:
+        device, shape = HostDevice(), (2, 64, 64)
+        network = FakeEngine(lambda batch: batch * np.float32(0.5))
+        monkeypatch.setattr(plans, "CudaDevice", lambda: device)
+        monkeypatch.setattr(
+            plans, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
+        )
+        restorer = Restorer(artifact, "tensorrt-rtx", **options)
+        restorer.device = device
+        return restorer
+
+    return open_restorer
+
+
+def halved(frame):
+    return np.rint(frame * np.float32(1 / 255) * np.float32(0.5) * 255).astype(np.uint8)
+
+
+def clip(frames: int = 4):
+    random = np.random.default_rng(5)
+    frame = random.integers(0, 256, (90, 130), np.uint8)
+    made = [frame]
+    for _ in range(frames - 1):
+        frame = frame.copy()
+        frame[:8, :8] ^= 3
+        made.append(frame)
+    return made
+
+
+def test_tiles_are_cut_on_the_gpu(on_gpu) -> None:
+    with on_gpu() as restorer:
+        for frame in clip():
+            assert (restorer.luma(frame) == halved(frame)).all()
+        assert restorer.stats.frames == 4
+        assert restorer.stats.windows_run == 6 + 3  # one window of six sees the change
+        assert restorer.stats.pixels_read == 9 * 64 * 64
+        assert restorer.device.done.count("scatter_fp32") == 3 + 3  # two windows at a time
+
+
+@pytest.mark.parametrize("reuse", [False, Reuse(verify_every=2), Reuse(tolerance=1)])
+def test_ways_of_reuse_are_kept(reuse, on_gpu) -> None:
+    with on_gpu(reuse=reuse) as restorer:
+        for frame in clip():
+            assert (restorer.luma(frame) == halved(frame)).all()
+        windows = {False: 24}.get(reuse, 9)
+        assert restorer.stats.windows_run == windows
+        if reuse and reuse.verify_every:
+            assert restorer.stats.frames_compared == 2
+            assert restorer.stats.psnr_to_exact == np.inf
+
+
+def test_reuse_that_goes_wrong_is_seen(on_gpu) -> None:
+    with on_gpu(reuse=Reuse(verify_every=2)) as restorer:
+        first, second, *_ = clip()
+        restorer.luma(first)
+        launch = restorer.device.launch
+        restorer.device.launch = lambda kernel, *rest: (
+            None if kernel == "changed" else launch(kernel, *rest)
+        )
+        with pytest.raises(EngineError, match=r"reuse gave \d+ other bytes"):
+            restorer.luma(second)
+
+
+def test_cameras_go_up_together(on_gpu) -> None:
+    with on_gpu() as restorer:
+        frames = [clip()[0], clip()[2]]
+        planes = restorer._planes([frame[None] for frame in frames], ["gate", "yard"])
+        for plane, frame in zip(planes, frames, strict=True):
+            assert (plane[0] == halved(frame)).all()
+
+
+def test_failure_leaves_no_frame_on_its_way(on_gpu) -> None:
+    """Else every later frame would be answered with the one before it."""
+    with on_gpu() as restorer:
+        first, second, third, fourth = clip()
+        restorer.luma(first, "gate")
+        with pytest.raises(WindowError):
+            restorer._planes([second[None], second[None, :40]], ["gate", "yard"])
+        for frame in (third, fourth):
+            assert (restorer.luma(frame, "gate") == halved(frame)).all()
