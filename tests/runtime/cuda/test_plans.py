@@ -1,7 +1,9 @@
 """Plans are found by what they were built from, and run like any engine."""
 
+import json
 import shutil
 
+import av
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from edgecar.runtime.cuda.plans import StagedEngine, find_plan, open_plan
 from edgecar.runtime.cuda.restorer import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.reuse import Reuse
+from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
 from tests.runtime.cuda.host_device import HostDevice
 
 pytest.importorskip("tensorrt_rtx")
@@ -110,16 +113,22 @@ def test_engines_do_not_open_plans_themselves(artifact) -> None:
 
 
 @pytest.fixture
-def on_gpu(artifact, monkeypatch):
-    """A function that opens a restorer by the engine's name, with the CPU for the GPU."""
+def device(monkeypatch) -> HostDevice:
+    """The CPU for the GPU, and a network that halves for every plan."""
+    device, shape = HostDevice(), (2, 64, 64)
+    network = FakeEngine(lambda batch: batch * np.float32(0.5))
+    monkeypatch.setattr(plans, "CudaDevice", lambda: device)
+    monkeypatch.setattr(
+        plans, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
+    )
+    return device
+
+
+@pytest.fixture
+def on_gpu(artifact, device):
+    """A function that opens a restorer by the engine's name."""
 
     def open_restorer(**options) -> Restorer:
-        device, shape = HostDevice(), (2, 64, 64)
-        network = FakeEngine(lambda batch: batch * np.float32(0.5))
-        monkeypatch.setattr(plans, "CudaDevice", lambda: device)
-        monkeypatch.setattr(
-            plans, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
-        )
         restorer = Restorer(artifact, "tensorrt-rtx", **options)
         restorer.device = device
         return restorer
@@ -193,3 +202,28 @@ def test_failure_leaves_no_frame_on_its_way(on_gpu) -> None:
             restorer._planes([second[None], second[None, :40]], ["gate", "yard"])
         for frame in (third, fourth):
             assert (restorer.luma(frame, "gate") == halved(frame)).all()
+
+
+def test_run_restores_a_clip_on_the_gpu(artifact, device, edgecar, tmp_path) -> None:  # noqa: F811
+    """From the command line: every frame, and reuse where nothing moves."""
+    random = np.random.default_rng(6)
+    grey = random.integers(0, 256, (96, 128), np.uint8)
+    with av.open(tmp_path / "still.mkv", "w") as container:
+        stream = container.add_stream("ffv1", 25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for _ in range(3):
+            picture = av.VideoFrame.from_ndarray(np.vstack([grey, grey[:48]]), "yuv420p")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    output = tmp_path / "clean.mkv"
+    done = edgecar(
+        *("run", tmp_path / "still.mkv", "-o", output, "--codec", "ffv1"),
+        *("--network", artifact.path, "--engine", "tensorrt-rtx", "--json"),
+    )
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["frames"] == 3
+    assert device.done.count("scatter_fp32") == 3  # six windows of the first frame, two at a time
+    assert device.done.count("changed") == 2
+    with av.open(output) as container:
+        planes = [frame.to_ndarray()[:96] for frame in container.decode(video=0)]
+    assert all((plane == halved(grey)).all() for plane in planes)
