@@ -9,8 +9,8 @@ import numpy as np
 
 from edgecar.engines.tiles import ITEM_BYTES, TileEngine
 from edgecar.runtime.cuda.arrays import DeviceArray
-from edgecar.runtime.cuda.device import THREADS, Device, Memory
-from edgecar.runtime.cuda.lane import GROUP, PITCH_PX
+from edgecar.runtime.cuda.device import Device, Memory
+from edgecar.runtime.cuda.lane import GROUP, PITCH_PX, words_of_tile
 from edgecar.runtime.cuda.restorer import TiledRestorer
 from edgecar.runtime.windows import Window, plan_grid
 from edgecar.spec import Size
@@ -24,6 +24,7 @@ KERNEL_TILE: Size = (384, 656)
 KERNEL_BATCH = 9
 DETECTOR_SIDE: Size = (640, 640)
 BT709 = (16, 76309, 117489, -13975, -34925, 138438)
+STAMP = 1
 AIM = 0.7
 """Share of a copy's bytes a second that every kernel is to reach."""
 
@@ -205,16 +206,17 @@ class Launches:
         """Which windows of the frame changed: none does, so that all of them are read."""
         tiling = self._tiling
         self._device.launch(
-            *("changed", THREADS, self.windows),
+            *("changed", words_of_tile(tiling.channels, tiling.tile), self.windows),
             (self._before.address, self._after.address, *tiling.size, tiling.pitch,
-             tiling.channels, self._table.address, self.windows, *tiling.tile,
+             tiling.channels, self._table.address, self.windows, *tiling.tile, STAMP,
              self._flags.address),
             self._stream,
         )  # fmt: skip
 
     def listed(self) -> None:
         """The list of them."""
-        arguments = self._flags.address, self.windows, self._chosen.address, self._found.address
+        found = self._chosen.address, self._found.address
+        arguments = self._flags.address, self.windows, STAMP, *found
         self._device.launch("listed", self.windows, 1, arguments, self._stream)
 
 

@@ -16,13 +16,20 @@ from edgecar.engines.base import Codes
 from edgecar.engines.tiles import ITEM_BYTES, TileEngine
 from edgecar.errors import EngineError
 from edgecar.runtime.cuda.arrays import DeviceArray
-from edgecar.runtime.cuda.device import THREADS, Device, Memory
+from edgecar.runtime.cuda.device import Device, Memory
+from edgecar.runtime.cuda.sources import WORD
 from edgecar.runtime.windows import Window
 from edgecar.spec import Size
 
 SLOTS = 2  # frames on their way at a time
 PITCH_PX = 256  # rows begin where device memory is fetched from
 GROUP = 4  # pixels that a thread handles (kernels/grid.cuh)
+MOST_STAMP = (1 << 31) - 1
+
+
+def words_of_tile(channels: int, tile: Size) -> int:
+    """How many words a window reads at most: at both sides one may be cut."""
+    return channels * tile[0] * (tile[1] // WORD + 2)
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class Lane(Closing):
         )
         self._found_here = device.staging(4)
         self._holds = False
+        self._stamp = 0
         self._submitted = self._taken = 0
         self._launches: dict[tuple[int, int, bool], Callable[[], None] | None] = {}
 
@@ -206,17 +214,20 @@ class Lane(Closing):
         """How many windows read a change; their numbers are in device memory then."""
         device, stream, engine = self._device, self._computing, self._engine
         before, after = self._frames[1 - slot].address, self._frames[slot].address
+        self._stamp = self._stamp % MOST_STAMP + 1
+        height, width = engine.shape[1:]
         device.launch(
-            *("changed", THREADS, self._count),
+            *("changed", words_of_tile(engine.channels, (height, width)), self._count),
             (before, after, *self.size, self._pitch, engine.channels, self._windows.address,
-             self._count, *engine.shape[1:], self._flags.address),
+             self._count, height, width, self._stamp, self._flags.address),
             stream,
         )  # fmt: skip
         device.launch(
             *("listed", self._count, 1),
-            (self._flags.address, self._count, self._chosen.address, self._found.address),
+            (self._flags.address, self._count, self._stamp, self._chosen.address,
+             self._found.address),
             stream,
-        )
+        )  # fmt: skip
         device.download(self._found_here, self._found, stream)
         device.record(self._compared, stream)
         device.finish(self._compared)

@@ -11,7 +11,9 @@ from edgecar.artifact import Artifact
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError, MediaError, WindowError
 from edgecar.runtime.cuda.arrays import DeviceArray
+from edgecar.runtime.cuda.lane import words_of_tile
 from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.cuda.sources import WORD
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.device_arrays import from_device, on_device
 from tests.runtime.cuda.host_device import HostDevice
@@ -272,3 +274,9 @@ def test_frame_smaller_than_a_tile_is_refused() -> None:
     restorer, _ = restorers(HostDevice())
     with pytest.raises(WindowError, match="build the engine for a tile of at most"):
         restorer(np.zeros((8, 40), np.uint8))
+
+
+@given(st.integers(0, 40), st.integers(1, 70), st.integers(1, 3), st.integers(1, 9))
+def test_threads_suffice_for_every_word_that_a_window_reads(left, width, channels, rows) -> None:
+    words = -(-(left + width) // WORD) - left // WORD
+    assert channels * rows * words <= words_of_tile(channels, (rows, width))

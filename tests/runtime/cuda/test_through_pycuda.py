@@ -161,8 +161,8 @@ def test_kernel_is_launched_over_its_grid(driver) -> None:
     sys.modules["pycuda.compiler"].SourceModule = source_module
     device = CudaDevice()
     for _ in range(2):
-        device.launch("listed", 300, 1, (1, 300, 2, None), "s")
-    assert launches == [("PiPP", (2, 1), (256, 1, 1), "s", (1, 300, 2, 0))] * 2
+        device.launch("listed", 300, 1, (1, 300, 5, 2, None), "s")
+    assert launches == [("PiiPP", (2, 1), (256, 1, 1), "s", (1, 300, 5, 2, 0))] * 2
     ((source, options),) = compiled  # once
     assert "KERNEL listed(" in source
     assert options["no_extern_c"]
