@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: test test-slow check demo tables kernels gpu-check fix clean
+.PHONY: test test-slow check demo tables kernels gpu-files gpu-check fix clean
 
 test: $(VENV)/.ready
 	$(BIN)/pytest -m "not slow and not gpu" -n auto --dist worksteal
@@ -27,8 +27,11 @@ tables: $(VENV)/.ready  ## every generated file
 kernels: $(VENV)/.ready  ## compiled for every GPU: registers and spills; needs nvcc
 	$(BIN)/python -m edgecar.bench.kernels
 
+gpu-files: $(VENV)/.ready  ## FP16 and INT8 of networks that ship, to carry to a box without torch
+	$(BIN)/python -m edgecar.bench.gpu_files --to gpu-files
+
 gpu-check:  ## on a box with a GPU: its own Python, which has its TensorRT; PYTHON=… for another
-	PYTHONPATH=. $(PYTHON) -m edgecar.bench.gpu_check --save gpu-check
+	PYTHONPATH=. $(PYTHON) -m edgecar.bench.gpu_check --save gpu-check $(ARGS)
 
 fix: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Self
+from typing import TypeVar
+
+Closed = TypeVar("Closed", bound="Closing")
 
 
 class Closing(ABC):
@@ -12,7 +14,7 @@ class Closing(ABC):
     def close(self) -> None:
         """Free what is held; a second call does nothing."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Closed) -> Closed:
         return self
 
     def __exit__(

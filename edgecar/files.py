@@ -2,13 +2,21 @@
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # the same before it was in the standard library
 
 PACKAGE = Path(__file__).parent
 WEIGHTS = PACKAGE / "zoo" / "weights"
+BLOCK_BYTES = 1 << 20
 
 
 def shipped(*parts: str) -> Path:
@@ -35,8 +43,22 @@ def cache_folder(*parts: str) -> Path:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def table_from_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not TOML, or not UTF-8.
+    """
+    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    return table
 
 
 @contextmanager

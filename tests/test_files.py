@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from edgecar import files
-from edgecar.files import sha256_of, shipped, written_whole
+from edgecar.files import sha256_of, shipped, table_from_toml, written_whole
 
 
 def test_file_appears_when_the_block_succeeds(tmp_path) -> None:
@@ -93,6 +93,21 @@ def test_sha256_is_that_of_the_bytes(content, tmp_path) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
     assert sha256_of(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_toml_is_read_as_utf8(tmp_path) -> None:
+    path = tmp_path / "suite.toml"
+    path.write_bytes('name = "Köln"\n[sizes]\nwidth = 16\n'.encode())
+    assert table_from_toml(path) == {"name": "Köln", "sizes": {"width": 16}}
+
+
+@pytest.mark.parametrize("content", [b"name = ", b'name = "\xff"'])
+def test_what_is_not_toml_is_a_value_error(content, tmp_path) -> None:
+    """The class that those who read settings turn into words, from either package."""
+    path = tmp_path / "suite.toml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"."):
+        table_from_toml(path)
 
 
 def test_shipped_folders_are_found_in_a_checkout_and_in_a_wheel(tmp_path, monkeypatch) -> None:

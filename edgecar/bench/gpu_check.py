@@ -1,8 +1,9 @@
 """One command that proves on a GPU what can only be proved there: ``make gpu-check``.
 
-It needs this tree, numpy, pycuda and nvcc; ONNX Runtime's CUDA build and TensorRT are tried where
-they are. What is left out is said with the reason, and with ``EDGECAR_REQUIRE_GPU=1`` that is a
-failure. The table comes last; ``--save FOLDER`` keeps it as JSON.
+It needs this tree, numpy, pycuda and nvcc; networks need onnx besides, and one of ONNX Runtime's
+CUDA build, TensorRT and TensorRT-RTX. Graphs in FP16 and INT8 come from ``make gpu-files``, made
+where torch is. What is left out is said with the reason, and with ``EDGECAR_REQUIRE_GPU=1`` that is
+a failure. The table comes last; ``--save FOLDER`` keeps it as JSON, part by part.
 """
 
 import argparse
@@ -10,25 +11,24 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from edgecar.bench.gpu_parts import (
-    NETWORKS,
-    Facts,
-    SkippedError,
-    kernel_speed_part,
-    kernels_part,
-    tensorrt_part,
-    types_part,
-)
+from edgecar.bench.gpu_networks import Machine, Part, network_parts
+from edgecar.bench.gpu_parts import SkippedError, kernels_part, types_part
+from edgecar.bench.gpu_speed import SIZES, Bench, Facts, kernel_speed
 from edgecar.bench.machine import COMMIT
 from edgecar.engines.gpu import find_gpu
-from edgecar.engines.targets import LIBRARIES
 from edgecar.errors import EdgecarError, EngineError
 from edgecar.files import written_whole
-from edgecar.runtime.cuda.device import Device
+
+RESULT_KEYS = (
+    *("p50_ms", "p95_ms", "fps", "upload_ms", "compute_ms", "download_ms", "engine_ms"),
+    *("overhead_share", "floor_ms"),
+)
+"""Of every size, in a result file's row."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,18 @@ class Outcome:
     found: Facts
 
 
-def parts(device: Device, folder: Path) -> dict[str, Callable[[], Facts]]:
+def parts(machine: Machine) -> dict[str, Part]:
     """Everything there is to check, by name."""
-    found: dict[str, Callable[[], Facts]] = {
+    device = machine.bench.device
+    return {
         "kernels and runtime": lambda: kernels_part(device),
         "types of tiles": lambda: types_part(device),
-        "kernel speed": lambda: kernel_speed_part(device),
+        "kernel speed": lambda: kernel_speed(machine.bench),
+        **network_parts(machine),
     }
-    for library in LIBRARIES:
-        for network in NETWORKS:
-            found[f"{library} {network}"] = lambda library=library, network=network: tensorrt_part(  # type: ignore[misc]
-                device, library, network, folder
-            )
-    return found
 
 
-def outcome(part: str, work: Callable[[], Facts]) -> Outcome:
+def outcome(part: str, work: Part) -> Outcome:
     """Of a part; whatever goes wrong in it is its failure and not that of the rest."""
     try:
         return Outcome(part, "passed", work())
@@ -67,8 +63,15 @@ def outcome(part: str, work: Callable[[], Facts]) -> Outcome:
         return Outcome(part, "failed", {"why": f"{type(error).__name__}: {error}"})
 
 
-def all_outcomes() -> list[Outcome]:
-    """Of every part; all are skipped where there is no GPU, or nothing to reach it with."""
+def all_outcomes(
+    given: argparse.Namespace, keep: Callable[[list[Outcome]], None] = lambda _outcomes: None
+) -> list[Outcome]:
+    """Of every part; all are skipped where there is no GPU, or nothing to reach it with.
+
+    Args:
+        given: The options.
+        keep: Told what there is after every part, so that a run that is cut off leaves something.
+    """
     try:
         gpu = find_gpu()
         from edgecar.runtime.cuda.through_pycuda import CudaDevice
@@ -78,30 +81,56 @@ def all_outcomes() -> list[Outcome]:
         return [Outcome("gpu", "skipped", {"why": str(error)})]
     outcomes = [Outcome("gpu", "passed", asdict(gpu))]
     with tempfile.TemporaryDirectory() as folder:
-        for name, work in parts(device, Path(folder)).items():
+        bench = Bench(device, given.seconds)
+        machine = Machine(bench, gpu, given.files, Path(folder), tuple(given.sizes))
+        for name, work in chosen(parts(machine), given.only).items():
             sys.stderr.write(f"{name} …\n")
             outcomes.append(outcome(name, work))
+            keep(outcomes)
     device.close()
     return outcomes
 
 
+def chosen(named: dict[str, Part], only: Iterable[str]) -> dict[str, Part]:
+    """The parts with one of these in their name; all where none is given."""
+    wanted = list(only)
+    return {
+        name: part
+        for name, part in named.items()
+        if not wanted or any(word in name for word in wanted)
+    }
+
+
 def table(outcomes: list[Outcome]) -> str:
-    """A line a part."""
+    """A line a part, and a line a size or kernel below it."""
     lines = []
     for each in outcomes:
         shown = {key: value for key, value in each.found.items() if not isinstance(value, dict)}
-        facts = ", ".join(
-            f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in shown.items()
-        )
+        facts = ", ".join(f"{key} {_short(value)}" for key, value in shown.items())
         lines.append(f"{each.state:<8} {each.part}: {facts}")
         lines += [
-            f"         {size}: p50 {row['p50_ms']:.2f} ms, p95 {row['p95_ms']:.2f} ms, "
-            f"{row['fps']:.1f} frames/s"
-            for size, row in each.found.items()
-            if isinstance(row, dict) and "fps" in row
+            f"         {name}: {_row(row)}"
+            for name, row in each.found.items()
+            if isinstance(row, dict) and ("fps" in row or "gb_s" in row)
         ]
     return "\n".join(lines)
+
+
+def _row(row: Facts) -> str:
+    if "gb_s" in row:
+        judged = "reaches the aim" if row["reaches_aim"] else "short of the aim"
+        return f"{row['gb_s']:.1f} GB/s, {row['share_of_copy']:.0%} of a copy, {judged}"
+    floor = f", floor {row['floor_ms']:.3f} ms ({row['bound_by']})" if "floor_ms" in row else ""
+    return (
+        f"p50 {row['p50_ms']:.2f} ms, p95 {row['p95_ms']:.2f} ms, {row['fps']:.1f} frames/s; "
+        f"up {row['upload_ms']:.2f}, compute {row['compute_ms']:.2f}, down "
+        f"{row['download_ms']:.2f} ms; engine {row['engine_ms']:.3f} ms, runtime "
+        f"{row['overhead_share']:.1%} of it{floor}"
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def exit_code(outcomes: list[Outcome]) -> int:
@@ -110,16 +139,79 @@ def exit_code(outcomes: list[Outcome]) -> int:
     return 3 if bad & {each.state for each in outcomes} else 0
 
 
-def main() -> None:
-    """Check, keep, print."""
+def result_rows(outcomes: list[Outcome]) -> list[dict[str, Any]]:
+    """Rows of a ``gpu`` result file: what passed, a row a size."""
+    gpu = outcomes[0].found
+    rows = []
+    for each in outcomes:
+        found = each.found
+        if each.state != "passed" or "network" not in found:
+            continue
+        for label in SIZES:
+            if label not in found:
+                continue
+            height, width = SIZES[label]
+            rows.append(
+                {
+                    "gpu": gpu["name"],
+                    "compute_capability": gpu["compute_capability"],
+                    **{key: found[key] for key in ("network", "engine", "provider", "precision")},
+                    **{"height": height, "width": width, "batch": found["batch"]},
+                    **{"tile_height": found["tile"][0], "tile_width": found["tile"][1]},
+                    **{key: found[label].get(key) for key in RESULT_KEYS},
+                    "peak_mib": found["peak_mib"],
+                    "max_code_difference": found.get("max_code_difference"),
+                }
+            )
+    return rows
+
+
+def write_result(outcomes: list[Outcome], path: Path) -> str:
+    """A result file for ``benchmarks/results``, where there is something to put into it.
+
+    Returns:
+        What became of it, in a line.
+    """
+    rows = result_rows(outcomes)
+    if not rows:
+        return "no network was timed: no result file"
+    try:
+        from edgecar.bench.results import new_results, write_results
+
+        results = new_results("gpu", rows, "make gpu-check")
+    except ImportError as error:
+        return f"{error.name} is not installed, which describes the machine: no result file"
+    write_results(path, results)
+    return f"copy {path} to benchmarks/results/ and run make tables"
+
+
+def options() -> argparse.ArgumentParser:
+    """What may be asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--save", type=Path, help="folder for the result (JSON)")
-    given = parser.parse_args()
-    outcomes = all_outcomes()
+    parser.add_argument(
+        "--files", type=Path, default=Path("gpu-files"), help="folder that make gpu-files made"
+    )
+    parser.add_argument("--only", nargs="+", default=[], help="parts with this in their name")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each figure")
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    return parser
+
+
+def main() -> None:
+    """Check, keep, print."""
+    given = options().parse_args()
+
+    def keep(outcomes: list[Outcome]) -> None:
+        if given.save:
+            document = {"commit": COMMIT, "parts": [asdict(each) for each in outcomes]}
+            with written_whole(given.save / "gpu-check.json") as temporary:
+                temporary.write_text(json.dumps(document, indent=1) + "\n")
+
+    outcomes = all_outcomes(given, keep)
+    keep(outcomes)
     if given.save:
-        document = {"commit": COMMIT, "parts": [asdict(each) for each in outcomes]}
-        with written_whole(given.save / "gpu-check.json") as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + "\n")
+        sys.stderr.write(f"{write_result(outcomes, given.save / 'gpu.json')}\n")
     sys.stdout.write(table(outcomes) + "\n")
     sys.exit(exit_code(outcomes))
 

@@ -8,8 +8,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
 
-import psutil
-
 from edgecar.files import PACKAGE
 
 # What decides which CPU kernels run: vector width, bfloat16 and INT8 arithmetic.
@@ -58,6 +56,8 @@ class Machine(TypedDict):
 
 def machine_facts() -> Machine:
     """This machine, as far as it can be asked without a library of an engine."""
+    import psutil  # here: a box that only checks its GPU may do without
+
     text = CPUINFO.read_text(errors="replace") if CPUINFO.exists() else ""
     cpu, features = cpu_from_cpuinfo(text)
     return Machine(

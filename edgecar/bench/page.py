@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from edgecar.bench.design_page import DESIGN_INTRO, design_cells
 from edgecar.bench.gains import video_cells
+from edgecar.bench.gpu_page import GPU_INTRO, NONE_MEASURED, gpu_cells
 from edgecar.bench.live_page import LIVE_INTRO, live_cells
 from edgecar.bench.machine import machine_line
 from edgecar.bench.precision_page import (
@@ -84,6 +85,7 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
     lives = [(name, result) for name, result in results if result.kind == "live"]
     precisions = [(name, result) for name, result in results if result.kind == "precision"]
     designs = [(name, result) for name, result in results if result.kind == "design"]
+    gpus = [(name, result) for name, result in results if result.kind == "gpu"]
     return (
         "\n\n".join(
             [
@@ -95,6 +97,9 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "## Speed",
                 SPEED_INTRO,
                 *_speed_section(benches),
+                "## On GPUs",
+                GPU_INTRO,
+                *(_study_section(gpus, gpu_cells, "") if gpus else [NONE_MEASURED]),
                 "## Precisions",
                 PRECISION_INTRO,
                 *_precision_section(precisions),
@@ -303,8 +308,8 @@ def _measured(name: str, rows: Iterable[Row], set_name: str) -> list[QualityLine
             quality, network = row["quality"], row["network"]
             before = (row["psnr_in"], row["ssim_in"], row["psnrb_in"])
             after = (row["psnr_out"], row["ssim_out"], row["psnrb_out"])
-            lines[quality, "jpeg", *before, source] = None
-            lines[quality, network, *after, source] = None
+            for line in ((quality, "jpeg", *before, source), (quality, network, *after, source)):
+                lines[line] = None
     return list(lines)
 
 

@@ -59,10 +59,14 @@ def work_of_tile(artifact: Artifact, tile: Size) -> Work:
         for value in (*graph.value_info, *graph.input, *graph.output)
     }
     weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
     macs = values = 0
     for node in graph.node:
         if node.op_type in CONVOLUTIONS:
-            shape = weights[node.input[1]]
+            source = node.input[1]
+            while source not in weights:  # behind the quantisers of eight bits
+                source = made_by[source].input[0]
+            shape = weights[source]
             taps = math.prod(shape[1:])  # of a convolution: for each output value
             places = sizes[node.output[0] if node.op_type == "Conv" else node.input[0]]
             macs += places * taps

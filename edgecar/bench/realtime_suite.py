@@ -1,6 +1,5 @@
 """Which clips and codings the real-time benchmark measures, read from TOML."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, product
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecar.errors import DataError, EdgecarError, SettingsError
-from edgecar.files import shipped
+from edgecar.files import shipped, table_from_toml
 from edgecar.media.frame import Frame
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import photo_scene
@@ -75,7 +74,7 @@ def load_suite(
         DataError: A file is missing, or ``only`` names none.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = table_from_toml(path)
     except (OSError, ValueError) as error:  # not TOML, or not even text
         raise SettingsError(f"cannot read suite {path}: {error}") from error
     try:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -74,6 +74,11 @@ PRECISION_KEYS = (
     *("method", "layers", "kept", "loss_db", "worst_db", "shift_codes", "budget_db", "bytes"),
     *("classic5_db", "live1_db", "h264_db", "height", "width", "rounds", "fps", "to_fp32"),
 )
+GPU_KEYS = (
+    *("gpu", "compute_capability", "network", "engine", "provider", "precision", "height", "width"),
+    *("tile_height", "tile_width", "batch", "p50_ms", "p95_ms", "fps", "upload_ms", "compute_ms"),
+    *("download_ms", "engine_ms", "overhead_share", "floor_ms", "peak_mib", "max_code_difference"),
+)
 ROW_KEYS: Mapping[str, frozenset[str]] = {
     "bench": frozenset(BenchRow.__annotations__),
     "jpeg": frozenset(JPEG_KEYS),
@@ -82,6 +87,7 @@ ROW_KEYS: Mapping[str, frozenset[str]] = {
     "realtime": frozenset(REALTIME_KEYS),
     "live": frozenset(LIVE_KEYS),
     "precision": frozenset(PRECISION_KEYS),
+    "gpu": frozenset(GPU_KEYS),
 }
 TOP_KEYS = frozenset(
     ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),
@@ -113,7 +119,7 @@ class Results:
 
 def new_results(kind: str, rows: Sequence[Row], command: str) -> Results:
     """Rows just measured on this machine, with their provenance."""
-    date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Results(kind, rows, machine_facts(), versions(), COMMIT, command, date)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from edgecar.artifact import read_artifact
 from edgecar.cli.output import (
     Codec,
     Json,
@@ -16,6 +17,8 @@ from edgecar.cli.output import (
     stderr,
     stdout,
 )
+from edgecar.engines.plan import SUFFIX
+from edgecar.engines.triton import served_graph, served_plan, write_repository
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.exporter.quantize import ForEngine
 
@@ -24,11 +27,17 @@ if TYPE_CHECKING:
     from edgecar.exporter.to_onnx import Exported, Lowering
 
 ExportPrecision = Literal["fp32", "fp16", "int8", "auto"]
+EXPORTED = (".onnx", SUFFIX)
+"""Files that are what others become here."""
 
 
 def command(
     checkpoint: Annotated[
-        str, typer.Argument(help="A .pt, .pth, .pkl or .safetensors file, or a network's name.")
+        str,
+        typer.Argument(
+            help="A .pt, .pth, .pkl or .safetensors file, or a network's name; with --triton also "
+            "an exported .onnx or a built .plan."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the .onnx file.")
@@ -63,6 +72,14 @@ def command(
             "for auto: the one that is the default here."
         ),
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also put it into this Triton model repository."),
+    ] = None,
+    instances: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --triton: of the model, on every GPU; default 1."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn a checkpoint into an ONNX file that was checked against torch.
@@ -73,6 +90,16 @@ def command(
 
     Example: edgecar export edgecar-s --precision int8
     """
+    if instances and not triton:
+        raise SettingsError("got --instances without --triton, which alone needs it; add --triton")
+    if Path(checkpoint).suffix in EXPORTED:
+        asked = (output, recipe, calibrate, budget_db, for_engine)
+        if triton is None or precision != "fp32" or any(each is not None for each in asked):
+            raise SettingsError(
+                f"{checkpoint} is exported already; all there is to do with it here is --triton DIR"
+            )
+        _serve(Path(checkpoint), triton, instances or 1, as_json)
+        return
     try:
         from edgecar.bench.payoff import export_fastest
         from edgecar.bench.report import contest_table
@@ -91,8 +118,13 @@ def command(
             done = export(
                 checkpoint, output, codec=codec, recipe=recipe, lowering=lowering, report=report
             )
+    served: Path | None = None
+    if triton:
+        served = write_repository(served_graph(read_artifact(done.path)), triton, instances or 1)
     if as_json:
         document = {"path": str(done.path), "params": done.params, **asdict(done.facts)}
+        if served:
+            document["triton"] = str(served)
         print_json(document if found is None else {**document, "contest": asdict(found)})
         return
     if done.shipped:
@@ -107,7 +139,26 @@ def command(
         stderr.print(
             "note      judged on photographs; to judge on your own frames: --calibrate DIR or CLIP"
         )
+    if served:
+        stdout.print(f"wrote     {served}")
     next_step(f"edgecar run INPUT -o OUTPUT --network {done.path}")
+
+
+def _serve(path: Path, folder: Path, instances: int, as_json: bool) -> None:
+    """Put what was exported before into a Triton repository; needs no torch."""
+    plan = path.suffix == SUFFIX
+    model = served_plan(path) if plan else served_graph(read_artifact(path))
+    written = write_repository(model, folder, instances)
+    if as_json:
+        print_json({"triton": str(written), "platform": model.platform, **asdict(model.facts)})
+        return
+    if model.max_batch:
+        batches = f"up to {model.max_batch} tiles, of requests that Triton joins"
+    else:
+        batches = f"always {model.input.dims[0]} tiles"
+    stdout.print(f"model     {model.name}, {model.platform}; {batches}")
+    stdout.print(f"serves    {written}")
+    next_step(" ".join(f"tritonserver --model-repository {folder} {model.needs}".split()))
 
 
 def _lowering(

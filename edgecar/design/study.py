@@ -6,7 +6,6 @@ the result file already has are kept, so that an interrupted study goes on.
 
 import sys
 import tempfile
-import tomllib
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,7 +20,7 @@ from edgecar.bench.results import new_results, resumed, write_results
 from edgecar.design.space import Candidate, Shape
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.evaluate.metrics import psnr
-from edgecar.files import shipped
+from edgecar.files import shipped, table_from_toml
 from edgecar.media.color import paper_luma_from_bgr
 from edgecar.media.still_codec import jpeg_coded
 from edgecar.train.data import load_photos, photo_folders, source_of
@@ -54,7 +53,7 @@ def entries_of(path: Path) -> list[Entry]:
         SettingsError: The file is not TOML, or a key is unknown or missing.
     """
     try:
-        table = tomllib.loads(path.read_text())
+        table = table_from_toml(path)
     except (OSError, ValueError) as error:  # not TOML, or not even text
         raise SettingsError(f"cannot read suite {path}: {error}") from error
     entries = []

@@ -1,8 +1,9 @@
 """The seam between edgecar and the libraries that run networks."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,28 @@ class EngineInfo:
     precision: Precision
     shape: tuple[int, int, int] | None
     device: str
+
+
+class FrameRunner(Protocol):
+    """Restores whole frames where an engine's memory is: tiles are cut and joined there."""
+
+    def restore_all(
+        self, frames: Sequence[Codes], streams: Sequence[Hashable], *, reuse: bool
+    ) -> list[tuple[Codes, int]]:
+        """Restore frames of several cameras.
+
+        Args:
+            frames: ``(C, H, W)`` each.
+            streams: Which camera each is from; every one another.
+            reuse: Compute only windows that read a change; the same bytes come out.
+
+        Returns:
+            Outputs in new arrays, and how many windows each took.
+
+        Raises:
+            EngineError: The engine fails.
+            WindowError: A frame is smaller than a tile.
+        """
 
 
 class Engine(Closing):
@@ -109,6 +132,14 @@ class Engine(Closing):
             self._check_size(*codes.shape[1:])
         self._run_codes(windows, take)
 
+    def frames(self, halo_px: int) -> FrameRunner | None:  # noqa: ARG002
+        """What restores whole frames in the engine's own memory; None where that is the CPU's.
+
+        Args:
+            halo_px: Of the network.
+        """
+        return None
+
     @abstractmethod
     def _run(self, batch: Batch) -> Batch: ...
 
@@ -159,4 +190,5 @@ def codes_from_unit(unit: Batch) -> Codes:
     scaled = np.multiply(unit, np.float32(255))
     np.rint(scaled, out=scaled)
     np.clip(scaled, 0, 255, out=scaled)
-    return scaled.astype(np.uint8)
+    codes: Codes = scaled.astype(np.uint8)
+    return codes

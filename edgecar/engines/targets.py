@@ -1,7 +1,6 @@
 """What is built for which box: `engines/targets/<box>.toml`."""
 
 import re
-import tomllib
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from edgecar.engines.gpu import Gpu
 from edgecar.errors import SettingsError
-from edgecar.files import shipped
+from edgecar.files import shipped, table_from_toml
 from edgecar.spec import Precision, Size
 
 LibraryName = Literal["tensorrt", "tensorrt-rtx"]
@@ -102,7 +101,7 @@ def target_from_toml(path: Path) -> Target:
         SettingsError: It is no TOML, or a key is missing, unknown or of another type.
     """
     try:
-        table = tomllib.loads(path.read_text())
+        table = table_from_toml(path)
     except (OSError, ValueError) as error:  # not TOML, or not even text
         raise SettingsError(f"cannot read target {path}: {error}") from error
     known = {field.name: field.type for field in fields(Target) if field.name != "name"}

@@ -98,6 +98,11 @@ class OnnxRuntimeTiles(TileEngine):
                 "onnxruntime-gpu"
             )
         options = {"user_compute_stream": str(stream)} if cuda else {}
+        if cuda and artifact.facts.precision == "fp32":
+            options["use_tf32"] = "0"  # on by default: ten bits of mantissa
+        self._options = onnxruntime.RunOptions()
+        if cuda:  # whoever reads the output waits on the same stream
+            self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         try:
             self._session = onnxruntime.InferenceSession(
                 artifact.onnx, providers=[(wanted, options)]
@@ -128,7 +133,7 @@ class OnnxRuntimeTiles(TileEngine):
         binding.bind_input(self._names[0], self._device, 0, np.float32, shape, tiles)
         binding.bind_output(self._names[1], self._device, 0, np.float32, shape, restored)
         try:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, self._options)
         except Exception as error:  # its classes are private and share no base
             raise EngineError(
                 f"ONNX Runtime failed: {' '.join(str(error).split())[:200]}"

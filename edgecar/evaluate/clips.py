@@ -1,6 +1,5 @@
 """Source clips of the video studies: files, folders of pictures, and suites that name them."""
 
-import tomllib
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 
 from edgecar.errors import DataError, MediaError, SettingsError
-from edgecar.files import shipped
+from edgecar.files import shipped, table_from_toml
 from edgecar.media.color import Bgr, frame_with_bgr
 from edgecar.media.frame import Colour, Frame, Plane, chroma_size
 from edgecar.media.pictures import is_picture, list_pictures, read_picture
@@ -164,7 +163,7 @@ def _find_suite(name_or_path: str) -> Path:
 
 def _clips_of_suite(suite: Path, data: Path, frames: int | None) -> ClipSet:
     try:
-        table: dict[str, Any] = tomllib.loads(suite.read_text(encoding="utf-8"))
+        table = table_from_toml(suite)
     except (OSError, ValueError) as error:  # not TOML, or not even text
         raise SettingsError(f"cannot read suite {suite}: {error}") from error
     _check_keys(table, ["clips"], f"{suite}")

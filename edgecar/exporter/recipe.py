@@ -1,12 +1,11 @@
 """What an export must be and how exact: `export/recipes/<network>.toml` over `default.toml`."""
 
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from edgecar.errors import SettingsError
-from edgecar.files import shipped
+from edgecar.files import shipped, table_from_toml
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def recipe_for(network: str, path: Path | None = None) -> Recipe:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text())
+        table = table_from_toml(path)
     except (OSError, ValueError) as error:  # not TOML, or not even text
         raise SettingsError(f"cannot read recipe {path}: {error}") from error
     known = [field.name for field in fields(Recipe)]

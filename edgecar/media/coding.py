@@ -111,7 +111,7 @@ def _tables(code: memoryview) -> Iterator[tuple[int, memoryview]]:
         if code[at + 1] == FILL:
             at += 1
             continue
-        end = at + 2 + int.from_bytes(code[at + 2 : at + 4])
+        end = at + 2 + int.from_bytes(code[at + 2 : at + 4], "big")
         if code[at + 1] == TABLES:
             start = at + 4
             while start < end <= len(code):

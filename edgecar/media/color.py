@@ -19,12 +19,15 @@ Bgr = NDArray[np.uint8]
 _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _BT601_WEIGHTS = (0.299, 0.114)
 
+# Flags in swscale.h; PyAV 17, the last for Python 3.10, has no names for them.
+ACCURATE_RND, FULL_CHROMA_IN = 0x40000, 0x4000
+
 # H.273 matrix codes in swscale's numbering; it takes BT.601 for all others.
-_MATRICES = {
+_MATRICES: dict[int, int] = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
     7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
+    9: 9,  # BT.2020, which PyAV 17 has no name for either
 }
 
 
@@ -118,9 +121,7 @@ def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:
         raise MediaError(f"picture of {bgr.shape} for a frame of {frame.size}; need the same size")
     picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(bgr), "bgr24").reformat(
         format="yuv420p",
-        interpolation=Interpolation.BILINEAR
-        | Interpolation.ACCURATE_RND
-        | Interpolation.FULL_CHR_H_INP,
+        interpolation=Interpolation.BILINEAR | ACCURATE_RND | FULL_CHROMA_IN,
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.JPEG if frame.colour.full_range else ColorRange.MPEG,
         dst_colorspace=_MATRICES.get(frame.colour.matrix, Colorspace.ITU601),
@@ -129,9 +130,14 @@ def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:
     return replace(frame, y=y, u=u, v=v)
 
 
+def matrix_weights(colour: Colour) -> tuple[float, float]:
+    """Weights of red and blue in luma, by the matrix that is stated; else those of BT.601."""
+    return _WEIGHTS.get(colour.matrix, _BT601_WEIGHTS)
+
+
 def _bgr_matrix(colour: Colour) -> NDArray[np.float64]:
     """``(3, 4)``: from Y, U, V and 1 to blue, green and red (H.273, equations 38 to 43)."""
-    red, blue = _WEIGHTS.get(colour.matrix, _BT601_WEIGHTS)
+    red, blue = matrix_weights(colour)
     green = 1 - red - blue
     y_gain, chroma_gain = (1.0, 1.0) if colour.full_range else (255 / 219, 255 / 224)
     from_u, from_v = 2 * (1 - blue) * chroma_gain, 2 * (1 - red) * chroma_gain

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecar.artifact import Artifact, Facts, find_artifact, read_artifact
 from edgecar.closing import Closing
-from edgecar.engines.base import Codes, Engine
+from edgecar.engines.base import Codes, Engine, FrameRunner
 from edgecar.engines.select import PLANS, open_engine, usable_cores
 from edgecar.errors import EngineError, MediaError
 from edgecar.media.color import bgr_from_frame, bgr_with_luma, frame_with_bgr, luma_from_bgr
@@ -41,11 +41,11 @@ class Stats:
     mean_square_losses: float = 0.0
     """Of a tolerance: sum over those frames, in codes²."""
 
-    def count(self, size: Size, work: Work) -> None:
-        """Add a frame and what was run for it."""
+    def count(self, size: Size, windows: int, pixels: int) -> None:
+        """Add a frame, how many windows were run for it, and what they read."""
         self.frames += 1
-        self.windows_run += len(work.windows)
-        self.pixels_read += work.pixels
+        self.windows_run += windows
+        self.pixels_read += pixels
         self.pixels_of_frames += size[0] * size[1]
 
     @property
@@ -238,6 +238,10 @@ class Restorer(Closing):
 
     def _planes(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Codes]:
         """Restore ``(C, H, W)`` codes, each of another stream."""
+        runner = self.engine.frames(self.facts.halo_px)
+        # A tolerance is weighed where frames are remembered in CPU memory.
+        if runner and not (self._reuse and self._reuse.tolerance):
+            return self._planes_there(runner, frames, streams)
         began = time.perf_counter()
         memories: list[Memory] = []
         runs: list[Execution] = []
@@ -254,10 +258,29 @@ class Restorer(Closing):
         pixels = sum(run.work.pixels for run in runs)
         for memory, run in zip(memories, runs, strict=True):
             memory.accept(run.work, seconds * run.work.pixels / max(1, pixels))
-            self.stats.count(memory.size, run.work)
+            self.stats.count(memory.size, len(run.work.windows), run.work.pixels)
             if self._reuse and self._reuse.compares(self.stats.frames):
                 self._verify(run, lossy=self._reuse.tolerance > 0)
         return [memory.output() for memory in memories]
+
+    def _planes_there(
+        self, runner: FrameRunner, frames: Sequence[Codes], streams: Sequence[Hashable]
+    ) -> list[Codes]:
+        """The same where the engine's memory is."""
+        sizes: list[Size] = [(frame.shape[1], frame.shape[2]) for frame in frames]
+        shape = self.engine.info.shape
+        read = shape[1] * shape[2] if shape else 0
+        restored = []
+        outputs = runner.restore_all(frames, streams, reuse=all(map(self._reuses, sizes)))
+        for frame, size, stream, (plane, windows) in zip(
+            frames, sizes, streams, outputs, strict=True
+        ):
+            self.stats.count(size, windows, windows * read)
+            if self._reuse and self._reuse.compares(self.stats.frames):
+                ((full, _),) = runner.restore_all([frame], [stream], reuse=False)
+                self._compare(full, plane, lossy=False)
+            restored.append(plane)
+        return restored
 
     def _memory_of(self, stream: Hashable, shape: tuple[int, ...]) -> Memory:
         """The memory of a stream; a new one where its frames change their size."""
@@ -311,15 +334,19 @@ class Restorer(Closing):
         self.engine.run_codes([codes for _, _, codes in inputs], take)
 
     def _verify(self, run: Execution, lossy: bool) -> None:
-        """Compute a frame in full and compare.
-
-        Raises:
-            EngineError: Reuse gave other bytes, and was not meant to.
-        """
+        """Compute a frame in full and compare; raises what `_compare` does."""
         full = np.empty_like(run.restored)
         size: Size = (full.shape[1], full.shape[2])
         self._run([Execution(Work(self.plan(size)), run.padded, full)])
-        losses = full.astype(np.float32) - run.restored
+        self._compare(full, run.restored, lossy)
+
+    def _compare(self, full: Codes, restored: Codes, lossy: bool) -> None:
+        """Count what reuse lost.
+
+        Raises:
+            EngineError: It gave other bytes, and was not meant to.
+        """
+        losses = full.astype(np.float32) - restored
         self.stats.frames_compared += 1
         self.stats.mean_square_losses += float(np.mean(losses * losses, dtype=np.float64))
         differing = int(np.count_nonzero(losses))

@@ -1,12 +1,11 @@
 """Settings of a training run, read from TOML."""
 
-import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from edgecar.errors import SettingsError
-from edgecar.files import shipped
+from edgecar.files import shipped, table_from_toml
 from edgecar.train.degrade import Degradation, JpegRange, degradation_from_table
 
 
@@ -73,7 +72,7 @@ def recipe_from_toml(path: Path) -> TrainRecipe:
         SettingsError: The file is not TOML, or a key is unknown, missing or out of range.
     """
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text())
+        table = table_from_toml(path)
     except (OSError, ValueError) as error:  # not TOML, or not even text
         raise SettingsError(f"cannot read recipe {path}: {error}") from error
     try:

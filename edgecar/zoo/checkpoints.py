@@ -139,7 +139,8 @@ def state_from_file(path: Path) -> dict[str, Tensor]:
 
 def _unpickled(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"):  # about pickles that are refused anyway
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that are refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         reason = str(error)

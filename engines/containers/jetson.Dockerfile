@@ -14,8 +14,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /edgecar
 COPY . .
-# JetPack's own Python packages must be seen. JetPack 6 comes with Python 3.10: take 3.11 or newer
-# from the system's packages and NVIDIA's TensorRT wheel for it, or JetPack 7.
+# JetPack's own Python packages must be seen: its TensorRT binding is made for its own Python, 3.10
+# on JetPack 6 and 3.12 on 7.
 RUN python3 -m venv --system-site-packages /venv \
  && CUDA_ROOT=/usr/local/cuda PATH=/usr/local/cuda/bin:$PATH /venv/bin/pip install --no-cache-dir \
     -c constraints.txt . onnxruntime \

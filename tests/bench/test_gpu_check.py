@@ -1,15 +1,32 @@
 """The check of GPUs, on none and on one made of the CPU."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from edgecar.bench import gpu_check, gpu_parts
-from edgecar.bench.gpu_check import Outcome, all_outcomes, exit_code, outcome, table
-from edgecar.bench.gpu_parts import SkippedError, kernel_speed_part, kernels_part, types_part
+from edgecar.bench import gpu_check
+from edgecar.bench.gpu_check import (
+    Outcome,
+    all_outcomes,
+    chosen,
+    exit_code,
+    options,
+    outcome,
+    result_rows,
+    table,
+    write_result,
+)
+from edgecar.bench.gpu_parts import SkippedError, kernels_part, types_part
+from edgecar.bench.page import readme
+from edgecar.bench.results import read_results
 from edgecar.errors import EngineError
 from tests.runtime.cuda.host_device import HostDevice
+
+ROOT = Path(__file__).parents[2]
+GIVEN = options().parse_args([])
 
 
 @pytest.fixture
@@ -23,7 +40,7 @@ def no_gpu(monkeypatch):
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_everything_is_skipped_and_says_why(monkeypatch) -> None:
     monkeypatch.delenv("EDGECAR_REQUIRE_GPU", raising=False)
-    (only,) = all_outcomes()
+    (only,) = all_outcomes(GIVEN)
     assert only == Outcome("gpu", "skipped", {"why": "no NVIDIA driver here (libcuda.so.1)"})
     assert exit_code([only]) == 0
     monkeypatch.setenv("EDGECAR_REQUIRE_GPU", "1")
@@ -37,9 +54,40 @@ def test_command_prints_and_keeps(monkeypatch, tmp_path, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         gpu_check.main()
     assert stopped.value.code == 0
-    assert capsys.readouterr().out == "skipped  gpu: why no NVIDIA driver here (libcuda.so.1)\n"
+    captured = capsys.readouterr()
+    assert captured.out == "skipped  gpu: why no NVIDIA driver here (libcuda.so.1)\n"
+    assert "no network was timed: no result file" in captured.err
     kept = json.loads((tmp_path / "results" / "gpu-check.json").read_text())
     assert [part["state"] for part in kept["parts"]] == ["skipped"]
+
+
+def test_it_needs_no_package_but_numpy(tmp_path) -> None:
+    """What a bare box with a GPU has: here without a GPU, so that it ends there."""
+    program = f"""
+import importlib.abc, sys
+class Bare(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names and top not in ("numpy", "edgecar", "__main__"):
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Bare())
+sys.path.insert(0, {str(ROOT)!r})
+sys.argv = ["gpu-check", "--save", {str(tmp_path)!r}]
+from edgecar.bench import gpu_check, gpu_networks
+from pathlib import Path
+try:
+    gpu_networks.artifact_of("edgecar-s", "fp32", Path())
+except gpu_check.SkippedError as reason:
+    print(reason, file=sys.stderr)
+gpu_check.find_gpu = lambda: (_ for _ in ()).throw(gpu_check.EngineError("no GPU"))
+gpu_check.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("skipped  gpu: why ")
+    assert "onnx is not installed" in done.stderr
 
 
 def test_kernels_pass_where_they_are_right() -> None:
@@ -60,16 +108,6 @@ def test_type_that_is_wrong_is_named(kernel, monkeypatch) -> None:
     )
 
 
-def test_speeds_are_shares_of_a_copy(monkeypatch) -> None:
-    monkeypatch.setattr(gpu_parts, "COPIES_TIMED", 1)
-    monkeypatch.setattr(gpu_parts, "COPY_BYTES", 1 << 20)
-    facts = kernel_speed_part(HostDevice())
-    for name in ("gather_fp32", "gather_fp16", "scatter_fp32", "scatter_fp16"):
-        assert facts[f"{name}_share_of_copy"] == pytest.approx(
-            facts[f"{name}_gb_s"] / facts["copy_gb_s"]
-        )
-
-
 def test_kernels_fail_where_one_is_wrong(monkeypatch) -> None:
     device = HostDevice()
     launch = device.launch
@@ -85,6 +123,20 @@ def test_kernels_fail_where_one_is_wrong(monkeypatch) -> None:
     assert "pixels are not the whole's" in found.found["why"]
 
 
+ROW = {
+    "p50_ms": 1.5, "p95_ms": 2.0, "fps": 700.0, "upload_ms": 0.1, "compute_ms": 1.2,
+    "download_ms": 0.11, "batches": 2, "engine_ms": 1.0, "gather_ms": 0.01, "scatter_ms": 0.01,
+    "detect_ms": 0.03, "overhead_share": 0.05,
+}  # fmt: skip
+FLOOR = {"floor_ms": 0.25, "bound_by": "memory", "engine_to_floor": 4.0}
+NETWORK = {
+    "engine": "tensorrt", "provider": "TensorRT 10.3", "network": "edgecar-s",
+    "precision": "fp16", "tile": (384, 656), "batch": 9, "peak_mib": 120.5,
+    "max_code_difference": 1,
+}  # fmt: skip
+GPU = Outcome("gpu", "passed", {"name": "NVIDIA H200", "compute_capability": "9.0"})
+
+
 def test_failure_of_one_part_is_not_that_of_the_rest() -> None:
     def refused():
         raise EngineError("out of memory")
@@ -92,18 +144,79 @@ def test_failure_of_one_part_is_not_that_of_the_rest() -> None:
     def absent():
         raise SkippedError("TensorRT is not installed")
 
+    kernel = {"gb_s": 90.0, "share_of_copy": 0.9, "reaches_aim": True}
+    slow = {"gb_s": 10.0, "share_of_copy": 0.1, "reaches_aim": False}
     outcomes = [
-        outcome("good", lambda: {"1080p": {"p50_ms": 1.5, "p95_ms": 2.0, "fps": 700.0}}),
+        outcome("good", lambda: {"engine": "tensorrt", "1080p": {**ROW, **FLOOR}}),
+        outcome("plain", lambda: {"1080p": ROW}),
+        outcome("kernel speed", lambda: {"gather": kernel, "changed": slow}),
         outcome("bad", refused),
         outcome("left out", absent),
         outcome("worse", lambda: {}["plan"]),
     ]
-    assert [each.state for each in outcomes] == ["passed", "failed", "skipped", "failed"]
+    states = ["passed", "passed", "passed", "failed", "skipped", "failed"]
+    assert [each.state for each in outcomes] == states
     assert exit_code(outcomes) == 3
+    speed = (
+        "         1080p: p50 1.50 ms, p95 2.00 ms, 700.0 frames/s; up 0.10, compute 1.20, down "
+        "0.11 ms; engine 1.000 ms, runtime 5.0% of it"
+    )
     assert table(outcomes).splitlines() == [
-        "passed   good: ",
-        "         1080p: p50 1.50 ms, p95 2.00 ms, 700.0 frames/s",
+        "passed   good: engine tensorrt",
+        f"{speed}, floor 0.250 ms (memory)",
+        "passed   plain: ",
+        speed,
+        "passed   kernel speed: ",
+        "         gather: 90.0 GB/s, 90% of a copy, reaches the aim",
+        "         changed: 10.0 GB/s, 10% of a copy, short of the aim",
         "failed   bad: why out of memory",
         "skipped  left out: why TensorRT is not installed",
         "failed   worse: why KeyError: 'plan'",
     ]
+
+
+def test_parts_are_chosen_by_words() -> None:
+    named = {"kernels": dict, "tensorrt edgecar-s fp16": dict, "tensorrt msfan fp16": dict}
+    assert list(chosen(named, [])) == list(named)
+    assert list(chosen(named, ["edgecar-s", "kernels"])) == list(named)[:2]
+
+
+def test_figures_come_onto_the_page(tmp_path) -> None:
+    failed = Outcome("tensorrt msfan fp16", "failed", {**NETWORK, "1080p": ROW})
+    passed = Outcome("tensorrt edgecar-s fp16", "passed", {**NETWORK, "1080p": ROW, "480p": ROW})
+    path = tmp_path / "gpu.json"
+    said = write_result([GPU, passed, failed], path)
+    assert said.endswith("run make tables")
+    results = read_results(path)
+    assert [(row["height"], row["floor_ms"]) for row in results.rows] == [(480, None), (1080, None)]
+    page = readme([("gpu-h200", results)])
+    line = next(line for line in page.splitlines() if "NVIDIA H200" in line and "1080" in line)
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == [
+        *("NVIDIA H200", "edgecar-s", "TensorRT 10.3", "fp16", "1920×1080", "1.50", "2.00"),
+        *("700.0", "0.100", "0.110", "1.000", "5.0%", "–", "120", "1"),
+    ]
+    excuse = "Not measured on a GPU: `make gpu-check`"
+    assert excuse in readme([])
+    assert excuse not in page
+
+
+def test_result_file_fits_the_schema(tmp_path) -> None:
+    import jsonschema
+
+    from edgecar.bench.results import SCHEMA_PATH
+
+    row = {**ROW, **FLOOR}
+    outcomes = [GPU, Outcome("x", "passed", {**NETWORK, "4k": row})]
+    write_result(outcomes, tmp_path / "gpu.json")
+    schema = json.loads(SCHEMA_PATH.read_text())
+    document = json.loads((tmp_path / "gpu.json").read_text())
+    jsonschema.validate(document, schema)
+    document["rows"][0]["engine_ms"] = 0
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema)
+
+
+def test_parts_that_did_not_pass_give_no_rows() -> None:
+    skipped = Outcome("x", "skipped", {"why": "no onnx"})
+    assert result_rows([GPU, skipped]) == []

@@ -82,3 +82,10 @@ def test_command_labels_what_it_prints(edgecar) -> None:  # noqa: F811
     assert {row["fits"] for row in rows["rows"]} <= {True, False}
     for wrong in ((), ("clip.mp4", "--target", "l4")):
         assert "need a CLIP to measure on, or --target" in edgecar("tune", *wrong).err
+
+
+def test_eight_bits_take_as_many_operations(exported, lowered) -> None:
+    """Their weights lie behind quantisers; a convolution's values are counted the same."""
+    plain = work_of_tile(exported("edgecar-s"), (64, 64))
+    narrow = work_of_tile(lowered("edgecar-s", "int8 tensorrt"), (64, 64))
+    assert (narrow.macs, narrow.values) == (plain.macs, plain.values)

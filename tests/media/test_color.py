@@ -1,5 +1,6 @@
 from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -135,7 +136,9 @@ def test_a_picture_put_into_a_frame_comes_out_again(codes, colour):
     assert (replaced.pts, replaced.time_base, replaced.colour) == (5, Fraction(1, 25), colour)
     # A code of limited-range chroma is 255 / 224 * 2 * (1 - 0.0593) = 2.1 steps of blue wide; half
     # of that is lost in chroma, 0.6 in luma and 0.5 in the result.
-    assert np.abs(bgr_from_frame(replaced).astype(int) - bgr).max() <= 3
+    # With PyAV 17, the last for Python 3.10, swscale does not take the accurate path for BT.2020.
+    most = 3 if av.__version__ >= "18" else 4
+    assert np.abs(bgr_from_frame(replaced).astype(int) - bgr).max() <= most
 
 
 def test_a_picture_of_another_size_does_not_fit_into_a_frame():

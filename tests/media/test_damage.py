@@ -90,7 +90,9 @@ def test_a_packet_of_rubbish_is_skipped_and_all_losses_counted(
             output.mux(sent)
     seconds, warnings = read(other)
     lost = warnings["damaged packets skipped"] + warnings["packets without a picture"]
-    assert len(seconds) + lost == FRAMES
+    # The last for Python 3.10, PyAV 17, says nothing of a picture held back by the last packet.
+    unsaid = spoilt == FRAMES - 1 and av.__version__ < "18"
+    assert len(seconds) + lost == FRAMES or (unsaid and len(seconds) + lost == FRAMES - 1)
     # PyAV drops what a threaded decoder still holds when the very last packet is rubbish.
     assert lost == 1 or (spoilt == FRAMES - 1 and lost <= 4)
 

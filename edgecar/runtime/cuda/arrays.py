@@ -1,17 +1,91 @@
-"""Pictures that lie in device memory, as other libraries hand them over and take them."""
+"""Pictures and tensors that lie in device memory, as other libraries hand them over and take them.
+
+Two protocols do the same: ``__cuda_array_interface__`` (CuPy, Numba, pycuda, torch) and DLPack
+(torch, JAX, CuPy, ONNX Runtime's training build). Both are taken and given; nothing is copied.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
 from edgecar.errors import MediaError
+from edgecar.runtime.cuda.dlpack import (
+    AMBIGUOUS_STREAM,
+    CUDA,
+    CUDA_MANAGED,
+    FLOAT,
+    UNSIGNED,
+    Layout,
+    capsule_of,
+    layout_from_capsule,
+)
 
 
 @dataclass(frozen=True)
-class DeviceArray:
+class _OnDevice:
+    """What both protocols need to know; the work behind it is done, so that any stream may read."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    owner: Any = None
+
+    @property
+    def _byte_strides(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    @property
+    def _type(self) -> tuple[str, int, int]:
+        """As the array interface names it, and DLPack's code and bits."""
+        raise NotImplementedError
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "typestr": self._type[0],
+            "data": (self.address, False),
+            "strides": self._byte_strides,
+            "version": 3,
+            "stream": None,  # nothing to wait for
+        }
+
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,  # the old form serves all
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A capsule for another library's ``from_dlpack``.
+
+        Args:
+            stream: That it will be read on; any will do, because it is complete.
+            max_version: Newest form that the caller takes.
+            dl_device: Where it is wanted; here or nowhere.
+            copy: True asks for a copy, which is the caller's to make.
+
+        Raises:
+            BufferError: It is wanted elsewhere, or copied, or the stream is ambiguous.
+        """
+        if stream == AMBIGUOUS_STREAM:
+            raise BufferError("stream 0 is ambiguous; give 1 for the default stream, or a handle")
+        if copy or dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError("got copy or another device, but it is lent where it lies; copy it")
+        _, code, bits = self._type
+        strides = tuple(step * 8 // bits for step in self._byte_strides)
+        return capsule_of(Layout(self.address, self.shape, strides, code, bits), self.owner)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return CUDA, 0
+
+
+@dataclass(frozen=True)
+class DeviceArray(_OnDevice):
     """Codes ``(channels, height, width)`` in device memory.
 
     What edgecar gives is overwritten by the next frame but one of the same camera; copy what you
-    keep. torch, CuPy and Numba take it as it is, by ``__cuda_array_interface__``.
+    keep. torch, CuPy and Numba take it as it is, by ``__cuda_array_interface__`` or DLPack.
 
     Attributes:
         address: Of the first code.
@@ -20,48 +94,121 @@ class DeviceArray:
         owner: Keeps the memory alive.
     """
 
-    address: int
     shape: tuple[int, int, int]
     strides: tuple[int, int]
-    owner: Any = None
 
     @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {
-            "shape": self.shape,
-            "typestr": "|u1",
-            "data": (self.address, False),
-            "strides": (*self.strides, 1),
-            "version": 3,
-        }
+    def _byte_strides(self) -> tuple[int, ...]:
+        return (*self.strides, 1)
+
+    @property
+    def _type(self) -> tuple[str, int, int]:
+        return "|u1", UNSIGNED, 8
+
+
+@dataclass(frozen=True)
+class DeviceTensor(_OnDevice):
+    """A tensor without gaps in device memory, such as a detector's input.
+
+    Attributes:
+        address: Of the first value.
+        shape: Of it.
+        strides: In bytes.
+        owner: Keeps the memory alive.
+        kind: ``fp32``, ``fp16`` or ``uint8``.
+    """
+
+    kind: str = "fp32"
+
+    @property
+    def _byte_strides(self) -> tuple[int, ...]:
+        return self.strides
+
+    @property
+    def _type(self) -> tuple[str, int, int]:
+        types = {"fp32": ("<f4", FLOAT, 32), "fp16": ("<f2", FLOAT, 16), "uint8": ("|u1", 1, 8)}
+        return types[self.kind]
 
 
 def is_on_device(array: Any) -> bool:
     """Whether an array lies in device memory, as far as it says so."""
-    return hasattr(array, "__cuda_array_interface__")
+    if hasattr(array, "__cuda_array_interface__"):
+        return True
+    of_gpus = (CUDA, CUDA_MANAGED)
+    return hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] in of_gpus
 
 
-def device_array(array: Any) -> DeviceArray:
+@dataclass(frozen=True)
+class Arrival:
+    """A picture of another library.
+
+    Attributes:
+        array: Where it lies.
+        stream: Handle of the stream whose work so far makes it; None: it is complete, or what makes
+            it was told to be waited for.
+    """
+
+    array: DeviceArray
+    stream: int | None
+
+
+def arrival(array: Any, stream: int | None = None) -> Arrival:
     """A picture in device memory, of whatever library.
 
     Args:
         array: ``(height, width)`` or ``(channels, height, width)`` of uint8, whose rows are whole.
+        stream: Handle of the stream that it will be read on, for libraries that make streams wait
+            for one another (DLPack).
 
     Raises:
-        MediaError: It is something else.
+        MediaError: It is something else, or on another GPU.
     """
+    if isinstance(array, DeviceArray):
+        return Arrival(array, None)
+    if not hasattr(array, "__cuda_array_interface__"):
+        return Arrival(_from_dlpack(array, stream), None)
     facts = array.__cuda_array_interface__
-    shape = tuple(facts["shape"])
-    strides = facts.get("strides")
-    if facts["typestr"] not in ("|u1", "<u1") or len(shape) not in (2, 3):
-        raise MediaError(
-            f"got a device array {facts['typestr']} {shape}, need uint8 (H, W) or (C, H, W)"
-        )
+    shape, strides = tuple(facts["shape"]), facts.get("strides")
+    kind = facts["typestr"]
+    if strides is None and shape:
+        strides = (*((shape[-2] * shape[-1],) if len(shape) == 3 else ()), shape[-1], 1)
+    found = _picture(facts["data"][0], shape, strides, kind in ("|u1", "<u1"), kind, array)
+    return Arrival(found, facts.get("stream"))
+
+
+def device_array(array: Any) -> DeviceArray:
+    """`arrival`, for whoever knows that the picture is complete.
+
+    Raises:
+        MediaError: It is no picture in device memory.
+    """
+    return arrival(array).array
+
+
+def _from_dlpack(array: Any, stream: int | None) -> DeviceArray:
+    kind, ordinal = array.__dlpack_device__()
+    if kind not in (CUDA, CUDA_MANAGED) or ordinal:
+        raise MediaError(f"got an array on device {kind}:{ordinal}, need one on GPU 0")
+    capsule = array.__dlpack__() if stream is None else array.__dlpack__(stream=stream)
+    layout, loan = layout_from_capsule(capsule)
+    is_codes = (layout.code, layout.bits) == (UNSIGNED, 8)
+    words = f"of type {layout.code} with {layout.bits} bits"
+    return _picture(layout.address, layout.shape, layout.strides, is_codes, words, loan)
+
+
+def _picture(
+    address: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    is_codes: bool,
+    kind: str,
+    owner: Any,
+) -> DeviceArray:
+    if not is_codes or len(shape) not in (2, 3):
+        raise MediaError(f"got a device array {kind} {shape}, need uint8 (H, W) or (C, H, W)")
     channels, height, width = shape if len(shape) == 3 else (1, *shape)
-    if strides is None:
-        strides = (height * width, width, 1)
-    elif len(shape) == 2:
+    if len(shape) == 2:
         strides = (height * strides[0], *strides)
     if strides[2] != 1 or min(strides) < 0:
         raise MediaError(f"got a device array with strides {strides}, need whole rows")
-    return DeviceArray(facts["data"][0], (channels, height, width), (strides[0], strides[1]), array)
+    return DeviceArray(address, (channels, height, width), (strides[0], strides[1]), owner)

@@ -54,6 +54,15 @@ class Device(Protocol):
     def stream(self) -> Any:
         """A queue of work."""
 
+    def handle(self, stream: Any) -> int:
+        """A stream as other libraries know it."""
+
+    def join(self, stream: Any, handle: int) -> None:
+        """Let a stream's further work wait for what another library's was given so far."""
+
+    def free_bytes(self) -> int:
+        """Device memory that nobody has taken, other programs included."""
+
     def event(self) -> Any:
         """A mark in a stream."""
 

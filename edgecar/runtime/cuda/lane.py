@@ -16,13 +16,20 @@ from edgecar.engines.base import Codes
 from edgecar.engines.tiles import ITEM_BYTES, TileEngine
 from edgecar.errors import EngineError
 from edgecar.runtime.cuda.arrays import DeviceArray
-from edgecar.runtime.cuda.device import THREADS, Device, Memory
+from edgecar.runtime.cuda.device import Device, Memory
+from edgecar.runtime.cuda.sources import WORD
 from edgecar.runtime.windows import Window
 from edgecar.spec import Size
 
 SLOTS = 2  # frames on their way at a time
 PITCH_PX = 256  # rows begin where device memory is fetched from
 GROUP = 4  # pixels that a thread handles (kernels/grid.cuh)
+MOST_STAMP = (1 << 31) - 1
+
+
+def words_of_tile(channels: int, tile: Size) -> int:
+    """How many words a window reads at most: at both sides one may be cut."""
+    return channels * tile[0] * (tile[1] // WORD + 2)
 
 
 @dataclass(frozen=True)
@@ -92,14 +99,22 @@ class Lane(Closing):
         )
         self._found_here = device.staging(4)
         self._holds = False
+        self._stamp = 0
         self._submitted = self._taken = 0
         self._launches: dict[tuple[int, int, bool], Callable[[], None] | None] = {}
 
-    def submit(self, frame: Codes | DeviceArray) -> Counts:
+    def submit(
+        self, frame: Codes | DeviceArray, after: Any = None, *, to_host: bool = True
+    ) -> Counts:
         """Start on a frame ``(channels, height, width)``; at most two are on their way.
 
         A frame in CPU memory may be changed as soon as this returns; one in device memory must
         stay until its result was taken.
+
+        Args:
+            frame: The codes.
+            after: Event that they are there after; None: they are.
+            to_host: Bring the output down, for `result`; without, only `result_on_device` has it.
 
         Raises:
             EngineError: Two frames are on their way already, or the engine fails; after that the
@@ -109,13 +124,13 @@ class Lane(Closing):
             raise EngineError(f"{SLOTS} frames are on their way; take a result first")
         slot = self._submitted % SLOTS
         held, self._holds = self._holds, False
-        self._bring(slot, frame)
+        self._bring(slot, frame, after)
         chosen = self._reuse and held
         windows = self._changed(slot) if chosen else self._count
         batches = -(-windows // self._engine.shape[0])
         for number in range(batches):
             self._batch(slot, number, chosen)
-        self._send(slot)
+        self._send(slot, to_host)
         self._submitted += 1
         self._holds = True
         return Counts(windows, batches)
@@ -130,7 +145,8 @@ class Lane(Closing):
         self._device.finish(self._downloaded[slot])
         host = self._down[slot].host
         assert host is not None
-        return self._rows(host)[:, :, : self.size[1]].copy()
+        frame: Codes = self._rows(host)[:, :, : self.size[1]].copy()
+        return frame
 
     def result_on_device(self) -> DeviceArray:
         """The same where it lies, without a copy; overwritten by the next frame but one."""
@@ -170,13 +186,15 @@ class Lane(Closing):
         self._device.finish(done)
         return memory
 
-    def _bring(self, slot: int, frame: Codes | DeviceArray) -> None:
+    def _bring(self, slot: int, frame: Codes | DeviceArray, after: Any) -> None:
         """Put a frame into device memory, once the frame before last is done with."""
         device, up = self._device, self._uploading
         if self._submitted >= SLOTS:
             device.finish(self._downloaded[slot])  # staging memory of this slot is free
         device.finish(self._uploaded[slot])  # also if the frame that was to use it failed
         device.wait(up, self._compared)  # with which nobody reads the frame before last
+        if after is not None:
+            device.wait(up, after)
         if isinstance(frame, DeviceArray):
             channels, height, width = frame.shape
             for channel in range(channels):
@@ -196,17 +214,20 @@ class Lane(Closing):
         """How many windows read a change; their numbers are in device memory then."""
         device, stream, engine = self._device, self._computing, self._engine
         before, after = self._frames[1 - slot].address, self._frames[slot].address
+        self._stamp = self._stamp % MOST_STAMP + 1
+        height, width = engine.shape[1:]
         device.launch(
-            *("changed", THREADS, self._count),
+            *("changed", words_of_tile(engine.channels, (height, width)), self._count),
             (before, after, *self.size, self._pitch, engine.channels, self._windows.address,
-             self._count, *engine.shape[1:], self._flags.address),
+             self._count, height, width, self._stamp, self._flags.address),
             stream,
         )  # fmt: skip
         device.launch(
             *("listed", self._count, 1),
-            (self._flags.address, self._count, self._chosen.address, self._found.address),
+            (self._flags.address, self._count, self._stamp, self._chosen.address,
+             self._found.address),
             stream,
-        )
+        )  # fmt: skip
         device.download(self._found_here, self._found, stream)
         device.record(self._compared, stream)
         device.finish(self._compared)
@@ -258,7 +279,7 @@ class Lane(Closing):
             stream,
         )  # fmt: skip
 
-    def _send(self, slot: int) -> None:
+    def _send(self, slot: int, to_host: bool) -> None:
         """Copy the output, so that the next frame may change it, and bring the copy down."""
         device, stream, down = self._device, self._computing, self._downloading
         output, rows = self._outputs[slot], self._engine.channels * self.size[0]
@@ -269,6 +290,6 @@ class Lane(Closing):
         )
         device.record(self._computed[slot], stream)
         device.wait(down, self._computed[slot])
-        if not device.shared:
+        if to_host and not device.shared:
             device.download(self._down[slot], output, down)
         device.record(self._downloaded[slot], down)

@@ -1,18 +1,20 @@
-"""Plans as engines: found by what they were built from, run on batches in CPU memory."""
+"""Plans as engines: found by what they were built from, run on frames or batches in CPU memory."""
 
+from collections.abc import Hashable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from edgecar.artifact import Artifact
-from edgecar.engines.base import Batch, Engine
+from edgecar.engines.base import Batch, Codes, Engine
 from edgecar.engines.plan import SUFFIX, onnx_sha256, read_plan_facts
 from edgecar.engines.targets import LibraryName
 from edgecar.engines.tensorrt import TensorrtTiles
 from edgecar.engines.tiles import TileEngine
 from edgecar.errors import ArtifactError, EngineError
 from edgecar.runtime.cuda.device import Device
+from edgecar.runtime.cuda.restorer import TiledRestorer
 from edgecar.runtime.cuda.through_pycuda import CudaDevice
 from edgecar.spec import Precision
 
@@ -71,8 +73,35 @@ def open_plan(
     return StagedEngine(device, TensorrtTiles(path))
 
 
+class DeviceFrames:
+    """Frames in CPU memory through the tiled GPU runtime.
+
+    Args:
+        device: That it runs on.
+        tiles: What runs.
+        halo_px: Of the network.
+    """
+
+    def __init__(self, device: Device, tiles: TileEngine, halo_px: int) -> None:
+        self._with_reuse, self._in_full = (
+            TiledRestorer(device, tiles, halo_px, reuse=reuse) for reuse in (True, False)
+        )
+
+    def restore_all(
+        self, frames: Sequence[Codes], streams: Sequence[Hashable], *, reuse: bool
+    ) -> list[tuple[Codes, int]]:
+        """See `FrameRunner`."""
+        restorer = self._with_reuse if reuse else self._in_full
+        return restorer.restore_all(frames, streams)
+
+    def close(self) -> None:
+        """Wait for what is on its way, and give memory back."""
+        self._with_reuse.close()
+        self._in_full.close()
+
+
 class StagedEngine(Engine):
-    """A `TileEngine` for batches in CPU memory: up, through the network, down.
+    """A `TileEngine` for whole frames (`frames`), or batches: up, through the network, down.
 
     Args:
         device: Whose memory it runs in; closed with it.
@@ -92,6 +121,12 @@ class StagedEngine(Engine):
         self._stream, self._done = device.stream(), device.event()
         self._copy_up = partial(device.upload, self._given, self._up, self._stream)
         self._copy_down = partial(device.download, self._down, self._made, self._stream)
+        self._frames: DeviceFrames | None = None
+
+    def frames(self, halo_px: int) -> DeviceFrames:
+        if self._frames is None:
+            self._frames = DeviceFrames(self._device, self._tiles, halo_px)
+        return self._frames
 
     def _run(self, batch: Batch) -> Batch:
         assert self._up.host is not None
@@ -109,6 +144,8 @@ class StagedEngine(Engine):
 
     def close(self) -> None:
         if self._open:
+            if self._frames:
+                self._frames.close()
             self._tiles.close()
             self._device.close()
         super().close()

@@ -1,6 +1,6 @@
 """Frames in, restored frames out, tile by tile on a GPU."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from edgecar.closing import Closing
 from edgecar.engines.base import Batch, Codes, Engine
 from edgecar.engines.tiles import TileEngine
 from edgecar.errors import EngineError, MediaError
-from edgecar.runtime.cuda.arrays import DeviceArray, device_array, is_on_device
+from edgecar.runtime.cuda.arrays import DeviceArray, arrival, is_on_device
 from edgecar.runtime.cuda.device import Device, Memory
 from edgecar.runtime.cuda.lane import Lane
 from edgecar.runtime.windows import plan_grid
@@ -25,6 +25,7 @@ class TiledRestorer(Closing):
         halo_px: Of the network.
         reuse: Compute only windows that read a change; the same bytes come out.
         graphs: Launch batches as CUDA graphs where the engine allows it; the same bytes come out.
+        computing: Stream that the engine works on, one at a time; None makes one.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class TiledRestorer(Closing):
         *,
         reuse: bool = True,
         graphs: bool = True,
+        computing: Any = None,
     ) -> None:
         self._device, self.engine, self._halo_px = device, engine, halo_px
         self._reuse, self._graphs = reuse, graphs
-        self._computing = device.stream()  # an engine works on one stream at a time
+        self._computing = computing or device.stream()
+        self._arriving, self._arrived = device.stream(), device.event()
         self._lanes: dict[Hashable, Lane] = {}
         self.windows_run = 0
         self.frames = 0
@@ -46,8 +49,9 @@ class TiledRestorer(Closing):
     def __call__(self, frame: Any, stream: Hashable = None) -> Any:
         """Restore a frame ``(height, width)`` or ``(channels, height, width)`` of uint8.
 
-        One in device memory (``__cuda_array_interface__``) gives a `DeviceArray`, any other a new
-        array in CPU memory of the same shape.
+        One in device memory (``__cuda_array_interface__``, DLPack) gives a `DeviceArray`, any other
+        a new array in CPU memory of the same shape. What other libraries still do to a frame on
+        streams of theirs is waited for on the GPU.
 
         Args:
             frame: The codes.
@@ -58,16 +62,42 @@ class TiledRestorer(Closing):
             WindowError: It is smaller than a tile.
             EngineError: The engine fails.
         """
-        lane, given = self._lane_of(frame, stream)
-        self._submit(lane, given)
-        if isinstance(given, DeviceArray):
+        lane, given, after = self._lane_of(frame, stream)
+        stays = isinstance(given, DeviceArray)
+        self._submit(lane, given, after, to_host=not stays)
+        if stays:
             return lane.result_on_device()
         return lane.result().reshape(frame.shape)
 
+    def restore_all(
+        self, frames: Sequence[Codes], streams: Sequence[Hashable]
+    ) -> list[tuple[Codes, int]]:
+        """Restore frames of several cameras together, all of them on their way at a time.
+
+        Args:
+            frames: ``(channels, height, width)`` of uint8, in CPU memory.
+            streams: Which camera each is from; every one another.
+
+        Returns:
+            Outputs in new arrays, and how many windows each took.
+
+        Raises:
+            EngineError: The engine fails; then none of these cameras has a frame on its way.
+        """
+        begun: list[tuple[Lane, int]] = []
+        try:
+            for frame, stream in zip(frames, streams, strict=True):
+                lane, given, after = self._lane_of(frame, stream)
+                begun.append((lane, self._submit(lane, given, after)))
+            return [(lane.result(), windows) for lane, windows in begun]
+        except Exception:
+            for stream in streams:  # they begin anew: results must not come a frame late
+                self._lanes.pop(stream, None)
+            raise
+
     def submit(self, frame: Any, stream: Hashable = None) -> None:
         """Start on a frame; two of a camera may be on their way, the third needs a `result`."""
-        lane, given = self._lane_of(frame, stream)
-        self._submit(lane, given)
+        self._submit(*self._lane_of(frame, stream))
 
     def result(self, stream: Hashable = None) -> Codes:
         """The oldest frame of a camera that is on its way, ``(channels, height, width)``."""
@@ -81,13 +111,29 @@ class TiledRestorer(Closing):
             lane.close()
         self._lanes.clear()
 
-    def _submit(self, lane: Lane, given: Codes | DeviceArray) -> None:
-        self.windows_run += lane.submit(given).windows
+    def _submit(
+        self, lane: Lane, given: Codes | DeviceArray, after: Any, to_host: bool = True
+    ) -> int:
+        """How many windows it took."""
+        windows = lane.submit(given, after, to_host=to_host).windows
+        self.windows_run += windows
         self.frames += 1
+        return windows
 
-    def _lane_of(self, frame: Any, stream: Hashable) -> tuple[Lane, Codes | DeviceArray]:
+    def _given(self, frame: Any) -> tuple[Codes | DeviceArray, Any]:
+        """The codes of a frame, and the event that they are there after; None: they are."""
+        if not is_on_device(frame):
+            return _host_codes(frame), None
+        device, arriving = self._device, self._arriving
+        found = arrival(frame, device.handle(arriving))
+        if found.stream is not None:
+            device.join(arriving, found.stream)
+        device.record(self._arrived, arriving)
+        return found.array, self._arrived
+
+    def _lane_of(self, frame: Any, stream: Hashable) -> tuple[Lane, Codes | DeviceArray, Any]:
         """The lane of a camera, a new one where its frames change their size."""
-        given = device_array(frame) if is_on_device(frame) else _host_codes(frame)
+        given, after = self._given(frame)
         channels, height, width = given.shape
         if channels != self.engine.channels:
             raise MediaError(f"got {channels} channel(s), the network takes {self.engine.channels}")
@@ -108,7 +154,7 @@ class TiledRestorer(Closing):
                 graphs=self._graphs,
             )
             self._lanes[stream] = lane
-        return lane, given
+        return lane, given, after
 
 
 class ReferenceTiles(TileEngine):

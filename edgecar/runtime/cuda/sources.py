@@ -7,6 +7,9 @@ from typing import Literal
 
 FOLDER = Path(__file__).parent / "kernels"
 STANDARD = "c++17"
+WORD = 16
+"""Bytes that a thread of ``changed`` compares."""
+
 CAPABILITIES = ("7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "11.0")
 """GPUs that the kernels are kept compiling for: T4 to Thor."""
 
@@ -18,8 +21,8 @@ _PICTURE = "pipi" + "ii" + "iiiiii"  # luma and chroma with pitches; height, wid
 
 ARGUMENTS: Mapping[str, str] = MappingProxyType(
     {
-        "changed": "pp" + "iiii" + "pi" + "ii" + "p",
-        "listed": "pipp",
+        "changed": "pp" + "iiii" + "pi" + "ii" + "ip",
+        "listed": "piipp",
         **{f"gather_{kind}": "piiii" + _TILES + "fp" for kind in ("fp32", "fp16", "int8")},
         **{f"scatter_{kind}": "pi" + _TILES + "pii" for kind in ("fp32", "fp16")},
         "nv12_to_bgr": _PICTURE + "p",

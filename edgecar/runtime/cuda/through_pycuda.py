@@ -14,7 +14,9 @@ from edgecar.errors import EngineError
 from edgecar.runtime.cuda.device import THREADS, Memory
 from edgecar.runtime.cuda.sources import ARGUMENTS, DEVICE_FLAGS, FILES, FOLDER
 
+DRIVER = "libcuda.so.1"
 CAPTURE_OF_THREAD = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL in cuda.h
+EVENT_WITHOUT_TIME = 2  # CU_EVENT_DISABLE_TIMING
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -102,6 +104,29 @@ class CudaDevice:
         return self._cuda.Stream()
 
     @_in_context
+    def handle(self, stream: Any) -> int:
+        handle: int = stream.handle
+        return handle
+
+    @_in_context
+    def join(self, stream: Any, handle: int) -> None:
+        # pycuda wraps no stream of others, so that the mark in it is set by the driver itself.
+        driver, event = ctypes.CDLL(DRIVER), c_void_p()
+        for what, failed in (
+            ("create", driver.cuEventCreate(byref(event), EVENT_WITHOUT_TIME)),
+            ("record", driver.cuEventRecord(event, c_void_p(handle))),
+            ("wait", driver.cuStreamWaitEvent(c_void_p(stream.handle), event, 0)),
+            ("destroy", driver.cuEventDestroy_v2(event)),  # once it was reached
+        ):
+            if failed:
+                raise EngineError(f"CUDA failed to {what} an event of another stream: {failed}")
+
+    @_in_context
+    def free_bytes(self) -> int:
+        free: int = self._cuda.mem_get_info()[0]
+        return free
+
+    @_in_context
     def event(self) -> Any:
         return self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
 
@@ -151,7 +176,7 @@ class CudaDevice:
 
     @_in_context
     def captured(self, work: Callable[[], None], stream: Any) -> Callable[[], None] | None:
-        driver = ctypes.CDLL("libcuda.so.1")
+        driver = ctypes.CDLL(DRIVER)
         handle, graph, ready = c_void_p(stream.handle), c_void_p(), c_void_p()
         if driver.cuStreamBeginCapture_v2(handle, CAPTURE_OF_THREAD):
             return None
@@ -177,7 +202,7 @@ class CudaDevice:
 
     @_in_context
     def close(self) -> None:
-        driver = ctypes.CDLL("libcuda.so.1")
+        driver = ctypes.CDLL(DRIVER)
         for graph in self._graphs:
             driver.cuGraphExecDestroy(graph)
         self._graphs.clear()

@@ -16,6 +16,8 @@ from edgecar.runtime.cuda.device import Memory
 from tests.runtime.cuda.host_kernels import run
 
 ALIGNED = 256
+HANDLES = 1000  # of the first stream; those below mean default streams
+CAPACITY = 1 << 30
 
 
 class Mark:
@@ -84,6 +86,17 @@ class HostDevice:
         self._streams.append(Stream(len(self._streams)))
         return self._streams[-1]
 
+    def handle(self, stream: Stream) -> int:
+        return HANDLES + stream.number
+
+    def join(self, stream: Stream, handle: int) -> None:
+        event = self.event()
+        self.record(event, self._streams[handle - HANDLES])
+        self.wait(stream, event)
+
+    def free_bytes(self) -> int:
+        return CAPACITY - sum(raw.nbytes for raw in self._kept)
+
     def event(self) -> Event:
         return Event()
 
@@ -113,6 +126,10 @@ class HostDevice:
 
     def download(self, to: Memory, source: Memory, stream: Stream) -> None:
         self._move("download", to.host.ctypes.data, source.address, to.size, stream)
+
+    def later(self, stream: Stream, work: Callable[[], None]) -> None:
+        """What another library does on a stream of its own."""
+        self._enqueue(stream, work)
 
     def copy_rows(self, to, source, width: int, rows: int, stream: Stream) -> None:
         def copy() -> None:

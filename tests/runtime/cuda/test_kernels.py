@@ -97,16 +97,17 @@ def test_changed_finds_the_windows_that_read_a_change(scene) -> None:
     # What lies behind the end of rows differs, and is nobody's pixel.
     before[:, :, scene.size[1] :] ^= 0xFF
     count = len(scene.plan)
-    flags = np.full(count, 7, np.int32)
+    earlier, stamp = 7, 8
+    flags = np.full(count, earlier, np.int32)
     run("changed", before, scene.memory, *scene.size, scene.pitch, scene.channels,
-        scene.table, count, *scene.tile, flags)  # fmt: skip
+        scene.table, count, *scene.tile, stamp, flags)  # fmt: skip
     differs = old != scene.codes
     expected = [
         bool(differs[:, w.read[0] : w.read[2], w.read[1] : w.read[3]].any()) for w in scene.plan
     ]
-    assert flags.tolist() == [int(flag) for flag in expected]
+    assert flags.tolist() == [stamp if flag else earlier for flag in expected]
     chosen, found = np.full(count, -1, np.int32), np.full(1, -1, np.int32)
-    run("listed", flags, count, chosen, found)
+    run("listed", flags, count, stamp, chosen, found)
     wanted = np.flatnonzero(expected)
     assert found[0] == len(wanted)
     assert chosen[: found[0]].tolist() == wanted.tolist()

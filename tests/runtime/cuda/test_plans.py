@@ -1,7 +1,9 @@
 """Plans are found by what they were built from, and run like any engine."""
 
+import json
 import shutil
 
+import av
 import numpy as np
 import pytest
 
@@ -11,11 +13,13 @@ from edgecar.engines.plan import plan_path, settings_for, sidecar_of, write_plan
 from edgecar.engines.select import open_engine
 from edgecar.engines.targets import target_named
 from edgecar.engines.trt_library import load_library
-from edgecar.errors import EngineError
+from edgecar.errors import EngineError, WindowError
 from edgecar.runtime.cuda import plans
 from edgecar.runtime.cuda.plans import StagedEngine, find_plan, open_plan
 from edgecar.runtime.cuda.restorer import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.reuse import Reuse
+from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
 from tests.runtime.cuda.host_device import HostDevice
 
 pytest.importorskip("tensorrt_rtx")
@@ -106,3 +110,120 @@ def test_restorer_runs_a_plan_by_the_engines_name(shared, artifact, monkeypatch)
 def test_engines_do_not_open_plans_themselves(artifact) -> None:
     with pytest.raises(EngineError, match="open it through a Restorer"):
         open_engine(artifact, "tensorrt")
+
+
+@pytest.fixture
+def device(monkeypatch) -> HostDevice:
+    """The CPU for the GPU, and a network that halves for every plan."""
+    device, shape = HostDevice(), (2, 64, 64)
+    network = FakeEngine(lambda batch: batch * np.float32(0.5))
+    monkeypatch.setattr(plans, "CudaDevice", lambda: device)
+    monkeypatch.setattr(
+        plans, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
+    )
+    return device
+
+
+@pytest.fixture
+def on_gpu(artifact, device):
+    """A function that opens a restorer by the engine's name."""
+
+    def open_restorer(**options) -> Restorer:
+        restorer = Restorer(artifact, "tensorrt-rtx", **options)
+        restorer.device = device
+        return restorer
+
+    return open_restorer
+
+
+def halved(frame):
+    return np.rint(frame * np.float32(1 / 255) * np.float32(0.5) * 255).astype(np.uint8)
+
+
+def clip(frames: int = 4):
+    random = np.random.default_rng(5)
+    frame = random.integers(0, 256, (90, 130), np.uint8)
+    made = [frame]
+    for _ in range(frames - 1):
+        frame = frame.copy()
+        frame[:8, :8] ^= 3
+        made.append(frame)
+    return made
+
+
+def test_tiles_are_cut_on_the_gpu(on_gpu) -> None:
+    with on_gpu() as restorer:
+        for frame in clip():
+            assert (restorer.luma(frame) == halved(frame)).all()
+        assert restorer.stats.frames == 4
+        assert restorer.stats.windows_run == 6 + 3  # one window of six sees the change
+        assert restorer.stats.pixels_read == 9 * 64 * 64
+        assert restorer.device.done.count("scatter_fp32") == 3 + 3  # two windows at a time
+
+
+@pytest.mark.parametrize("reuse", [False, Reuse(verify_every=2), Reuse(tolerance=1)])
+def test_ways_of_reuse_are_kept(reuse, on_gpu) -> None:
+    with on_gpu(reuse=reuse) as restorer:
+        for frame in clip():
+            assert (restorer.luma(frame) == halved(frame)).all()
+        windows = {False: 24}.get(reuse, 9)
+        assert restorer.stats.windows_run == windows
+        if reuse and reuse.verify_every:
+            assert restorer.stats.frames_compared == 2
+            assert restorer.stats.psnr_to_exact == np.inf
+
+
+def test_reuse_that_goes_wrong_is_seen(on_gpu) -> None:
+    with on_gpu(reuse=Reuse(verify_every=2)) as restorer:
+        first, second, *_ = clip()
+        restorer.luma(first)
+        launch = restorer.device.launch
+        restorer.device.launch = lambda kernel, *rest: (
+            None if kernel == "changed" else launch(kernel, *rest)
+        )
+        with pytest.raises(EngineError, match=r"reuse gave \d+ other bytes"):
+            restorer.luma(second)
+
+
+def test_cameras_go_up_together(on_gpu) -> None:
+    with on_gpu() as restorer:
+        frames = [clip()[0], clip()[2]]
+        planes = restorer._planes([frame[None] for frame in frames], ["gate", "yard"])
+        for plane, frame in zip(planes, frames, strict=True):
+            assert (plane[0] == halved(frame)).all()
+
+
+def test_failure_leaves_no_frame_on_its_way(on_gpu) -> None:
+    """Else every later frame would be answered with the one before it."""
+    with on_gpu() as restorer:
+        first, second, third, fourth = clip()
+        restorer.luma(first, "gate")
+        with pytest.raises(WindowError):
+            restorer._planes([second[None], second[None, :40]], ["gate", "yard"])
+        for frame in (third, fourth):
+            assert (restorer.luma(frame, "gate") == halved(frame)).all()
+
+
+def test_run_restores_a_clip_on_the_gpu(artifact, device, edgecar, tmp_path) -> None:  # noqa: F811
+    """From the command line: every frame, and reuse where nothing moves."""
+    random = np.random.default_rng(6)
+    grey = random.integers(0, 256, (96, 128), np.uint8)
+    with av.open(tmp_path / "still.mkv", "w") as container:
+        stream = container.add_stream("ffv1", 25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for _ in range(3):
+            picture = av.VideoFrame.from_ndarray(np.vstack([grey, grey[:48]]), "yuv420p")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    output = tmp_path / "clean.mkv"
+    done = edgecar(
+        *("run", tmp_path / "still.mkv", "-o", output, "--codec", "ffv1"),
+        *("--network", artifact.path, "--engine", "tensorrt-rtx", "--json"),
+    )
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["frames"] == 3
+    assert device.done.count("scatter_fp32") == 3  # six windows of the first frame, two at a time
+    assert device.done.count("changed") == 2
+    with av.open(output) as container:
+        planes = [frame.to_ndarray()[:96] for frame in container.decode(video=0)]
+    assert all((plane == halved(grey)).all() for plane in planes)

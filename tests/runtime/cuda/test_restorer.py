@@ -1,6 +1,5 @@
 """The GPU runtime on a GPU made of the CPU: the same bytes as the NumPy runtime, in any order."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,12 @@ from hypothesis import strategies as st
 from edgecar.artifact import Artifact
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError, MediaError, WindowError
-from edgecar.runtime.cuda.arrays import DeviceArray, device_array
-from edgecar.runtime.cuda.device import Memory
+from edgecar.runtime.cuda.arrays import DeviceArray
+from edgecar.runtime.cuda.lane import words_of_tile
 from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.cuda.sources import WORD
 from edgecar.runtime.restorer import Restorer
+from tests.runtime.cuda.device_arrays import from_device, on_device
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.cuda.small_network import HALO, a_clip, blurred, facts, planes
 
@@ -239,22 +240,6 @@ def test_frame_after_a_failure_is_computed_in_full(seed) -> None:
         assert (restorer(frame) == planes(reference, frame)).all()
 
 
-def on_device(device: HostDevice, frame, pitch: int) -> DeviceArray:
-    channels, height, width = frame.shape
-    memory = device.memory(channels * height * pitch)
-    memory.host.reshape(channels, height, pitch)[:, :, :width] = frame
-    return DeviceArray(memory.address, frame.shape, (height * pitch, pitch), memory)
-
-
-def from_device(array: DeviceArray):
-    """As another library would read it."""
-    facts = array.__cuda_array_interface__
-    assert facts["typestr"] == "|u1"
-    memory: Memory = array.owner
-    start = facts["data"][0] - memory.address
-    return np.lib.stride_tricks.as_strided(memory.host[start:], facts["shape"], facts["strides"])
-
-
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("pitch", [40, 43, 256])
 def test_frame_in_device_memory_stays_there(pitch, shared) -> None:
@@ -291,22 +276,7 @@ def test_frame_smaller_than_a_tile_is_refused() -> None:
         restorer(np.zeros((8, 40), np.uint8))
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"typestr": "<f4"}, "<f4"),
-        ({"shape": (2, 2, 2, 2)}, "(2, 2, 2, 2)"),
-        ({"strides": (8, 2)}, "need whole rows"),
-    ],
-)
-def test_device_array_of_another_kind_is_refused(change, said) -> None:
-    facts = {"typestr": "|u1", "shape": (4, 8), "data": (4096, False), "version": 3, **change}
-    with pytest.raises(MediaError) as refused:
-        device_array(SimpleNamespace(__cuda_array_interface__=facts))
-    assert said in str(refused.value)
-
-
-def test_device_array_without_strides_is_whole() -> None:
-    facts = {"typestr": "|u1", "shape": (2, 4, 8), "data": (4096, True)}
-    found = device_array(SimpleNamespace(__cuda_array_interface__=facts))
-    assert (found.shape, found.strides) == ((2, 4, 8), (32, 8))
+@given(st.integers(0, 40), st.integers(1, 70), st.integers(1, 3), st.integers(1, 9))
+def test_threads_suffice_for_every_word_that_a_window_reads(left, width, channels, rows) -> None:
+    words = -(-(left + width) // WORD) - left // WORD
+    assert channels * rows * words <= words_of_tile(channels, (rows, width))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgecar.errors import EngineError
+from edgecar.runtime.cuda import through_pycuda
 from edgecar.runtime.cuda.through_pycuda import CudaDevice
 
 
@@ -58,6 +59,9 @@ class Driver(ModuleType):
     def pagelocked_empty(self, shape, dtype, mem_flags=0):
         self.note("pagelocked", shape, mem_flags)
         return np.ones(shape, dtype).view(Mapped)
+
+    def mem_get_info(self) -> tuple[int, int]:
+        return 300, 1000
 
     def memcpy_htod_async(self, to, source, stream) -> None:
         self.note("up", to, source.nbytes, stream)
@@ -157,8 +161,8 @@ def test_kernel_is_launched_over_its_grid(driver) -> None:
     sys.modules["pycuda.compiler"].SourceModule = source_module
     device = CudaDevice()
     for _ in range(2):
-        device.launch("listed", 300, 1, (1, 300, 2, None), "s")
-    assert launches == [("PiPP", (2, 1), (256, 1, 1), "s", (1, 300, 2, 0))] * 2
+        device.launch("listed", 300, 1, (1, 300, 5, 2, None), "s")
+    assert launches == [("PiiPP", (2, 1), (256, 1, 1), "s", (1, 300, 5, 2, 0))] * 2
     ((source, options),) = compiled  # once
     assert "KERNEL listed(" in source
     assert options["no_extern_c"]
@@ -167,3 +171,36 @@ def test_kernel_is_launched_over_its_grid(driver) -> None:
     notes.fails.add("compile")
     with pytest.raises(EngineError, match="CUDA failed: compile failed"):
         device.launch("changed", 1, 1, (), "s")
+
+
+@pytest.mark.parametrize("failing", [None, "cuEventRecord"])
+def test_stream_of_another_library_is_waited_for(failing, driver, monkeypatch) -> None:
+    driver()
+    calls = []
+
+    class Library:
+        def __init__(self, name: str) -> None:
+            assert name == "libcuda.so.1"
+
+        def __getattr__(self, name: str):
+            def call(*arguments) -> int:
+                given = [getattr(a, "value", None) if hasattr(a, "value") else a for a in arguments]
+                calls.append((name, given))
+                return 700 if name == failing else 0
+
+            return call
+
+    monkeypatch.setattr(through_pycuda.ctypes, "CDLL", Library)
+    device, ours = CudaDevice(), SimpleNamespace(handle=77)
+    assert device.handle(ours) == 77
+    assert device.free_bytes() == 300
+    if failing:
+        with pytest.raises(EngineError, match=r"CUDA failed to record an event.*700"):
+            device.join(ours, 55)
+        return
+    device.join(ours, 55)
+    created, recorded, waited, destroyed = calls
+    assert (created[0], created[1][1]) == ("cuEventCreate", 2)
+    assert (recorded[0], recorded[1][1]) == ("cuEventRecord", 55)
+    assert (waited[0], waited[1][0], waited[1][2]) == ("cuStreamWaitEvent", 77, 0)
+    assert destroyed[0] == "cuEventDestroy_v2"

@@ -33,13 +33,16 @@ SHARED int bytes_differ(const uint8_t* before, const uint8_t* after, int word, i
     return differs;
 }
 
-// flags[window] = whether any byte that the window reads of any channel differs. Rows and columns
-// that only repeat the frame's last ones change with them and are not compared.
+// flags[window] = stamp where any byte that the window reads of any channel differs; else it keeps
+// what an earlier frame, of another stamp, left there: nothing has to be cleared, and threads need
+// not agree on anything. Rows and columns that only repeat the frame's last ones change with them
+// and are not compared.
 //
-// Planes (channels, height, pitch), windows (count, 6), flags (count). A block a window, along y.
+// Planes (channels, height, pitch), windows (count, 6), flags (count). Windows lie along y; a thread
+// compares a word.
 KERNEL changed(const uint8_t* before, const uint8_t* after, int height, int width, int pitch,
                int channels, const int* windows, int count, int tile_height, int tile_width,
-               int* flags) {
+               int stamp, int* flags) {
     const bool whole_words = is_aligned(before, pitch, WORD) && is_aligned(after, pitch, WORD);
     EACH_LAYER(number, count) {
         const int* window = windows + number * WINDOW_FIELDS;
@@ -47,26 +50,24 @@ KERNEL changed(const uint8_t* before, const uint8_t* after, int height, int widt
         const int rows = least(top + tile_height, height) - top;
         const int right = least(left + tile_width, width);
         const int first = left / WORD, words = (right + WORD - 1) / WORD - first;
-        int differs = 0;
-        EACH_ITEM_OF_BLOCK(item, channels * rows * words) {
+        EACH_ITEM(item, channels * rows * words) {
             const int word = first + item % words, row = item / words;
             const long long at =
                 ((long long)(row / rows) * height + top + row % rows) * (long long)pitch;
-            differs |= whole_words ? word_differs(before + at, after + at, word, left, right)
-                                   : bytes_differ(before + at, after + at, word, left, right);
+            if (whole_words ? word_differs(before + at, after + at, word, left, right)
+                            : bytes_differ(before + at, after + at, word, left, right))
+                flags[number] = stamp;
         }
-        differs = ANY_IN_BLOCK(differs);
-        if (FIRST_OF_BLOCK) flags[number] = differs ? 1 : 0;
     }
 }
 
-// chosen = the numbers of windows whose flag is set, in order; found[0] = how many there are. Every
+// chosen = the numbers of windows whose flag is the stamp, in order; found[0] = how many there are. Every
 // window counts the flags before its own: there are few, and the order is always the same.
-KERNEL listed(const int* flags, int count, int* chosen, int* found) {
+KERNEL listed(const int* flags, int count, int stamp, int* chosen, int* found) {
     EACH_ITEM(number, count) {
         int before = 0;
-        for (int other = 0; other < number; ++other) before += flags[other];
-        if (flags[number]) chosen[before] = number;
-        if (number == count - 1) found[0] = before + flags[number];
+        for (int other = 0; other < number; ++other) before += flags[other] == stamp;
+        if (flags[number] == stamp) chosen[before] = number;
+        if (number == count - 1) found[0] = before + (flags[number] == stamp);
     }
 }

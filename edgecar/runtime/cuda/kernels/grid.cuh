@@ -17,20 +17,12 @@
 #define EACH_ITEM(item, items) \
     const int item = blockIdx.x * blockDim.x + threadIdx.x; \
     if (item < (items))
-// Or a block goes over the items of its layer on its own, to agree on something in the end.
-#define EACH_ITEM_OF_BLOCK(item, items) \
-    for (int item = threadIdx.x; item < (items); item += blockDim.x)
-#define ANY_IN_BLOCK(value) __syncthreads_or(value)
-#define FIRST_OF_BLOCK (threadIdx.x == 0)
 #else
 #define SHARED static inline
 #define SHARED_MEMBER inline
 #define KERNEL extern "C" void
 #define EACH_LAYER(layer, layers) for (int layer = 0; layer < (layers); ++layer)
 #define EACH_ITEM(item, items) for (int item = 0; item < (items); ++item)
-#define EACH_ITEM_OF_BLOCK(item, items) EACH_ITEM(item, items)
-#define ANY_IN_BLOCK(value) (value)
-#define FIRST_OF_BLOCK true
 #endif
 
 // Four pixels are what a thread handles: a warp then reads and writes whole cache lines.

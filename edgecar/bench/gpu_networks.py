@@ -1,0 +1,350 @@
+"""Networks on a GPU: are they right there, and how fast (`edgecar.bench.gpu_check`)."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgecar.bench.gpu_parts import SkippedError, a_clip, check
+from edgecar.bench.gpu_speed import (
+    SIZES,
+    Bench,
+    Facts,
+    copy_speed,
+    frame_speed,
+    frame_split,
+    overhead,
+)
+from edgecar.engines.gpu import Gpu
+from edgecar.engines.targets import LibraryName, Target, own_target, target_of
+from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
+from edgecar.errors import EngineError
+from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.windows import aligned_size, plan_grid
+from edgecar.spec import Precision, Size
+
+if TYPE_CHECKING:
+    from edgecar.artifact import Artifact
+
+NETWORKS = ("edgecar-s", "edgecar-m", "arcnn", "fastarcnn", "msfan")
+PRECISIONS: tuple[Precision, ...] = ("fp16", "fp32", "int8")
+ENGINES = ("tensorrt", "tensorrt-rtx", "onnxruntime:cuda")
+REFUSED = "refused.json"
+
+MOST_CODES: dict[Precision, int] = {"fp32": 1, "fp16": 2}
+"""Largest difference to the CPU that is allowed: sums in another order round the other way at one
+code of 8 bits, and halves have eleven bits of which a residual uses few."""
+
+INT8_SHARE = 0.99
+"""Of pixels that must be within a code in INT8: where a sum lies between two steps of a quantiser,
+an activation moves by a whole step, and with it all pixels that see it."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What networks are run on.
+
+    Attributes:
+        bench: The GPU, and how long to time.
+        gpu: As its driver describes it.
+        files: Folder of what `edgecar.bench.gpu_files` made.
+        work: Folder for plans.
+        sizes: Of frames to time.
+    """
+
+    bench: Bench
+    gpu: Gpu
+    files: Path
+    work: Path
+    sizes: tuple[str, ...] = tuple(SIZES)
+
+    @property
+    def target(self) -> Target:
+        """The box that this is, or one that is reckoned."""
+        return target_of(self.gpu) or own_target(self.gpu)
+
+
+def artifact_of(network: str, precision: Precision, files: Path) -> "Artifact":
+    """A network's graph: FP32 is in the tree, others were made before.
+
+    Raises:
+        SkippedError: It is not there, or the gate refused it; says which.
+    """
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise SkippedError("onnx is not installed, which reads graphs; pip install onnx") from error
+    from edgecar.artifact import find_artifact, read_artifact
+
+    if precision == "fp32":
+        return read_artifact(find_artifact(network))
+    path = files / f"{network}.jpeg.{precision}.onnx"
+    if path.is_file():
+        return read_artifact(path)
+    refused = files / REFUSED
+    why = json.loads(refused.read_text()) if refused.is_file() else {}
+    raise SkippedError(
+        why.get(path.name)
+        or f"no {path}; make gpu-files, where torch is installed, and carry the folder here"
+    )
+
+
+def open_tiles(
+    machine: Machine, name: str, artifact: "Artifact", shape: tuple[int, int, int], stream: Any
+) -> tuple[TileEngine, Facts]:
+    """An engine for batches of one shape, and what is known of its making.
+
+    Raises:
+        SkippedError: Its library is not here, or it has nothing to do with this GPU.
+    """
+    if name == "onnxruntime:cuda":
+        try:
+            handle = machine.bench.device.handle(stream)
+            return OnnxRuntimeTiles(artifact, shape, handle), {}
+        except EngineError as error:
+            if "has no CUDAExecutionProvider" in str(error) or "not installed" in str(error):
+                raise SkippedError(str(error)) from error
+            raise
+    from edgecar.engines.plan import settings_for, write_plan
+    from edgecar.engines.tensorrt import TensorrtTiles
+    from edgecar.engines.trt_library import load_library
+
+    library_name: LibraryName = "tensorrt-rtx" if name == "tensorrt-rtx" else "tensorrt"
+    try:
+        library = load_library(library_name)
+    except EngineError as error:
+        raise SkippedError(str(error)) from error
+    graph = in_a_file(artifact, machine.work)
+    plan = machine.work / f"{graph.path.stem if graph.path else 'network'}.{name}.plan"
+    settings = settings_for(
+        graph, machine.target, compute_capability="", tile=shape[1:], batch=shape[0]
+    )
+    facts = write_plan(graph, plan, library, machine.target, settings, machine.gpu)
+    made = {"build_seconds": facts.build_seconds, "inspected": facts.inspected}
+    return TensorrtTiles(plan, library, machine.gpu), made
+
+
+def in_a_file(artifact: "Artifact", folder: Path) -> "Artifact":
+    """The artifact in one file in a folder, where a plan can be built from it."""
+    name = artifact.path.name if artifact.path else f"{artifact.facts.model}.onnx"
+    path = folder / name
+    path.write_bytes(artifact.onnx)
+    return replace(artifact, path=path)
+
+
+def network_part(machine: Machine, name: str, network: str, precision: Precision) -> Facts:
+    """Everything about one network in one precision on one engine."""
+    artifact = artifact_of(network, precision, machine.files)
+    target, bench = machine.target, machine.bench
+    shape = (target.batch, *target.tile)
+    free = bench.device.free_bytes()
+    bench.least_free = free
+    computing = bench.device.stream()
+    engine, made = open_tiles(machine, name, artifact, shape, computing)
+    with engine:
+        bench.look()
+        facts: Facts = {
+            "provider": engine.info.provider,
+            "engine": name,
+            "network": network,
+            "precision": precision,
+            "tile": target.tile,
+            "batch": target.batch,
+            **made,
+            **accuracy(machine, engine, artifact, computing),
+        }
+        same_bytes(bench, engine, artifact.facts.halo_px, computing)
+        for label in machine.sizes:
+            facts[label] = timings(bench, engine, artifact, SIZES[label], computing)
+            bench.look()
+    facts["peak_mib"] = (free - bench.least_free) / (1 << 20)
+    return facts
+
+
+def timings(
+    bench: Bench, engine: TileEngine, artifact: "Artifact", size: Size, computing: Any
+) -> Facts:
+    """Latency, frames a second, the ways up and down, and what the runtime adds, at one size."""
+    halo_px, channels = artifact.facts.halo_px, artifact.facts.channels
+    restorer = TiledRestorer(bench.device, engine, halo_px, reuse=False, computing=computing)
+    try:
+        return {
+            **frame_speed(bench, restorer, size, channels),
+            **frame_split(bench, restorer, size, channels),
+            **overhead(bench, engine, halo_px, size, computing),
+        }
+    finally:
+        restorer.close()
+
+
+def accuracy(machine: Machine, engine: TileEngine, artifact: "Artifact", computing: Any) -> Facts:
+    """Against ONNX Runtime on the CPU on the same tiles, and tiled against whole.
+
+    Raises:
+        AssertionError: They differ by more than the precision explains.
+    """
+    device, facts = machine.bench.device, artifact.facts
+    (frame,) = a_clip(SIZES["480p"], frames=1)
+    frame = np.repeat(frame[None], facts.channels, 0)
+    tiled = TiledRestorer(device, engine, facts.halo_px, computing=computing)(frame)
+    found: Facts = {}
+    try:
+        from edgecar.engines.onnxruntime import OnnxRuntimeEngine
+
+        reference = OnnxRuntimeEngine(artifact)
+    except EngineError as error:
+        found["not_compared_with_cpu"] = str(error)
+    else:
+        with reference:
+            tiles = ReferenceTiles(device, reference, engine.shape)
+            wanted = TiledRestorer(device, tiles, facts.halo_px)(frame)
+        found |= difference(tiled, wanted, facts.precision, "the CPU's")
+    if facts.context == "local" and engine.info.name == "onnxruntime:cuda":
+        size = aligned_size((frame.shape[1], frame.shape[2]), facts.align_px)
+        whole = OnnxRuntimeTiles(artifact, (1, *size), device.handle(computing))
+        at_once = TiledRestorer(device, whole, facts.halo_px, computing=computing)(frame)
+        differs = difference(tiled, at_once, facts.precision, "the whole frame's")
+        found["max_code_difference_to_whole"] = differs["max_code_difference"]
+    return found
+
+
+def difference(got: Any, wanted: Any, precision: Precision, whose: str) -> Facts:
+    """How far two outputs are apart.
+
+    Raises:
+        AssertionError: Farther than `MOST_CODES`, or in INT8 than `INT8_SHARE` allows.
+    """
+    codes = np.abs(np.asarray(got).astype(int) - wanted)
+    largest, share = int(codes.max()), float((codes <= 1).mean())
+    found = {"max_code_difference": largest, "within_one_code": share}
+    if precision in MOST_CODES:
+        most = MOST_CODES[precision]
+        check(largest <= most, f"{precision}: {largest} codes from {whose}, at most {most} allowed")
+    else:
+        check(
+            share >= INT8_SHARE,
+            f"{precision}: {share:.2%} of pixels within a code of {whose}, need {INT8_SHARE:.0%}",
+        )
+    return found
+
+
+def same_bytes(bench: Bench, engine: TileEngine, halo_px: int, computing: Any) -> None:
+    """Reuse and graphs, on and off, give the same bytes.
+
+    Raises:
+        AssertionError: They do not.
+    """
+    clip = [np.repeat(f[None], engine.channels, 0) for f in a_clip(SIZES["480p"], frames=4)]
+    outputs = set()
+    for reuse in (True, False):
+        for graphs in (True, False):
+            restorer = TiledRestorer(
+                bench.device, engine, halo_px, reuse=reuse, graphs=graphs, computing=computing
+            )
+            outputs.add(b"".join(restorer(frame).tobytes() for frame in clip + clip))
+            restorer.close()
+    check(len(outputs) == 1, "reuse or graphs change the bytes")
+
+
+def ceilings_part(machine: Machine, name: str, precision: Precision) -> Facts:
+    """What this GPU reaches at most: bytes of a copy, and arithmetic of wide convolutions."""
+    from edgecar.bench.gpu_ceilings import WIDE_BATCH, WIDE_TILE, wide_network
+    from edgecar.bench.predict import work_of_tile
+
+    artifact = wide_network(precision)
+    bench = machine.bench
+    computing = bench.device.stream()
+    shape = (min(WIDE_BATCH, machine.target.batch), *WIDE_TILE)
+    engine, _ = open_tiles(machine, name, artifact, shape, computing)
+    with engine:
+        given, made = (bench.device.memory(4 * engine.values) for _ in range(2))
+
+        def run() -> None:
+            engine.enqueue(given.address, made.address, computing)
+
+        seconds = bench.timed(run, computing)
+    macs = shape[0] * work_of_tile(artifact, WIDE_TILE).macs
+    return {
+        "engine": name,
+        "precision": precision,
+        "tera_ops": 2 * macs / seconds / 1e12,
+        "copy_gb_s": copy_speed(bench),
+    }
+
+
+def with_floor(facts: Facts, ceilings: Facts, artifact: "Artifact") -> Facts:
+    """The facts of a network with what its bytes and operations would take at the ceilings.
+
+    Of each convolution the input is read and the output written once (`edgecar.bench.predict`).
+    """
+    from edgecar.bench.predict import work_of_tile
+
+    tile, network = facts["tile"], artifact.facts
+    work = work_of_tile(artifact, tile)
+    item = {"fp32": 4, "fp16": 2, "int8": 1}[network.precision]
+    found = dict(facts)
+    for label in SIZES:
+        if label not in facts:
+            continue
+        halo = {"halo_px": network.halo_px, "align_px": network.align_px}
+        tiles = len(plan_grid(SIZES[label], tile, **halo))
+        arithmetic = tiles * 2 * work.macs / (ceilings["tera_ops"] * 1e12)
+        memory = tiles * work.values * item / (ceilings["copy_gb_s"] * 1e9)
+        floor_ms = max(arithmetic, memory) * 1000
+        row = facts[label]
+        found[label] = {
+            **row,
+            "floor_ms": floor_ms,
+            "bound_by": "arithmetic" if arithmetic > memory else "memory",
+            "engine_to_floor": row["engine_ms"] / floor_ms,
+        }
+    return found
+
+
+Part = Callable[[], Facts]
+
+
+def network_parts(machine: Machine) -> dict[str, Part]:
+    """Every engine, precision and network, by name; ceilings first, which floors need."""
+    found: dict[str, Part] = {}
+    ceilings: dict[tuple[str, Precision], Facts] = {}
+    for engine in ENGINES:
+        for precision in PRECISIONS:
+            found[f"ceilings {engine} {precision}"] = _ceilings(
+                machine, engine, precision, ceilings
+            )
+            for network in NETWORKS:
+                found[f"{engine} {network} {precision}"] = _network(
+                    machine, engine, network, precision, ceilings
+                )
+    return found
+
+
+def _ceilings(
+    machine: Machine, engine: str, precision: Precision, kept: dict[tuple[str, Precision], Facts]
+) -> Part:
+    def part() -> Facts:
+        kept[engine, precision] = ceilings_part(machine, engine, precision)
+        return kept[engine, precision]
+
+    return part
+
+
+def _network(
+    machine: Machine,
+    engine: str,
+    network: str,
+    precision: Precision,
+    ceilings: dict[tuple[str, Precision], Facts],
+) -> Part:
+    def part() -> Facts:
+        facts = network_part(machine, engine, network, precision)
+        known = ceilings.get((engine, precision))
+        if known is None:  # that part was left out, or failed and says so itself
+            return facts
+        return with_floor(facts, known, artifact_of(network, precision, machine.files))
+
+    return part

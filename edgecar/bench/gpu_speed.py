@@ -1,0 +1,362 @@
+"""How fast a GPU copies, runs the kernels and restores frames (`edgecar.bench.gpu_check`)."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgecar.engines.tiles import ITEM_BYTES, TileEngine
+from edgecar.runtime.cuda.arrays import DeviceArray
+from edgecar.runtime.cuda.device import Device, Memory
+from edgecar.runtime.cuda.lane import GROUP, PITCH_PX, words_of_tile
+from edgecar.runtime.cuda.restorer import TiledRestorer
+from edgecar.runtime.windows import Window, plan_grid
+from edgecar.spec import Size
+
+Facts = dict[str, Any]
+
+SIZES: dict[str, Size] = {
+    "480p": (480, 720), "720p": (720, 1280), "1080p": (1080, 1920), "4k": (2160, 3840),
+}  # fmt: skip
+KERNEL_TILE: Size = (384, 656)
+KERNEL_BATCH = 9
+DETECTOR_SIDE: Size = (640, 640)
+BT709 = (16, 76309, 117489, -13975, -34925, 138438)
+STAMP = 1
+AIM = 0.7
+"""Share of a copy's bytes a second that every kernel is to reach."""
+
+
+@dataclass
+class Bench:
+    """A GPU and how long to time on it.
+
+    Attributes:
+        device: The GPU.
+        seconds: For each figure.
+        copy_bytes: Of the copy that kernels are compared with.
+        least_free: Least device memory that was seen free, in bytes.
+    """
+
+    device: Device
+    seconds: float = 1.0
+    copy_bytes: int = 256 << 20
+    least_free: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.least_free = self.device.free_bytes()
+        self.stream, self._done = self.device.stream(), self.device.event()
+
+    def look(self) -> None:
+        """Note how much memory is free."""
+        self.least_free = min(self.least_free, self.device.free_bytes())
+
+    def wait(self, stream: Any = None) -> None:
+        """Until a stream has done all its work."""
+        self.device.record(self._done, stream or self.stream)
+        self.device.finish(self._done)
+
+    def timed(self, work: Callable[[], None], stream: Any = None) -> float:
+        """Seconds that enqueued work takes, many times in a row, after a warm-up."""
+        work()
+        self.wait(stream)
+        times, spent = 1, 0.0
+        while True:
+            began = time.perf_counter()
+            for _ in range(times):
+                work()
+            self.wait(stream)
+            spent = time.perf_counter() - began
+            if spent >= self.seconds:
+                return spent / times
+            times = max(times + 1, int(times * min(10.0, 1.2 * self.seconds / max(spent, 1e-6))))
+
+
+def on_device(device: Device, array: Any, stream: Any) -> Memory:
+    """An array's bytes in device memory."""
+    staged, memory = device.staging(array.nbytes), device.memory(array.nbytes)
+    assert staged.host is not None
+    staged.host[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    device.upload(memory, staged, stream)
+    done = device.event()
+    device.record(done, stream)
+    device.finish(done)
+    return memory
+
+
+def window_table(plan: list[Window]) -> Any:
+    """Windows as kernels read them."""
+    return np.array([[*window.read[:2], *window.keep] for window in plan], np.int32)
+
+
+def copy_speed(bench: Bench) -> float:
+    """10⁹ bytes a second that copies within the device read and write together."""
+    device, width = bench.device, 1 << 16
+    source, to = device.memory(bench.copy_bytes), device.memory(bench.copy_bytes)
+    rows = bench.copy_bytes // width
+
+    def copy() -> None:
+        device.copy_rows((to.address, width), (source.address, width), width, rows, bench.stream)
+
+    return 2 * bench.copy_bytes / bench.timed(copy) / 1e9
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """One frame cut into tiles: what gather, scatter and changed are launched on.
+
+    Attributes:
+        size: Of the frame.
+        tile: Of windows.
+        batch: Of tiles.
+        halo_px: Of the network.
+        channels: Of both.
+    """
+
+    size: Size
+    tile: Size
+    batch: int
+    halo_px: int
+    align_px: int = 1
+    channels: int = 1
+
+    @property
+    def plan(self) -> list[Window]:
+        """Its windows."""
+        return plan_grid(self.size, self.tile, halo_px=self.halo_px, align_px=self.align_px)
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from row to row."""
+        return -(-self.size[1] // PITCH_PX) * PITCH_PX
+
+
+class Launches:
+    """The runtime's kernels on a frame, each ready to be timed.
+
+    Args:
+        device: That they run on.
+        tiling: Of the frame.
+        reads: What lies in a batch.
+        writes: What is made of it.
+        stream: To launch on.
+    """
+
+    def __init__(
+        self, device: Device, tiling: Tiling, reads: str, writes: str, stream: Any
+    ) -> None:
+        self._device, self._tiling, self._stream = device, tiling, stream
+        self._reads, self._writes = reads, writes
+        plan = tiling.plan
+        self.windows = len(plan)
+        frame_bytes = tiling.channels * tiling.size[0] * tiling.pitch
+        self._before, self._after, self._out = (device.memory(frame_bytes) for _ in range(3))
+        self._table = on_device(device, window_table(plan), stream)
+        self._count = on_device(device, np.array([len(plan)], np.int32), stream)
+        self._flags, self._chosen, self._found = (
+            device.memory(4 * count) for count in (len(plan), len(plan), 1)
+        )
+        values = tiling.batch * tiling.channels * tiling.tile[0] * tiling.tile[1]
+        self.tiles, self.made = (
+            device.memory(values * ITEM_BYTES[kind])  # type: ignore[index]
+            for kind in (reads, writes)
+        )
+        tile = (self._table.address, None, self._count.address, 0, tiling.batch, *tiling.tile)
+        height, width = tiling.size
+        self._gather = (
+            self._after.address, height, width, tiling.pitch, tiling.channels, *tile, 1.0,
+            self.tiles.address,
+        )  # fmt: skip
+        self._scatter = (
+            self.made.address, tiling.channels, *tile, self._out.address, height, tiling.pitch,
+        )  # fmt: skip
+
+    @property
+    def moved(self) -> dict[str, int]:
+        """Bytes that each kernel must read and write at least."""
+        tiling = self._tiling
+        plan = tiling.plan[: tiling.batch]
+        pixels = tiling.batch * tiling.channels * tiling.tile[0] * tiling.tile[1]
+        kept = tiling.channels * sum(
+            (window.keep[2] - window.keep[0]) * (window.keep[3] - window.keep[1]) for window in plan
+        )
+        read = self.windows * tiling.channels * tiling.tile[0] * tiling.tile[1]
+        reads, writes = ITEM_BYTES[self._reads], ITEM_BYTES[self._writes]  # type: ignore[index]
+        return {
+            "gather": pixels * (1 + reads),
+            "scatter": kept * (1 + writes),
+            "changed": 2 * read,
+        }
+
+    def gather(self) -> None:
+        """A batch of tiles out of the frame."""
+        (height, width), layers = self._tiling.tile, self._tiling.batch * self._tiling.channels
+        items = height * -(-width // GROUP)
+        self._device.launch(f"gather_{self._reads}", items, layers, self._gather, self._stream)
+
+    def scatter(self) -> None:
+        """What is kept of a batch into the frame."""
+        (height, width), layers = self._tiling.tile, self._tiling.batch * self._tiling.channels
+        items = height * (width // GROUP + 2)
+        self._device.launch(f"scatter_{self._writes}", items, layers, self._scatter, self._stream)
+
+    def changed(self) -> None:
+        """Which windows of the frame changed: none does, so that all of them are read."""
+        tiling = self._tiling
+        self._device.launch(
+            *("changed", words_of_tile(tiling.channels, tiling.tile), self.windows),
+            (self._before.address, self._after.address, *tiling.size, tiling.pitch,
+             tiling.channels, self._table.address, self.windows, *tiling.tile, STAMP,
+             self._flags.address),
+            self._stream,
+        )  # fmt: skip
+
+    def listed(self) -> None:
+        """The list of them."""
+        found = self._chosen.address, self._found.address
+        arguments = self._flags.address, self.windows, STAMP, *found
+        self._device.launch("listed", self.windows, 1, arguments, self._stream)
+
+
+def kernel_speed(bench: Bench, size: Size = SIZES["1080p"], tile: Size = KERNEL_TILE) -> Facts:
+    """Bytes a second of every kernel on a frame, as a share of a copy's; judged by `AIM`."""
+    copy_gb_s = copy_speed(bench)
+    facts: Facts = {"copy_gb_s": copy_gb_s}
+
+    def note(name: str, moved: int, kernel: Callable[[], None]) -> None:
+        gb_s = moved / bench.timed(kernel) / 1e9
+        share = gb_s / copy_gb_s
+        facts[name] = {"gb_s": gb_s, "share_of_copy": share, "reaches_aim": share >= AIM}
+
+    tiling = Tiling(size, tile, KERNEL_BATCH, halo_px=12)
+    for reads, writes in (("fp32", "fp32"), ("fp16", "fp16"), ("int8", "fp32")):
+        launches = Launches(bench.device, tiling, reads, writes, bench.stream)
+        moved = launches.moved
+        note(f"gather_{reads}", moved["gather"], launches.gather)
+        if reads == writes:
+            note(f"scatter_{writes}", moved["scatter"], launches.scatter)
+        if reads == "fp32":
+            note("changed", moved["changed"], launches.changed)
+    for name, moved_bytes, kernel in detector_kernels(bench, size):
+        note(name, moved_bytes, kernel)
+    facts["aim"] = AIM
+    facts["short_of_aim"] = sorted(
+        name for name, row in facts.items() if isinstance(row, dict) and not row["reaches_aim"]
+    )
+    return facts
+
+
+def detector_kernels(bench: Bench, size: Size) -> list[tuple[str, int, Callable[[], None]]]:
+    """The kernels before a detector: name, bytes that they move at least, launch."""
+    device, (height, width) = bench.device, size
+    pitch, (rows, columns) = width, DETECTOR_SIDE
+    picture = device.memory(pitch * (height + height // 2))
+    bgr, tensor = device.memory(height * width * 3), device.memory(3 * rows * columns * 4)
+    planes = (picture.address, pitch, picture.address + pitch * height, pitch, *size, *BT709)
+    inner = min(rows, columns * height // width)
+    box = (*((rows - inner) // 2, 0, inner, columns), rows, columns, 114, tensor.address)
+    read = height * width * 3 // 2
+    found: list[tuple[str, int, Callable[[], None]]] = []
+
+    def add(kernel: str, items: int, arguments: tuple[Any, ...], moved: int) -> None:
+        def launch() -> None:
+            device.launch(kernel, items, 1, arguments, bench.stream)
+
+        found.append((kernel, moved, launch))
+
+    groups = height * -(-width // GROUP)
+    add("nv12_to_bgr", groups, (*planes, bgr.address), read + height * width * 3)
+    for kind, item in (("fp32", 4), ("fp16", 2)):
+        # Of a frame that is made smaller not all is read: four samples of luma a pixel, at most.
+        seen = min(read, inner * columns * 6)
+        moved = seen + 3 * rows * columns * item
+        add(f"letterbox_{kind}", rows * columns, (*planes, *box), moved)
+    return found
+
+
+def frame_speed(bench: Bench, restorer: TiledRestorer, size: Size, channels: int) -> Facts:
+    """Latency of frames one by one, and frames a second of two at a time; up and down included."""
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, (channels, *size), np.uint8) for _ in range(2)]
+    for _ in range(4):
+        restorer(frames[0])
+    bench.look()
+    seconds: list[float] = []
+    ends = time.perf_counter() + bench.seconds
+    while len(seconds) < 20 or time.perf_counter() < ends:
+        began = time.perf_counter()
+        restorer(frames[len(seconds) % 2])
+        seconds.append(time.perf_counter() - began)
+    count = max(20, int(bench.seconds / float(np.median(seconds))))
+    began = time.perf_counter()
+    restorer.submit(frames[0])
+    for number in range(1, count):
+        restorer.submit(frames[number % 2])
+        restorer.result()
+    restorer.result()
+    fps = count / (time.perf_counter() - began)
+    p50, p95 = np.percentile(seconds, (50, 95)) * 1000
+    return {"p50_ms": float(p50), "p95_ms": float(p95), "fps": fps}
+
+
+def frame_split(bench: Bench, restorer: TiledRestorer, size: Size, channels: int) -> Facts:
+    """Milliseconds of a frame's way up, of computing it where it lies, and of its way down."""
+    device, count = bench.device, channels * size[0] * size[1]
+    staged, memory = device.staging(count), device.memory(count)
+    given = DeviceArray(memory.address, (channels, *size), (size[0] * size[1], size[1]), memory)
+
+    def up() -> None:
+        device.upload(memory, staged, bench.stream)
+
+    def down() -> None:
+        device.download(staged, memory, bench.stream)
+
+    def compute() -> None:
+        restorer(given)
+
+    return {
+        "upload_ms": bench.timed(up) * 1000,
+        "compute_ms": bench.timed(compute) * 1000,
+        "download_ms": bench.timed(down) * 1000,
+    }
+
+
+def overhead(bench: Bench, engine: TileEngine, halo_px: int, size: Size, computing: Any) -> Facts:
+    """What the runtime's kernels take beside the engine, for a frame computed in full.
+
+    Args:
+        bench: Of the GPU.
+        engine: That runs batches.
+        halo_px: Of the network.
+        size: Of frames.
+        computing: Stream that the engine works on.
+    """
+    batch, *tile = engine.shape
+    tiling = Tiling(size, (tile[0], tile[1]), batch, halo_px, engine.align_px, engine.channels)
+    launches = Launches(bench.device, tiling, engine.reads, engine.writes, computing)
+    batches = -(-launches.windows // batch)
+
+    def run() -> None:
+        engine.enqueue(launches.tiles.address, launches.made.address, computing)
+
+    engine_ms = bench.timed(run, computing) * 1000 * batches
+    gather_ms, scatter_ms, changed_ms, listed_ms = (
+        bench.timed(kernel, computing) * 1000 * times
+        for kernel, times in (
+            (launches.gather, batches),
+            (launches.scatter, batches),
+            (launches.changed, 1),
+            (launches.listed, 1),
+        )
+    )
+    detect_ms = changed_ms + listed_ms
+    return {
+        "batches": batches,
+        "engine_ms": engine_ms,
+        "gather_ms": gather_ms,
+        "scatter_ms": scatter_ms,
+        "detect_ms": detect_ms,
+        "overhead_share": (gather_ms + scatter_ms + detect_ms) / engine_ms,
+    }
