@@ -1,8 +1,7 @@
 """The kernels, compiled for every GPU they are meant for: registers and spills.
 
 ``python -m edgecar.bench.kernels`` needs nvcc and no GPU; `engines/kernels.json` is what it writes.
-nvcc comes with the CUDA toolkit, or from PyPI: ``pip install nvidia-cuda-nvcc nvidia-cuda-crt
-nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl``, then ``site-packages/nvidia/cu13/bin/nvcc``.
+nvcc comes with the CUDA toolkit, or from PyPI (``pip install '.[dev]'``).
 """
 
 import argparse
@@ -12,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,11 @@ REGISTERS = re.compile(r"Used (\d+) registers")
 
 
 def find_nvcc() -> str | None:
-    """The compiler on the path or in the usual folder; None if there is none."""
-    usual = Path("/usr/local/cuda/bin/nvcc")
-    return shutil.which("nvcc") or (str(usual) if usual.exists() else None)
+    """The compiler on the path, in the toolkit's folder or from PyPI; None if there is none."""
+    wheels = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13"
+    folders = (Path("/usr/local/cuda"), wheels)
+    usual = (str(each / "bin" / "nvcc") for each in folders if (each / "bin" / "nvcc").exists())
+    return shutil.which("nvcc") or next(usual, None)
 
 
 def known_capabilities(nvcc: str) -> list[str]:

@@ -37,12 +37,6 @@ def test_record_has_every_kernel_on_every_gpu_without_spills() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_file_compiles_for_one_gpu(file, nvcc) -> None:
-    assert set(compiled(nvcc, file, known_capabilities(nvcc)[0])) == set(FILES[file])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_file_compiles_for_every_gpu(file, capability, nvcc) -> None:
     if capability not in known_capabilities(nvcc):
