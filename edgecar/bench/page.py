@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from edgecar.bench.design_page import DESIGN_INTRO, design_cells
+from edgecar.bench.detection_page import DETECTION_INTRO, detection_cells, detection_settings
 from edgecar.bench.gains import video_cells
 from edgecar.bench.live_page import LIVE_INTRO, live_cells
 from edgecar.bench.machine import machine_line
+from edgecar.bench.overhead_page import OVERHEAD_INTRO, overhead_cells
 from edgecar.bench.precision_page import (
     PRECISION_INTRO,
     TITLES,
@@ -45,11 +47,6 @@ SPEED_INTRO = """\
 Median and 95th percentile of the time for one frame. *Peak* is the measured memory of inference,
 in units of 2^20 bytes."""
 
-OVERHEAD_INTRO = """\
-*edgecar run* reads a clip from a file and restores it to null, every pixel computed; the *bare
-engine* is fed with the same windows, ready as floats, in turn with it in one process. Peak memory
-is above a process that only imported the libraries."""
-
 JPEG_INTRO = """\
 Means over each set, luma, output rounded to 8 bits, no border cut off. Colour pictures become luma
 `16 + (65.481 R + 128.553 G + 24.966 B) / 255`, are rounded, and are coded as grey pictures. *Gain*
@@ -84,6 +81,7 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
     lives = [(name, result) for name, result in results if result.kind == "live"]
     precisions = [(name, result) for name, result in results if result.kind == "precision"]
     designs = [(name, result) for name, result in results if result.kind == "design"]
+    found = [(name, result) for name, result in results if result.kind == "detection"]
     return (
         "\n\n".join(
             [
@@ -100,7 +98,7 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 *_precision_section(precisions),
                 "## What the runtime adds",
                 OVERHEAD_INTRO,
-                *_study_section(overheads, _overhead_cells, "edgecar.bench.overhead"),
+                *_study_section(overheads, overhead_cells, "edgecar.bench.overhead"),
                 "## Video in real time",
                 REALTIME_INTRO,
                 *_realtime_section(realtimes),
@@ -116,6 +114,9 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "## Video quality",
                 VIDEO_INTRO,
                 *_video_section(videos),
+                "## Object detection",
+                DETECTION_INTRO,
+                *_detection_section(found),
                 "## Choice of shapes",
                 DESIGN_INTRO,
                 *_design_section(designs),
@@ -220,22 +221,6 @@ def speed_cells(row: Row) -> list[str]:
     ]
 
 
-def _overhead_cells(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
-    header = ("Network", "Frame", "Provider", "Precision", "What", "Value", "Unit")
-    return header, [
-        [
-            row["network"],
-            f"{row['width']}×{row['height']}",
-            row["provider"],
-            row["precision"],
-            row["what"],
-            number(row["value"], 2),
-            row["unit"],
-        ]
-        for row in rows
-    ]
-
-
 def _realtime_section(studies: Sequence[Named]) -> list[str]:
     parts: list[str] = []
     for name, study in studies:
@@ -330,6 +315,15 @@ def _video_section(studies: Sequence[Named]) -> list[str]:
                 table = _markdown(*video_cells(study.rows, codec))
                 parts += [f"### {title}, {name}", table, provenance(study)]
     return parts or ["Nothing measured yet: `edgecar eval h264 --help` says how."]
+
+
+def _detection_section(studies: Sequence[Named]) -> list[str]:
+    parts: list[str] = []
+    for name, study in studies:
+        for setting, rows in detection_settings(study.rows).items():
+            parts += [setting, _markdown(*detection_cells(rows))]
+        parts.append(f"{name}: {provenance(study)}")
+    return parts or ["Nothing measured yet: `edgecar eval detect --help` says how."]
 
 
 def _design_section(studies: Sequence[Named]) -> list[str]:

@@ -74,6 +74,13 @@ PRECISION_KEYS = (
     *("method", "layers", "kept", "loss_db", "worst_db", "shift_codes", "budget_db", "bytes"),
     *("classic5_db", "live1_db", "h264_db", "height", "width", "rounds", "fps", "to_fp32"),
 )
+DETECTION_KEYS = (
+    *("network", "detector", "head", "confidence", "least_boxes", "codec", "clip", "quantiser"),
+    *("kbps", "frames", "boxes", "rare_boxes"),
+    *("map50", "map50_interval", "map", "map_interval"),
+    *("over_coded50", "over_coded50_interval", "over_coded", "over_coded_interval"),
+    *("over_spp50", "over_spp50_interval", "over_spp", "over_spp_interval", "classes"),
+)
 ROW_KEYS: Mapping[str, frozenset[str]] = {
     "bench": frozenset(BenchRow.__annotations__),
     "jpeg": frozenset(JPEG_KEYS),
@@ -82,6 +89,7 @@ ROW_KEYS: Mapping[str, frozenset[str]] = {
     "realtime": frozenset(REALTIME_KEYS),
     "live": frozenset(LIVE_KEYS),
     "precision": frozenset(PRECISION_KEYS),
+    "detection": frozenset(DETECTION_KEYS),
 }
 TOP_KEYS = frozenset(
     ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),

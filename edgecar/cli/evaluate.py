@@ -1,8 +1,8 @@
 """``edgecar eval``: picture quality, measured like the papers."""
 
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +27,7 @@ from edgecar.media.video_codec import VideoCodec
 from edgecar.spec import Coder, Precision
 
 if TYPE_CHECKING:
+    from edgecar.evaluate.clips import ClipSet
     from edgecar.evaluate.video import Method, NetworkMethod, VideoRow
 
 app = typer.Typer(help="Measure picture quality like the papers.", no_args_is_help=True)
@@ -198,9 +199,30 @@ def video_rows(
         EdgecarError: Of the clips, the networks or the baselines; before anything is measured
             where that can be told.
     """
+    from edgecar.evaluate.video import evaluate_video
+
+    rows: list[VideoRow] = []
+    with opened_study(study, engine, precision, weights_for) as (found, quantisers, methods):
+        expected = len(found.clips) * len(quantisers) * len(methods)
+        with progress_bar("measuring") as progress:
+            progress(0, expected)
+            for row in evaluate_video(found.clips, study.codec, quantisers, methods, study.every):
+                rows.append(row)
+                progress(len(rows), expected)
+    return rows
+
+
+@contextmanager
+def opened_study(
+    study: VideoStudy, engine: str, precision: Precision | None, weights_for: Coder
+) -> "Iterator[tuple[ClipSet, list[int], list[Method]]]":
+    """Clips, quantisers, and the networks and filters, which are closed on the way out.
+
+    Raises:
+        EdgecarError: Of the clips, the networks or the baselines.
+    """
     from edgecar.evaluate.clips import load_clips
     from edgecar.evaluate.postfilters import Postfilter
-    from edgecar.evaluate.video import evaluate_video
 
     found = load_clips(study.data, study.suite, study.frames)
     quantisers = list(dict.fromkeys(study.quantisers)) or QUANTISERS[study.codec]
@@ -210,43 +232,35 @@ def video_rows(
         shown = ", ".join(found.left_out[:LEFT_OUT_SHOWN])
         more = ", …" if len(found.left_out) > LEFT_OUT_SHOWN else ""
         stderr.print(f"left out  {len(found.left_out)} file(s) that are no clips: {shown}{more}")
-    with ExitStack() as opened, progress_bar("measuring") as progress:
-        networks = _opened(study, engine, precision, weights_for, opened)
-        methods: list[Method] = [*networks, *baselines]
-        expected = len(found.clips) * len(quantisers) * len(methods)
-        rows: list[VideoRow] = []
-        progress(0, expected)
-        for row in evaluate_video(found.clips, study.codec, quantisers, methods, study.every):
-            rows.append(row)
-            progress(len(rows), expected)
-    return rows
+    with ExitStack() as opened:
+        networks = opened_networks(study.networks, engine, precision, weights_for, opened)
+        if not networks and not baselines:
+            raise SettingsError(
+                f"no {weights_for} weights ship; give --network FILE.onnx, or --for jpeg for those "
+                "trained on JPEG"
+            )
+        yield found, quantisers, [*networks, *baselines]
 
 
-def _opened(
-    study: VideoStudy,
+def opened_networks(
+    networks: list[str] | None,
     engine: str,
     precision: Precision | None,
     weights_for: Coder,
     opened: ExitStack,
 ) -> "list[NetworkMethod]":
-    """The networks, closed with ``opened``."""
+    """Networks, all that ship if none is named, closed with ``opened``; said on stderr."""
     from edgecar.artifact import shipped_names
     from edgecar.evaluate.video import NetworkMethod
     from edgecar.runtime.restorer import Restorer
 
-    names = study.networks or shipped_names(weights_for)
-    if not names and not study.baselines:
-        raise SettingsError(
-            f"no {weights_for} weights ship; give --network FILE.onnx, or --for jpeg for those "
-            "trained on JPEG"
-        )
+    names = list(dict.fromkeys(networks or shipped_names(weights_for)))
     restorers = [
-        opened.enter_context(Restorer(name, engine, precision, codec=weights_for))
-        for name in dict.fromkeys(names)
+        opened.enter_context(Restorer(name, engine, precision, codec=weights_for)) for name in names
     ]
     models = [restorer.facts.model for restorer in restorers]
     methods: list[NetworkMethod] = []
-    for name, restorer in zip(dict.fromkeys(names), restorers, strict=True):
+    for name, restorer in zip(names, restorers, strict=True):
         model = restorer.facts.model
         # Two artifacts of one network are told apart by their files.
         shown = model if models.count(model) == 1 else Path(name).name

@@ -74,8 +74,19 @@ class NetworkMethod:
         self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
     ) -> Iterator[Luma]:
         """Luma of the restored frames with these indices, ``(H, W)`` each."""
+        return (frame.y for frame in self.frames(coded, coding, indices))
+
+    def frames(
+        self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
+    ) -> Iterator[Frame]:
+        """The restored frames with these indices."""
         del coding  # blind
-        return (self._restorer.restore(coded.frames[index]).y for index in indices)
+        return (self._restorer.restore(coded.frames[index]) for index in indices)
+
+    def setting(self, coding: VideoCoding) -> str:
+        """All that its output depends on besides the frames."""
+        del coding
+        return f"{self._restorer.facts} {self._restorer.engine.info}"
 
 
 def evaluate_video(
