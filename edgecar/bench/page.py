@@ -22,6 +22,7 @@ from edgecar.bench.published import (
 )
 from edgecar.bench.realtime_page import REALTIME_INTRO, realtime_cells, realtime_settings
 from edgecar.bench.results import Results, Row
+from edgecar.bench.variants_page import BD_INTRO, VARIANTS_INTRO, bd_cells, variants_tables
 from edgecar.bench.weights_page import (
     WEIGHTS_INTRO,
     Entry,
@@ -81,6 +82,7 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
     lives = [(name, result) for name, result in results if result.kind == "live"]
     precisions = [(name, result) for name, result in results if result.kind == "precision"]
     designs = [(name, result) for name, result in results if result.kind == "design"]
+    variants = [(name, result) for name, result in results if result.kind == "variants"]
     found = [(name, result) for name, result in results if result.kind == "detection"]
     return (
         "\n\n".join(
@@ -114,6 +116,8 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "## Video quality",
                 VIDEO_INTRO,
                 *_video_section(videos),
+                "## Variants of the papers",
+                *_variants_section(variants),
                 "## Object detection",
                 DETECTION_INTRO,
                 *_detection_section(found),
@@ -315,6 +319,21 @@ def _video_section(studies: Sequence[Named]) -> list[str]:
                 table = _markdown(*video_cells(study.rows, codec))
                 parts += [f"### {title}, {name}", table, provenance(study)]
     return parts or ["Nothing measured yet: `edgecar eval h264 --help` says how."]
+
+
+def _variants_section(studies: Sequence[Named]) -> list[str]:
+    parts: list[str] = []
+    for name, study in studies:
+        for title, cells in variants_tables(study.rows).items():
+            parts += [f"### {title}", _markdown(*cells)]
+        if any(row["codec"] == "hevc" for row in study.rows):
+            parts += ["### BD-rate, %", _markdown(*bd_cells(study.rows))]
+        parts.append(f"{name}: {provenance(study)}")
+    intros = [VARIANTS_INTRO, BD_INTRO]
+    return [
+        *intros,
+        *(parts or ["Nothing measured yet: `edgecar eval h264 --variants` measures them."]),
+    ]
 
 
 def _detection_section(studies: Sequence[Named]) -> list[str]:

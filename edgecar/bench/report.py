@@ -20,6 +20,7 @@ from edgecar.bench.gains import video_cells
 from edgecar.bench.machine import machine_line
 from edgecar.bench.page import Named, jpeg_cells, number, readme, speed_cells, timed_rows
 from edgecar.bench.results import Results, Row, read_results
+from edgecar.bench.variants_page import bd_cells, variants_tables
 from edgecar.errors import EdgecarError
 from edgecar.files import shipped, written_whole
 from edgecar.runtime.tune import WORTH
@@ -103,6 +104,22 @@ def video_table(rows: Sequence[Row], codec: str) -> Table:
     for line in lines:
         table.add_row(*line)
     return table
+
+
+def variants_report(rows: Sequence[Row]) -> list[Table]:
+    """Rows of a ``variants`` result file as ``--variants`` prints them."""
+    titled = variants_tables(rows)
+    if any(row["codec"] == "hevc" for row in rows):
+        titled["BD-rate in %, over x265 with its filters"] = bd_cells(rows)
+    tables: list[Table] = []
+    for title, (header, lines) in titled.items():
+        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+        for column, name in enumerate(header):
+            table.add_column(name, justify="right" if column else "left", max_width=12)
+        for line in lines:
+            table.add_row(*line)
+        tables.append(table)
+    return tables
 
 
 def detection_tables(rows: Sequence[Row]) -> list[Table]:

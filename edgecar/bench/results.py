@@ -81,6 +81,11 @@ DETECTION_KEYS = (
     *("over_coded50", "over_coded50_interval", "over_coded", "over_coded_interval"),
     *("over_spp50", "over_spp50_interval", "over_spp", "over_spp_interval", "classes"),
 )
+VARIANTS_KEYS = (
+    *("network", "codec", "clip", "quantiser", "limit_mbps", "max_kbps", "structure"),
+    *("in_loop_filters", "frames", "kbps", "psnr_in", "psnr_out", "ssim_in", "ssim_out"),
+    *("psnrb_in", "psnrb_out", "flicker_in", "flicker_out"),
+)
 ROW_KEYS: Mapping[str, frozenset[str]] = {
     "bench": frozenset(BenchRow.__annotations__),
     "jpeg": frozenset(JPEG_KEYS),
@@ -90,6 +95,7 @@ ROW_KEYS: Mapping[str, frozenset[str]] = {
     "live": frozenset(LIVE_KEYS),
     "precision": frozenset(PRECISION_KEYS),
     "detection": frozenset(DETECTION_KEYS),
+    "variants": frozenset(VARIANTS_KEYS),
 }
 TOP_KEYS = frozenset(
     ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),

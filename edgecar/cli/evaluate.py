@@ -57,6 +57,10 @@ Baselines = Annotated[
 ]
 FrameLimit = Annotated[int, typer.Option("--frames", min=1, help="Take the first N of each clip.")]
 Every = Annotated[int, typer.Option(min=1, help="Measure every Nth frame.")]
+Variants = Annotated[
+    bool,
+    typer.Option("--variants", help="All settings of the paper, with PSNR-B, flicker, BD-rate."),
+]
 Save = Annotated[Path | None, typer.Option(help="Write a result file (JSON) there.")]
 
 
@@ -133,17 +137,23 @@ def h264(
     weights_for: Codec = "h264",
     frames: FrameLimit = FRAMES,
     every: Every = 1,
+    variants: Variants = False,
     save: Save = None,
     as_json: Json = False,
 ) -> None:
     """Code clips as H.264, restore them, and print what is gained in luma PSNR.
 
     x264, preset medium, key frames at most 60 apart. A folder of clips of yours will do.
+    --variants takes each CRF under the three limits of the CAR-CNN paper; given --save, it goes on
+    from the rows of that file.
 
     Example: edgecar eval h264 --data clips --crf 29 35 --baseline spp
     """
     quantisers = [*(crf or []), *(more or [])]
     study = VideoStudy("h264", data, suite, quantisers, frames, every, network, baseline or [])
+    if variants:
+        show_variants(study, engine, precision, weights_for, save, as_json)
+        return
     rows = video_rows(study, engine, precision, weights_for)
     _show_video(rows, "h264", save, as_json)
 
@@ -161,17 +171,23 @@ def hevc(
     weights_for: Codec = "hevc",
     frames: FrameLimit = FRAMES,
     every: Every = 1,
+    variants: Variants = False,
     save: Save = None,
     as_json: Json = False,
 ) -> None:
     """Code clips as HEVC, restore them, and print what is gained in luma PSNR.
 
     x265, preset medium, constant QP, key frames at most 60 apart. A folder of clips will do.
+    --variants codes all-intra, low-delay and random-access, with x265's filters and without, and
+    prints BD-rates; given --save, it goes on from the rows of that file.
 
     Example: edgecar eval hevc --data clips --qp 32 37
     """
     quantisers = [*(qp or []), *(more or [])]
     study = VideoStudy("hevc", data, suite, quantisers, frames, every, network, baseline or [])
+    if variants:
+        show_variants(study, engine, precision, weights_for, save, as_json)
+        return
     rows = video_rows(study, engine, precision, weights_for)
     _show_video(rows, "hevc", save, as_json)
 
@@ -188,6 +204,51 @@ class VideoStudy:
     every: int
     networks: list[str] | None
     baselines: list[str]
+
+
+def show_variants(
+    study: VideoStudy,
+    engine: str,
+    precision: Precision | None,
+    weights_for: Coder,
+    save: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure the paper's variants, row by row into ``save``, and print them.
+
+    Raises:
+        EdgecarError: Of the clips, the networks or the baselines.
+    """
+    from edgecar.bench.report import variants_report
+    from edgecar.bench.results import new_results, resumed, write_results
+    from edgecar.bench.variants_page import limits_lines
+    from edgecar.evaluate.variants import VARIANTS, evaluate_variants, row_key
+
+    command = " ".join(["edgecar", *sys.argv[1:]])
+    rows, commands = resumed(save, command) if save else ([], command)
+    with opened_study(study, engine, precision, weights_for) as (found, quantisers, methods):
+        # The number of variants does not depend on the size.
+        each = len(VARIANTS[study.codec]((2, 2), quantisers)) * len(methods)
+        done = {row_key(row) for row in rows}
+        with progress_bar("measuring") as progress:
+            progress(len(rows), each * len(found.clips))
+            for row in evaluate_variants(
+                found.clips, study.codec, quantisers, methods, study.every, done
+            ):
+                rows.append(row)
+                progress(len(rows), each * len(found.clips))
+                if save:
+                    write_results(save, new_results("variants", rows, commands))
+    for line in limits_lines(rows):
+        stderr.print(f"limits    {line}")
+    if as_json:
+        print_json({"rows": rows})
+        return
+    for table in variants_report(rows):
+        stdout.print(table)
+    if save:
+        stdout.print(f"wrote     {save}")
+    next_step("edgecar bench --res 1080p")
 
 
 def video_rows(

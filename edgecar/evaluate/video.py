@@ -146,9 +146,9 @@ def evaluate_clip(
         raise MediaError(f"{name}: {error}") from error
     indices = range(0, len(frames), every)
     clean = [frames[index].y for index in indices]
-    psnr_in, ssim_in = _scores(clean, [coded.frames[index].y for index in indices])
+    psnr_in, ssim_in = scores(clean, [coded.frames[index].y for index in indices])
     for method in methods:
-        psnr_out, ssim_out = _scores(clean, method.restored(coded, coding, indices))
+        psnr_out, ssim_out = scores(clean, method.restored(coded, coding, indices))
         yield VideoRow(
             network=method.name,
             codec=coding.codec,
@@ -164,8 +164,16 @@ def evaluate_clip(
         )
 
 
-def _scores(clean: Sequence[Luma], pictures: Iterable[Luma]) -> tuple[list[float], float]:
-    """PSNR in dB of every picture, and mean SSIM of some."""
+def scores(clean: Sequence[Luma], pictures: Iterable[Luma]) -> tuple[list[float], float]:
+    """PSNR in dB of every picture, 100 for an equal one, and mean SSIM of at most 10.
+
+    Args:
+        clean: Luma of the source, ``(H, W)`` uint8 each.
+        pictures: As many to judge.
+
+    Raises:
+        DataError: A picture has another size, or one smaller than the window of SSIM.
+    """
     with_ssim = set(_evenly_spaced(len(clean), SSIM_FRAMES))
     decibels: list[float] = []
     likenesses: list[float] = []
