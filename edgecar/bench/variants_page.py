@@ -28,6 +28,7 @@ were; here it is a post-filter throughout."""
 
 MEASURES = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 4), "psnrb": ("PSNR-B dB", 2)}
 FLICKER = "flicker"
+PRINTED_DIGITS = {"psnr": 2, "ssim": 3}  # of the paper
 NONE = "–"
 
 
@@ -51,7 +52,9 @@ def _variants_cells(rows: Sequence[Row], measure: str, digits: int) -> Cells:
     for method, printed in published_variants(measure).items():
         values = [printed.get(variant) for variant in variants]
         known = [value for value in values if value is not None]
-        cells = [NONE if value is None else f"{value:g}" for value in values]
+        cells = [
+            NONE if value is None else f"{value:.{PRINTED_DIGITS[measure]}f}" for value in values
+        ]
         lines.append([f"*{method}*", *cells, f"{fmean(known):.{digits}f}" if known else NONE])
     return header, lines
 

@@ -188,6 +188,8 @@ def test_the_table_has_the_papers_rows_beside_ours():
     assert by_method["spp"] == ["40.00", "–", "40.00"]
     assert by_method["*ssp*"] == ["29.65", "28.09", "28.87"]
     assert by_method["*CAR-CNN, MSE*"][0] == "30.07"
+    ssim = {line[0]: line[1:] for line in tables["SSIM"][1]}
+    assert ssim["*CAR-CNN*"] == ["0.873", "0.867", "0.8700"]
     flickers = {line[0]: line[1:] for line in tables["Flicker, codes"][1]}
     assert flickers["spp"] == ["–", "–", "–"]
     assert flickers["edgecar-s"][0] == "1.000"
