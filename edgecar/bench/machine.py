@@ -33,6 +33,7 @@ LIBRARIES = {
     "tensorrt-rtx": ("tensorrt-rtx", "tensorrt_rtx"),
     "av": ("av",),
     "torch": ("torch",),
+    "pycocotools": ("pycocotools",),
 }
 
 CPUINFO = Path("/proc/cpuinfo")

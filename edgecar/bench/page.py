@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from edgecar.bench.design_page import DESIGN_INTRO, design_cells
+from edgecar.bench.detection_page import DETECTION_INTRO, detection_cells, detection_settings
 from edgecar.bench.gains import video_cells
 from edgecar.bench.gpu_page import GPU_INTRO, NONE_MEASURED, gpu_cells
 from edgecar.bench.live_page import LIVE_INTRO, live_cells
 from edgecar.bench.machine import machine_line
+from edgecar.bench.overhead_page import OVERHEAD_INTRO, overhead_cells
 from edgecar.bench.precision_page import (
     PRECISION_INTRO,
     TITLES,
@@ -21,6 +23,7 @@ from edgecar.bench.published import (
 )
 from edgecar.bench.realtime_page import REALTIME_INTRO, realtime_cells, realtime_settings
 from edgecar.bench.results import Results, Row
+from edgecar.bench.variants_page import BD_INTRO, VARIANTS_INTRO, bd_cells, variants_tables
 from edgecar.bench.weights_page import (
     WEIGHTS_INTRO,
     Entry,
@@ -45,11 +48,6 @@ memory."""
 SPEED_INTRO = """\
 Median and 95th percentile of the time for one frame. *Peak* is the measured memory of inference,
 in units of 2^20 bytes."""
-
-OVERHEAD_INTRO = """\
-*edgecar run* reads a clip from a file and restores it to null, every pixel computed; the *bare
-engine* is fed with the same windows, ready as floats, in turn with it in one process. Peak memory
-is above a process that only imported the libraries."""
 
 JPEG_INTRO = """\
 Means over each set, luma, output rounded to 8 bits, no border cut off. Colour pictures become luma
@@ -86,6 +84,8 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
     precisions = [(name, result) for name, result in results if result.kind == "precision"]
     designs = [(name, result) for name, result in results if result.kind == "design"]
     gpus = [(name, result) for name, result in results if result.kind == "gpu"]
+    variants = [(name, result) for name, result in results if result.kind == "variants"]
+    found = [(name, result) for name, result in results if result.kind == "detection"]
     return (
         "\n\n".join(
             [
@@ -105,7 +105,7 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 *_precision_section(precisions),
                 "## What the runtime adds",
                 OVERHEAD_INTRO,
-                *_study_section(overheads, _overhead_cells, "edgecar.bench.overhead"),
+                *_study_section(overheads, overhead_cells, "edgecar.bench.overhead"),
                 "## Video in real time",
                 REALTIME_INTRO,
                 *_realtime_section(realtimes),
@@ -121,6 +121,11 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "## Video quality",
                 VIDEO_INTRO,
                 *_video_section(videos),
+                "## Variants of the papers",
+                *_variants_section(variants),
+                "## Object detection",
+                DETECTION_INTRO,
+                *_detection_section(found),
                 "## Choice of shapes",
                 DESIGN_INTRO,
                 *_design_section(designs),
@@ -225,22 +230,6 @@ def speed_cells(row: Row) -> list[str]:
     ]
 
 
-def _overhead_cells(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
-    header = ("Network", "Frame", "Provider", "Precision", "What", "Value", "Unit")
-    return header, [
-        [
-            row["network"],
-            f"{row['width']}×{row['height']}",
-            row["provider"],
-            row["precision"],
-            row["what"],
-            number(row["value"], 2),
-            row["unit"],
-        ]
-        for row in rows
-    ]
-
-
 def _realtime_section(studies: Sequence[Named]) -> list[str]:
     parts: list[str] = []
     for name, study in studies:
@@ -335,6 +324,30 @@ def _video_section(studies: Sequence[Named]) -> list[str]:
                 table = _markdown(*video_cells(study.rows, codec))
                 parts += [f"### {title}, {name}", table, provenance(study)]
     return parts or ["Nothing measured yet: `edgecar eval h264 --help` says how."]
+
+
+def _variants_section(studies: Sequence[Named]) -> list[str]:
+    parts: list[str] = []
+    for name, study in studies:
+        for title, cells in variants_tables(study.rows).items():
+            parts += [f"### {title}", _markdown(*cells)]
+        if any(row["codec"] == "hevc" for row in study.rows):
+            parts += ["### BD-rate, %", _markdown(*bd_cells(study.rows))]
+        parts.append(f"{name}: {provenance(study)}")
+    intros = [VARIANTS_INTRO, BD_INTRO]
+    return [
+        *intros,
+        *(parts or ["Nothing measured yet: `edgecar eval h264 --variants` measures them."]),
+    ]
+
+
+def _detection_section(studies: Sequence[Named]) -> list[str]:
+    parts: list[str] = []
+    for name, study in studies:
+        for setting, rows in detection_settings(study.rows).items():
+            parts += [setting, _markdown(*detection_cells(rows))]
+        parts.append(f"{name}: {provenance(study)}")
+    return parts or ["Nothing measured yet: `edgecar eval detect --help` says how."]
 
 
 def _design_section(studies: Sequence[Named]) -> list[str]:

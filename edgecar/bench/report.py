@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from edgecar.bench.chart import chart
+from edgecar.bench.detection_page import detection_cells
 from edgecar.bench.gains import video_cells
 from edgecar.bench.machine import machine_line
 from edgecar.bench.page import Named, jpeg_cells, number, readme, speed_cells, timed_rows
 from edgecar.bench.results import Results, Row, read_results
+from edgecar.bench.variants_page import bd_cells, variants_tables
 from edgecar.errors import EdgecarError
 from edgecar.files import shipped, written_whole
 from edgecar.runtime.tune import WORTH
@@ -26,6 +29,7 @@ from edgecar.zoo.shipped import manifest
 if TYPE_CHECKING:  # it needs torch, of which tables do without
     from edgecar.bench.payoff import Contest
 
+NOT_IN_TERMINAL = 3  # columns of the page: clip, frames and objects are in the title
 STALE_EXIT = 3  # the check ran and the answer is no
 
 
@@ -103,6 +107,48 @@ def video_table(rows: Sequence[Row], codec: str) -> Table:
     for line in lines:
         table.add_row(*line)
     return table
+
+
+def variants_report(rows: Sequence[Row]) -> list[Table]:
+    """Rows of a ``variants`` result file as ``--variants`` prints them."""
+    titled = variants_tables(rows)
+    if any(row["codec"] == "hevc" for row in rows):
+        titled["BD-rate in %, over x265 with its filters"] = bd_cells(rows)
+    tables: list[Table] = []
+    for title, (header, lines) in titled.items():
+        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+        for column, name in enumerate(header):
+            table.add_column(name, justify="right" if column else "left", max_width=12)
+        for line in lines:
+            table.add_row(*line)
+        tables.append(table)
+    return tables
+
+
+def detection_tables(rows: Sequence[Row]) -> list[Table]:
+    """Rows of a ``detection`` result file as ``edgecar eval detect`` prints them: one a clip."""
+    tables: list[Table] = []
+    for clip in dict.fromkeys(row["clip"] for row in rows):
+        own = [row for row in rows if row["clip"] == clip]
+        first, rare = own[0], own[0]["rare_boxes"]
+        objects = ", ".join(f"{entry['boxes']} {entry['name']}" for entry in first["classes"])
+        left_out = f"; {rare} of rarer classes left out" if rare else ""
+        table = Table(
+            box=SIMPLE_HEAD,
+            title=escape(f"{clip}: {first['frames']} frames, {objects}{left_out}"),
+            title_justify="left",
+        )
+        header, lines = detection_cells(own)
+        for name in header[NOT_IN_TERMINAL:]:
+            words = name in ("At", "Network", "mAP50 by class")
+            table.add_column(name, justify="left" if words else "right", no_wrap=True)
+        for line in lines:
+            table.add_row(*map(escape, line[NOT_IN_TERMINAL:]))
+        tables.append(table)
+    tables[-1].caption = escape(
+        "mAP × 100; [95 % interval over frames]: one with 0 in it shows nothing."
+    )
+    return tables
 
 
 def load_all(folder: Path) -> list[Named]:

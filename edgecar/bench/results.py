@@ -79,6 +79,18 @@ GPU_KEYS = (
     *("tile_height", "tile_width", "batch", "p50_ms", "p95_ms", "fps", "upload_ms", "compute_ms"),
     *("download_ms", "engine_ms", "overhead_share", "floor_ms", "peak_mib", "max_code_difference"),
 )
+DETECTION_KEYS = (
+    *("network", "detector", "head", "confidence", "least_boxes", "codec", "clip", "quantiser"),
+    *("kbps", "frames", "boxes", "rare_boxes"),
+    *("map50", "map50_interval", "map", "map_interval"),
+    *("over_coded50", "over_coded50_interval", "over_coded", "over_coded_interval"),
+    *("over_spp50", "over_spp50_interval", "over_spp", "over_spp_interval", "classes"),
+)
+VARIANTS_KEYS = (
+    *("network", "codec", "clip", "quantiser", "limit_mbps", "max_kbps", "structure"),
+    *("in_loop_filters", "frames", "kbps", "psnr_in", "psnr_out", "ssim_in", "ssim_out"),
+    *("psnrb_in", "psnrb_out", "flicker_in", "flicker_out"),
+)
 ROW_KEYS: Mapping[str, frozenset[str]] = {
     "bench": frozenset(BenchRow.__annotations__),
     "jpeg": frozenset(JPEG_KEYS),
@@ -88,6 +100,8 @@ ROW_KEYS: Mapping[str, frozenset[str]] = {
     "live": frozenset(LIVE_KEYS),
     "precision": frozenset(PRECISION_KEYS),
     "gpu": frozenset(GPU_KEYS),
+    "detection": frozenset(DETECTION_KEYS),
+    "variants": frozenset(VARIANTS_KEYS),
 }
 TOP_KEYS = frozenset(
     ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),

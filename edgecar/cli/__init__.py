@@ -5,7 +5,19 @@ import sys
 import typer
 
 from edgecar.allocator import keep_memory_together
-from edgecar.cli import bench, build, doctor, evaluate, export, inspect, models, run, train, tune
+from edgecar.cli import (
+    bench,
+    build,
+    detect,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    models,
+    run,
+    train,
+    tune,
+)
 from edgecar.errors import EdgecarError
 
 app = typer.Typer(
@@ -25,6 +37,7 @@ app.command("tune")(tune.command)
 app.command("models")(models.command)
 app.command("train")(train.command)
 app.command("doctor")(doctor.command)
+evaluate.app.command("detect")(detect.command)
 app.add_typer(evaluate.app, name="eval")
 
 INTERRUPTED = 130  # what shells report for Ctrl-C

@@ -1,8 +1,8 @@
 """``edgecar eval``: picture quality, measured like the papers."""
 
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +27,7 @@ from edgecar.media.video_codec import VideoCodec
 from edgecar.spec import Coder, Precision
 
 if TYPE_CHECKING:
+    from edgecar.evaluate.clips import ClipSet
     from edgecar.evaluate.video import Method, NetworkMethod, VideoRow
 
 app = typer.Typer(help="Measure picture quality like the papers.", no_args_is_help=True)
@@ -56,6 +57,10 @@ Baselines = Annotated[
 ]
 FrameLimit = Annotated[int, typer.Option("--frames", min=1, help="Take the first N of each clip.")]
 Every = Annotated[int, typer.Option(min=1, help="Measure every Nth frame.")]
+Variants = Annotated[
+    bool,
+    typer.Option("--variants", help="All settings of the paper, with PSNR-B, flicker, BD-rate."),
+]
 Save = Annotated[Path | None, typer.Option(help="Write a result file (JSON) there.")]
 
 
@@ -132,17 +137,23 @@ def h264(
     weights_for: Codec = "h264",
     frames: FrameLimit = FRAMES,
     every: Every = 1,
+    variants: Variants = False,
     save: Save = None,
     as_json: Json = False,
 ) -> None:
     """Code clips as H.264, restore them, and print what is gained in luma PSNR.
 
     x264, preset medium, key frames at most 60 apart. A folder of clips of yours will do.
+    --variants takes each CRF under the three limits of the CAR-CNN paper; given --save, it goes on
+    from the rows of that file.
 
     Example: edgecar eval h264 --data clips --crf 29 35 --baseline spp
     """
     quantisers = [*(crf or []), *(more or [])]
     study = VideoStudy("h264", data, suite, quantisers, frames, every, network, baseline or [])
+    if variants:
+        show_variants(study, engine, precision, weights_for, save, as_json)
+        return
     rows = video_rows(study, engine, precision, weights_for)
     _show_video(rows, "h264", save, as_json)
 
@@ -160,17 +171,23 @@ def hevc(
     weights_for: Codec = "hevc",
     frames: FrameLimit = FRAMES,
     every: Every = 1,
+    variants: Variants = False,
     save: Save = None,
     as_json: Json = False,
 ) -> None:
     """Code clips as HEVC, restore them, and print what is gained in luma PSNR.
 
     x265, preset medium, constant QP, key frames at most 60 apart. A folder of clips will do.
+    --variants codes all-intra, low-delay and random-access, with x265's filters and without, and
+    prints BD-rates; given --save, it goes on from the rows of that file.
 
     Example: edgecar eval hevc --data clips --qp 32 37
     """
     quantisers = [*(qp or []), *(more or [])]
     study = VideoStudy("hevc", data, suite, quantisers, frames, every, network, baseline or [])
+    if variants:
+        show_variants(study, engine, precision, weights_for, save, as_json)
+        return
     rows = video_rows(study, engine, precision, weights_for)
     _show_video(rows, "hevc", save, as_json)
 
@@ -189,6 +206,51 @@ class VideoStudy:
     baselines: list[str]
 
 
+def show_variants(
+    study: VideoStudy,
+    engine: str,
+    precision: Precision | None,
+    weights_for: Coder,
+    save: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure the paper's variants, row by row into ``save``, and print them.
+
+    Raises:
+        EdgecarError: Of the clips, the networks or the baselines.
+    """
+    from edgecar.bench.report import variants_report
+    from edgecar.bench.results import new_results, resumed, write_results
+    from edgecar.bench.variants_page import limits_lines
+    from edgecar.evaluate.variants import VARIANTS, evaluate_variants, row_key
+
+    command = " ".join(["edgecar", *sys.argv[1:]])
+    rows, commands = resumed(save, command) if save else ([], command)
+    with opened_study(study, engine, precision, weights_for) as (found, quantisers, methods):
+        # The number of variants does not depend on the size.
+        each = len(VARIANTS[study.codec]((2, 2), quantisers)) * len(methods)
+        done = {row_key(row) for row in rows}
+        with progress_bar("measuring") as progress:
+            progress(len(rows), each * len(found.clips))
+            for row in evaluate_variants(
+                found.clips, study.codec, quantisers, methods, study.every, done
+            ):
+                rows.append(row)
+                progress(len(rows), each * len(found.clips))
+                if save:
+                    write_results(save, new_results("variants", rows, commands))
+    for line in limits_lines(rows):
+        stderr.print(f"limits    {line}")
+    if as_json:
+        print_json({"rows": rows})
+        return
+    for table in variants_report(rows):
+        stdout.print(table)
+    if save:
+        stdout.print(f"wrote     {save}")
+    next_step("edgecar bench --res 1080p")
+
+
 def video_rows(
     study: VideoStudy, engine: str, precision: Precision | None, weights_for: Coder
 ) -> "list[VideoRow]":
@@ -198,9 +260,30 @@ def video_rows(
         EdgecarError: Of the clips, the networks or the baselines; before anything is measured
             where that can be told.
     """
+    from edgecar.evaluate.video import evaluate_video
+
+    rows: list[VideoRow] = []
+    with opened_study(study, engine, precision, weights_for) as (found, quantisers, methods):
+        expected = len(found.clips) * len(quantisers) * len(methods)
+        with progress_bar("measuring") as progress:
+            progress(0, expected)
+            for row in evaluate_video(found.clips, study.codec, quantisers, methods, study.every):
+                rows.append(row)
+                progress(len(rows), expected)
+    return rows
+
+
+@contextmanager
+def opened_study(
+    study: VideoStudy, engine: str, precision: Precision | None, weights_for: Coder
+) -> "Iterator[tuple[ClipSet, list[int], list[Method]]]":
+    """Clips, quantisers, and the networks and filters, which are closed on the way out.
+
+    Raises:
+        EdgecarError: Of the clips, the networks or the baselines.
+    """
     from edgecar.evaluate.clips import load_clips
     from edgecar.evaluate.postfilters import Postfilter
-    from edgecar.evaluate.video import evaluate_video
 
     found = load_clips(study.data, study.suite, study.frames)
     quantisers = list(dict.fromkeys(study.quantisers)) or QUANTISERS[study.codec]
@@ -210,43 +293,35 @@ def video_rows(
         shown = ", ".join(found.left_out[:LEFT_OUT_SHOWN])
         more = ", …" if len(found.left_out) > LEFT_OUT_SHOWN else ""
         stderr.print(f"left out  {len(found.left_out)} file(s) that are no clips: {shown}{more}")
-    with ExitStack() as opened, progress_bar("measuring") as progress:
-        networks = _opened(study, engine, precision, weights_for, opened)
-        methods: list[Method] = [*networks, *baselines]
-        expected = len(found.clips) * len(quantisers) * len(methods)
-        rows: list[VideoRow] = []
-        progress(0, expected)
-        for row in evaluate_video(found.clips, study.codec, quantisers, methods, study.every):
-            rows.append(row)
-            progress(len(rows), expected)
-    return rows
+    with ExitStack() as opened:
+        networks = opened_networks(study.networks, engine, precision, weights_for, opened)
+        if not networks and not baselines:
+            raise SettingsError(
+                f"no {weights_for} weights ship; give --network FILE.onnx, or --for jpeg for those "
+                "trained on JPEG"
+            )
+        yield found, quantisers, [*networks, *baselines]
 
 
-def _opened(
-    study: VideoStudy,
+def opened_networks(
+    networks: list[str] | None,
     engine: str,
     precision: Precision | None,
     weights_for: Coder,
     opened: ExitStack,
 ) -> "list[NetworkMethod]":
-    """The networks, closed with ``opened``."""
+    """Networks, all that ship if none is named, closed with ``opened``; said on stderr."""
     from edgecar.artifact import shipped_names
     from edgecar.evaluate.video import NetworkMethod
     from edgecar.runtime.restorer import Restorer
 
-    names = study.networks or shipped_names(weights_for)
-    if not names and not study.baselines:
-        raise SettingsError(
-            f"no {weights_for} weights ship; give --network FILE.onnx, or --for jpeg for those "
-            "trained on JPEG"
-        )
+    names = list(dict.fromkeys(networks or shipped_names(weights_for)))
     restorers = [
-        opened.enter_context(Restorer(name, engine, precision, codec=weights_for))
-        for name in dict.fromkeys(names)
+        opened.enter_context(Restorer(name, engine, precision, codec=weights_for)) for name in names
     ]
     models = [restorer.facts.model for restorer in restorers]
     methods: list[NetworkMethod] = []
-    for name, restorer in zip(dict.fromkeys(names), restorers, strict=True):
+    for name, restorer in zip(names, restorers, strict=True):
         model = restorer.facts.model
         # Two artifacts of one network are told apart by their files.
         shown = model if models.count(model) == 1 else Path(name).name

@@ -1,4 +1,4 @@
-"""Picture quality on 8-bit luma: PSNR, SSIM, PSNR-B. The reference always comes first."""
+"""Picture quality on 8-bit luma: PSNR, SSIM, PSNR-B, flicker. The reference comes first."""
 
 import math
 from typing import Literal
@@ -17,6 +17,8 @@ C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2  # Wang et al. 2004, K1 and K2
 WINDOW_PX = {"gaussian": 11, "uniform": 7}
 SIGMA_PX = 1.5
 BLOCK_PX = 8  # of the JPEG and H.264 transforms
+STILL_CODES = 2
+"""Codes by which noise may move a pixel of the source that counts as still."""
 
 
 def psnr(reference: Luma, picture: Luma) -> float:
@@ -111,6 +113,38 @@ def blocking_effect(picture: Luma) -> float:
     excess: float = at_edges / edge_pairs - inside / (across.size + down.size - edge_pairs)
     weight = math.log2(BLOCK_PX) / math.log2(min(height, width))
     return weight * max(0.0, excess)
+
+
+def flicker(
+    reference_before: Luma, reference: Luma, picture_before: Luma, picture: Luma
+) -> float | None:
+    """Mean absolute change of the error, in codes, where the source stands still.
+
+    The error of H.264 is not only in the picture: key frames and coarser B-frames make it pulse.
+    Two neighbouring frames are compared at the pixels that differ by 2 codes or less in the source.
+
+    Args:
+        reference_before: A clean frame, ``(H, W)`` uint8.
+        reference: The next one.
+        picture_before: The frame to judge at the time of ``reference_before``.
+        picture: The one at the time of ``reference``.
+
+    Returns:
+        0 where the error stands still, too; None where no pixel of the source does.
+
+    Raises:
+        DataError: The shapes differ or the codes are not uint8.
+    """
+    for other in (reference_before, picture_before, picture):
+        _check_alike(reference, other)
+    still = cv2.absdiff(reference, reference_before) <= STILL_CODES
+    if not still.any():
+        return None
+    error, error_before = (
+        np.subtract(judged, clean, dtype=np.int16)
+        for judged, clean in ((picture, reference), (picture_before, reference_before))
+    )
+    return float(np.abs(error - error_before)[still].mean())
 
 
 def _check_pair(reference: Luma, picture: Luma, least_px: int) -> None:

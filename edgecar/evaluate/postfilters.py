@@ -1,13 +1,14 @@
 """FFmpeg's deblocking post-filters, which a network must beat, through the ``ffmpeg`` command."""
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from edgecar.errors import MediaError
 from edgecar.evaluate.metrics import Luma
-from edgecar.media.frame import chroma_size
+from edgecar.media.frame import Frame, Plane, chroma_size
 from edgecar.media.postfilters import COMMAND, POSTFILTERS, check_installed, strength_for
 from edgecar.media.video_codec import CodedClip, VideoCoding
 from edgecar.spec import Size
@@ -38,9 +39,25 @@ class Postfilter:
         Raises:
             MediaError: FFmpeg fails or gives another number of frames.
         """
-        strength = strength_for(self.name, coding)
-        planes = ffmpeg_luma(coded, f"{self.name}={QUALITY}:qp={strength}")
+        planes = ffmpeg_luma(coded, self.setting(coding))
         return [planes[index] for index in indices]
+
+    def frames(
+        self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
+    ) -> Iterator[Frame]:
+        """The filtered frames with these indices, chroma included.
+
+        Raises:
+            MediaError: FFmpeg fails or gives another number of frames.
+        """
+        planes = _ffmpeg_planes(coded, self.setting(coding))
+        for index in indices:
+            y, u, v = planes[index]
+            yield replace(coded.frames[index], y=y, u=u, v=v)
+
+    def setting(self, coding: VideoCoding) -> str:
+        """What is given to ``-vf``."""
+        return f"{self.name}={QUALITY}:qp={strength_for(self.name, coding)}"
 
 
 def ffmpeg_luma(coded: CodedClip, video_filter: str | None = None) -> list[Luma]:
@@ -59,6 +76,11 @@ def ffmpeg_luma(coded: CodedClip, video_filter: str | None = None) -> list[Luma]
     Raises:
         MediaError: FFmpeg fails, or gives another number of frames or size.
     """
+    return [planes[0] for planes in _ffmpeg_planes(coded, video_filter)]
+
+
+def _ffmpeg_planes(coded: CodedClip, video_filter: str | None) -> list[tuple[Plane, Plane, Plane]]:
+    """The three planes of every frame."""
     filtering = ("-vf", video_filter) if video_filter else ()
     command = [*COMMAND, "-i", "pipe:0", *filtering, "-f", "rawvideo", "pipe:1"]
     try:
@@ -68,18 +90,22 @@ def ffmpeg_luma(coded: CodedClip, video_filter: str | None = None) -> list[Luma]
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise MediaError(f"ffmpeg {video_filter} failed ({words[0]}); try another build of ffmpeg")
-    return _luma_planes(done.stdout, coded.frames[0].size, len(coded.frames))
+    return _planes(done.stdout, coded.frames[0].size, len(coded.frames))
 
 
-def _luma_planes(raw: bytes, size: Size, count: int) -> list[Luma]:
-    """Luma of ``count`` planar 4:2:0 pictures."""
-    height, width = size
-    chroma_height, chroma_width = chroma_size(size)
-    picture_bytes = height * width + 2 * chroma_height * chroma_width
+def _planes(raw: bytes, size: Size, count: int) -> list[tuple[Plane, Plane, Plane]]:
+    """``count`` planar 4:2:0 pictures."""
+    luma, chroma = size, chroma_size(size)
+    luma_bytes, chroma_bytes = luma[0] * luma[1], chroma[0] * chroma[1]
+    picture_bytes = luma_bytes + 2 * chroma_bytes
     if len(raw) != count * picture_bytes:
         raise MediaError(
             f"ffmpeg gave {len(raw)} bytes for {count} frames of {picture_bytes}; "
             "try another build of ffmpeg"
         )
     pictures = np.frombuffer(raw, np.uint8).reshape(count, picture_bytes)
-    return [picture[: height * width].reshape(height, width) for picture in pictures]
+    ends = [luma_bytes, luma_bytes + chroma_bytes]
+    return [
+        (y.reshape(luma), u.reshape(chroma), v.reshape(chroma))
+        for y, u, v in (np.split(picture, ends) for picture in pictures)
+    ]

@@ -74,8 +74,19 @@ class NetworkMethod:
         self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
     ) -> Iterator[Luma]:
         """Luma of the restored frames with these indices, ``(H, W)`` each."""
+        return (frame.y for frame in self.frames(coded, coding, indices))
+
+    def frames(
+        self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
+    ) -> Iterator[Frame]:
+        """The restored frames with these indices."""
         del coding  # blind
-        return (self._restorer.restore(coded.frames[index]).y for index in indices)
+        return (self._restorer.restore(coded.frames[index]) for index in indices)
+
+    def setting(self, coding: VideoCoding) -> str:
+        """All that its output depends on besides the frames."""
+        del coding
+        return f"{self._restorer.facts} {self._restorer.engine.info}"
 
 
 def evaluate_video(
@@ -135,9 +146,9 @@ def evaluate_clip(
         raise MediaError(f"{name}: {error}") from error
     indices = range(0, len(frames), every)
     clean = [frames[index].y for index in indices]
-    psnr_in, ssim_in = _scores(clean, [coded.frames[index].y for index in indices])
+    psnr_in, ssim_in = scores(clean, [coded.frames[index].y for index in indices])
     for method in methods:
-        psnr_out, ssim_out = _scores(clean, method.restored(coded, coding, indices))
+        psnr_out, ssim_out = scores(clean, method.restored(coded, coding, indices))
         yield VideoRow(
             network=method.name,
             codec=coding.codec,
@@ -153,8 +164,16 @@ def evaluate_clip(
         )
 
 
-def _scores(clean: Sequence[Luma], pictures: Iterable[Luma]) -> tuple[list[float], float]:
-    """PSNR in dB of every picture, and mean SSIM of some."""
+def scores(clean: Sequence[Luma], pictures: Iterable[Luma]) -> tuple[list[float], float]:
+    """PSNR in dB of every picture, 100 for an equal one, and mean SSIM of at most 10.
+
+    Args:
+        clean: Luma of the source, ``(H, W)`` uint8 each.
+        pictures: As many to judge.
+
+    Raises:
+        DataError: A picture has another size, or one smaller than the window of SSIM.
+    """
     with_ssim = set(_evenly_spaced(len(clean), SSIM_FRAMES))
     decibels: list[float] = []
     likenesses: list[float] = []

@@ -15,17 +15,23 @@ from edgecar.zoo.card import Card, Recognised, State, numbered
 
 # Fig. 5 names the factors, not their order.
 DILATIONS = (1, 2, 3, 2, 1)
+NO_SKIP = "no_skip"
 
 
 @dataclass(frozen=True)
 class MsfanConfig:
-    """Sizes of the network; the defaults are the paper's."""
+    """Sizes of the network; the defaults are the paper's, other values are its ablations."""
 
     channels: int = 1
     width: int = 64  # table 8
     blocks: int = 4  # Fig. 3
     attention_layers: int = 2  # table 9: 1×1 layers in a channel attention block
     reduction: int = 16
+    # Table 7 switches parts off, and does not say how. A block that is off passes on what it gets:
+    # were it left out of the chain, all four rows would be one network of three blocks.
+    block_off: int = 0  # 1 to 4; 0: none
+    attention: bool = True  # off: every channel, everywhere, has the weight 1
+    skip: bool = True  # off: the picture is not added, so that it is predicted, not the residual
 
 
 class ChannelAttention(nn.Module):
@@ -47,6 +53,13 @@ class ChannelAttention(nn.Module):
         return features * weights
 
 
+def channel_attention(config: MsfanConfig, width: int) -> nn.Module:
+    """Attention over ``width`` channels, or nothing where it is switched off."""
+    if not config.attention:
+        return nn.Identity()
+    return ChannelAttention(width, config.reduction, config.attention_layers)
+
+
 class FeatureExtraction(nn.Module):
     """Five dilated convolutions and an attention-weighted skip (Fig. 4b)."""
 
@@ -63,7 +76,7 @@ class FeatureExtraction(nn.Module):
             if index < len(DILATIONS) - 1:
                 steps.append(nn.PReLU())
         self.convs = nn.Sequential(*steps)
-        self.skip = ChannelAttention(config.width, config.reduction, config.attention_layers)
+        self.skip = channel_attention(config, config.width)
 
     def forward(self, features: Tensor) -> Tensor:
         extracted: Tensor = self.convs(features) + self.skip(features)
@@ -76,15 +89,20 @@ class Msfan(nn.Module):
     def __init__(self, config: MsfanConfig) -> None:
         super().__init__()
         self.config = config
-        width, layers = config.width, config.attention_layers
+        width = config.width
         self.input = nn.Conv2d(config.channels, width, 3, padding=1, bias=False)
         self.input_act = nn.PReLU()
-        self.blocks = nn.ModuleList(FeatureExtraction(config) for _ in range(config.blocks))
-        self.attention = ChannelAttention(width * config.blocks, config.reduction, layers)
+        self.blocks = nn.ModuleList(
+            nn.Identity() if number == config.block_off else FeatureExtraction(config)
+            for number in range(1, config.blocks + 1)
+        )
+        self.attention = channel_attention(config, width * config.blocks)
         self.bottleneck = nn.Conv2d(width * config.blocks, width, 1, bias=False)
         self.bottleneck_act = nn.PReLU()
-        self.skip = ChannelAttention(width, config.reduction, layers)
+        self.skip = channel_attention(config, width)
         self.output = nn.Conv2d(width, config.channels, 3, padding=1)
+        if not config.skip:  # no weight tells: without this mark, a checkpoint would be misread
+            self.register_buffer(NO_SKIP, torch.zeros(()))
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.orthogonal_(layer.weight)  # table 1
@@ -100,20 +118,30 @@ class Msfan(nn.Module):
         joined = self.attention(torch.cat(stages, dim=1))  # F2 weighted
         fused = self.bottleneck_act(self.bottleneck(joined)) + self.skip(first)  # F3
         residual: Tensor = self.output(fused)  # F4
-        return picture + residual
+        return picture + residual if self.config.skip else residual
 
 
 def recognise(state: State) -> Recognised | None:
     """MSFAN by its attention and extraction blocks."""
-    first, wide = state.get("input.weight"), state.get("attention.weigh.0.weight")
-    if first is None or wide is None or "bottleneck.weight" not in state:
+    first, fuse = state.get("input.weight"), state.get("bottleneck.weight")
+    if first is None or fuse is None:
         return None
+    width = first.shape[0]
+    blocks = fuse.shape[1] // width
+    off = [n for n in range(1, blocks + 1) if f"blocks.{n - 1}.convs.0.weight" not in state]
+    if len(off) > 1:
+        return None
+    own = MsfanConfig()
+    wide = state.get("attention.weigh.0.weight")
     config = MsfanConfig(
         channels=first.shape[1],
-        width=first.shape[0],
-        blocks=wide.shape[1] // first.shape[0],
-        attention_layers=len(numbered(state, "attention.weigh.")),
-        reduction=wide.shape[1] // wide.shape[0],
+        width=width,
+        blocks=blocks,
+        attention_layers=len(numbered(state, "attention.weigh.")) or own.attention_layers,
+        reduction=own.reduction if wide is None else wide.shape[1] // wide.shape[0],
+        block_off=off[0] if off else 0,
+        attention=wide is not None,
+        skip=NO_SKIP not in state,
     )
     return Recognised(config, state)
 

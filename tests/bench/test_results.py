@@ -57,7 +57,7 @@ def test_what_is_measured_here_fits_the_schema(tmp_path: Path, timed, counted, j
         ("bench", [timed(), counted()]),
         ("jpeg", [jpeg()]),
         ("video", [video(), video(codec="hevc", psnr_out=31.0, worst_frame_gain_db=-2.5)]),
-        ("detection", [{"x": 1}]),
+        ("trial", [{"x": 1}]),
     ):
         write_results(path, new_results(kind, rows, "edgecar bench"))
         jsonschema.validate(json.loads(path.read_text()), SCHEMA)

@@ -28,7 +28,7 @@ VERBS = [
         ["doctor"],
         ["tune"],
     ),
-    *(["eval", "jpeg"], ["eval", "h264"], ["eval", "hevc"]),
+    *(["eval", "jpeg"], ["eval", "h264"], ["eval", "hevc"], ["eval", "detect"]),
 ]
 
 

@@ -8,7 +8,7 @@ from skimage import data
 from skimage.metrics import structural_similarity
 
 from edgecar.errors import DataError
-from edgecar.evaluate.metrics import blocking_effect, psnr, psnr_b, ssim
+from edgecar.evaluate.metrics import blocking_effect, flicker, psnr, psnr_b, ssim
 from edgecar.media.still_codec import jpeg_coded
 
 SKIMAGE_OPTIONS = {
@@ -167,3 +167,36 @@ def test_structure_needs_luma() -> None:
         ssim(np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(DataError, match="at least 8 px"):
         psnr_b(noise(7, 32), noise(7, 32))
+
+
+def flat(code: int) -> np.ndarray:
+    return np.full((8, 8), code, np.uint8)
+
+
+def test_flicker_is_the_change_of_the_error():
+    source = flat(100)
+    assert flicker(source, source, flat(103), flat(103)) == 0  # wrong, but steadily so
+    assert flicker(source, source, flat(103), flat(96)) == 7
+    assert flicker(source, source, flat(96), flat(103)) == 7
+    half = flat(100)
+    half[:, :4] = 104
+    assert flicker(source, source, source, half) == 2
+
+
+def test_flicker_counts_only_where_the_source_stands_still():
+    before, now = flat(100), flat(100)
+    now[:, :4] = 200  # moves
+    now[:, 4] = 102  # noise
+    now[:, 5] = 103  # too much of it
+    judged = now.copy()
+    judged[:, :4] = 0
+    judged[:, 5] = 0
+    assert flicker(before, now, before, judged) == 0
+    judged[:, 4] += 3
+    assert flicker(before, now, before, judged) == 1  # a third of 3 codes
+    assert flicker(before, flat(200), before, flat(0)) is None
+
+
+def test_flicker_needs_frames_of_one_size():
+    with pytest.raises(DataError, match="pictures of one size"):
+        flicker(flat(1), flat(1), flat(1), flat(1)[:4])

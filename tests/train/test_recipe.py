@@ -115,7 +115,7 @@ def test_names_of_recipes() -> None:
 def test_shipped_recipe(path) -> None:
     recipe = recipe_from_toml(path)
     network, coder = path.stem.split(".")
-    assert recipe.network == network.removesuffix("-paper")
+    assert recipe.network == network.partition("-ablation-")[0].removesuffix("-paper")
     assert recipe.degradation.coder == coder
     assert recipe_from_table(table_of(recipe)) == recipe
     # The weights that it starts from may not ship yet.
@@ -128,6 +128,25 @@ def test_shipped_recipe(path) -> None:
     loss_named(recipe.loss)
     optimiser_for(built, recipe)
     assert recipe.warmup < recipe.steps
+
+
+def test_ablations_of_msfan_differ_in_one_size_and_nothing_else() -> None:
+    """Kim and Jun, CMC 2022, tables 7 to 9."""
+    recipes = [recipe_from_toml(path) for path in SHIPPED if "-ablation-" in path.stem]
+    sizes = [tuple(recipe.sizes.items()) for recipe in recipes]
+    assert sorted(sizes, key=str) == sorted(
+        [
+            (),
+            *((("block_off", number),) for number in (1, 2, 3, 4)),
+            (("attention", False),),
+            (("skip", False),),
+            *((("width", width),) for width in (32, 48, 80)),
+            *((("attention_layers", layers),) for layers in (3, 4)),
+        ],
+        key=str,
+    )
+    assert len({replace(recipe, sizes={}).seed for recipe in recipes}) == 1
+    assert all(replace(recipe, sizes={}) == replace(recipes[0], sizes={}) for recipe in recipes)
 
 
 def test_recipes_ship() -> None:

@@ -1,13 +1,17 @@
 """The networks are those of their papers."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from torch import nn
 
 from edgecar.errors import SettingsError
+from edgecar.zoo.checkpoints import load_network
 from edgecar.zoo.glfusion import ChannelSpatialAttention, MixedScaleModule
+from edgecar.zoo.msfan import Msfan, MsfanConfig
 from edgecar.zoo.registry import CARDS, card_named
-from tests.networks import narrow
+from tests.networks import lively, narrow
 
 PUBLISHED_PARAMS = [
     ("arcnn", 1, 106_561),
@@ -53,6 +57,64 @@ def test_glfusion_has_its_streams() -> None:
 
 def test_msfan_has_18_activations() -> None:
     assert count(drawn("msfan"), nn.PReLU) == 18
+
+
+# Table 7 (parts off), 8 (channels) and 9 (layers of attention) of Kim and Jun, CMC 2022. The paper
+# prints the parameters of the whole network only; the others follow from its layers: a block has
+# 5 × 9 × 64² weights, 4 slopes and an attention of 2 × 64 × 4, the attention of all blocks
+# 2 × 256 × 16, a further layer in an attention of n narrow channels n².
+MSFAN_ABLATIONS = [
+    ({}, 765_587),
+    *(({"block_off": number}, 765_587 - (5 * 9 * 64**2 + 4 + 512)) for number in (1, 2, 3, 4)),
+    ({"attention": False}, 765_587 - (4 * 512 + 8192 + 512)),
+    ({"skip": False}, 765_587),
+    ({"width": 32}, 191_699),
+    ({"width": 48}, 430_867),
+    ({"width": 80}, 1_195_859),
+    ({"attention_layers": 3}, 765_587 + 5 * 4**2 + 16**2),
+    ({"attention_layers": 4}, 765_587 + 2 * (5 * 4**2 + 16**2)),
+]
+
+
+@pytest.mark.parametrize(("sizes", "params"), MSFAN_ABLATIONS, ids=str)
+def test_msfan_ablations_have_the_parameters_that_are_left(sizes, params) -> None:
+    with torch.device("meta"):
+        network = Msfan(MsfanConfig(**sizes))
+    assert sum(weight.numel() for weight in network.parameters()) == params
+
+
+@pytest.mark.parametrize("sizes", [sizes for sizes, _ in MSFAN_ABLATIONS], ids=str)
+def test_msfan_ablations_are_recognised_by_their_checkpoints(sizes, tmp_path) -> None:
+    config = MsfanConfig(**{"width": 32, **sizes})
+    network = lively(Msfan(config))
+    path = tmp_path / "ablation.pt"
+    torch.save(network.state_dict(), path)
+    loaded = load_network(path)
+    assert loaded.network.config == config
+    picture = torch.rand(1, 1, 24, 24)
+    with torch.inference_mode():
+        assert torch.equal(loaded.network(picture), network(picture))
+
+
+def test_msfan_ablations_switch_off_what_they_say() -> None:
+    picture = torch.rand(1, 1, 24, 24)
+    whole = lively(Msfan(MsfanConfig(width=32)))
+    state = whole.state_dict()
+
+    def ablated(**sizes) -> torch.Tensor:
+        network = Msfan(MsfanConfig(width=32, **sizes)).eval()
+        network.load_state_dict(
+            {**{key: state[key] for key in network.state_dict() if key in state}}, strict=False
+        )
+        return network(picture)
+
+    with torch.inference_mode():
+        output = whole(picture)
+        assert torch.allclose(output - ablated(skip=False), picture, atol=1e-5)  # one addition
+        blocks_off = [ablated(block_off=number) for number in (1, 2, 3, 4)]
+        outputs = [output, *blocks_off, ablated(attention=False)]
+    for first, second in combinations(outputs, 2):
+        assert (first - second).abs().max() > 1e-3
 
 
 def test_dncnn_has_20_convolutions_and_normalises_all_but_the_outer_two() -> None:

@@ -1,0 +1,167 @@
+"""``edgecar eval detect``: what a detector still finds in coded and restored clips."""
+
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgecar.cli.evaluate import (
+    FRAMES,
+    QUANTISERS,
+    Baselines,
+    Every,
+    FrameLimit,
+    Save,
+    VideoNetworks,
+    opened_networks,
+)
+from edgecar.cli.output import (
+    EngineName,
+    Json,
+    PrecisionName,
+    next_step,
+    print_json,
+    progress_bar,
+    size_named,
+    stderr,
+    stdout,
+)
+from edgecar.errors import MediaError, SettingsError
+from edgecar.media.video_codec import VideoCodec, VideoCoding
+from edgecar.spec import Coder, Precision
+
+if TYPE_CHECKING:
+    from edgecar.evaluate.clips import Clip
+    from edgecar.evaluate.detection import Cleaner, DetectionRow, Study
+    from edgecar.evaluate.postfilters import Postfilter
+
+SPP = "spp"
+
+
+def command(
+    clips: Annotated[list[str], typer.Argument(help="Clean videos or folders of pictures.")],
+    detector: Annotated[Path, typer.Option(help="ONNX file: YOLOX, YOLOv5, YOLOv8, YOLO11, ….")],
+    crf: Annotated[list[int] | None, typer.Option(help="x264 CRF: --crf 41 47.")] = None,
+    qp: Annotated[
+        list[int] | None, typer.Option(help="x265 QP instead of H.264: --qp 32 37.")
+    ] = None,
+    network: VideoNetworks = None,
+    baseline: Baselines = None,
+    confidence: Annotated[
+        float, typer.Option(help="Score from which a detection on the source is an object.")
+    ] = 0.25,
+    least_boxes: Annotated[
+        int, typer.Option(min=1, help="Leave out classes with fewer objects on the source.")
+    ] = 10,
+    detector_size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of its input, where its graph leaves it open.")
+    ] = None,
+    halve: Annotated[
+        bool, typer.Option("--halve", help="Halve clips, which takes coding noise away, first.")
+    ] = False,
+    engine: EngineName = "auto",
+    precision: PrecisionName = None,
+    weights_for: Annotated[
+        Coder | None, typer.Option("--for", help="Shipped weights; default: those of the coder.")
+    ] = None,
+    frames: FrameLimit = FRAMES,
+    every: Every = 3,
+    save: Save = None,
+    as_json: Json = False,
+) -> None:
+    """Compare what a detector finds in coded and restored clips with what it finds in the source.
+
+    mAP at IoU 0.50 and over 0.50 to 0.95 of the coded clip, FFmpeg's spp and networks, each with
+    its gain and a 95 % interval. Detections are stored: run it again to go on after Ctrl-C.
+
+    Example: edgecar eval detect clip.mp4 --detector yolox_nano.onnx --crf 41 47 --network edgecar-m
+    """
+    from edgecar.bench.report import detection_tables
+    from edgecar.bench.results import new_results, write_results
+    from edgecar.evaluate.clips import Clip
+    from edgecar.evaluate.detection import Study
+    from edgecar.evaluate.detector import Detector
+
+    if crf and qp:
+        raise SettingsError("got --crf and --qp; give one: CRF is of H.264, QP of HEVC")
+    names, numbers = _apart(clips)
+    codec: VideoCodec = "hevc" if qp else "h264"
+    quantisers = list(dict.fromkeys([*(crf or qp or []), *numbers])) or QUANTISERS[codec]
+    opened = Detector(detector, size_named(detector_size) if detector_size else None)
+    height, width = opened.size
+    stderr.print(f"detector  {opened.name}: {opened.head.name} at {width}x{height}, ONNX Runtime")
+    asked = Asked(
+        [Clip(Path(name), halve, frames) for name in names],
+        [VideoCoding(codec, quantiser) for quantiser in quantisers],
+        _postfilters(baseline),
+        Study(opened, confidence, least_boxes, every),
+    )
+    rows = detection_rows(asked, network, engine, precision, weights_for or codec)
+    if save:
+        words = " ".join(["edgecar", *sys.argv[1:]])
+        write_results(save, new_results("detection", rows, command=words))
+    if as_json:
+        print_json({"rows": rows})
+        return
+    for table in detection_tables(rows):
+        stdout.print(table)
+    if save:
+        stdout.print(f"wrote     {save}")
+    next_step(f"edgecar run {names[0]} -o clean.mp4 --compare")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command was asked for, but for the networks."""
+
+    clips: "list[Clip]"
+    codings: list[VideoCoding]
+    postfilters: "list[Postfilter]"
+    study: "Study"
+
+
+def detection_rows(
+    asked: Asked, networks: list[str] | None, engine: str, precision: Precision | None, coder: Coder
+) -> "list[DetectionRow]":
+    """Open the networks and measure.
+
+    Raises:
+        EdgecarError: Of the clips, the networks or the detector.
+    """
+    from edgecar.evaluate.detection import evaluate_detection
+
+    with ExitStack() as stack, progress_bar("detecting") as progress:
+        methods = opened_networks(networks, engine, precision, coder, stack)
+        cleaners: list[Cleaner] = [*asked.postfilters, *methods]
+        expected = len(asked.clips) * len(asked.codings) * (1 + len(cleaners))
+        rows: list[DetectionRow] = []
+        progress(0, expected)
+        for row in evaluate_detection(asked.clips, asked.codings, cleaners, asked.study):
+            rows.append(row)
+            progress(len(rows), expected)
+    return rows
+
+
+def _apart(words: list[str]) -> tuple[list[str], list[int]]:
+    """Clips, and the numbers after ``--crf 41``, which arrive among them."""
+    numbers = [word for word in words if word.isdigit() and not Path(word).exists()]
+    names = [word for word in words if word not in numbers]
+    if not names:
+        raise SettingsError("no clip is named; give a video or a folder of pictures")
+    return names, list(map(int, numbers))
+
+
+def _postfilters(asked: list[str] | None) -> "list[Postfilter]":
+    """Those asked for, spp first; spp, if ffmpeg is here, where none is."""
+    from edgecar.evaluate.postfilters import Postfilter
+
+    if asked:
+        return [Postfilter(name) for name in sorted(set(asked), key=lambda name: name != SPP)]
+    try:
+        return [Postfilter(SPP)]
+    except MediaError as error:
+        stderr.print(f"left out  {error}")
+        return []

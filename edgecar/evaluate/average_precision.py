@@ -1,0 +1,197 @@
+"""Mean average precision of detections, with intervals that say what it is worth."""
+
+import io
+import math
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecar.errors import DataError
+from edgecar.evaluate.detector import MOST_OBJECTS
+from edgecar.evaluate.heads import Detections
+
+Frames = NDArray[np.int64]
+"""Indices of frames; one may come more than once."""
+Pair = NDArray[np.float64]
+"""mAP at IoU 0.50, and mean over IoU 0.50, 0.55 … 0.95; NaN where there is nothing to find."""
+
+ANY_AREA = [0, 1e10]  # px²; COCO's "all"
+RESAMPLES = 1000
+COVERAGE = 0.95
+BLOCK_FRAMES = 10
+"""Neighbouring frames show the same objects: they are drawn together, or intervals come out too
+narrow (Künsch, "The Jackknife and the Bootstrap for General Stationary Observations", 1989)."""
+FEWEST_BLOCKS = 5
+
+
+@dataclass(frozen=True)
+class ClassPrecision:
+    """Average precision of one class.
+
+    Attributes:
+        number: Of the class.
+        boxes: Of this class in the truth.
+        ap50: At IoU 0.50.
+        ap: Mean over IoU 0.50 to 0.95.
+    """
+
+    number: int
+    boxes: int
+    ap50: float
+    ap: float
+
+
+class Matches:
+    """Detections of a clip matched to the truth, frame by frame; pycocotools does it.
+
+    Precision follows the COCO protocol: 101 points of recall, at most 100 objects in a frame, the
+    mean over the classes that are in the truth. A class that is not there counts for nothing, also
+    where it is found.
+
+    Args:
+        truth: What is to be found in each frame; scores do not matter.
+        found: What was found in the same frames.
+        least_boxes: Classes with fewer in the truth are left out. A detector's slip on one frame
+            would otherwise weigh as much as a class that is on all of them.
+
+    Raises:
+        DataError: Numbers of frames differ, no class is in the truth often enough, or pycocotools
+            is not installed.
+    """
+
+    def __init__(
+        self, truth: Sequence[Detections], found: Sequence[Detections], least_boxes: int = 1
+    ) -> None:
+        if len(truth) != len(found):
+            raise DataError(
+                f"got detections of {len(found)} frames for {len(truth)}; give as many of both"
+            )
+        every = np.concatenate([frame.classes for frame in truth])
+        numbers, counts = np.unique(every, return_counts=True)
+        boxes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+        classes = [number for number, count in boxes.items() if count >= least_boxes]
+        if not classes:
+            raise DataError(
+                f"got {len(every)} objects in {len(truth)} source frames and no class with "
+                f"{least_boxes} of them; lower --confidence or --least-boxes, or take another clip"
+            )
+        self.frames = len(truth)
+        self.rare_boxes: int = len(every) - sum(boxes[number] for number in classes)
+        self._boxes, self._classes = boxes, classes
+        with redirect_stdout(io.StringIO()):  # it prints what it does
+            self._evaluation = _evaluation(truth, found, classes)
+            self._evaluation.evaluate()
+        self._by_frame = np.empty((len(classes), self.frames), object)
+        self._by_frame.ravel()[:] = self._evaluation.evalImgs
+
+    def precision(self, frames: Frames | None = None) -> Pair:
+        """Of all frames, or of as many that were drawn from them."""
+        averages = self._averages(frames)
+        there = averages[averages[:, 0] >= 0]  # -1: the class is in none of the frames
+        return there.mean(axis=0) if len(there) else np.full(2, np.nan)
+
+    def by_class(self) -> list[ClassPrecision]:
+        """Every class that counts, the one with most boxes first."""
+        listed = [
+            ClassPrecision(number, self._boxes[number], float(ap50), float(ap))
+            for number, (ap50, ap) in zip(self._classes, self._averages(None), strict=True)
+        ]
+        return sorted(listed, key=lambda entry: -entry.boxes)
+
+    def _averages(self, frames: Frames | None) -> NDArray[np.float64]:
+        """AP at 0.50 and its mean over IoUs, ``(classes, 2)``; -1 where a class is absent."""
+        drawn = self._by_frame if frames is None else self._by_frame[:, frames]
+        self._evaluation.evalImgs = list(drawn.ravel())
+        with redirect_stdout(io.StringIO()):
+            self._evaluation.accumulate()
+        # (IoUs, points of recall, classes, areas, most objects)
+        precision = self._evaluation.eval["precision"][:, :, :, 0, 0].mean(axis=1)
+        return np.stack([precision[0], precision.mean(axis=0)], axis=1)
+
+
+def _evaluation(
+    truth: Sequence[Detections], found: Sequence[Detections], classes: list[int]
+) -> Any:
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise DataError(
+            "mAP is computed by pycocotools, which is not installed; pip install 'edgecar[eval]'"
+        ) from error
+
+    def loaded(frames: Sequence[Detections]) -> Any:
+        boxes = COCO()
+        boxes.dataset = {
+            "images": [{"id": index} for index in range(len(frames))],
+            "categories": [{"id": number} for number in classes],
+            "annotations": _annotations(frames),
+        }
+        boxes.createIndex()
+        return boxes
+
+    evaluation = COCOeval(loaded(truth), loaded(found), "bbox")
+    settings = evaluation.params
+    settings.imgIds, settings.catIds = list(range(len(truth))), classes
+    settings.areaRng, settings.areaRngLbl = [ANY_AREA], ["all"]
+    settings.maxDets = [MOST_OBJECTS]
+    return evaluation
+
+
+def _annotations(frames: Sequence[Detections]) -> list[dict[str, Any]]:
+    annotations: list[dict[str, Any]] = []
+    for index, frame in enumerate(frames):
+        for box, score, number in zip(frame.boxes, frame.scores, frame.classes, strict=True):
+            left, top, right, bottom = (float(edge) for edge in box)
+            width, height = right - left, bottom - top
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,  # 0 would mean: matched to nothing
+                    "image_id": index,
+                    "category_id": int(number),
+                    "bbox": [left, top, width, height],
+                    "area": width * height,
+                    "iscrowd": 0,
+                    "score": float(score),
+                }
+            )
+    return annotations
+
+
+def drawn_frames(count: int, resamples: int = RESAMPLES, seed: int = 0) -> list[Frames]:
+    """Resamples of ``count`` frames in order of time: runs of neighbours, each from any place.
+
+    Runs are 10 frames long, or as long as five of them fit in; the last frame's neighbour is the
+    first.
+
+    Args:
+        count: Frames there are, and in every resample.
+        resamples: How many to draw.
+        seed: The same one draws the same.
+    """
+    length = max(1, min(BLOCK_FRAMES, count // FEWEST_BLOCKS))
+    random = np.random.default_rng(seed)
+    starts = random.integers(0, count, (resamples, math.ceil(count / length), 1))
+    runs = (starts + np.arange(length)) % count
+    return list(runs.reshape(resamples, -1)[:, :count])
+
+
+def resampled(matches: Matches, draws: Sequence[Frames]) -> NDArray[np.float64]:
+    """Precision of every resample, ``(resamples, 2)``."""
+    return np.array([matches.precision(frames) for frames in draws])
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """What holds the middle 95 % of the values; those that are NaN are passed over.
+
+    Example:
+        >>> [round(end) for end in interval(np.arange(1001.0))]
+        [25, 975]
+    """
+    outside = 50 * (1 - COVERAGE)
+    low, high = np.nanpercentile(values, [outside, 100 - outside])
+    return float(low), float(high)

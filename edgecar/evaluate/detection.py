@@ -1,0 +1,345 @@
+"""The detection study: what an object detector still finds in coded and in restored clips.
+
+The protocol of Aqqa and Shah, "CAR-CNN", VISAPP 2020, section 5.2: what the detector finds on the
+source is the truth, and it is asked again on the coded clip, on FFmpeg's post-filters and on what
+networks make of it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecar.errors import MediaError, SettingsError
+from edgecar.evaluate.average_precision import Frames, Matches, drawn_frames, interval, resampled
+from edgecar.evaluate.clips import Clip
+from edgecar.evaluate.detector import LOWEST_SCORE, Detector
+from edgecar.evaluate.heads import Detections
+from edgecar.files import cache_folder, written_whole
+from edgecar.media.color import bgr_from_frame
+from edgecar.media.frame import Frame
+from edgecar.media.video_codec import CodedClip, VideoCoding, video_coded
+
+CODED = "coded"
+SPP = "spp"
+FORMAT = "1"
+"""Of stored detections; goes up when frames are shown to detectors in another way."""
+
+Interval = tuple[float, float]
+
+
+class ClassRow(TypedDict):
+    """One class: boxes of it in the truth, mAP at IoU 0.50 and over 0.50 to 0.95."""
+
+    name: str
+    boxes: int
+    map50: float
+    map: float
+
+
+class DetectionRow(TypedDict):
+    """What a detector finds in one clip at one quantiser, after one network or post-filter.
+
+    ``network`` is ``coded`` for the clip as it was decoded. mAP is from 0 to 1, ``map50`` at IoU
+    0.50 and ``map`` the mean over 0.50 to 0.95, against the ``boxes`` that the detector finds in
+    ``frames`` frames of the source with at least ``confidence``; ``rare_boxes`` are those of
+    classes with fewer than ``least_boxes``, which are left out. ``over_`` is the difference to the
+    coded clip and to ``spp``, None where there is none. Intervals hold 95 % of 1000 resamples of
+    the frames, the same ones for both sides of a difference. ``kbps`` is at 25 frames a second.
+    """
+
+    network: str
+    detector: str
+    head: str
+    confidence: float
+    least_boxes: int
+    codec: str
+    clip: str
+    quantiser: int
+    kbps: float
+    frames: int
+    boxes: int
+    rare_boxes: int
+    map50: float
+    map50_interval: Interval
+    map: float
+    map_interval: Interval
+    over_coded50: float | None
+    over_coded50_interval: Interval | None
+    over_coded: float | None
+    over_coded_interval: Interval | None
+    over_spp50: float | None
+    over_spp50_interval: Interval | None
+    over_spp: float | None
+    over_spp_interval: Interval | None
+    classes: list[ClassRow]
+
+
+class Cleaner(Protocol):
+    """What is evaluated: a network or a post-filter."""
+
+    @property
+    def name(self) -> str:
+        """What rows call it."""
+        ...
+
+    def frames(
+        self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
+    ) -> Iterable[Frame]:
+        """The restored frames with these indices."""
+        ...
+
+    def setting(self, coding: VideoCoding) -> str:
+        """All that its output depends on besides the frames."""
+        ...
+
+
+class AsDecoded:
+    """Does nothing: the coded clip itself."""
+
+    name = CODED
+
+    def frames(
+        self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
+    ) -> Iterator[Frame]:
+        """The decoded frames with these indices."""
+        del coding
+        return (coded.frames[index] for index in indices)
+
+    def setting(self, coding: VideoCoding) -> str:
+        """Nothing."""
+        del coding
+        return ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """How to go about it.
+
+    Attributes:
+        detector: Whose detections count.
+        confidence: Score from which a detection on the source is taken for an object.
+        least_boxes: Classes with fewer objects on the source are left out.
+        every: Show it frames 0, N, 2N and so on.
+        seed: Of the resamples.
+        folder: For detections that an interrupted study takes up again; None: the cache.
+    """
+
+    detector: Detector
+    confidence: float = 0.25
+    least_boxes: int = 10
+    every: int = 1
+    seed: int = 0
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not LOWEST_SCORE <= self.confidence < 1:
+            raise SettingsError(
+                f"confidence is {self.confidence}; need {LOWEST_SCORE} to 1, as 0.25"
+            )
+        if self.every < 1:
+            raise SettingsError(f"every is {self.every}; need at least 1, which takes all frames")
+
+
+def evaluate_detection(
+    clips: Iterable[Clip],
+    codings: Sequence[VideoCoding],
+    cleaners: Sequence[Cleaner],
+    study: Study,
+) -> Iterator[DetectionRow]:
+    """Detect on every clip, coded in every way, as it is decoded and after every cleaner.
+
+    Detections are stored as they are made; a study that is run again makes only those that miss.
+
+    Args:
+        clips: Sources.
+        codings: Coders and their settings.
+        cleaners: Networks and post-filters; ``spp``, if it is among them, comes first.
+        study: Detector and settings.
+
+    Yields:
+        A row per clip, coding and cleaner, in this order, the coded clip before all cleaners.
+
+    Raises:
+        MediaError: A clip cannot be decoded or coded.
+        DataError: The detector finds nothing in a source.
+        EngineError: The detector or a network fails.
+    """
+    for clip in clips:
+        source = _Source(clip.name, clip.load(), study)
+        truth = [found.at_least(study.confidence) for found in source.detections]
+        draws = drawn_frames(len(truth), seed=study.seed)
+        for coding in codings:
+            coded = _Coded(source, coding, study)
+            before: list[_Measured] = []
+            for cleaner in (AsDecoded(), *cleaners):
+                matches = Matches(truth, coded.found_by(cleaner), study.least_boxes)
+                measured = _Measured(cleaner.name, matches, draws)
+                before.append(measured)
+                yield _row(coded, study, measured, before)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A clip as it was before coding."""
+
+    name: str
+    frames: list[Frame]
+    study: Study
+
+    @cached_property
+    def key(self) -> str:
+        """Of what the detector is shown."""
+        digest = hashlib.sha256(
+            f"{FORMAT} {self.study.detector.sha256} {self.study.detector.size} "
+            f"{self.study.every}".encode()
+        )
+        for frame in self.frames:
+            digest.update(repr((frame.size, frame.colour)).encode())
+            for plane in (frame.y, frame.u, frame.v):
+                digest.update(plane.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def indices(self) -> range:
+        """Of the frames that are shown."""
+        return range(0, len(self.frames), self.study.every)
+
+    @property
+    def detections(self) -> list[Detections]:
+        """On the frames that are shown."""
+        shown = (self.frames[index] for index in self.indices)
+        return _stored(self.key, self.study, shown)
+
+
+class _Coded:
+    """A clip after a coder, which is run when first needed."""
+
+    def __init__(self, source: _Source, coding: VideoCoding, study: Study) -> None:
+        self.source, self.coding, self._study = source, coding, study
+        self._clip: CodedClip | None = None
+
+    @property
+    def clip(self) -> CodedClip:
+        """Coded and decoded."""
+        if self._clip is None:
+            try:
+                self._clip = video_coded(self.source.frames, self.coding)
+            except MediaError as error:
+                raise MediaError(f"{self.source.name}: {error}") from error
+        return self._clip
+
+    @property
+    def kbps(self) -> float:
+        """Rate of the coded clip, stored besides."""
+        path = _path(f"{self.source.key} {self.coding}", self._study, ".txt")
+        if not path.exists():
+            with written_whole(path) as temporary:
+                temporary.write_text(repr(self.clip.kbps), encoding="utf-8")
+        return float(path.read_text(encoding="utf-8"))
+
+    def found_by(self, cleaner: Cleaner) -> list[Detections]:
+        """Detections on what a cleaner makes of the clip."""
+        key = f"{self.source.key} {self.coding} {cleaner.name} {cleaner.setting(self.coding)}"
+
+        def shown() -> Iterator[Frame]:
+            yield from cleaner.frames(self.clip, self.coding, self.source.indices)
+
+        return _stored(key, self._study, shown())
+
+
+def _path(key: str, study: Study, suffix: str) -> Path:
+    folder = study.folder or cache_folder("detections")
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()}{suffix}"
+
+
+def _stored(key: str, study: Study, frames: Iterable[Frame]) -> list[Detections]:
+    """Detections on these frames, from the file of ``key`` if there is one; else it is written."""
+    path = _path(key, study, ".npz")
+    if not path.exists():
+        found = [study.detector(bgr_from_frame(frame)) for frame in frames]
+        with written_whole(path) as temporary:
+            np.savez_compressed(
+                temporary,
+                counts=np.array([len(each.scores) for each in found]),
+                boxes=np.concatenate([each.boxes for each in found]),
+                scores=np.concatenate([each.scores for each in found]),
+                classes=np.concatenate([each.classes for each in found]),
+            )
+    with np.load(path) as table:
+        ends = np.cumsum(table["counts"])[:-1]
+        parts = (np.split(table[name], ends) for name in ("boxes", "scores", "classes"))
+        return [Detections(*each) for each in zip(*parts, strict=True)]
+
+
+class _Measured:
+    """Precision of one cleaner on a coded clip, over all frames and over resamples."""
+
+    def __init__(self, name: str, matches: Matches, draws: Sequence[Frames]) -> None:
+        self.name, self.matches = name, matches
+        self.precision = matches.precision()
+        self.resamples = resampled(matches, draws)
+
+
+def _row(coded: _Coded, study: Study, own: _Measured, before: Sequence[_Measured]) -> DetectionRow:
+    others = {measured.name: measured for measured in before if measured is not own}
+    over_coded, over_spp = (_over(own, others.get(name)) for name in (CODED, SPP))
+    classes = own.matches.by_class()
+    (low50, high50), (low, high) = _intervals(own.resamples)
+    return DetectionRow(
+        network=own.name,
+        detector=study.detector.name,
+        head=study.detector.head.name,
+        confidence=study.confidence,
+        least_boxes=study.least_boxes,
+        codec=coded.coding.codec,
+        clip=coded.source.name,
+        quantiser=coded.coding.quantiser,
+        kbps=coded.kbps,
+        frames=own.matches.frames,
+        boxes=sum(entry.boxes for entry in classes),
+        rare_boxes=own.matches.rare_boxes,
+        map50=float(own.precision[0]),
+        map50_interval=(low50, high50),
+        map=float(own.precision[1]),
+        map_interval=(low, high),
+        over_coded50=over_coded[0][0],
+        over_coded50_interval=over_coded[0][1],
+        over_coded=over_coded[1][0],
+        over_coded_interval=over_coded[1][1],
+        over_spp50=over_spp[0][0],
+        over_spp50_interval=over_spp[0][1],
+        over_spp=over_spp[1][0],
+        over_spp_interval=over_spp[1][1],
+        classes=[
+            ClassRow(
+                name=study.detector.class_name(entry.number),
+                boxes=entry.boxes,
+                map50=entry.ap50,
+                map=entry.ap,
+            )
+            for entry in classes
+        ],
+    )
+
+
+Difference = tuple[float | None, Interval | None]
+
+
+def _over(own: _Measured, other: _Measured | None) -> tuple[Difference, Difference]:
+    """How much better than another, at IoU 0.50 and over all."""
+    if other is None:
+        return (None, None), (None, None)
+    at50, over_all = own.precision - other.precision
+    interval50, interval_all = _intervals(own.resamples - other.resamples)
+    return (float(at50), interval50), (float(over_all), interval_all)
+
+
+def _intervals(resamples: NDArray[np.float64]) -> tuple[Interval, Interval]:
+    """At IoU 0.50, and over all."""
+    return interval(resamples[:, 0]), interval(resamples[:, 1])

@@ -1,0 +1,202 @@
+"""Object detectors of others, as ONNX files: frames in, boxes out.
+
+With supervision (``pip install supervision``), which draws:
+
+    import supervision as sv
+    import edgecar
+    from edgecar.evaluate.detector import Detector
+
+    detect = Detector("yolox_nano.onnx")
+    boxes, labels = sv.BoxAnnotator(), sv.LabelAnnotator()
+    with edgecar.Restorer("edgecar-s", codec="h264") as restorer:
+        with edgecar.stream("clip.mp4", restorer) as frames:
+            for frame in frames:
+                bgr = frame.bgr
+                found = detect(bgr).at_least(0.25)
+                objects = sv.Detections(found.boxes, None, found.scores, found.classes)
+                names = [detect.class_name(number) for number in objects.class_id]
+                show(labels.annotate(boxes.annotate(bgr, objects), objects, names))
+"""
+
+import ast
+import math
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecar.errors import EngineError, SettingsError
+from edgecar.evaluate.coco import COCO_CLASSES
+from edgecar.evaluate.heads import Detections, Outputs, head_of, without_overlaps
+from edgecar.files import sha256_of
+from edgecar.media.color import Bgr
+from edgecar.spec import Size
+
+DEFAULT_SIDE_PX = 640
+ALIGN_PX = 32  # largest stride of the common grids
+PAD_CODE = 114  # the grey beside letterboxed frames in YOLOX and Ultralytics
+LOWEST_SCORE = 0.01
+"""What is found with less says nothing, and there is much of it."""
+MOST_OBJECTS = 100
+"""In a frame: the convention of COCO."""
+SIZES_INPUT_DIMS = 2  # `orig_target_sizes` of the DETR family, (N, 2)
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class Detector:
+    """A detector whose head is recognised by its outputs; runs in ONNX Runtime on the CPU.
+
+    Args:
+        path: Of the ONNX file: an export of YOLOX, YOLOv5, YOLOv8 or YOLO11, or any graph with
+            outputs named ``boxes`` (left, top, right, bottom in pixels), ``labels`` and ``scores``.
+        size: ``(height, width)`` of the input where the graph leaves it open, multiples of 32; 640
+            each way if not given.
+        threads: CPU threads; 0: all.
+
+    Raises:
+        EngineError: ONNX Runtime is absent or refuses the file, or it is no detector whose head is
+            understood.
+        SettingsError: The size contradicts the graph's own or is no multiple of 32.
+    """
+
+    def __init__(self, path: str | Path, size: Size | None = None, threads: int = 0) -> None:
+        path = Path(path)
+        self._session = _session(path, threads)
+        self._inputs = self._session.get_inputs()
+        self.size: Size = _size_of(self._inputs[0].shape, size, path)
+        self.sha256 = sha256_of(path)
+        self.name = path.stem
+        meta = self._session.get_modelmeta().custom_metadata_map
+        task = meta.get("task", "detect")  # as Ultralytics writes it
+        if task != "detect":
+            raise EngineError(f"{path} is made to {task}; give a detector (task 'detect')")
+        noise = np.random.default_rng(0).integers(0, 256, (*self.size, 3), np.uint8)
+        try:
+            self.head = head_of(self._run(noise.astype(np.float32)), self.size)
+        except EngineError as error:
+            raise EngineError(f"{path}: {error}") from error
+        self._names = _names_of(meta.get("names", ""), self.head.classes)
+
+    def __call__(self, bgr: Bgr) -> Detections:
+        """What is in a picture, at most 100 objects, best first.
+
+        Args:
+            bgr: ``(H, W, 3)`` uint8.
+
+        Returns:
+            Boxes in pixels of the picture; scores from 0.01.
+
+        Raises:
+            EngineError: The detector fails.
+        """
+        height, width = bgr.shape[:2]
+        placed, factors, shift = _fitted(bgr, self.size, self.head.fit)
+        channels = placed if self.head.colours == "bgr" else placed[:, :, ::-1]
+        outputs = self._run(channels * np.float32(self.head.full_scale / 255))
+        found = self.head.decode(outputs, self.size).at_least(LOWEST_SCORE)
+        if self.head.overlaps:
+            found = without_overlaps(found)
+        return found.scaled(factors, shift).clipped((height, width)).best(MOST_OBJECTS)
+
+    def class_name(self, number: int) -> str:
+        """What the detector calls a class; ``class 7`` where it does not say."""
+        return self._names.get(number, f"class {number}")
+
+    def _run(self, picture: NDArray[np.float32]) -> Outputs:
+        """Outputs by name for ``(H, W, 3)`` of the input's size."""
+        first, *others = self._inputs
+        planes = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
+        fed: dict[str, NDArray[np.generic]] = {first.name: planes.astype(DTYPES[first.type])}
+        for extra in others:  # sizes to scale boxes to: they stay those of the input
+            fed[extra.name] = np.array([self.size[::-1]], np.int64)
+        names = [output.name for output in self._session.get_outputs()]
+        try:
+            return dict(zip(names, self._session.run(names, fed), strict=True))
+        except Exception as error:  # its classes are private and share no base
+            reason = " ".join(str(error).split())[:200]
+            raise EngineError(
+                f"the detector fails on {self.size[1]}x{self.size[0]}: {reason}; give another size"
+            ) from error
+
+
+def _session(path: Path, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            "detectors run in ONNX Runtime, which is not installed; pip install 'edgecar[eval]'"
+        ) from error
+    if not path.is_file():
+        raise EngineError(f"no detector {path}; give an ONNX file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its classes are private and share no base
+        reason = " ".join(str(error).split())[:200]
+        raise EngineError(f"ONNX Runtime refuses detector {path}: {reason}") from error
+    first, *others = session.get_inputs()
+    fits = len(first.shape) == 4 and first.shape[1] == 3 and first.type in DTYPES
+    sizes = all(len(o.shape) == SIZES_INPUT_DIMS and o.type == "tensor(int64)" for o in others)
+    if not fits or not sizes or len(others) > 1:
+        listed = ", ".join(f"{i.name} {i.type} {i.shape}" for i in session.get_inputs())
+        raise EngineError(
+            f"{path} takes {listed}; need a detector of one picture, float N x 3 x H x W (and, "
+            "at most, int64 sizes N x 2)"
+        )
+    return session
+
+
+def _size_of(shape: list[Any], asked: Size | None, path: Path) -> Size:
+    """Size of the input: what the graph fixes, else what is asked for."""
+    own = [side if isinstance(side, int) and side > 0 else None for side in shape[2:]]
+    wanted = asked or (DEFAULT_SIDE_PX, DEFAULT_SIDE_PX)
+    height, width = (side or want for side, want in zip(own, wanted, strict=True))
+    if asked is not None and (height, width) != asked:
+        raise SettingsError(
+            f"{path} is made for {width}x{height}, not {asked[1]}x{asked[0]}; leave the size out"
+        )
+    if height % ALIGN_PX or width % ALIGN_PX:
+        raise SettingsError(
+            f"detector size {width}x{height} is not in steps of {ALIGN_PX}; try "
+            f"{math.ceil(width / ALIGN_PX) * ALIGN_PX}x{math.ceil(height / ALIGN_PX) * ALIGN_PX}"
+        )
+    return height, width
+
+
+def _names_of(text: str, classes: int | None) -> dict[int, str]:
+    """Names of classes from the metadata of Ultralytics, else those of COCO for 80 classes."""
+    try:
+        stored = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        stored = None
+    if isinstance(stored, dict):
+        return {int(number): str(name) for number, name in stored.items()}
+    return dict(enumerate(COCO_CLASSES)) if classes == len(COCO_CLASSES) else {}
+
+
+def _fitted(
+    bgr: Bgr, size: Size, fit: str
+) -> tuple[NDArray[np.float32], tuple[float, float], tuple[float, float]]:
+    """The picture at the input's size, and the factors and shift that lead its boxes back.
+
+    Returns:
+        ``(H, W, 3)`` in 0..255; factors and shift as `Detections.scaled` takes them.
+    """
+    height, width = bgr.shape[:2]
+    if fit == "stretch":
+        stretched = cv2.resize(bgr, size[::-1], interpolation=cv2.INTER_LINEAR)
+        return stretched.astype(np.float32), (width / size[1], height / size[0]), (0.0, 0.0)
+    scale = min(size[0] / height, size[1] / width)
+    inner = round(height * scale), round(width * scale)
+    room = size[0] - inner[0], size[1] - inner[1]
+    top, left = (room[0] // 2, room[1] // 2) if fit == "centre" else (0, 0)
+    placed = np.full((*size, 3), PAD_CODE, np.float32)
+    resized = cv2.resize(bgr, inner[::-1], interpolation=cv2.INTER_LINEAR)
+    placed[top : top + inner[0], left : left + inner[1]] = resized
+    return placed, (width / inner[1], height / inner[0]), (-float(left), -float(top))

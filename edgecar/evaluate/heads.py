@@ -1,0 +1,229 @@
+"""What detectors say, decoded: the heads of YOLOX, YOLOv5, YOLOv8 and 11, and named outputs.
+
+A head is recognised by the names and shapes of a graph's outputs. Layouts are those that the
+exporters of the families write: YOLOX (Ge et al., 2021; ``tools/export_onnx.py``), YOLOv5 and 7,
+YOLOv8, 11 and 26 (Ultralytics), RT-DETR, D-FINE and DEIM, and torchvision.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecar.errors import EngineError
+from edgecar.spec import Size
+
+Floats = NDArray[np.float32]
+Outputs = Mapping[str, NDArray[Any]]
+
+STRIDES_PX = ((8, 16, 32), (8, 16, 32, 64))
+"""Of the grids of a YOLO; the second set is that of the variants for large pictures."""
+ANCHORS_V5 = 3  # boxes in a cell
+NAMED = ("boxes", "labels", "scores")
+NMS_IOU = 0.45  # as the demos of YOLOX and YOLOv5
+END_TO_END_VALUES = 6  # left, top, right, bottom, score, class
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Objects found in one frame, best first.
+
+    Attributes:
+        boxes: ``(N, 4)`` float32: left, top, right, bottom in pixels.
+        scores: ``(N,)`` float32, 0 to 1.
+        classes: ``(N,)`` int64, from 0.
+    """
+
+    boxes: Floats
+    scores: Floats
+    classes: NDArray[np.int64]
+
+    def at_least(self, score: float) -> "Detections":
+        """Those with this score or a higher one."""
+        return self._taken(np.flatnonzero(self.scores >= score))
+
+    def best(self, count: int) -> "Detections":
+        """The first by score; equal scores stay in the order they have."""
+        return self._taken(np.argsort(-self.scores, kind="stable")[:count])
+
+    def scaled(self, factors: tuple[float, float], shift_px: tuple[float, float]) -> "Detections":
+        """Boxes moved by ``shift_px`` (x, y), then multiplied by ``factors`` (x, y)."""
+        shift = np.array([*shift_px, *shift_px], np.float32)
+        factor = np.array([*factors, *factors], np.float32)
+        return Detections((self.boxes + shift) * factor, self.scores, self.classes)
+
+    def clipped(self, size: Size) -> "Detections":
+        """Boxes cut at the edges of a frame; what lies outside is left out."""
+        height, width = size
+        most = np.array([width, height, width, height], np.float32)
+        cut = Detections(np.clip(self.boxes, 0, most), self.scores, self.classes)
+        sides = cut.boxes[:, 2:] - cut.boxes[:, :2]
+        return cut._taken(np.flatnonzero(sides.min(axis=1) > 0))
+
+    def _taken(self, which: NDArray[Any]) -> "Detections":
+        return Detections(self.boxes[which], self.scores[which], self.classes[which])
+
+
+@dataclass(frozen=True)
+class Head:
+    """How to feed a detector and read its answer.
+
+    Attributes:
+        name: Of the family.
+        colours: Order of the three input channels.
+        full_scale: What code 255 becomes.
+        fit: Frames are scaled into the ``corner`` or the ``centre`` of the input, the rest grey, or
+            each side by itself (``stretch``).
+        classes: How many there are; None if the outputs do not say.
+        decode: Outputs and ``(height, width)`` of the input to boxes in its pixels.
+        overlaps: Boxes of one object are left to suppress.
+    """
+
+    name: str
+    colours: Literal["bgr", "rgb"]
+    full_scale: float
+    fit: Literal["corner", "centre", "stretch"]
+    classes: int | None
+    decode: Callable[[Outputs, Size], Detections]
+    overlaps: bool = True
+
+
+def head_of(outputs: Outputs, size: Size) -> Head:
+    """The head whose outputs these are.
+
+    Args:
+        outputs: By name, for one picture of noise: YOLOX graphs whose boxes are yet to be decoded
+            are told from others by the logarithms of sizes among them, some of which are below 0.
+        size: ``(height, width)`` of the input.
+
+    Raises:
+        EngineError: It is none that is understood.
+    """
+    lower = {name.lower() for name in outputs}
+    if lower >= set(NAMED):
+        return Head("boxes, labels, scores", "rgb", 1.0, "stretch", None, _named, overlaps=False)
+    grids = [name for name, values in outputs.items() if values.ndim == 3 and len(values) == 1]
+    if len(grids) == 1:
+        found = _head_of_grid(outputs[grids[0]], grids[0], size)
+        if found is not None:
+            return found
+    shapes = ", ".join(f"{name} {'x'.join(map(str, v.shape))}" for name, v in outputs.items())
+    raise EngineError(
+        f"the detector's head is not understood: at {size[1]}x{size[0]} it gives {shapes}; need "
+        "outputs as YOLOX, YOLOv5, YOLOv8 or YOLO11 export them, or outputs named boxes, labels, "
+        "scores"
+    )
+
+
+def _head_of_grid(values: NDArray[Any], name: str, size: Size) -> Head | None:
+    _, rows, columns = values.shape
+    for strides in STRIDES_PX:
+        cells = sum(_cells(size, stride) for stride in strides)
+        if rows == cells and columns > 5:
+            raw = bool((values[0, :, 2:4] < 0).any())
+            decode = _yolox(name, strides if raw else ())
+            return Head("YOLOX", "bgr", 255.0, "corner", columns - 5, decode)
+        if rows == ANCHORS_V5 * cells and columns > 5:
+            return Head("YOLOv5", "rgb", 1.0, "centre", columns - 5, _yolox(name, ()))
+        if columns == cells and rows > 4:
+            return Head("YOLOv8/11", "rgb", 1.0, "centre", rows - 4, _yolov8(name))
+    if columns == END_TO_END_VALUES:
+        return Head(
+            "YOLO, end to end", "rgb", 1.0, "centre", None, _end_to_end(name), overlaps=False
+        )
+    return None
+
+
+def _cells(size: Size, stride: int) -> int:
+    return math.prod(side // stride for side in size)
+
+
+def _yolox(name: str, strides: tuple[int, ...]) -> Callable[[Outputs, Size], Detections]:
+    """Centre, size, objectness, classes: in pixels, or by the cells of grids of these strides."""
+
+    def decode(outputs: Outputs, size: Size) -> Detections:
+        values = outputs[name][0].astype(np.float32)
+        centres, sides = values[:, :2], values[:, 2:4]
+        if strides:
+            places, steps = _grid(size, strides)
+            centres, sides = (centres + places) * steps, np.exp(sides) * steps
+        return _best_class(centres, sides, values[:, 4:5] * values[:, 5:])
+
+    return decode
+
+
+def _grid(size: Size, strides: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """Column and row of every cell, ``(cells, 2)``, and the stride of its grid, ``(cells, 1)``."""
+    places, steps = [], []
+    for stride in strides:
+        rows, columns = (side // stride for side in size)
+        y, x = np.mgrid[:rows, :columns]
+        places.append(np.stack([x.ravel(), y.ravel()], axis=1))
+        steps.append(np.full((rows * columns, 1), stride))
+    return np.concatenate(places).astype(np.float32), np.concatenate(steps).astype(np.float32)
+
+
+def _yolov8(name: str) -> Callable[[Outputs, Size], Detections]:
+    """Centre and size in pixels, then classes, a column a cell; there is no objectness."""
+
+    def decode(outputs: Outputs, size: Size) -> Detections:
+        del size
+        values = outputs[name][0].T.astype(np.float32)
+        return _best_class(values[:, :2], values[:, 2:4], values[:, 4:])
+
+    return decode
+
+
+def _best_class(centres: Floats, sides: Floats, scores: Floats) -> Detections:
+    classes = scores.argmax(axis=1)
+    boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
+    return Detections(boxes, scores[np.arange(len(scores)), classes], classes.astype(np.int64))
+
+
+def _end_to_end(name: str) -> Callable[[Outputs, Size], Detections]:
+    """Left, top, right, bottom in pixels, score, class; already without overlaps."""
+
+    def decode(outputs: Outputs, size: Size) -> Detections:
+        del size
+        values = outputs[name][0].astype(np.float32)
+        return Detections(values[:, :4], values[:, 4], values[:, 5].astype(np.int64))
+
+    return decode
+
+
+def _named(outputs: Outputs, size: Size) -> Detections:
+    """Boxes in pixels of the input, with or without an axis for the batch."""
+    del size
+    by_name = {name.lower(): values for name, values in outputs.items()}
+    boxes, labels, scores = (by_name[name] for name in NAMED)
+    return Detections(
+        boxes.reshape(-1, 4).astype(np.float32),
+        scores.reshape(-1).astype(np.float32),
+        labels.reshape(-1).astype(np.int64),
+    )
+
+
+def without_overlaps(found: Detections, iou: float = NMS_IOU) -> Detections:
+    """Non-maximum suppression within each class, best first.
+
+    Args:
+        found: Candidates.
+        iou: Of two boxes of a class that overlap by more, the one with the lower score goes.
+    """
+    if not len(found.scores):
+        return found
+    corners = found.boxes[:, :2]
+    rectangles = np.concatenate([corners, found.boxes[:, 2:] - corners], axis=1)
+    kept = cv2.dnn.NMSBoxesBatched(
+        rectangles.astype(np.float64).tolist(),
+        found.scores.tolist(),
+        found.classes.tolist(),
+        0.0,
+        iou,
+    )
+    which = np.asarray(kept, np.int64).reshape(-1)
+    return Detections(found.boxes[which], found.scores[which], found.classes[which])

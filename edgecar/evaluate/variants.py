@@ -1,0 +1,225 @@
+"""The papers' settings of the coders: twelve variants of H.264, and six ways to code HEVC.
+
+Aqqa and Shah, "CAR-CNN", VISAPP 2020, section 4.1, code surveillance video at four CRFs under three
+limits of the rate; Yue et al., "GL-Fusion", compare BD-rates of all-intra, low-delay and
+random-access HEVC.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+
+from edgecar.errors import MediaError
+from edgecar.evaluate.clips import Clip
+from edgecar.evaluate.metrics import Luma, flicker, psnr_b
+from edgecar.evaluate.video import PSNR_CAP_DB, Method, scores
+from edgecar.media.frame import Frame
+from edgecar.media.video_codec import RATE_FPS, VideoCodec, VideoCoding, video_coded
+from edgecar.spec import Size
+
+LIMITS_MBPS = (2.0, 1.5, 1.0)
+"""Of 1080p video at 30 frames a second."""
+LIMITS_MEANT_AT = (1080 * 1920, 30)  # px, frames a second
+CRFS = (29, 35, 41, 47)
+QPS = (22, 27, 32, 37)
+
+STRUCTURES: dict[str, tuple[int, int | None]] = {
+    "all-intra": (1, 0),
+    "low-delay": (10_000, 0),  # one key frame, then P-frames
+    "random-access": (32, None),  # B-frames as the preset has them
+}
+"""Frames from one key frame to the next, and B-frames in a row, by name."""
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to code a clip.
+
+    Attributes:
+        coding: What the coder is told.
+        limit_mbps: What ``coding.max_kbps`` is at 1080p and 30 frames a second; None: no limit.
+        structure: One of `STRUCTURES`, or ``default``.
+    """
+
+    coding: VideoCoding
+    limit_mbps: float | None = None
+    structure: str = DEFAULT
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What rows tell variants apart by."""
+        coding = self.coding
+        return coding.quantiser, self.limit_mbps, self.structure, coding.in_loop_filters
+
+
+class VariantRow(TypedDict):
+    """One network or post-filter on one clip in one variant; means over frames, on luma.
+
+    As `edgecar.evaluate.video.VideoRow`, and besides: ``limit_mbps`` as the paper has it and
+    ``max_kbps`` what it is at the clip's size and at 25 frames a second, both None without a limit;
+    PSNR-B in dB; ``flicker`` in codes, the mean over neighbouring
+    frames, None where only every Nth is measured or the source never stands still.
+    """
+
+    network: str
+    codec: str
+    clip: str
+    quantiser: int
+    limit_mbps: float | None
+    max_kbps: int | None
+    structure: str
+    in_loop_filters: bool
+    frames: int
+    kbps: float
+    psnr_in: float
+    psnr_out: float
+    ssim_in: float
+    ssim_out: float
+    psnrb_in: float
+    psnrb_out: float
+    flicker_in: float | None
+    flicker_out: float | None
+
+
+def scaled_kbps(limit_mbps: float, size: Size) -> int:
+    """A limit for 1080p at 30 frames a second, by pixels a second, at 25 frames a second.
+
+    Example:
+        >>> scaled_kbps(2.0, (1080, 1920)), scaled_kbps(1.0, (540, 960))
+        (1667, 208)
+    """
+    pixels, fps = LIMITS_MEANT_AT
+    share = size[0] * size[1] * float(RATE_FPS) / (pixels * fps)
+    return max(1, round(1000 * limit_mbps * share))
+
+
+def h264_variants(size: Size, crfs: Sequence[int] = CRFS) -> list[Variant]:
+    """The twelve of the paper for frames of ``(height, width)``: each limit with each CRF."""
+    return [
+        Variant(VideoCoding("h264", crf, max_kbps=scaled_kbps(limit, size)), limit)
+        for limit in LIMITS_MBPS
+        for crf in crfs
+    ]
+
+
+def hevc_variants(size: Size, qps: Sequence[int] = QPS) -> list[Variant]:
+    """All-intra, low-delay and random-access, with the coder's filters and without, at each QP."""
+    del size  # constant QP has no limit
+    return [
+        Variant(
+            VideoCoding("hevc", qp, gop=gop, b_frames=b_frames, in_loop_filters=filters),
+            structure=structure,
+        )
+        for structure, (gop, b_frames) in STRUCTURES.items()
+        for filters in (True, False)
+        for qp in qps
+    ]
+
+
+VARIANTS = {"h264": h264_variants, "hevc": hevc_variants}
+
+
+def row_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Clip, variant and network of a row."""
+    variant = row["quantiser"], row["limit_mbps"], row["structure"], row["in_loop_filters"]
+    return row["clip"], variant, row["network"]
+
+
+def evaluate_variants(
+    clips: Iterable[Clip],
+    codec: VideoCodec,
+    quantisers: Sequence[int],
+    methods: Sequence[Method],
+    every: int = 1,
+    done: Collection[tuple[Any, ...]] = (),
+) -> Iterator[VariantRow]:
+    """Code every clip in every variant and restore it.
+
+    Args:
+        clips: Sources.
+        codec: Coder, which decides the variants.
+        quantisers: CRF for ``h264``, QP for ``hevc``.
+        methods: Networks and post-filters.
+        every: Measure frames 0, N, 2N and so on.
+        done: Keys of rows (`row_key`) that there are already; they are passed over.
+
+    Yields:
+        A row per clip, variant and method, in this order.
+
+    Raises:
+        MediaError: A clip cannot be decoded or coded.
+        DataError: A method changes the size, or a clip is smaller than the window of SSIM.
+    """
+    for clip in clips:
+        frames: list[Frame] = clip.load()
+        for variant in VARIANTS[codec](frames[0].size, quantisers):
+            left = [m for m in methods if (clip.name, variant.key, m.name) not in done]
+            if left:
+                yield from _rows(clip.name, frames, variant, left, every)
+
+
+def _rows(
+    name: str, frames: Sequence[Frame], variant: Variant, methods: Sequence[Method], every: int
+) -> Iterator[VariantRow]:
+    coding = variant.coding
+    try:
+        coded = video_coded(frames, coding)
+    except MediaError as error:
+        raise MediaError(f"{name}: {error}") from error
+    indices = range(0, len(frames), every)
+    clean = [frames[index].y for index in indices]
+    before = _judged(clean, [coded.frames[index].y for index in indices], every)
+    for method in methods:
+        after = _judged(clean, list(method.restored(coded, coding, indices)), every)
+        yield VariantRow(
+            network=method.name,
+            codec=coding.codec,
+            clip=name,
+            quantiser=coding.quantiser,
+            limit_mbps=variant.limit_mbps,
+            max_kbps=coding.max_kbps,
+            structure=variant.structure,
+            in_loop_filters=coding.in_loop_filters,
+            frames=len(indices),
+            kbps=coded.kbps,
+            psnr_in=before.psnr,
+            psnr_out=after.psnr,
+            ssim_in=before.ssim,
+            ssim_out=after.ssim,
+            psnrb_in=before.psnr_b,
+            psnrb_out=after.psnr_b,
+            flicker_in=before.flicker,
+            flicker_out=after.flicker,
+        )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Means over the frames of a clip."""
+
+    psnr: float
+    ssim: float
+    psnr_b: float
+    flicker: float | None
+
+
+def _judged(clean: Sequence[Luma], pictures: Sequence[Luma], every: int) -> _Judged:
+    decibels, likeness = scores(clean, pictures)
+    blocks = [psnr_b(one, other) for one, other in zip(clean, pictures, strict=True)]
+    return _Judged(
+        float(np.mean(decibels)),
+        likeness,
+        float(np.mean(np.minimum(blocks, PSNR_CAP_DB))),
+        _mean_flicker(clean, pictures) if every == 1 else None,
+    )
+
+
+def _mean_flicker(clean: Sequence[Luma], pictures: Sequence[Luma]) -> float | None:
+    """Over all neighbours whose source stands still somewhere."""
+    pairs = zip(clean, clean[1:], pictures, pictures[1:], strict=False)
+    changes = [flicker(before, now, seen, judged) for before, now, seen, judged in pairs]
+    known = [change for change in changes if change is not None]
+    return float(np.mean(known)) if known else None

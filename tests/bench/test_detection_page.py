@@ -1,0 +1,54 @@
+"""The table of what a detector finds."""
+
+import json
+
+import jsonschema
+import pytest
+
+from edgecar.bench.page import readme
+from edgecar.bench.report import detection_tables
+from edgecar.bench.results import SCHEMA_PATH, write_results
+
+CODED = {
+    "network": "coded", "detector": "yolox", "head": "YOLOX", "confidence": 0.25,
+    "least_boxes": 10, "codec": "h264", "clip": "plaza", "quantiser": 41, "kbps": 96.4,
+    "frames": 50, "boxes": 135, "rare_boxes": 3, "map50": 0.61, "map50_interval": [0.5, 0.7],
+    "map": 0.4, "map_interval": [0.3, 0.5], "over_coded50": None, "over_coded50_interval": None,
+    "over_coded": None, "over_coded_interval": None, "over_spp50": None,
+    "over_spp50_interval": None, "over_spp": None, "over_spp_interval": None,
+    "classes": [{"name": "person", "boxes": 135, "map50": 0.61, "map": 0.4}],
+}  # fmt: skip
+RESTORED = CODED | {
+    "network": "edgecar-m", "map50": 0.66, "over_coded50": 0.05,
+    "over_coded50_interval": [0.012, 0.081], "over_coded": -0.004,
+    "over_coded_interval": [-0.01, 0.002],
+}  # fmt: skip
+
+
+def test_the_page_has_a_line_for_each_row(make_results):
+    results = make_results(CODED, RESTORED, kind="detection")
+    section = readme([("plaza", results)]).split("## Object detection\n")[1]
+    assert "h264; detector yolox (YOLOX), objects from a score of 0.25, classes from 10" in section
+    line = "| plaza | 50 | 135 | CRF 41 | 96 | edgecar-m | 66.0 | +5.0 [+1.2, +8.1] | – | 40.0 |"
+    assert line in section
+    assert "| 40.0 | -0.4 [-1.0, +0.2] | – | person 61.0 |" in section
+    assert "| coded | 61.0 | – | – | 40.0 | – | – | person 61.0 |" in section
+    assert "plaza: Some CPU" in section
+    assert "`edgecar eval detect --help` says how" in readme([])
+
+
+def test_rows_fit_the_schema_and_a_share_above_one_does_not(tmp_path, make_results):
+    path = tmp_path / "plaza.json"
+    schema = json.loads(SCHEMA_PATH.read_text())
+    write_results(path, make_results(CODED, RESTORED, kind="detection"))
+    jsonschema.validate(json.loads(path.read_text()), schema)
+    write_results(path, make_results(CODED | {"map": 40.0}, kind="detection"))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(path.read_text()), schema)
+
+
+def test_the_terminal_has_a_table_for_each_clip():
+    first, second = detection_tables([CODED, RESTORED, CODED | {"clip": "gate", "rare_boxes": 0}])
+    assert first.title == "plaza: 50 frames, 135 person; 3 of rarer classes left out"
+    assert second.title == "gate: 50 frames, 135 person"
+    assert (first.row_count, second.row_count) == (2, 1)
