@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
 from edgecar.errors import MediaError
-from edgecar.media.convert import array_of, picture_from_frame
+from edgecar.media.convert import picture_from_frame
 from edgecar.media.frame import Colour, Frame, Plane
 
 Bgr = NDArray[np.uint8]
@@ -18,17 +17,6 @@ Bgr = NDArray[np.uint8]
 # Luma weights of red and blue by H.273 matrix code; FFmpeg takes BT.601 for all others.
 _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _BT601_WEIGHTS = (0.299, 0.114)
-
-# Flags in swscale.h; PyAV 17, the last for Python 3.10, has no names for them.
-ACCURATE_RND, FULL_CHROMA_IN = 0x40000, 0x4000
-
-# H.273 matrix codes in swscale's numbering; it takes BT.601 for all others.
-_MATRICES: dict[int, int] = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    7: Colorspace.SMPTE240M,
-    9: 9,  # BT.2020, which PyAV 17 has no name for either
-}
 
 
 def paper_luma_from_bgr(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -119,15 +107,16 @@ def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:
     """
     if bgr.shape != (*frame.size, 3):
         raise MediaError(f"picture of {bgr.shape} for a frame of {frame.size}; need the same size")
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(bgr), "bgr24").reformat(
-        format="yuv420p",
-        interpolation=Interpolation.BILINEAR | ACCURATE_RND | FULL_CHROMA_IN,
-        src_color_range=ColorRange.JPEG,
-        dst_color_range=ColorRange.JPEG if frame.colour.full_range else ColorRange.MPEG,
-        dst_colorspace=_MATRICES.get(frame.colour.matrix, Colorspace.ITU601),
-    )
-    y, u, v = (array_of(plane).copy() for plane in picture.planes)
-    return replace(frame, y=y, u=u, v=v)
+    # Not swscale's: how accurate that is depends on its version, and on the matrix.
+    to_yuv = _yuv_matrix(frame.colour)
+    luma = cv2.transform(bgr, to_yuv[:1])
+    height, width = frame.size
+    even = cv2.copyMakeBorder(bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    half = (even.shape[1] // 2, even.shape[0] // 2)
+    small = cv2.resize(even.astype(np.float32), half, interpolation=cv2.INTER_AREA)
+    chroma = np.rint(cv2.transform(small, to_yuv[1:])).clip(0, 255).astype(np.uint8)
+    u, v = (np.ascontiguousarray(chroma[..., plane]) for plane in (0, 1))
+    return replace(frame, y=np.asarray(luma, np.uint8), u=u, v=v)
 
 
 def matrix_weights(colour: Colour) -> tuple[float, float]:
@@ -150,3 +139,10 @@ def _bgr_matrix(colour: Colour) -> NDArray[np.float64]:
     )
     zero = np.array([0 if colour.full_range else 16, 128, 128])
     return np.column_stack([gains, -gains @ zero])
+
+
+def _yuv_matrix(colour: Colour) -> NDArray[np.float64]:
+    """``(3, 4)``: from blue, green, red and 1 to Y, U and V; the other way round."""
+    to_bgr = _bgr_matrix(colour)
+    gains = np.linalg.inv(to_bgr[:, :3])
+    return np.column_stack([gains, -gains @ to_bgr[:, 3]])

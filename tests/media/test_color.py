@@ -1,6 +1,5 @@
 from fractions import Fraction
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -136,9 +135,20 @@ def test_a_picture_put_into_a_frame_comes_out_again(codes, colour):
     assert (replaced.pts, replaced.time_base, replaced.colour) == (5, Fraction(1, 25), colour)
     # A code of limited-range chroma is 255 / 224 * 2 * (1 - 0.0593) = 2.1 steps of blue wide; half
     # of that is lost in chroma, 0.6 in luma and 0.5 in the result.
-    # With PyAV 17, the last for Python 3.10, swscale does not take the accurate path for BT.2020.
-    most = 3 if av.__version__ >= "18" else 4
-    assert np.abs(bgr_from_frame(replaced).astype(int) - bgr).max() <= most
+    assert np.abs(bgr_from_frame(replaced).astype(int) - bgr).max() <= 3
+
+
+def test_chroma_put_into_a_frame_is_that_of_the_mean_colour_of_four_pixels():
+    bgr = np.random.default_rng(0).integers(0, 256, (17, 23, 3), np.uint8)
+    colour = Colour(full_range=True, matrix=1)  # Kr 0.2126, Kb 0.0722
+    replaced = frame_with_bgr(flat_frame((90, 128, 128), colour, (17, 23)), bgr)
+    blue, green, red = np.pad(bgr, ((0, 1), (0, 1), (0, 0)), "edge").transpose(2, 0, 1) * 1.0
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    assert np.abs(replaced.y - luma[:17, :23]).max() <= 0.51
+    means = [plane.reshape(9, 2, 12, 2).mean((1, 3)) for plane in (blue, red, luma)]
+    cb, cr = (means[0] - means[2]) / 1.8556 + 128, (means[1] - means[2]) / 1.5748 + 128
+    assert np.abs(replaced.u - cb).max() <= 0.51
+    assert np.abs(replaced.v - cr).max() <= 0.51
 
 
 def test_a_picture_of_another_size_does_not_fit_into_a_frame():
