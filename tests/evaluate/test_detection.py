@@ -124,7 +124,8 @@ def test_gains_and_losses_have_their_sign_and_an_interval(detector, folder):
     assert (better["map50"], better["map"]) == pytest.approx((1, 1))
     assert better["over_coded"] == pytest.approx(1 - coded["map"])
     low, high = better["over_coded_interval"]
-    assert 0 < low < better["over_coded"] < high
+    # Runs of frames that coding left alone gain nothing: how many depends on the coder.
+    assert 0 <= low < better["over_coded"] < high
     assert worse["map50"] == 0
     assert worse["over_coded50_interval"][1] < 0
     assert better["over_spp"] is None
