@@ -238,6 +238,7 @@ def timed(
     size: Size,
     seconds: float,
     forced: Mapping[Precision, Precision] | None = None,
+    least: int = ROUNDS,
 ) -> dict[Precision, Speed]:
     """Speeds of artifacts on whole frames, every pixel computed, one frame of each in turn.
 
@@ -245,8 +246,9 @@ def timed(
         artifacts: By what they are called.
         engine: Name.
         size: ``(height, width)`` of the frames.
-        seconds: To go on for; there are at least `ROUNDS` rounds.
+        seconds: To go on for.
         forced: Arithmetic to compute some in; the engine's choice for the others.
+        least: Rounds there are at any rate.
 
     Returns:
         Without rates for a lower precision that the engine computes in another one: it would only
@@ -263,7 +265,7 @@ def timed(
             if artifact.facts.precision in (BASE, info.precision):
                 passes[name] = frame_pass(restorer, size)
         timed_rounds(passes, 0, least=2)  # shapes are compiled, memory is there
-        rates = timed_rounds(passes, seconds, least=ROUNDS)
+        rates = timed_rounds(passes, seconds, least)
     return {name: replace(speed, rates=rates.get(name, ())) for name, speed in speeds.items()}
 
 

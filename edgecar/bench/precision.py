@@ -19,7 +19,7 @@ from typing import Annotated, Literal, TypedDict
 import typer
 
 from edgecar.artifact import Artifact, read_artifact
-from edgecar.bench.payoff import RUN_BY, Speed, dense_restorer, native_form, timed
+from edgecar.bench.payoff import ROUNDS, RUN_BY, Speed, dense_restorer, native_form, timed
 from edgecar.bench.results import new_results, resumed, write_results
 from edgecar.errors import EdgecarError, GateError
 from edgecar.evaluate.clips import ClipSet, load_clips
@@ -28,17 +28,18 @@ from edgecar.evaluate.video import NetworkMethod, evaluate_video
 from edgecar.exporter.lower import Lower
 from edgecar.exporter.quantize import ForEngine
 from edgecar.exporter.to_onnx import Lowering, export
+from edgecar.media.video_codec import VideoCodec
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.rounds import median_ratio
+from edgecar.runtime.rounds import MIN_ROUNDS, median_ratio
 from edgecar.spec import Coder, Precision, Size
 from edgecar.zoo.shipped import ShippedWeights, shipped_weights
 
 QUALITY = 10  # of JPEG, as the papers' tables have it first
 STILLS = ("classic5", "live1")
-CRFS = (29, 35, 41, 47)
+QUANTISERS: dict[VideoCodec, tuple[int, ...]] = {"h264": (29, 35, 41, 47), "hevc": (22, 27, 32, 37)}
 FRAMES = 150  # of a clip: two and a half GOPs
 SIZE: Size = (1080, 1920)
-CODERS: tuple[Coder, ...] = ("jpeg", "h264")
+ROUNDED_BY = "onnxruntime"  # which computes halves as the graph says where the engine does not
 Outcome = Literal["passed", "refused", "not run"]
 
 
@@ -50,8 +51,9 @@ class PrecisionRow(TypedDict):
     is how ranges of INT8 were found (``training``: weights of ``edgecar train --qat``); ``kept`` of
     ``layers`` convolutions are in higher precision. ``loss_db`` to ``budget_db`` are the gate's;
     None for FP32 and bfloat16, which pass no gate, and all but ``why`` where it refused.
-    PSNR in dB: mean over the set at JPEG quality 10; over frames, then clips and CRFs of the H.264
-    study. ``fps`` are medians over the rounds, ``to_fp32`` the median of their ratios to the FP32
+    PSNR in dB: mean over the set at JPEG quality 10; over frames, then clips and quantisers of the
+    study of the weights' coder. Of FP16 that the engine does not compute it is ONNX Runtime's.
+    ``fps`` are medians over the rounds, ``to_fp32`` the median of their ratios to the FP32
     graph computed in FP32 by the same engine.
     """
 
@@ -73,7 +75,7 @@ class PrecisionRow(TypedDict):
     bytes: int | None
     classic5_db: float | None
     live1_db: float | None
-    h264_db: float | None
+    video_db: float | None
     height: int
     width: int
     rounds: int | None
@@ -102,10 +104,11 @@ class Study:
 
     Attributes:
         stills: Pictures of each test set, by its name in the rows.
-        clips: Sources of the H.264 study; none are coded where no weights are for it.
+        clips: Sources of the video study; none are coded where no weights are for it.
         every: Frames of a clip of which one counts.
         size: ``(height, width)`` of the frames that are timed.
         seconds: To time a network for.
+        rounds: To time it for at least.
         for_engine: The engine that INT8 is written down for, which runs all.
         qat: Where weights of ``edgecar train --qat`` lie, as ``<network>.<coder>.qat.safetensors``.
     """
@@ -115,6 +118,7 @@ class Study:
     every: int
     size: Size
     seconds: float
+    rounds: int
     for_engine: ForEngine
     qat: Path | None = None
 
@@ -142,6 +146,9 @@ def measure(
     width: Annotated[int, typer.Option(min=16, help="Of the frames that are timed.")] = SIZE[1],
     height: Annotated[int, typer.Option(min=16, help="Of the frames that are timed.")] = SIZE[0],
     seconds: Annotated[float, typer.Option(min=0, help="To time a network for, at least.")] = 20,
+    rounds: Annotated[
+        int, typer.Option(min=MIN_ROUNDS, help="To time it for at least; deep networks take long.")
+    ] = ROUNDS,
 ) -> None:
     """Measure and save."""
     try:
@@ -151,6 +158,7 @@ def measure(
             every,
             (height, width),
             seconds,
+            rounds,
             native_form(),
             qat,
         )
@@ -159,9 +167,7 @@ def measure(
         done = {(row["network"], row["weights"]) for row in rows}
         for weights in shipped_weights():
             stem = f"{weights.network}.{weights.codec}"
-            if weights.codec not in CODERS or (only or "") not in stem:
-                continue
-            if (weights.network, weights.codec) in done:
+            if (only or "") not in stem or (weights.network, weights.codec) in done:
                 continue
             for row in measured(weights, study):
                 typer.echo(line(row))
@@ -184,9 +190,9 @@ def measured(weights: ShippedWeights, study: Study) -> Iterator[PrecisionRow]:
         made = artifacts_of(weights, study, Path(folder))
     found = {name: m.artifact for name, m in made.items() if m.artifact}
     forced: dict[Precision, Precision] = {name: name for name in ("fp32", "bf16") if name in found}
-    speeds = timed(found, study.engine, study.size, study.seconds, forced)
-    run = {name: artifact for name, artifact in found.items() if speeds[name].rates}
-    decibels = quality_of(run, forced, weights.codec, study)
+    speeds = timed(found, study.engine, study.size, study.seconds, forced, least=study.rounds)
+    engines = {name: study.engine if speeds[name].rates else ROUNDED_BY for name in found}
+    decibels = quality_of(found, engines, forced, weights.codec, study)
     for name, each in made.items():
         yield _row(weights, study, name, each, speeds, decibels.get(name, {}))
 
@@ -225,6 +231,7 @@ def _computes_bf16(artifact: Artifact, engine: str) -> bool:
 
 def quality_of(
     artifacts: Mapping[Precision, Artifact],
+    engines: Mapping[Precision, str],
     forced: Mapping[Precision, Precision],
     codec: Coder,
     study: Study,
@@ -232,15 +239,17 @@ def quality_of(
     """Mean PSNR in dB by arithmetic and column."""
     with ExitStack() as opened:
         restorers = {
-            name: opened.enter_context(dense_restorer(artifact, study.engine, forced.get(name)))
+            name: opened.enter_context(dense_restorer(artifact, engines[name], forced.get(name)))
             for name, artifact in artifacts.items()
         }
         if codec == "jpeg":
             return {name: _stills_db(restorer, study) for name, restorer in restorers.items()}
         methods = [NetworkMethod(restorer, name) for name, restorer in restorers.items()]
-        rows = list(evaluate_video(study.clips.clips, "h264", CRFS, methods, study.every))
+        rows = list(
+            evaluate_video(study.clips.clips, codec, QUANTISERS[codec], methods, study.every)
+        )
     return {
-        name: {"h264_db": fmean(row["psnr_out"] for row in rows if row["network"] == name)}
+        name: {"video_db": fmean(row["psnr_out"] for row in rows if row["network"] == name)}
         for name in artifacts
     }
 
@@ -288,7 +297,7 @@ def _row(
         bytes=made.bytes,
         classic5_db=_rounded(decibels.get("classic5_db"), 3),
         live1_db=_rounded(decibels.get("live1_db"), 3),
-        h264_db=_rounded(decibels.get("h264_db"), 3),
+        video_db=_rounded(decibels.get("video_db"), 3),
         height=study.size[0],
         width=study.size[1],
         rounds=len(rates) or None,
@@ -306,7 +315,7 @@ def line(row: PrecisionRow) -> str:
     head = f"{row['network']} for {row['weights']}, {row['precision']}: {row['outcome']}"
     if row["fps"] is None or row["to_fp32"] is None:
         return f"{head}; {row['why']}"
-    measured_db = (row["classic5_db"], row["live1_db"], row["h264_db"])
+    measured_db = (row["classic5_db"], row["live1_db"], row["video_db"])
     decibels = [f"{value:.3f}" for value in measured_db if value is not None]
     return (
         f"{head}; {' and '.join(decibels)} dB, {row['fps']:.2f} frames/s in {row['computed']}, "

@@ -6,17 +6,19 @@ from edgecar.bench.results import Row
 
 PRECISION_INTRO = """\
 Each network that ships, in FP32 and below. PSNR in dB with the output rounded to 8 bits: means over
-Classic5 and LIVE1 at JPEG quality 10, or over the coded H.264 clips; *loss* is against FP32 there.
+Classic5 and LIVE1 at JPEG quality 10, or over the coded clips; *loss* is against FP32 there.
 The *gate* is what an export was judged by: loss on other pictures, on average and on the worst.
 *Kept* are the convolutions in higher precision. Frames/s are on whole frames, every pixel computed,
 the precisions of a network in turn in one process; *times FP32* is the median ratio of a round to
 the FP32 graph computed in FP32 by the same engine. bf16 is the FP32 graph as the engine computes it
-if it is let. Below 1 it is slower; what the gate refused says why."""
+if it is let. FP16 that the engine computes in something else is not timed, and its PSNR is ONNX
+Runtime's, which rounds as the graph says. Below 1 it is slower; what the gate refused says why."""
 
-TITLES = {"jpeg": "Weights for JPEG", "h264": "Weights for H.264"}
+TITLES = {"jpeg": "Weights for JPEG", "h264": "Weights for H.264", "hevc": "Weights for HEVC"}
 COLUMNS = {
     "jpeg": (("classic5_db", "Classic5 dB"), ("live1_db", "LIVE1 dB")),
-    "h264": (("h264_db", "H.264 dB"),),
+    "h264": (("video_db", "H.264 dB"),),
+    "hevc": (("video_db", "HEVC dB"),),
 }
 COMMON = ("Ranges", "Kept", "Gate dB", "Worst dB", "kB", "Frames/s", "Times FP32", "Outcome")
 

@@ -72,7 +72,7 @@ LIVE_KEYS = (
 PRECISION_KEYS = (
     *("network", "weights", "precision", "outcome", "why", "engine", "provider", "computed"),
     *("method", "layers", "kept", "loss_db", "worst_db", "shift_codes", "budget_db", "bytes"),
-    *("classic5_db", "live1_db", "h264_db", "height", "width", "rounds", "fps", "to_fp32"),
+    *("classic5_db", "live1_db", "video_db", "height", "width", "rounds", "fps", "to_fp32"),
 )
 GPU_KEYS = (
     *("gpu", "compute_capability", "network", "engine", "provider", "precision", "height", "width"),

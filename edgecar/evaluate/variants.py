@@ -60,8 +60,8 @@ class VariantRow(TypedDict):
 
     As `edgecar.evaluate.video.VideoRow`, and besides: ``limit_mbps`` as the paper has it and
     ``max_kbps`` what it is at the clip's size and at 25 frames a second, both None without a limit;
-    PSNR-B in dB; ``flicker`` in codes, the mean over neighbouring
-    frames, None where only every Nth is measured or the source never stands still.
+    PSNR-B in dB; ``flicker`` in codes, the mean over the frames
+    that are measured and their successors, None where the source never stands still.
     """
 
     network: str
@@ -143,7 +143,7 @@ def evaluate_variants(
         codec: Coder, which decides the variants.
         quantisers: CRF for ``h264``, QP for ``hevc``.
         methods: Networks and post-filters.
-        every: Measure frames 0, N, 2N and so on.
+        every: Measure frames 0, N, 2N and so on; flicker from each to the next of the clip.
         done: Keys of rows (`row_key`) that there are already; they are passed over.
 
     Yields:
@@ -169,11 +169,10 @@ def _rows(
         coded = video_coded(frames, coding)
     except MediaError as error:
         raise MediaError(f"{name}: {error}") from error
-    indices = range(0, len(frames), every)
-    clean = [frames[index].y for index in indices]
-    before = _judged(clean, [coded.frames[index].y for index in indices], every)
+    clip = _Clip(frames, every)
+    before = clip.judged([coded.frames[index].y for index in clip.indices])
     for method in methods:
-        after = _judged(clean, list(method.restored(coded, coding, indices)), every)
+        after = clip.judged(list(method.restored(coded, coding, clip.indices)))
         yield VariantRow(
             network=method.name,
             codec=coding.codec,
@@ -183,7 +182,7 @@ def _rows(
             max_kbps=coding.max_kbps,
             structure=variant.structure,
             in_loop_filters=coding.in_loop_filters,
-            frames=len(indices),
+            frames=len(clip.measured),
             kbps=coded.kbps,
             psnr_in=before.psnr,
             psnr_out=after.psnr,
@@ -206,20 +205,38 @@ class _Judged:
     flicker: float | None
 
 
-def _judged(clean: Sequence[Luma], pictures: Sequence[Luma], every: int) -> _Judged:
-    decibels, likeness = scores(clean, pictures)
-    blocks = [psnr_b(one, other) for one, other in zip(clean, pictures, strict=True)]
-    return _Judged(
-        float(np.mean(decibels)),
-        likeness,
-        float(np.mean(np.minimum(blocks, PSNR_CAP_DB))),
-        _mean_flicker(clean, pictures) if every == 1 else None,
-    )
+class _Clip:
+    """Frames of a source that others are judged against.
 
+    Args:
+        frames: Of the whole clip.
+        every: Measure frames 0, N, 2N and so on.
+    """
 
-def _mean_flicker(clean: Sequence[Luma], pictures: Sequence[Luma]) -> float | None:
-    """Over all neighbours whose source stands still somewhere."""
-    pairs = zip(clean, clean[1:], pictures, pictures[1:], strict=False)
-    changes = [flicker(before, now, seen, judged) for before, now, seen, judged in pairs]
-    known = [change for change in changes if change is not None]
-    return float(np.mean(known)) if known else None
+    def __init__(self, frames: Sequence[Frame], every: int) -> None:
+        self.measured = range(0, len(frames), every)
+        firsts = range(0, len(frames) - 1, every)  # of neighbours, between which it may flicker
+        self.indices = sorted({*self.measured, *(index + 1 for index in firsts)})
+        self._firsts = firsts
+        self._clean = {index: frames[index].y for index in self.indices}
+
+    def judged(self, pictures: Sequence[Luma]) -> _Judged:
+        """Means over the clip for luma at ``indices``."""
+        seen = dict(zip(self.indices, pictures, strict=True))
+        clean = [self._clean[index] for index in self.measured]
+        own = [seen[index] for index in self.measured]
+        decibels, likeness = scores(clean, own)
+        blocks = [psnr_b(one, other) for one, other in zip(clean, own, strict=True)]
+        return _Judged(
+            float(np.mean(decibels)),
+            likeness,
+            float(np.mean(np.minimum(blocks, PSNR_CAP_DB))),
+            self._mean_flicker(seen),
+        )
+
+    def _mean_flicker(self, seen: Mapping[int, Luma]) -> float | None:
+        """Over all neighbours whose source stands still somewhere."""
+        clean = self._clean
+        changes = [flicker(clean[i], clean[i + 1], seen[i], seen[i + 1]) for i in self._firsts]
+        known = [change for change in changes if change is not None]
+        return float(np.mean(known)) if known else None

@@ -90,9 +90,13 @@ def test_rows_are_saved_and_fit_the_schema(folder, made, lowered) -> None:
         assert (eight["outcome"], eight["computed"]) == ("passed", "int8")
         assert eight["fps"] > 0
         assert eight["rounds"] >= 9
-        columns = ("classic5_db", "live1_db") if coder == "jpeg" else ("h264_db",)
+        columns = ("classic5_db", "live1_db") if coder == "jpeg" else ("video_db",)
         assert all(base[key] > 20 for key in columns)
         assert all(eight[key] != base[key] for key in columns)
+        assert all(halves[key] > 20 for key in columns)
+    # The weights for JPEG; halves are right to a fraction of a code.
+    for key in ("classic5_db", "live1_db"):
+        assert rows["jpeg", "fp16"][key] == pytest.approx(rows["jpeg", "fp32"][key], abs=0.02)
 
 
 @pytest.mark.usefixtures("made")

@@ -17,7 +17,7 @@ from edgecar.bench.variants_page import bd_cells, limits_lines, variants_tables
 from edgecar.evaluate import variants
 from edgecar.evaluate.bdrate import RatePoint, bd_rate
 from edgecar.evaluate.clips import Clip
-from edgecar.evaluate.metrics import flicker, psnr_b
+from edgecar.evaluate.metrics import flicker, psnr, psnr_b
 from edgecar.evaluate.variants import (
     VariantRow,
     evaluate_variants,
@@ -135,10 +135,18 @@ def test_a_limit_that_bites_lowers_the_rate(folder):
     assert rows[0]["psnr_in"] > rows[2]["psnr_in"]
 
 
-def test_flicker_needs_every_frame(folder):
-    row, *_ = evaluate_variants([Clip(folder)], "h264", [41], [Passing()], every=2)
-    assert row["flicker_in"] is None
-    assert row["frames"] == 4
+def test_flicker_is_from_a_measured_frame_to_the_next_of_the_clip(folder):
+    method = Passing()
+    row, *_ = evaluate_variants([Clip(folder)], "hevc", [41], [method], every=3)
+    frames = Clip(folder).load()
+    clean = [frame.y for frame in frames]
+    seen = [f.y for f in video_coded(frames, hevc_variants(frames[0].size, [41])[0].coding).frames]
+    firsts = range(0, FRAMES - 1, 3)
+    changes = [flicker(clean[i], clean[i + 1], seen[i], seen[i + 1]) for i in firsts]
+    assert row["flicker_in"] == pytest.approx(np.mean(changes))
+    measured = range(0, FRAMES, 3)
+    assert row["frames"] == len(measured)
+    assert row["psnr_in"] == pytest.approx(np.mean([psnr(clean[i], seen[i]) for i in measured]))
 
 
 def test_rows_that_are_there_are_not_measured_again(folder):
