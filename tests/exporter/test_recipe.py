@@ -22,14 +22,14 @@ def write(tmp_path):
 
 
 def test_default_is_what_tensorrt_10_3_reads() -> None:
-    recipe = recipe_for("edgecar-s")
+    recipe = recipe_for("edgecar-m")
     assert recipe.opset == 19
     assert recipe.ir_version <= 10
     assert 0 < recipe.parity_max_error <= 1 / 255 / 10  # a tenth of an 8-bit code
 
 
 def test_lower_precision_may_lose_what_nobody_sees() -> None:
-    recipe = recipe_for("edgecar-s")
+    recipe = recipe_for("edgecar-m")
     assert (recipe.loss_db, recipe.worst_loss_db) == (0.05, 0.15)
     assert 0 < recipe.int8_least_share < 1
 
@@ -43,23 +43,30 @@ def test_every_file_is_for_a_network_and_understood() -> None:
 
 
 def test_file_given_changes_only_what_it_says(write) -> None:
-    default = recipe_for("edgecar-s")
-    recipe = recipe_for("edgecar-s", write("parity_max_error = 1e-3"))
+    default = recipe_for("edgecar-m")
+    recipe = recipe_for("edgecar-m", write("parity_max_error = 1e-3"))
     assert recipe == replace(default, parity_max_error=1e-3)
 
 
 @pytest.mark.parametrize("network", ["arcnn", "msfan"])
 def test_some_may_lose_more(network) -> None:
-    allowed = replace(recipe_for("edgecar-s"), loss_db=0.10, worst_loss_db=0.30)
+    allowed = replace(recipe_for("edgecar-m"), loss_db=0.10, worst_loss_db=0.30)
     assert recipe_for(network) == allowed
 
 
 def test_the_smallest_may_do_less_in_eight_bits() -> None:
     """Two of its four inner layers, 44 % of the work."""
-    default = recipe_for("edgecar-s")
+    default = recipe_for("edgecar-m")
     share = recipe_for("edgecar-xs").int8_least_share
     assert recipe_for("edgecar-xs") == replace(default, int8_least_share=share)
     assert share < 0.44 < default.int8_least_share
+
+
+def test_s_is_judged_more_strictly_and_may_keep_two_inner_layers() -> None:
+    default, recipe = recipe_for("edgecar-m"), recipe_for("edgecar-s")
+    assert recipe.loss_db < default.loss_db
+    share = recipe_for("edgecar-xs").int8_least_share
+    assert recipe == replace(default, loss_db=recipe.loss_db, int8_least_share=share)
 
 
 def test_network_has_its_own_file_over_the_default(tmp_path, monkeypatch) -> None:
@@ -93,11 +100,11 @@ def test_network_has_its_own_file_over_the_default(tmp_path, monkeypatch) -> Non
 def test_file_that_is_no_recipe_is_refused(text, said, write) -> None:
     path = write(text)
     with pytest.raises(SettingsError) as refused:
-        recipe_for("edgecar-s", path)
+        recipe_for("edgecar-m", path)
     assert said in str(refused.value)
     assert str(path) in str(refused.value)
 
 
 def test_missing_file_is_refused(tmp_path) -> None:
     with pytest.raises(SettingsError, match=r"cannot read recipe .*absent\.toml"):
-        recipe_for("edgecar-s", tmp_path / "absent.toml")
+        recipe_for("edgecar-m", tmp_path / "absent.toml")
