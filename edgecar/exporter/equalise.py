@@ -7,6 +7,8 @@ by s: the output is the same. Here s is the range that a channel had on real fra
 networks lost far less than ranges of weights, and than leaving channels as they are.
 """
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +26,15 @@ HOMOGENEOUS = frozenset("LeakyRelu Relu PRelu Identity".split())
 LEAST_RANGE = 1e-3  # of a tensor's widest channel: a channel that hardly speaks stays quiet
 
 
-def equalised(model: "ModelProto", pictures: "Sequence[Picture]") -> "ModelProto":
+def equalised(
+    model: "ModelProto", pictures: "Sequence[Picture]", outliers: float = 0.0
+) -> "ModelProto":
     """The same network, with channels of equal range wherever that changes nothing.
 
     Args:
         model: In float32, one picture in and one out.
         pictures: Coded pictures that ranges are taken from.
+        outliers: Share of a channel's values, the largest, that do not count for its range.
 
     Returns:
         A new model; it differs from ``model`` by the rounding of float32.
@@ -42,7 +47,7 @@ def equalised(model: "ModelProto", pictures: "Sequence[Picture]") -> "ModelProto
     pairs = [pair for node in made.graph.node if (pair := graph.readers_of(node))]
     # Ranges of all at once: scaling one tensor leaves those of the others as they are.
     tensors = [tensor for _, tensor, _ in pairs]
-    peaks = channel_peaks(made, tensors, pictures)
+    peaks = channel_peaks(made, tensors, pictures, outliers)
     for maker, tensor, readers in pairs:
         peak = peaks[tensor]
         reach = np.maximum(peak, LEAST_RANGE * peak.max())
@@ -58,9 +63,19 @@ def equalised(model: "ModelProto", pictures: "Sequence[Picture]") -> "ModelProto
 
 
 def channel_peaks(
-    model: "ModelProto", tensors: Sequence[str], pictures: "Sequence[Picture]"
+    model: "ModelProto",
+    tensors: Sequence[str],
+    pictures: "Sequence[Picture]",
+    outliers: float = 0.0,
 ) -> dict[str, NDArray[np.float64]]:
-    """Largest magnitude of every channel of some tensors, over all pictures."""
+    """Largest magnitude of every channel of some tensors, over all pictures.
+
+    Args:
+        model: In float32, with inferred shapes.
+        tensors: Names of ``(N, C, H, W)`` ones.
+        pictures: Coded pictures.
+        outliers: Share of a channel's values, the largest, that are left out.
+    """
     import onnx
     import onnxruntime
 
@@ -75,13 +90,20 @@ def channel_peaks(
         seen.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     feed = session.get_inputs()[0].name
-    peaks: dict[str, Any] = {}
+    largest: dict[str, Any] = {}  # of every channel as many as are left out, and one
+    values_seen: Counter[str] = Counter()
+    most = sum(math.ceil(outliers * picture[0].size) for picture in pictures) + 1
     for picture in pictures:
         outputs = session.run(names, {feed: picture[None] * CODE})
         for name, output in zip(names, outputs, strict=True):
-            peak = np.abs(output).max(axis=(0, 2, 3)).astype(np.float64)
-            peaks[name] = np.maximum(peaks.get(name, 0), peak)
-    return peaks
+            channels = np.abs(output[0]).reshape(output.shape[1], -1)
+            values_seen[name] += channels.shape[1]
+            before = largest.get(name, channels[:, :0])
+            largest[name] = np.sort(np.concatenate([before, channels], axis=1))[:, -most:]
+    return {
+        name: values[:, -1 - int(outliers * values_seen[name])].astype(np.float64)
+        for name, values in largest.items()
+    }
 
 
 class _Graph:

@@ -90,6 +90,7 @@ def lowered(
     frames: GateFrames,
     budget: Budget,
     least_share: float,
+    channel_outliers: float = 0.0,
     trained: Trained | None = None,
     report: Report = lambda _what: None,
 ) -> tuple["ModelProto", Facts]:
@@ -103,6 +104,7 @@ def lowered(
         frames: To calibrate and judge on.
         budget: What may be lost.
         least_share: Of multiply-accumulates that INT8 must do in eight bits, 0 to 1.
+        channel_outliers: Share of a channel's values that its range for INT8 leaves out.
         trained: For weights that were trained in eight bits.
         report: Told what is being tried.
 
@@ -112,13 +114,18 @@ def lowered(
     Raises:
         GateError: None passes; says what would.
     """
+    import onnx
+
     reference = trained.reference if trained else model
     if precision == "fp16":
         trials = [_fp16_trial(model)]
     elif trained and form.signed:
         trials = [_trained_trial(model, trained.ranges, form, frames, least_share)]
     else:
-        trials = _int8_trials(model, facts.align_px, form, frames, least_share)
+        alike = onnx.shape_inference.infer_shapes(
+            equalised(model, frames.calibration, channel_outliers)
+        )
+        trials = _int8_trials(alike, facts.align_px, form, frames, least_share)
     judge = Judge(reference, facts, frames.held)
     best = best_candidate(trials, judge, budget, report)
     if best.verdict.spent(budget) > 1:
@@ -279,12 +286,9 @@ def _leaves_enough(model: "ModelProto", least_share: float) -> Callable[[Collect
 
 
 def _int8_trials(
-    model: "ModelProto", align_px: int, form: Form, frames: GateFrames, least_share: float
+    alike: "ModelProto", align_px: int, form: Form, frames: GateFrames, least_share: float
 ) -> list[Trial]:
-    """One for each way to find ranges."""
-    import onnx
-
-    alike = onnx.shape_inference.infer_shapes(equalised(model, frames.calibration))
+    """One for each way to find ranges, of a graph whose channels are alike."""
     layers, always = convolutions(alike), always_kept(alike)
     may_keep = _leaves_enough(alike, least_share)
 

@@ -20,6 +20,8 @@ class Recipe:
         worst_loss_db: PSNR that it may lose on any picture.
         int8_least_share: Least share of all multiply-accumulates that INT8 must do in eight bits,
             0 to 1; with less it is hardly faster than FP16.
+        channel_outliers: Share of a channel's values, the largest, that do not count when INT8
+            gives channels one range, 0 to 1.
     """
 
     opset: int
@@ -28,6 +30,7 @@ class Recipe:
     loss_db: float
     worst_loss_db: float
     int8_least_share: float
+    channel_outliers: float
 
 
 def recipe_for(network: str, path: Path | None = None) -> Recipe:

@@ -307,6 +307,7 @@ def lowered_artifact(
         frames=frames,
         budget=budget,
         least_share=recipe.int8_least_share,
+        channel_outliers=recipe.channel_outliers,
         trained=trained if lowering.precision == "int8" else None,
         report=report,
     )

@@ -54,6 +54,18 @@ def test_channels_stay_where_scaling_would_change_the_output(model) -> None:
     np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.parametrize("outliers", [0.0, 1e-3, 0.1])
+def test_outliers_do_not_count_for_the_range_of_a_channel(outliers) -> None:
+    model = uneven()
+    peaks = channel_peaks(model, ["value1"], PICTURES, outliers)["value1"]
+    model.graph.output.insert(0, next(v for v in model.graph.value_info if v.name == "value1"))
+    values = runner(model)(BATCH)
+    by_channel = np.sort(np.abs(values).transpose(1, 0, 2, 3).reshape(8, -1), axis=1)
+    beyond = (by_channel > peaks[:, None]).mean(axis=1)
+    np.testing.assert_array_less(beyond, outliers + 1e-9)
+    np.testing.assert_array_less(outliers - 1 / by_channel.shape[1] - 1e-9, beyond)
+
+
 def test_given_model_is_left_alone() -> None:
     model = uneven()
     before = model.SerializeToString()

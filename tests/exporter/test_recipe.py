@@ -62,11 +62,13 @@ def test_the_smallest_may_do_less_in_eight_bits() -> None:
     assert share < 0.44 < default.int8_least_share
 
 
-def test_s_is_judged_more_strictly_and_may_keep_two_inner_layers() -> None:
+def test_s_is_judged_more_strictly_and_leaves_outliers_out() -> None:
     default, recipe = recipe_for("edgecar-m"), recipe_for("edgecar-s")
     assert recipe.loss_db < default.loss_db
-    share = recipe_for("edgecar-xs").int8_least_share
-    assert recipe == replace(default, loss_db=recipe.loss_db, int8_least_share=share)
+    assert 0 == default.channel_outliers < recipe.channel_outliers < 0.001
+    assert recipe == replace(
+        default, loss_db=recipe.loss_db, channel_outliers=recipe.channel_outliers
+    )
 
 
 def test_network_has_its_own_file_over_the_default(tmp_path, monkeypatch) -> None:
