@@ -142,6 +142,23 @@ def row_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["clip"], variant, row["network"]
 
 
+def extremes(rows: Iterable[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    """Keys of the rows that each network gains most and least on."""
+    by_network: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_network.setdefault(row["network"], []).append(row)
+
+    def gain_db(row: Mapping[str, Any]) -> float:
+        gain: float = row["psnr_out"] - row["psnr_in"]
+        return gain
+
+    return {
+        row_key(row)
+        for own in by_network.values()
+        for row in (max(own, key=gain_db), min(own, key=gain_db))
+    }
+
+
 def evaluate_variants(
     clips: Iterable[Clip],
     codec: VideoCodec,
