@@ -257,11 +257,12 @@ def show_variants(
                 progress(len(rows), each * len(found.clips))
                 if save:
                     write_results(save, new_results("variants", rows, commands))
-        again = extremes(rows) & done
+        own = [row for row in rows if row["codec"] == study.codec]  # a file may hold both
+        again = extremes(own) & done
         if exhibits and again:  # rows that were there already have no pictures
             others = {row_key(row) for row in rows} - again
             deque(evaluate_variants(*asked, others, exhibits), maxlen=0)
-        save_report(outputs.report, new_results("variants", rows, commands), exhibits)
+        save_report(outputs.report, new_results("variants", own, commands), exhibits)
     for line in limits_lines(rows):
         stderr.print(f"limits    {line}")
     if outputs.as_json:
