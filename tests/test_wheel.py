@@ -47,7 +47,18 @@ def test_wheel_holds_the_package_and_its_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     inside = [name for name in names if not name.split("/")[0].endswith(".dist-info")]
     assert {name.split("/")[0] for name in inside} == {"edgecar"}
-    allowed = (".py", "py.typed", ".json", ".toml", ".onnx", ".safetensors", ".cu", ".cuh")
+    allowed = (
+        ".py",
+        "py.typed",
+        ".json",
+        ".toml",
+        ".onnx",
+        ".safetensors",
+        ".cu",
+        ".cuh",
+        ".css",
+        ".js",
+    )
     assert [name for name in inside if not name.endswith(allowed)] == []
     for needed in (
         "edgecar/py.typed",
@@ -59,6 +70,8 @@ def test_wheel_holds_the_package_and_its_data(wheel):
         "edgecar/zoo/weights/edgecar-s.jpeg.onnx",
         "edgecar/zoo/weights/manifest.json",
         "edgecar/bench/result_schema.json",
+        "edgecar/report/page.css",
+        "edgecar/report/page.js",
     ):
         assert needed in names
     assert wheel.stat().st_size < MAX_WHEEL_MB * 1e6

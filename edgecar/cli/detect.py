@@ -22,9 +22,12 @@ from edgecar.cli.output import (
     EngineName,
     Json,
     PrecisionName,
+    ReportPath,
+    check_report,
     next_step,
     print_json,
     progress_bar,
+    save_report,
     size_named,
     stderr,
     stdout,
@@ -36,6 +39,7 @@ from edgecar.spec import Coder, Precision
 if TYPE_CHECKING:
     from edgecar.evaluate.clips import Clip
     from edgecar.evaluate.detection import Cleaner, DetectionRow, Study
+    from edgecar.evaluate.exhibits import Exhibits
     from edgecar.evaluate.postfilters import Postfilter
 
 SPP = "spp"
@@ -70,6 +74,7 @@ def command(
     frames: FrameLimit = FRAMES,
     every: Every = 3,
     save: Save = None,
+    report: ReportPath = None,
     as_json: Json = False,
 ) -> None:
     """Compare what a detector finds in coded and restored clips with what it finds in the source.
@@ -87,6 +92,7 @@ def command(
 
     if crf and qp:
         raise SettingsError("got --crf and --qp; give one: CRF is of H.264, QP of HEVC")
+    check_report(report)
     names, numbers = _apart(clips)
     codec: VideoCodec = "hevc" if qp else "h264"
     quantisers = list(dict.fromkeys([*(crf or qp or []), *numbers])) or QUANTISERS[codec]
@@ -99,10 +105,14 @@ def command(
         _postfilters(baseline),
         Study(opened, confidence, least_boxes, every),
     )
-    rows = detection_rows(asked, network, engine, precision, weights_for or codec)
-    if save:
-        words = " ".join(["edgecar", *sys.argv[1:]])
-        write_results(save, new_results("detection", rows, command=words))
+    rows, exhibits = detection_rows(
+        asked, network, engine, precision, weights_for or codec, bool(report)
+    )
+    if save or report:
+        results = new_results("detection", rows, " ".join(["edgecar", *sys.argv[1:]]))
+        if save:
+            write_results(save, results)
+        save_report(report, results, exhibits)
     if as_json:
         print_json({"rows": rows})
         return
@@ -124,25 +134,32 @@ class Asked:
 
 
 def detection_rows(
-    asked: Asked, networks: list[str] | None, engine: str, precision: Precision | None, coder: Coder
-) -> "list[DetectionRow]":
-    """Open the networks and measure.
+    asked: Asked,
+    networks: list[str] | None,
+    engine: str,
+    precision: Precision | None,
+    coder: Coder,
+    exhibited: bool = False,
+) -> "tuple[list[DetectionRow], Exhibits | None]":
+    """Open the networks and measure; frames are kept if they are shown.
 
     Raises:
         EdgecarError: Of the clips, the networks or the detector.
     """
     from edgecar.evaluate.detection import evaluate_detection
+    from edgecar.evaluate.exhibits import Exhibits
 
     with ExitStack() as stack, progress_bar("detecting") as progress:
         methods = opened_networks(networks, engine, precision, coder, stack)
         cleaners: list[Cleaner] = [*asked.postfilters, *methods]
         expected = len(asked.clips) * len(asked.codings) * (1 + len(cleaners))
+        exhibits = Exhibits(len(cleaners)) if exhibited else None
         rows: list[DetectionRow] = []
         progress(0, expected)
-        for row in evaluate_detection(asked.clips, asked.codings, cleaners, asked.study):
+        for row in evaluate_detection(asked.clips, asked.codings, cleaners, asked.study, exhibits):
             rows.append(row)
             progress(len(rows), expected)
-    return rows
+    return rows, exhibits
 
 
 def _apart(words: list[str]) -> tuple[list[str], list[int]]:

@@ -1,7 +1,8 @@
 """``edgecar eval``: picture quality, measured like the papers."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,13 @@ from edgecar.cli.output import (
     EngineName,
     Json,
     PrecisionName,
+    ReportPath,
+    check_report,
     engine_line,
     next_step,
     print_json,
     progress_bar,
+    save_report,
     stderr,
     stdout,
     warn_if_slow,
@@ -28,6 +32,7 @@ from edgecar.spec import Coder, Precision
 
 if TYPE_CHECKING:
     from edgecar.evaluate.clips import ClipSet
+    from edgecar.evaluate.exhibits import Exhibits
     from edgecar.evaluate.video import Method, NetworkMethod, VideoRow
 
 app = typer.Typer(help="Measure picture quality like the papers.", no_args_is_help=True)
@@ -81,6 +86,7 @@ def jpeg(
     precision: PrecisionName = None,
     weights_for: Codec = "jpeg",
     save: Save = None,
+    report: ReportPath = None,
     as_json: Json = False,
 ) -> None:
     """Code pictures as JPEG, restore them, and print PSNR, SSIM and PSNR-B before and after.
@@ -91,14 +97,17 @@ def jpeg(
     """
     from edgecar.bench.report import jpeg_table
     from edgecar.bench.results import new_results, write_results
+    from edgecar.evaluate.exhibits import Exhibits
     from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
     from edgecar.runtime.restorer import Restorer
 
+    check_report(report)
     pictures = load_pictures(data)
     qualities = [*(quality or []), *(more or [])] or QUALITIES
     rows = []
     with progress_bar("measuring") as progress:
         names = network or ["edgecar-s"]
+        exhibits = Exhibits(len(names)) if report else None
         for done, name in enumerate(names):
             progress(done, len(names))
             with Restorer(name, engine, precision, codec=weights_for) as restorer:
@@ -111,10 +120,13 @@ def jpeg(
                     qualities,
                     network=restorer.facts.model,
                     set_name=data.name,
+                    exhibits=exhibits,
                 )
-    if save:
-        command = " ".join(["edgecar", *sys.argv[1:]])
-        write_results(save, new_results("jpeg", rows, command=command))
+    if save or report:
+        results = new_results("jpeg", rows, command=_command())
+        if save:
+            write_results(save, results)
+        save_report(report, results, exhibits)
     if as_json:
         print_json({"rows": rows})
         return
@@ -139,6 +151,7 @@ def h264(
     every: Every = 1,
     variants: Variants = False,
     save: Save = None,
+    report: ReportPath = None,
     as_json: Json = False,
 ) -> None:
     """Code clips as H.264, restore them, and print what is gained in luma PSNR.
@@ -151,11 +164,8 @@ def h264(
     """
     quantisers = [*(crf or []), *(more or [])]
     study = VideoStudy("h264", data, suite, quantisers, frames, every, network, baseline or [])
-    if variants:
-        show_variants(study, engine, precision, weights_for, save, as_json)
-        return
-    rows = video_rows(study, engine, precision, weights_for)
-    _show_video(rows, "h264", save, as_json)
+    outputs = Outputs(save, report, as_json)
+    (show_variants if variants else show_video)(study, engine, precision, weights_for, outputs)
 
 
 @app.command("hevc")
@@ -173,6 +183,7 @@ def hevc(
     every: Every = 1,
     variants: Variants = False,
     save: Save = None,
+    report: ReportPath = None,
     as_json: Json = False,
 ) -> None:
     """Code clips as HEVC, restore them, and print what is gained in luma PSNR.
@@ -185,11 +196,8 @@ def hevc(
     """
     quantisers = [*(qp or []), *(more or [])]
     study = VideoStudy("hevc", data, suite, quantisers, frames, every, network, baseline or [])
-    if variants:
-        show_variants(study, engine, precision, weights_for, save, as_json)
-        return
-    rows = video_rows(study, engine, precision, weights_for)
-    _show_video(rows, "hevc", save, as_json)
+    outputs = Outputs(save, report, as_json)
+    (show_variants if variants else show_video)(study, engine, precision, weights_for, outputs)
 
 
 @dataclass(frozen=True)
@@ -206,42 +214,58 @@ class VideoStudy:
     baselines: list[str]
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """Where rows go besides the terminal: result file, report, and JSON in place of tables."""
+
+    save: Path | None
+    report: Path | None
+    as_json: bool
+
+
 def show_variants(
     study: VideoStudy,
     engine: str,
     precision: Precision | None,
     weights_for: Coder,
-    save: Path | None,
-    as_json: bool,
+    outputs: Outputs,
 ) -> None:
-    """Measure the paper's variants, row by row into ``save``, and print them.
+    """Measure the paper's variants, row by row into the result file, and print them.
 
     Raises:
-        EdgecarError: Of the clips, the networks or the baselines.
+        EdgecarError: Of the clips, the networks, the baselines or the report.
     """
     from edgecar.bench.report import variants_report
     from edgecar.bench.results import new_results, resumed, write_results
     from edgecar.bench.variants_page import limits_lines
-    from edgecar.evaluate.variants import VARIANTS, evaluate_variants, row_key
+    from edgecar.evaluate.exhibits import Exhibits
+    from edgecar.evaluate.variants import VARIANTS, evaluate_variants, extremes, row_key
 
-    command = " ".join(["edgecar", *sys.argv[1:]])
-    rows, commands = resumed(save, command) if save else ([], command)
+    check_report(outputs.report)
+    save = outputs.save
+    rows, commands = resumed(save, _command()) if save else ([], _command())
     with opened_study(study, engine, precision, weights_for) as (found, quantisers, methods):
         # The number of variants does not depend on the size.
         each = len(VARIANTS[study.codec]((2, 2), quantisers)) * len(methods)
         done = {row_key(row) for row in rows}
+        exhibits = Exhibits(len(methods)) if outputs.report else None
+        asked = found.clips, study.codec, quantisers, methods, study.every
         with progress_bar("measuring") as progress:
             progress(len(rows), each * len(found.clips))
-            for row in evaluate_variants(
-                found.clips, study.codec, quantisers, methods, study.every, done
-            ):
+            for row in evaluate_variants(*asked, done, exhibits):
                 rows.append(row)
                 progress(len(rows), each * len(found.clips))
                 if save:
                     write_results(save, new_results("variants", rows, commands))
+        own = [row for row in rows if row["codec"] == study.codec]  # a file may hold both
+        again = extremes(own) & done
+        if exhibits and again:  # rows that were there already have no pictures
+            others = {row_key(row) for row in rows} - again
+            deque(evaluate_variants(*asked, others, exhibits), maxlen=0)
+        save_report(outputs.report, new_results("variants", own, commands), exhibits)
     for line in limits_lines(rows):
         stderr.print(f"limits    {line}")
-    if as_json:
+    if outputs.as_json:
         print_json({"rows": rows})
         return
     for table in variants_report(rows):
@@ -251,26 +275,65 @@ def show_variants(
     next_step("edgecar bench --res 1080p")
 
 
+def show_video(
+    study: VideoStudy,
+    engine: str,
+    precision: Precision | None,
+    weights_for: Coder,
+    outputs: Outputs,
+) -> None:
+    """Measure the study and print it.
+
+    Raises:
+        EdgecarError: Of the clips, the networks, the baselines or the report.
+    """
+    from edgecar.bench.report import video_table
+    from edgecar.bench.results import new_results, write_results
+
+    check_report(outputs.report)
+    rows, exhibits = video_rows(study, engine, precision, weights_for, bool(outputs.report))
+    if outputs.save or outputs.report:
+        results = new_results("video", rows, command=_command())
+        if outputs.save:
+            write_results(outputs.save, results)
+        save_report(outputs.report, results, exhibits)
+    if outputs.as_json:
+        print_json({"rows": rows})
+        return
+    stdout.print(video_table(rows, study.codec))
+    if outputs.save:
+        stdout.print(f"wrote     {outputs.save}")
+    next_step("edgecar bench --res 1080p")
+
+
 def video_rows(
-    study: VideoStudy, engine: str, precision: Precision | None, weights_for: Coder
-) -> "list[VideoRow]":
-    """Open what is asked for, say so on stderr, and measure.
+    study: VideoStudy,
+    engine: str,
+    precision: Precision | None,
+    weights_for: Coder,
+    exhibited: bool = False,
+) -> "tuple[list[VideoRow], Exhibits | None]":
+    """Open what is asked for, say so on stderr, and measure; frames are kept if they are shown.
 
     Raises:
         EdgecarError: Of the clips, the networks or the baselines; before anything is measured
             where that can be told.
     """
+    from edgecar.evaluate.exhibits import Exhibits
     from edgecar.evaluate.video import evaluate_video
 
     rows: list[VideoRow] = []
     with opened_study(study, engine, precision, weights_for) as (found, quantisers, methods):
+        exhibits = Exhibits(len(methods)) if exhibited else None
         expected = len(found.clips) * len(quantisers) * len(methods)
         with progress_bar("measuring") as progress:
             progress(0, expected)
-            for row in evaluate_video(found.clips, study.codec, quantisers, methods, study.every):
+            for row in evaluate_video(
+                found.clips, study.codec, quantisers, methods, study.every, exhibits
+            ):
                 rows.append(row)
                 progress(len(rows), expected)
-    return rows
+    return rows, exhibits
 
 
 @contextmanager
@@ -331,19 +394,6 @@ def opened_networks(
     return methods
 
 
-def _show_video(
-    rows: "Sequence[VideoRow]", codec: VideoCodec, save: Path | None, as_json: bool
-) -> None:
-    from edgecar.bench.report import video_table
-    from edgecar.bench.results import new_results, write_results
-
-    if save:
-        command = " ".join(["edgecar", *sys.argv[1:]])
-        write_results(save, new_results("video", rows, command=command))
-    if as_json:
-        print_json({"rows": rows})
-        return
-    stdout.print(video_table(rows, codec))
-    if save:
-        stdout.print(f"wrote     {save}")
-    next_step("edgecar bench --res 1080p")
+def _command() -> str:
+    """What was typed."""
+    return " ".join(["edgecar", *sys.argv[1:]])

@@ -4,7 +4,8 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,6 +25,10 @@ from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import NAMES
 from edgecar.errors import SettingsError
 from edgecar.spec import Coder, Precision, Size
+
+if TYPE_CHECKING:
+    from edgecar.bench.results import Results
+    from edgecar.evaluate.exhibits import Exhibits
 
 # Tables in a file or a pipe must not be squeezed into the 80 columns of an unknown terminal.
 WIDTH = None if sys.stdout.isatty() else 160
@@ -46,6 +51,37 @@ PrecisionName = Annotated[
 Codec = Annotated[
     Coder, typer.Option("--for", help="What the input is coded with; chooses shipped weights.")
 ]
+
+ReportPath = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write a page there: .html with pictures, .md or .json."),
+]
+
+
+def check_report(path: Path | None) -> None:
+    """Refuse a report that could not be written, before anything is measured for it.
+
+    Raises:
+        SettingsError: The suffix is not known, or the folder cannot be written to.
+    """
+    if path:
+        from edgecar.report.write import check_path
+
+        check_path(path)
+
+
+def save_report(path: Path | None, results: "Results", exhibits: "Exhibits | None") -> None:
+    """Write a report, if one is wanted.
+
+    Raises:
+        EdgecarError: It cannot be written.
+    """
+    if path:
+        from edgecar.report.content import report_of
+        from edgecar.report.write import write_report
+
+        write_report(path, report_of(results, exhibits))
+        stderr.print(f"report    {path}", markup=False)
 
 
 def print_json(value: Any) -> None:

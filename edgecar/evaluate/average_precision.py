@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgecar.errors import DataError
 from edgecar.evaluate.detector import MOST_OBJECTS
+from edgecar.evaluate.exhibits import Marks
 from edgecar.evaluate.heads import Detections
 
 Frames = NDArray[np.int64]
@@ -102,6 +103,33 @@ class Matches:
         ]
         return sorted(listed, key=lambda entry: -entry.boxes)
 
+    def marks(self, frame: int, confidence: float) -> Marks:
+        """What is found, missed and false in one frame, at IoU 0.50, among the classes that count.
+
+        Args:
+            frame: Its index.
+            confidence: Detections with a lower score do not count; matching takes higher scores
+                first, so that those that do are matched as they would be without them.
+        """
+        found: list[Any] = []
+        missed: list[Any] = []
+        false: list[Any] = []
+        for entry in self._by_frame[:, frame]:
+            if entry is None:  # nothing of this class in the truth, and nothing detected
+                continue
+            sure = {
+                number
+                for number, score in zip(entry["dtIds"], entry["dtScores"], strict=True)
+                if score >= confidence
+            }
+            for number, match in zip(entry["dtIds"], entry["dtMatches"][0], strict=True):
+                if number in sure:
+                    (found if match > 0 else false).append(self._evaluation.cocoDt.anns[number])
+            for number, match in zip(entry["gtIds"], entry["gtMatches"][0], strict=True):
+                if int(match) not in sure:
+                    missed.append(self._evaluation.cocoGt.anns[number])
+        return Marks(*map(_detections, (found, missed, false)))
+
     def _averages(self, frames: Frames | None) -> NDArray[np.float64]:
         """AP at 0.50 and its mean over IoUs, ``(classes, 2)``; -1 where a class is absent."""
         drawn = self._by_frame if frames is None else self._by_frame[:, frames]
@@ -160,6 +188,16 @@ def _annotations(frames: Sequence[Detections]) -> list[dict[str, Any]]:
                 }
             )
     return annotations
+
+
+def _detections(annotations: Sequence[dict[str, Any]]) -> Detections:
+    """The way back from `_annotations`."""
+    corners = np.array([entry["bbox"] for entry in annotations], np.float32).reshape(-1, 4)
+    return Detections(
+        np.hstack([corners[:, :2], corners[:, :2] + corners[:, 2:]]),
+        np.array([entry["score"] for entry in annotations], np.float32),
+        np.array([entry["category_id"] for entry in annotations], np.int64),
+    )
 
 
 def drawn_frames(count: int, resamples: int = RESAMPLES, seed: int = 0) -> list[Frames]:

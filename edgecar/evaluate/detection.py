@@ -19,6 +19,7 @@ from edgecar.errors import MediaError, SettingsError
 from edgecar.evaluate.average_precision import Frames, Matches, drawn_frames, interval, resampled
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.detector import LOWEST_SCORE, Detector
+from edgecar.evaluate.exhibits import Boxes, Exhibit, Exhibits, Subject
 from edgecar.evaluate.heads import Detections
 from edgecar.files import cache_folder, written_whole
 from edgecar.media.color import bgr_from_frame
@@ -151,6 +152,7 @@ def evaluate_detection(
     codings: Sequence[VideoCoding],
     cleaners: Sequence[Cleaner],
     study: Study,
+    exhibits: Exhibits | None = None,
 ) -> Iterator[DetectionRow]:
     """Detect on every clip, coded in every way, as it is decoded and after every cleaner.
 
@@ -161,6 +163,7 @@ def evaluate_detection(
         codings: Coders and their settings.
         cleaners: Networks and post-filters; ``spp``, if it is among them, comes first.
         study: Detector and settings.
+        exhibits: Keeps the frames on which mistakes become most fewer, and most more.
 
     Yields:
         A row per clip, coding and cleaner, in this order, the coded clip before all cleaners.
@@ -181,6 +184,8 @@ def evaluate_detection(
                 matches = Matches(truth, coded.found_by(cleaner), study.least_boxes)
                 measured = _Measured(cleaner.name, matches, draws)
                 before.append(measured)
+                if exhibits and cleaner.name != CODED:
+                    _exhibit(exhibits, coded, cleaner, before[0].matches, matches)
                 yield _row(coded, study, measured, before)
 
 
@@ -221,7 +226,7 @@ class _Coded:
     """A clip after a coder, which is run when first needed."""
 
     def __init__(self, source: _Source, coding: VideoCoding, study: Study) -> None:
-        self.source, self.coding, self._study = source, coding, study
+        self.source, self.coding, self.study = source, coding, study
         self._clip: CodedClip | None = None
 
     @property
@@ -237,7 +242,7 @@ class _Coded:
     @property
     def kbps(self) -> float:
         """Rate of the coded clip, stored besides."""
-        path = _path(f"{self.source.key} {self.coding}", self._study, ".txt")
+        path = _path(f"{self.source.key} {self.coding}", self.study, ".txt")
         if not path.exists():
             with written_whole(path) as temporary:
                 temporary.write_text(repr(self.clip.kbps), encoding="utf-8")
@@ -250,7 +255,35 @@ class _Coded:
         def shown() -> Iterator[Frame]:
             yield from cleaner.frames(self.clip, self.coding, self.source.indices)
 
-        return _stored(key, self._study, shown())
+        return _stored(key, self.study, shown())
+
+
+def _exhibit(
+    exhibits: Exhibits, coded: _Coded, cleaner: Cleaner, before: Matches, after: Matches
+) -> None:
+    """Offer the frames of a clip whose mistakes change most; only these are restored again.
+
+    A frame with as many mistakes as before is no exhibit: nothing is to be seen on it.
+    """
+    study, source = coded.study, coded.source
+    counted = {entry.number for entry in after.by_class()}
+    subject = Subject(source.name, coded.coding.quantiser, cleaner.name)
+    marks = [
+        (before.marks(place, study.confidence), after.marks(place, study.confidence))
+        for place in range(after.frames)
+    ]
+    fewer = [was.mistakes - now.mistakes for was, now in marks]
+    for place in dict.fromkeys((int(np.argmax(fewer)), int(np.argmin(fewer)))):
+        if not fewer[place] or not exhibits.wants(subject, fewer[place]):
+            continue
+        index = source.indices[place]
+        truth = source.detections[place].at_least(study.confidence).of_classes(counted)
+        was, now = marks[place]
+        names = {number: study.detector.class_name(number) for number in counted}
+        (restored,) = cleaner.frames(coded.clip, coded.coding, [index])
+        frames = source.frames[index], coded.clip.frames[index], restored
+        boxes = Boxes(truth, was, now, names)
+        exhibits.offer(Exhibit(subject, index, float(fewer[place]), *frames, boxes))
 
 
 def _path(key: str, study: Study, suffix: str) -> Path:

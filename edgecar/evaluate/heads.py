@@ -6,7 +6,7 @@ YOLOv8, 11 and 26 (Ultralytics), RT-DETR, D-FINE and DEIM, and torchvision.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,6 +45,10 @@ class Detections:
     def at_least(self, score: float) -> "Detections":
         """Those with this score or a higher one."""
         return self._taken(np.flatnonzero(self.scores >= score))
+
+    def of_classes(self, numbers: Collection[int]) -> "Detections":
+        """Those of these classes."""
+        return self._taken(np.flatnonzero(np.isin(self.classes, list(numbers))))
 
     def best(self, count: int) -> "Detections":
         """The first by score; equal scores stay in the order they have."""

@@ -13,6 +13,8 @@ Luma = NDArray[np.uint8]
 Window = Literal["gaussian", "uniform"]
 
 PEAK = 255.0
+PSNR_CAP_DB = 100.0
+"""Stands for the infinite PSNR of equal pictures, which no mean could hold."""
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2  # Wang et al. 2004, K1 and K2
 WINDOW_PX = {"gaussian": 11, "uniform": 7}
 SIGMA_PX = 1.5

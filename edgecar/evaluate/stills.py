@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import DataError
+from edgecar.evaluate.exhibits import Exhibits, Subject, frame_of_luma
 from edgecar.evaluate.metrics import Luma, Window, psnr, psnr_b, ssim
 from edgecar.media.color import paper_luma_from_bgr
 from edgecar.media.pictures import is_grey, list_pictures, read_picture
@@ -44,6 +45,7 @@ def evaluate_jpeg(
     *,
     network: str,
     set_name: str,
+    exhibits: Exhibits | None = None,
 ) -> list[JpegRow]:
     """Code every picture at every quality, restore it, and average the three measures.
 
@@ -54,6 +56,7 @@ def evaluate_jpeg(
         qualities: JPEG qualities, 1 to 100.
         network: Goes into the rows.
         set_name: Goes into the rows; ``Classic5`` and ``LIVE1`` have published values.
+        exhibits: Keeps the pictures with most and least gain.
 
     Returns:
         One row per quality, in the order given.
@@ -65,7 +68,15 @@ def evaluate_jpeg(
         raise DataError(f"set {set_name} holds no picture; give a folder with some")
     rows: list[JpegRow] = []
     for quality in qualities:
-        scores = np.mean([_scores(restore, clean, quality) for _, clean in pictures], axis=0)
+        each: list[list[float]] = []
+        for name, clean in pictures:
+            coded = jpeg_coded(clean, quality)
+            restored = restore(coded)
+            each.append(_scores(clean, (coded, restored)))
+            if exhibits:
+                frames = frame_of_luma(clean), frame_of_luma(coded), restored
+                exhibits.look_at(Subject(name, quality, network), 0, *frames)
+        scores = np.mean(each, axis=0)
         psnr_in, psnr_out, ssim_in, ssim_out, psnrb_in, psnrb_out = scores.tolist()
         rows.append(
             JpegRow(
@@ -83,10 +94,8 @@ def evaluate_jpeg(
     return rows
 
 
-def _scores(restore: Restore, clean: Luma, quality: int) -> list[float]:
+def _scores(clean: Luma, both: tuple[Luma, Luma]) -> list[float]:
     """PSNR, SSIM and PSNR-B of one picture, each before and after."""
-    coded = jpeg_coded(clean, quality)
-    both = (coded, restore(coded))
     return [
         *(psnr(clean, picture) for picture in both),
         *(ssim(clean, picture, window=SSIM_WINDOW) for picture in both),

@@ -13,8 +13,9 @@ import numpy as np
 
 from edgecar.errors import MediaError
 from edgecar.evaluate.clips import Clip
-from edgecar.evaluate.metrics import Luma, flicker, psnr_b
-from edgecar.evaluate.video import PSNR_CAP_DB, Method, scores
+from edgecar.evaluate.exhibits import Exhibits, Subject
+from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, flicker, psnr_b
+from edgecar.evaluate.video import Method, scores
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import RATE_FPS, VideoCodec, VideoCoding, video_coded
 from edgecar.spec import Size
@@ -53,6 +54,19 @@ class Variant:
         """What rows tell variants apart by."""
         coding = self.coding
         return coding.quantiser, self.limit_mbps, self.structure, coding.in_loop_filters
+
+    @property
+    def words(self) -> str:
+        """What the quantiser does not say of it.
+
+        Example:
+            >>> Variant(VideoCoding("h264", 41, max_kbps=100), limit_mbps=1.5).words
+            'limit 1.5 Mb/s'
+        """
+        limit = [] if self.limit_mbps is None else [f"limit {self.limit_mbps:g} Mb/s"]
+        structure = [] if self.structure == DEFAULT else [self.structure]
+        filters = [] if self.coding.in_loop_filters else ["without the coder's filters"]
+        return ", ".join([*limit, *structure, *filters])
 
 
 class VariantRow(TypedDict):
@@ -128,6 +142,23 @@ def row_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["clip"], variant, row["network"]
 
 
+def extremes(rows: Iterable[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    """Keys of the rows that each network gains most and least on."""
+    by_network: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_network.setdefault(row["network"], []).append(row)
+
+    def gain_db(row: Mapping[str, Any]) -> float:
+        gain: float = row["psnr_out"] - row["psnr_in"]
+        return gain
+
+    return {
+        row_key(row)
+        for own in by_network.values()
+        for row in (max(own, key=gain_db), min(own, key=gain_db))
+    }
+
+
 def evaluate_variants(
     clips: Iterable[Clip],
     codec: VideoCodec,
@@ -135,6 +166,7 @@ def evaluate_variants(
     methods: Sequence[Method],
     every: int = 1,
     done: Collection[tuple[Any, ...]] = (),
+    exhibits: Exhibits | None = None,
 ) -> Iterator[VariantRow]:
     """Code every clip in every variant and restore it.
 
@@ -145,6 +177,7 @@ def evaluate_variants(
         methods: Networks and post-filters.
         every: Measure frames 0, N, 2N and so on; flicker from each to the next of the clip.
         done: Keys of rows (`row_key`) that there are already; they are passed over.
+        exhibits: Keeps the frames with most and least gain.
 
     Yields:
         A row per clip, variant and method, in this order.
@@ -158,11 +191,16 @@ def evaluate_variants(
         for variant in VARIANTS[codec](frames[0].size, quantisers):
             left = [m for m in methods if (clip.name, variant.key, m.name) not in done]
             if left:
-                yield from _rows(clip.name, frames, variant, left, every)
+                yield from _rows(clip.name, frames, variant, left, every, exhibits)
 
 
 def _rows(
-    name: str, frames: Sequence[Frame], variant: Variant, methods: Sequence[Method], every: int
+    name: str,
+    frames: Sequence[Frame],
+    variant: Variant,
+    methods: Sequence[Method],
+    every: int,
+    exhibits: Exhibits | None,
 ) -> Iterator[VariantRow]:
     coding = variant.coding
     try:
@@ -172,7 +210,11 @@ def _rows(
     clip = _Clip(frames, every)
     before = clip.judged([coded.frames[index].y for index in clip.indices])
     for method in methods:
-        after = clip.judged(list(method.restored(coded, coding, clip.indices)))
+        pictures = method.restored(coded, coding, clip.indices)
+        if exhibits:
+            subject = Subject(name, coding.quantiser, method.name, variant.words)
+            pictures = exhibits.watched(subject, frames, coded.frames, clip.indices, pictures)
+        after = clip.judged(list(pictures))
         yield VariantRow(
             network=method.name,
             codec=coding.codec,

@@ -7,13 +7,11 @@ import numpy as np
 
 from edgecar.errors import MediaError, SettingsError
 from edgecar.evaluate.clips import Clip
-from edgecar.evaluate.metrics import Luma, Window, psnr, ssim
+from edgecar.evaluate.exhibits import Exhibits, Subject
+from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, Window, psnr, ssim
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import CodedClip, VideoCodec, VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
-
-PSNR_CAP_DB = 100.0
-"""Stands for the infinite PSNR of equal pictures, which no mean could hold."""
 
 SSIM_WINDOW: Window = "gaussian"
 SSIM_FRAMES = 10
@@ -95,6 +93,7 @@ def evaluate_video(
     quantisers: Sequence[int],
     methods: Sequence[Method],
     every: int = 1,
+    exhibits: Exhibits | None = None,
 ) -> Iterator[VideoRow]:
     """Code every clip at every quantiser (medium, key frames at most 60 apart) and restore it.
 
@@ -106,6 +105,7 @@ def evaluate_video(
         quantisers: CRF for ``h264``, QP for ``hevc``; 0 to 51.
         methods: Networks and post-filters.
         every: Measure frames 0, N, 2N and so on.
+        exhibits: Keeps the frames with most and least gain.
 
     Yields:
         A row per clip, quantiser and method, in this order.
@@ -119,7 +119,7 @@ def evaluate_video(
     for clip in clips:
         frames = clip.load()
         for coding in codings:
-            yield from evaluate_clip(clip.name, frames, coding, methods, every)
+            yield from evaluate_clip(clip.name, frames, coding, methods, every, exhibits)
 
 
 def evaluate_clip(
@@ -128,6 +128,7 @@ def evaluate_clip(
     coding: VideoCoding,
     methods: Sequence[Method],
     every: int = 1,
+    exhibits: Exhibits | None = None,
 ) -> Iterator[VideoRow]:
     """Code one clip and restore it by every method; see `evaluate_video`.
 
@@ -137,6 +138,7 @@ def evaluate_clip(
         coding: Coder and settings.
         methods: Networks and post-filters.
         every: Measure frames 0, N, 2N and so on.
+        exhibits: Keeps the frames with most and least gain.
     """
     if every < 1:
         raise SettingsError(f"every is {every}; need at least 1, which measures all frames")
@@ -148,7 +150,11 @@ def evaluate_clip(
     clean = [frames[index].y for index in indices]
     psnr_in, ssim_in = scores(clean, [coded.frames[index].y for index in indices])
     for method in methods:
-        psnr_out, ssim_out = scores(clean, method.restored(coded, coding, indices))
+        pictures = method.restored(coded, coding, indices)
+        if exhibits:
+            subject = Subject(name, coding.quantiser, method.name)
+            pictures = exhibits.watched(subject, frames, coded.frames, indices, pictures)
+        psnr_out, ssim_out = scores(clean, pictures)
         yield VideoRow(
             network=method.name,
             codec=coding.codec,

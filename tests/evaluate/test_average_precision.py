@@ -188,3 +188,41 @@ def test_what_cannot_be_measured_is_explained():
         Matches([frame(), frame()], [frame(), frame()])
     with pytest.raises(DataError, match=r"got 1 objects .* 10 of them; lower --confidence"):
         Matches([frame((BOX, 1, 0))], [frame()], least_boxes=10)
+
+
+def test_marks_of_a_frame_are_found_missed_and_false():
+    truth = Detections(
+        np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], np.float32),
+        np.ones(3, np.float32),
+        np.array([0, 0, 1]),
+    )
+    seen = Detections(
+        np.array([[0, 0, 10, 9], [20, 0, 30, 10], [70, 0, 80, 10], [40, 0, 50, 10]], np.float32),
+        np.array([0.9, 0.2, 0.6, 0.7], np.float32),  # the second is too unsure to count
+        np.array([0, 0, 0, 0]),  # and the last of the wrong class
+    )
+    empty = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+    marks = Matches([truth, truth], [seen, empty]).marks(0, 0.25)
+    assert marks.found.boxes.tolist() == [[0, 0, 10, 9]]
+    assert marks.found.scores == pytest.approx([0.9])
+    assert sorted(marks.missed.boxes[:, 0].tolist()) == [20, 40]
+    assert sorted(marks.missed.classes.tolist()) == [0, 1]
+    assert sorted(marks.false.boxes[:, 0].tolist()) == [40, 70]
+    assert marks.mistakes == 4
+    nothing = Matches([truth, truth], [seen, empty]).marks(1, 0.25)
+    assert (len(nothing.found.scores), len(nothing.missed.scores), nothing.mistakes) == (0, 3, 3)
+
+
+def test_marks_do_not_depend_on_detections_that_are_too_unsure():
+    truth = Detections(
+        np.array([[0, 0, 10, 10]], np.float32), np.ones(1, np.float32), np.array([0])
+    )
+    seen = Detections(
+        np.array([[0, 0, 10, 10], [0, 0, 10, 8]], np.float32),
+        np.array([0.1, 0.8], np.float32),  # the better fit is the unsure one
+        np.array([0, 0]),
+    )
+    both = Matches([truth], [seen]).marks(0, 0.25)
+    alone = Matches([truth], [seen.at_least(0.25)]).marks(0, 0.25)
+    assert both.found.boxes.tolist() == alone.found.boxes.tolist() == [[0, 0, 10, 8]]
+    assert both.mistakes == alone.mistakes == 0

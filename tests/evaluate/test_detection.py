@@ -26,6 +26,7 @@ from edgecar.evaluate.detection import (
     evaluate_detection,
 )
 from edgecar.evaluate.detector import Detector
+from edgecar.evaluate.exhibits import Exhibits
 from edgecar.evaluate.postfilters import Postfilter
 from edgecar.evaluate.video import NetworkMethod
 from edgecar.media.color import bgr_from_frame
@@ -264,6 +265,42 @@ def test_what_cannot_be_measured_is_explained(detector, folder, tmp_path):
         cv2.imwrite(str(odd / f"{index}.png"), picture)
     with pytest.raises(MediaError, match="odd: clip is 128x95; 4:2:0 needs even sides"):
         list(evaluate_detection([Clip(odd)], [CODING], [], Study(detector, 0.5, 1)))
+
+
+def test_frames_whose_mistakes_change_most_are_restored_again(detector, folder):
+    clip, study = Clip(folder), Study(detector, 0.5, 1, every=2)
+    coding = VideoCoding("h264", 46)  # so coarse that much is missed
+    clean = clip.load()
+    plain = list(evaluate_detection([clip], [coding], [restoring(clean), blackening(clean)], study))
+    good, bad = restoring(clean), blackening(clean)
+    exhibits = Exhibits(2)
+    rows = list(evaluate_detection([clip], [coding], [good, bad], study, exhibits))
+    assert rows == plain
+    assert (good.given, bad.given) <= (2, 2)  # detections are stored: only what is shown is made
+    shown = {one.subject.network: one for one in exhibits.best()}
+    best = shown["oracle"]
+    assert best.boxes.restored.mistakes == 0
+    assert best.gain == best.boxes.coded.mistakes > 0
+    assert best.index % 2 == 0
+    assert np.array_equal(best.restored.y, clean[best.index].y)
+    coded = video_coded(clean, coding)
+    assert np.array_equal(best.coded.y, coded.frames[best.index].y)
+    # What is found and what is missed make up the truth.
+    marks = best.boxes.coded
+    assert len(marks.found.scores) + len(marks.missed.scores) == len(best.boxes.source.scores)
+    black = [one for one in [*exhibits.best(), *exhibits.worst()] if one.subject.network == "black"]
+    assert black
+    for one in black:
+        assert len(one.boxes.restored.found.scores) == 0
+        assert one.gain == one.boxes.coded.mistakes - one.boxes.restored.mistakes
+
+
+def test_a_network_that_changes_no_detection_has_no_exhibit(detector, folder):
+    clip = Clip(folder)
+    idle = Known(lambda coded, _: coded, clip.load())
+    exhibits = Exhibits(1)
+    list(evaluate_detection([clip], [CODING], [idle], Study(detector, 0.5, 1), exhibits))
+    assert exhibits.best() == exhibits.worst() == []
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""A study as one page: HTML with pictures, Markdown, or JSON."""

@@ -1,0 +1,190 @@
+"""What a report says of a study, whatever file it goes into."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgecar.bench.detection_page import DETECTION_INTRO, detection_cells, detection_settings
+from edgecar.bench.gains import QUANTISERS, video_cells
+from edgecar.bench.page import JPEG_INTRO, VIDEO_CODECS, VIDEO_INTRO, jpeg_cells
+from edgecar.bench.results import Results, Row
+from edgecar.bench.variants_page import BD_INTRO, VARIANTS_INTRO, bd_cells, variants_tables
+from edgecar.evaluate.detection import CODED
+from edgecar.evaluate.exhibits import Exhibit, Exhibits
+from edgecar.report.curves import Panel, gain_panels_of, panels_of
+from edgecar.report.verdict import Verdict, headline, verdicts
+
+FIRST_OF_HEVC = "BD-rate in %, over x265 with its filters"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as the terminal prints them.
+
+    Attributes:
+        title: What stands over it.
+        header: Names of columns.
+        lines: Rows of cells.
+        folded: Whether a reader opens it first.
+    """
+
+    title: str
+    header: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study, ready to be written.
+
+    Attributes:
+        title: What was measured.
+        headline: Whether cleaning pays.
+        verdicts: One a network.
+        tables: The most telling first.
+        intros: How it was measured, in paragraphs; backticks mean code and asterisks emphasis.
+        panels: Curves; none where there is one quantiser.
+        gain_panels: The same over the coded clip; none of detections.
+        best: Frames with most gain.
+        worst: Frames with least.
+        notes: On networks without a frame.
+        results: Rows, and where they come from.
+    """
+
+    title: str
+    headline: str
+    verdicts: Sequence[Verdict]
+    tables: Sequence[Table]
+    intros: Sequence[str]
+    panels: Sequence[Panel]
+    gain_panels: Sequence[Panel]
+    best: Sequence[Exhibit]
+    worst: Sequence[Exhibit]
+    notes: Sequence[str]
+    results: Results
+
+    @property
+    def study(self) -> str:
+        """Codec of the clips, or ``jpeg``."""
+        return _study(self.results)
+
+
+def report_of(results: Results, exhibits: Exhibits | None = None) -> Report:
+    """A study in words, tables, curves and frames.
+
+    Args:
+        results: Of kind ``jpeg``, ``video``, ``variants`` or ``detection``; one row at least.
+        exhibits: Frames that were kept while it was measured.
+    """
+    kind, rows = results.kind, results.rows
+    found = verdicts(kind, rows)
+    best = exhibits.best() if exhibits else []
+    worst = exhibits.worst() if exhibits else []
+    return Report(
+        title=_title(results),
+        headline=headline(found, kind),
+        verdicts=found,
+        tables=_tables(kind, rows),
+        intros=_intros(kind, rows),
+        panels=panels_of(kind, rows),
+        gain_panels=gain_panels_of(kind, rows),
+        best=best,
+        worst=worst,
+        notes=_without_frames(results, {one.subject.network for one in [*best, *worst]}),
+        results=results,
+    )
+
+
+def _study(results: Results) -> str:
+    return "jpeg" if results.kind == "jpeg" else str(results.rows[0]["codec"])
+
+
+def _title(results: Results) -> str:
+    rows, study = results.rows, _study(results)
+    if study == "jpeg":
+        return f"JPEG: what cleaning gains on {rows[0]['set']}"
+    clips = list(dict.fromkeys(row["clip"] for row in rows))
+    on = clips[0] if len(clips) == 1 else f"{len(clips)} clips"
+    if results.kind == "detection":
+        detector = rows[0]["detector"]
+        return f"{VIDEO_CODECS[study]}: what {detector} finds on {on}, coded and cleaned"
+    return f"{VIDEO_CODECS[study]}: what cleaning gains on {on}"
+
+
+def _tables(kind: str, rows: Sequence[Row]) -> list[Table]:
+    if kind == "jpeg":
+        sets = dict.fromkeys(row["set"] for row in rows)
+        return [Table(name, *jpeg_cells([("this run", rows)], name)) for name in sets]
+    if kind == "detection":
+        settings = detection_settings(rows)
+        return [Table(title, *detection_cells(own)) for title, own in settings.items()]
+    codec = rows[0]["codec"]
+    every = Table("Every input", *input_cells(rows), folded=True)
+    if kind == "video":
+        title = f"{VIDEO_CODECS[codec]}: gain over the coded clips, dB of luma PSNR"
+        return [Table(title, *video_cells(rows, codec)), every]
+    tables = [Table(title, *cells) for title, cells in variants_tables(rows).items()]
+    if codec == "hevc":
+        tables.append(Table(FIRST_OF_HEVC, *bd_cells(rows)))
+    return [*tables, every]
+
+
+def _intros(kind: str, rows: Sequence[Row]) -> list[str]:
+    if kind == "variants":
+        return [VARIANTS_INTRO if rows[0]["codec"] == "h264" else BD_INTRO]
+    return [{"jpeg": JPEG_INTRO, "video": VIDEO_INTRO, "detection": DETECTION_INTRO}[kind]]
+
+
+def _without_frames(results: Results, shown: set[str]) -> list[str]:
+    """Why networks have no frame, a sentence for each."""
+    networks = dict.fromkeys(row["network"] for row in results.rows)
+    without = [name for name in networks if name not in shown and name != CODED]
+    if results.kind == "detection":
+        score = results.rows[0]["confidence"]
+        why = (
+            f"as many mistakes on every frame as before cleaning, with detections from a score of "
+            f"{score:g}; mAP counts less sure ones, too"
+        )
+    else:
+        why = "none of its frames was kept"
+    return [f"{name}: {why}." for name in without]
+
+
+def input_cells(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Header and cells of a table with a line for every clip, coding and network.
+
+    Args:
+        rows: ``video`` or ``variants`` rows of one codec.
+    """
+    word = QUANTISERS[rows[0]["codec"]]
+    varied = "structure" in rows[0]
+    coding = ("Coding",) if varied else ()
+    lowest = () if varied else ("Worst frame dB",)
+    header = (
+        *("Clip", word, *coding, "kbit/s", "Network"),
+        *("Coded dB", "Restored dB", "Gain dB", "SSIM gain", *lowest),
+    )
+    lines = [
+        [
+            row["clip"],
+            str(row["quantiser"]),
+            *([_coding(row)] if varied else []),
+            f"{row['kbps']:.0f}",
+            row["network"],
+            f"{row['psnr_in']:.2f}",
+            f"{row['psnr_out']:.2f}",
+            f"{row['psnr_out'] - row['psnr_in']:+.2f}",
+            f"{row['ssim_out'] - row['ssim_in']:+.4f}",
+            *([] if varied else [f"{row['worst_frame_gain_db']:+.2f}"]),
+        ]
+        for row in rows
+    ]
+    return header, lines
+
+
+def _coding(row: Row) -> str:
+    """What a row of variants says besides the quantiser."""
+    limit = [] if row["limit_mbps"] is None else [f"limit {row['limit_mbps']:g} Mb/s"]
+    structure = [] if row["limit_mbps"] is not None else [row["structure"]]
+    filters = [] if row["in_loop_filters"] else ["no filters"]
+    return ", ".join([*limit, *structure, *filters])

@@ -1,0 +1,165 @@
+"""``edgecar eval … --report``: every study and form, and refusals in time."""
+
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from edgecar.evaluate import video
+from tests.evaluate.detectors import write_detector
+
+PHOTO = cv2.resize(data.camera(), (256, 256), interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture
+def clips(tmp_path):
+    folder = tmp_path / "clips"
+    for name, row in (("left <i>", 0), ("right", 100)):
+        (folder / name).mkdir(parents=True)
+        for index in range(3):
+            window = PHOTO[row : row + 64, 4 * index : 4 * index + 96]
+            cv2.imwrite(str(folder / name / f"{index}.png"), window)
+    return folder
+
+
+@pytest.fixture
+def artifact(exported, tmp_path):
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(exported("edgecar-xs").onnx)
+    return path
+
+
+def pictures(page: str) -> int:
+    return page.count("data:image/")
+
+
+@pytest.mark.parametrize(
+    ("study", "options"), [("h264", ("--crf", 30, 40)), ("hevc", ("--qp", 30, 40))]
+)
+def test_of_clips(edgecar, clips, artifact, tmp_path, study, options):
+    report = tmp_path / "new" / "out.html"
+    arguments = ("eval", study, "--data", clips, *options, "--network", artifact)
+    plain = edgecar(*arguments)
+    done = edgecar(*arguments, "--report", report)
+    assert done.code == 0, done.err
+    assert done.out == plain.out
+    assert f"report    {report}" in done.err
+    page = report.read_text()
+    assert "left &lt;i&gt;" in page
+    assert "<i>" not in page
+    assert page.count("<article>") == 4  # two clips, where it gains most and least
+    assert pictures(page) >= 4 * 3
+    assert "--report" in page  # the command that made it
+
+
+def test_of_pictures(edgecar, tmp_path):
+    folder = tmp_path / "classic5"
+    folder.mkdir()
+    for index in range(2):
+        cv2.imwrite(str(folder / f"{index}.png"), data.camera()[128 * index :][:128, :160])
+    report = tmp_path / "out.html"
+    done = edgecar("eval", "jpeg", "--data", folder, "--quality", 10, 40, "--report", report)
+    assert done.code == 0, done.err
+    page = report.read_text()
+    assert "JPEG: what cleaning gains on classic5" in page
+    assert "msfan" in page  # the published row
+    assert "<svg" in page
+    assert page.count("<article>") == 4
+
+
+def test_of_detections(edgecar, tmp_path, artifact, monkeypatch):
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    monkeypatch.setenv("EDGECAR_CACHE", str(tmp_path / "cache"))
+    folder, random = tmp_path / "squares", np.random.default_rng(2)
+    folder.mkdir()
+    for index in range(4):
+        picture = random.integers(0, 90, (96, 128, 3), np.uint8)
+        for _ in range(8):
+            x, y, side = 8 * random.integers(1, 14), 8 * random.integers(1, 10), 6
+            picture[y : y + side, x : x + side] = 255
+        cv2.imwrite(str(folder / f"{index}.png"), picture)
+    detector = write_detector(tmp_path / "squares.onnx", "yolov8", (96, 128))
+    report = tmp_path / "out.json"
+    arguments = (
+        "eval", "detect", folder, "--detector", detector, "--crf", 44, "--network", artifact,
+        "--confidence", 0.5, "--every", 1, "--least-boxes", 1,
+    )  # fmt: skip
+    done = edgecar(*arguments, "--report", report)
+    assert done.code == 0, done.err
+    found = json.loads(report.read_text())
+    assert found["kind"] == "detection"
+    assert {row["network"] for row in found["rows"]} >= {"coded", "edgecar-xs"}
+    words = [v["words"] for v in found["verdicts"] if v["network"] == "edgecar-xs"]
+    assert re.search(r"points of mAP50 over the coded clip \(squares, CRF 44; 95 %", words[0])
+    page = tmp_path / "out.html"
+    assert edgecar(*arguments, "--report", page).code == 0
+    assert "squares" in page.read_text()
+
+
+def test_of_variants_that_go_on_from_a_file(edgecar, clips, artifact, tmp_path):
+    saved, report = tmp_path / "rows.json", tmp_path / "out.html"
+    arguments = (
+        "eval", "h264", "--variants", "--data", clips / "right", "--crf", 35, 45, "--network",
+        artifact, "--save", saved,
+    )  # fmt: skip
+    assert edgecar(*arguments).code == 0
+    rows = json.loads(saved.read_text())["rows"]
+    done = edgecar(*arguments, "--report", report)
+    assert done.code == 0, done.err
+    assert json.loads(saved.read_text())["rows"] == rows  # none was measured, none came twice
+    page = report.read_text()
+    assert 1 <= page.count("<article>") <= 2
+    assert re.search(r"CRF \d5, limit (2|1\.5|1) Mb/s, frame \d", page)
+
+
+def test_of_variants_of_one_coder_where_a_file_holds_both(edgecar, clips, artifact, tmp_path):
+    saved, report = tmp_path / "rows.json", tmp_path / "out.json"
+    for study, option in (("h264", "--crf"), ("hevc", "--qp")):
+        done = edgecar(
+            "eval", study, "--variants", "--data", clips / "right", option, 37, "--network",
+            artifact, "--save", saved, "--report", report,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        found = json.loads(report.read_text())
+        assert {row["codec"] for row in found["rows"]} == {study}
+        assert found["frames"]
+    assert len(json.loads(saved.read_text())["rows"]) == 3 + 6
+
+
+def test_markdown_beside_json_on_stdout(edgecar, clips, artifact, tmp_path):
+    report = tmp_path / "out.md"
+    done = edgecar(
+        "eval", "h264", "--data", clips, "--crf", 40, "--network", artifact, "--json", "--report",
+        report,
+    )  # fmt: skip
+    assert len(json.loads(done.out)["rows"]) == 2
+    assert report.read_text().startswith("# H.264: what cleaning gains on 2 clips\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("jpeg", "--data", "absent"),
+        ("h264", "--data", "absent"),
+        ("hevc", "--data", "absent", "--variants"),
+        ("detect", "absent.mp4", "--detector", "absent.onnx"),
+    ],
+)
+def test_other_suffixes_are_refused_before_anything_is_opened(edgecar, arguments):
+    done = edgecar("eval", *arguments, "--report", "out.pdf")
+    assert done.code == 1
+    assert done.err.strip() == (
+        "edgecar: report out.pdf has the suffix '.pdf'; need .html, .md or .json: name it so"
+    )
+
+
+def test_without_a_report_no_frame_is_kept(edgecar, clips, artifact, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a frame was looked at")
+
+    monkeypatch.setattr(video, "Subject", refuse)
+    done = edgecar("eval", "h264", "--data", clips, "--crf", 40, "--network", artifact)
+    assert done.code == 0, done.err

@@ -1,0 +1,100 @@
+"""Verdicts: words that numbers decide."""
+
+import pytest
+
+from edgecar.report.verdict import headline, verdicts
+from tests.report.conftest import detection_row, jpeg_row, video_row
+
+
+def test_a_network_that_gains_everywhere():
+    rows = [video_row(clip=clip, gain=gain) for clip, gain in (("a", 0.2), ("b", 0.42))]
+    (verdict,) = verdicts("video", rows)
+    assert verdict.outcome == "gains"
+    assert verdict.words == (
+        "net: +0.31 dB over the coded clips on average, loses on none of 2 inputs; the lowest is "
+        "+0.20 dB (a, CRF 41)."
+    )
+    assert headline([verdict], "video") == "In luma PSNR, cleaning pays here: the best is net."
+
+
+def test_a_network_that_loses_on_some():
+    rows = [video_row(clip=clip, gain=gain) for clip, gain in (("a", -0.2), ("b", 0.42))]
+    (verdict,) = verdicts("video", rows)
+    assert verdict.outcome == "mixed"
+    assert "loses on 1 of 2 inputs; the lowest is -0.20 dB (a, CRF 41)" in verdict.words
+    assert "on some inputs and not on all" in headline([verdict], "video")
+
+
+def test_a_network_that_loses():
+    (verdict,) = verdicts("video", [video_row(gain=-0.3)])
+    assert verdict.outcome == "loses"
+    assert verdict.words.startswith("net: -0.30 dB over the coded clips")
+    assert headline([verdict], "video").startswith("In luma PSNR, cleaning does not pay here")
+
+
+def test_a_gain_that_no_table_shows_is_none():
+    (verdict,) = verdicts("video", [video_row(gain=0.004)])
+    assert verdict.outcome == "shows nothing"
+    assert headline([verdict], "video").startswith("In luma PSNR, nothing is shown")
+
+
+def test_the_headline_names_the_network_with_the_highest_mean():
+    rows = [video_row(network, gain=gain) for network, gain in (("x", 0.1), ("y", 0.4), ("z", -1))]
+    found = verdicts("video", rows)
+    assert [verdict.network for verdict in found] == ["x", "y", "z"]
+    assert headline(found, "video").endswith("the best is y.")
+
+
+def test_hevc_has_qps_and_jpeg_has_qualities():
+    (verdict,) = verdicts("video", [video_row(codec="hevc")])
+    assert "QP 41" in verdict.words
+    (verdict,) = verdicts("jpeg", [jpeg_row(quality=q, gain=g) for q, g in ((10, 0.5), (40, 0.1))])
+    assert "+0.30 dB over the coded pictures on average, loses on none of 2" in verdict.words
+    assert "quality 40" in verdict.words
+
+
+@pytest.mark.parametrize(
+    ("interval", "outcome", "words"),
+    [
+        ((0.005, 0.035), "gains", "+2.0 points of mAP50 over the coded clip (a, CRF 41; 95 %"),
+        ((-0.001, 0.04), "shows nothing", "shows nothing (the interval contains 0), +2.0 points"),
+        ((0.0, 0.04), "shows nothing", "the interval contains 0"),
+    ],
+)
+def test_a_detector_on_one_input(interval, outcome, words):
+    rows = [detection_row("coded"), detection_row(interval=interval, clip="a")]
+    (verdict,) = verdicts("detection", rows)
+    assert verdict.outcome == outcome
+    assert words in verdict.words
+    low, high = (f"{100 * end:+.1f}" for end in interval)
+    assert f"95 % interval {low} to {high}" in verdict.words
+
+
+def test_a_detector_that_is_shown_to_lose():
+    (verdict,) = verdicts("detection", [detection_row(gain=-0.03, interval=(-0.05, -0.01))])
+    assert verdict.outcome == "loses"
+    assert headline([verdict], "detection").startswith("In detections, cleaning does not pay")
+
+
+def test_a_detector_on_several_inputs():
+    rows = [
+        detection_row(quantiser=35, gain=0.001, interval=(-0.01, 0.01), clip="a"),
+        detection_row(quantiser=41, gain=0.03, interval=(0.01, 0.05), clip="a"),
+        detection_row(quantiser=47, gain=-0.01, interval=(-0.02, -0.001), clip="b"),
+    ]
+    (verdict,) = verdicts("detection", rows)
+    assert verdict.outcome == "mixed"
+    assert verdict.value == pytest.approx(0.7)
+    assert "of 3 inputs it is shown better on 1, worse on 1, nothing on 1" in verdict.words
+    assert (
+        "from -1.0 points (b, CRF 47; 95 % interval -2.0 to -0.1) to +3.0 points" in verdict.words
+    )
+    (verdict,) = verdicts("detection", rows[:2])
+    assert verdict.outcome == "mixed"  # better where it is shown at all, which is not everywhere
+    (verdict,) = verdicts("detection", rows[1:2] * 2)
+    assert verdict.outcome == "gains"
+
+
+def test_nothing_but_the_coded_clip():
+    assert verdicts("detection", [detection_row("coded")]) == []
+    assert headline([], "detection") == "Nothing was measured."
