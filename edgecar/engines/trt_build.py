@@ -109,11 +109,23 @@ def build_engine(
         config.progress_monitor = _monitor(trt, report)
     plan = builder.build_serialized_network(network, config)  # None says no, without an exception
     if plan is None:
-        raise EngineError(f"{library.title} built no plan: {library.cause('it does not say why')}")
+        raise EngineError(_no_plan(library, settings))
     return Built(
         bytes(plan),
         network.num_layers,
         b"" if cache is None else bytes(config.get_timing_cache().serialize()),
+    )
+
+
+def _no_plan(library: Library, settings: BuildSettings) -> str:
+    cause = library.cause("it does not say why")
+    if "OutOfMemory" not in cause:
+        return f"{library.title} built no plan: {cause}"
+    height, width = settings.tile
+    return (
+        f"{library.title} needs more scratch memory than {settings.workspace_mib} MiB for "
+        f"{settings.batch} tile(s) of {width}x{height} px at a time; use a smaller --batch "
+        "or --tile, or a larger --workspace-mib"
     )
 
 

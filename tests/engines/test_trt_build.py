@@ -125,6 +125,12 @@ def test_setting_that_it_does_not_know_is_refused(changes, said, exported, libra
     assert said in refusal(library, exported("edgecar-xs").onnx, **changes)
 
 
+def test_too_little_scratch_memory_is_said_with_what_to_do(exported, library) -> None:
+    said = refusal(library, exported("msfan").onnx, tile=(512, 640), batch=4, workspace_mib=64)
+    assert "more scratch memory than 64 MiB for 4 tile(s) of 640x512 px" in said
+    assert "a smaller --batch" in said
+
+
 def test_complaint_of_one_build_is_not_told_of_the_next(exported, library) -> None:
     refusal(library, exported("edgecar-xs").onnx, version_compatible=True)
     build_engine(library, exported("edgecar-xs").onnx, settings())
