@@ -65,16 +65,28 @@ def proxy_sources(
     training = distorted_set(
         photos, recipe.distortions, seed=recipe.seed, unchanged=True, report=report
     )
-    held_out = {
-        "validation": _measured_on(
-            load_photos([validation])[:VALIDATION_PHOTOGRAPHS], recipe, report
-        )
-    }
-    for folder in tests:
-        held_out[folder.name] = _measured_on(load_photos([folder]), recipe, report)
+    held_out = _held_out(recipe, validation, tests, report)
     names = ", ".join("/".join(folder.resolve().parts[-2:]) for folder in folders)
     words = f"{len(training.pictures)} pictures made of {len(photos)} photographs of {names}"
     return Sources(training, held_out, PROXY, words)
+
+
+def held_out_sets(
+    recipe: QualityRecipe, data: list[Path], tests: Sequence[Path], report: Report
+) -> Sources:
+    """The same without anything to learn from; arguments and failures as of `proxy_sources`."""
+    _, validation = photo_folders(data, None)
+    return Sources(RatedSet([], []), _held_out(recipe, validation, tests, report), PROXY, "")
+
+
+def _held_out(
+    recipe: QualityRecipe, validation: Path, tests: Sequence[Path], report: Report
+) -> dict[str, RatedSet]:
+    photos = load_photos([validation])[:VALIDATION_PHOTOGRAPHS]
+    found = {"validation": _measured_on(photos, recipe, report)}
+    for folder in tests:
+        found[folder.name] = _measured_on(load_photos([folder]), recipe, report)
+    return found
 
 
 def measured_distortions(recipe: QualityRecipe) -> Distortions:
