@@ -1,7 +1,5 @@
 """How well scores agree with what they are meant to predict: SRCC, and PLCC after a logistic."""
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
@@ -12,7 +10,7 @@ from edgecar.errors import DataError
 Scores = NDArray[np.float64]
 
 PARAMETERS = 4
-MOST_STEPS = 20_000
+MOST_STEPS = 2_000
 
 
 def srcc(predicted: Scores, truth: Scores) -> float:
@@ -49,20 +47,21 @@ def logistic_fitted(predicted: Scores, truth: Scores) -> Scores:
         truth: Of the same shape.
 
     Raises:
-        DataError: There are fewer than 5 scores, one is not finite, or all are the same; or no
-            logistic fits.
+        DataError: There are fewer than 5 scores, one is not finite, or all are the same.
     """
     _check(predicted, truth)
     ends = (truth.max(), truth.min())
     top, bottom = ends if stats.pearsonr(predicted, truth).statistic >= 0 else ends[::-1]
     start = (top, bottom, float(np.median(predicted)), float(predicted.std()))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optimize.OptimizeWarning)  # about the covariance
-            found, _ = optimize.curve_fit(_logistic, predicted, truth, start, maxfev=MOST_STEPS)
-    except RuntimeError as error:
-        raise DataError(f"no logistic fits the {len(truth)} scores ({error}); get more") from error
-    return np.asarray(_logistic(predicted, *found), dtype=np.float64)
+    # Where another curve than a logistic would fit, its parameters run away while the error hardly
+    # falls any more; then what was found until there is as good.
+    found = optimize.least_squares(
+        lambda parameters: _logistic(predicted, *parameters) - truth,
+        start,
+        x_scale="jac",
+        max_nfev=MOST_STEPS,
+    )
+    return _logistic(predicted, *found.x)
 
 
 def _logistic(x: Scores, b1: float, b2: float, b3: float, b4: float) -> Scores:
