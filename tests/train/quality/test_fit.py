@@ -91,7 +91,7 @@ def test_verdicts_are_those_of_restored_against_coded():
     pictures = [Rated(0, clean, s, "", b) for s, b in zip(scores, before, strict=True)]
     rated = RatedSet([clean], pictures)
     found = agreement(np.array([1.0, 2.0, 3.0, 2.5, 3.5]), rated)
-    assert found.pairs == 75
+    assert found.pairs == 3
     assert found.same_verdict == pytest.approx(2 / 3)
 
 
