@@ -45,7 +45,7 @@ def test_several_are_judged_against_one_source(edgecar):
 @pytest.mark.usefixtures("pictures")
 def test_json_has_every_row(edgecar):
     done = edgecar("score", "ref.png", "fine.png", "coarse.png", "--json")
-    assert done.err == ""
+    assert done.err.strip() == ""
     found = json.loads(done.out)
     assert found["scorer"]["target"].startswith("proxy: ")
     assert [entry["path"] for entry in found["inputs"]] == ["fine.png", "coarse.png"]

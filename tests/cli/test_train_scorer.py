@@ -41,7 +41,7 @@ def workplace(tmp_path, monkeypatch):
     photo = np.ascontiguousarray(data.astronaut()[..., ::-1])
     for number, split in enumerate(("train", "val")):
         (tmp_path / "set" / split).mkdir(parents=True)
-        piece = photo[170 * number : 170 * number + 170, 100:280]
+        piece = photo[190 * number : 190 * number + 190, 100:300]
         cv2.imwrite(str(tmp_path / "set" / split / "1.png"), piece)
     rng = np.random.default_rng(0)
     with (tmp_path / "study.csv").open("w", newline="") as file:

@@ -98,7 +98,7 @@ def distorted_set(
     """Photographs, distorted and scored by the proxy; made once, then read.
 
     Args:
-        photos: Clean pictures, BGR, at least 161 px each way.
+        photos: Clean pictures, BGR, at least 180 px each way.
         distortions: What to make of each.
         seed: Of all that is drawn.
         unchanged: Also have every photograph as it is, at the proxy's 100.

@@ -20,7 +20,7 @@ from edgecar.evaluate.metrics import Luma
 
 PROXY = "proxy: 100 × mean of MS-SSIM and VIF"
 BEST = 100.0  # of equal pictures
-LEAST_PX = 161  # five scales of an 11×11 window
+LEAST_PX = 176  # what torchmetrics needs for five scales of an 11×11 window
 
 
 def proxy_score(reference: Luma, distorted: Luma) -> float:
@@ -31,7 +31,7 @@ def proxy_score(reference: Luma, distorted: Luma) -> float:
     here.
 
     Args:
-        reference: ``(H, W)`` uint8, at least 161 px each way.
+        reference: ``(H, W)`` uint8, at least 176 px each way.
         distorted: Of the same size.
 
     Raises:

@@ -83,8 +83,8 @@ def test_raised_contrast_is_no_better_than_the_source():
     assert proxy_score(clean, raised) < 100
 
 
-@pytest.mark.parametrize("size", [(160, 300), (300, 160)])
+@pytest.mark.parametrize("size", [(175, 300), (300, 175)])
 def test_small_pictures_have_no_proxy(size):
     picture = np.zeros(size, np.uint8)
-    with pytest.raises(DataError, match="at least 161 px"):
+    with pytest.raises(DataError, match="at least 176 px"):
         proxy_score(picture, picture)

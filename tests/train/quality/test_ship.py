@@ -8,11 +8,17 @@ import torch
 
 from edgecar.artifact import read_artifact
 from edgecar.errors import ArtifactError, CheckpointError, GateError
-from edgecar.evaluate.scorer import Scorer
+from edgecar.evaluate.scorer import SHIPPED, Scorer
 from edgecar.train.quality import ship
 from edgecar.train.quality.fit import new_quality_run
 from edgecar.train.quality.measure import predictions
+from edgecar.train.quality.proxy import PROXY
 from edgecar.train.quality.rated import Rated, RatedSet
+from edgecar.train.quality.recipe import (
+    find_quality_recipe,
+    quality_recipe_from_table,
+    quality_recipe_from_toml,
+)
 from edgecar.train.quality.ship import load_scorer_network, save_scorer
 
 SWITCHES = [{}, {"multi_scale": False}, {"streams": "residual"}, {"streams": "distorted"}]
@@ -90,3 +96,24 @@ def test_damaged_files_are_named(saved):
     path.with_suffix(".json").write_text(json.dumps(facts))
     with pytest.raises(CheckpointError, match="keep what a training run wrote together"):
         load_scorer_network(path)
+
+
+def test_what_ships_is_what_its_facts_say():
+    weights = SHIPPED.with_suffix(".safetensors")
+    network, facts = load_scorer_network(weights)
+    assert facts["network"]["streams"] == "both"
+    assert facts["network"]["multi_scale"]
+    assert facts["target"] == PROXY
+    assert "bsds500/train, bsds500/test" in facts["trained_on"]
+    assert {"kodak", "live1"} <= set(facts["agreement"])
+    recipe = quality_recipe_from_toml(find_quality_recipe("multiscale-iqa"))
+    assert quality_recipe_from_table(facts["recipe"]) == recipe
+    rng = np.random.default_rng(1)
+    clean = rng.integers(0, 256, (128, 128), np.uint8)
+    rated = RatedSet([clean], [Rated(0, clean ^ 9, 0.0)])
+    with Scorer(threads=1) as scorer:
+        assert (scorer.facts.low, scorer.facts.high) == (facts["low"], facts["high"])
+        span = facts["high"] - facts["low"]
+        expected = facts["low"] + span * predictions(network, rated)[0]
+        # As allowed at export: a thousandth of the range
+        assert scorer.score(clean, clean ^ 9) == pytest.approx(expected, abs=1e-3 * span)
