@@ -270,7 +270,8 @@ def _show_cleaning(
         worse = sum(len(each["worse"]) for each in found)
         where = f"hurts in {len(hurt)} of {len(found)} place(s)" if hurt else "hurts nowhere"
         stdout.print(f"cleaning  {where}; {worse} of {len(rows)} picture(s) or frame(s) got worse")
-        next_step(f"edgecar run {reference} -o clean{reference.suffix or ''} --compare")
+        clean = "clean.mp4" if clip else f"clean{reference.suffix}"
+        next_step(f"edgecar run {reference} -o {clean} --compare")
     if hurt:
         raise typer.Exit(HURTS_EXIT)
 
