@@ -13,9 +13,10 @@ people, on other pictures: the order of the rows compares, the figures do not. R
 photographs that were never trained on; the pictures made of them are JPEG, H.264 and HEVC, what
 networks make of those (edgecar-m among them, which restored none that was trained on), blur and
 noise. The four rows were trained alike for one epoch; *ships* is the network of the last one after
-five, with narrower fully connected layers than the paper's, as have all of ours. *Same verdict* is the share of restored pictures of which
-prediction and proxy say alike whether restoring made them better or worse. Where the paper does not
-say so, a single stream and *direct concat* are taken without spatial and feature pyramid."""
+five, with narrower fully connected layers than the paper's, as have all of ours. *Same verdict* is
+the share of restored pictures of which prediction and proxy say alike whether restoring made them
+better or worse. Where the paper does not say so, a single stream and *direct concat* are taken
+without spatial and feature pyramid."""
 NONE = "–"
 
 
