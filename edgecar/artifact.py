@@ -132,6 +132,16 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: The file is missing, is not ONNX, or has no or contradictory facts.
     """
+    model = read_model(path)
+    return Artifact(read_facts(model, path), model.SerializeToString(), path)
+
+
+def read_model(path: Path) -> "ModelProto":
+    """Load an ONNX file with the weights stored beside it, all in float32.
+
+    Raises:
+        ArtifactError: The file is missing, is not ONNX, or its weights cannot be read.
+    """
     import onnx
 
     if not path.is_file():
@@ -155,7 +165,7 @@ def read_artifact(path: Path) -> Artifact:
             f"{path}: no ONNX graph in it; export one with: edgecar export CHECKPOINT"
         )
     widen(model)
-    return Artifact(read_facts(model, path), model.SerializeToString(), path)
+    return model
 
 
 def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:

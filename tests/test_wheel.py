@@ -65,6 +65,9 @@ def test_wheel_holds_the_package_and_its_data(wheel):
         "edgecar/data/export/recipes/default.toml",
         "edgecar/data/export/training/edgecar-s.jpeg.toml",
         "edgecar/runtime/cuda/kernels/gather.cu",
+        "edgecar/data/export/scoring/multiscale-iqa.toml",
+        "edgecar/evaluate/weights/multiscale-iqa.onnx",
+        "edgecar/evaluate/weights/multiscale-iqa.safetensors",
         "edgecar/data/engines/targets/orin-nano.toml",
         "edgecar/data/benchmarks/suites/video.toml",
         "edgecar/zoo/weights/edgecar-s.jpeg.onnx",
@@ -107,6 +110,9 @@ def test_runs_without_torch_from_another_folder(environment, clip, tmp_path):  #
         ).stdout
     )["rows"][0]
     assert row["fps"] > 0
+    scored = run(edgecar, "score", clip, "--crf", 41, "--network", "edgecar-s",
+                 "--tolerance", 100, "--frames", 2, "--json", cwd=tmp_path)  # fmt: skip
+    assert len(json.loads(scored.stdout)["rows"]) == 2
     python = environment / "bin" / "python"
     assert subprocess.run(
         [python, "-c", "import torch"], capture_output=True, check=False
@@ -115,7 +121,11 @@ def test_runs_without_torch_from_another_folder(environment, clip, tmp_path):  #
 
 def test_what_needs_torch_names_the_extra(environment, tmp_path):
     edgecar = environment / "bin" / "edgecar"
-    for command in (["export", "msfan.pt"], ["train", "edgecar-s", "--data", ".", "--val", "."]):
+    for command in (
+        ["export", "msfan.pt"],
+        ["train", "edgecar-s", "--data", ".", "--val", "."],
+        ["train-scorer", "--data", "."],
+    ):
         done = subprocess.run(
             [edgecar, *command], cwd=tmp_path, capture_output=True, text=True, check=False
         )

@@ -33,6 +33,8 @@ LIBRARIES = {
     "tensorrt-rtx": ("tensorrt-rtx", "tensorrt_rtx"),
     "av": ("av",),
     "torch": ("torch",),
+    "torchmetrics": ("torchmetrics",),
+    "scipy": ("scipy",),
     "pycocotools": ("pycocotools",),
 }
 

@@ -6,6 +6,7 @@ from edgecar.bench.design_page import DESIGN_INTRO, design_cells
 from edgecar.bench.detection_page import DETECTION_INTRO, detection_cells, detection_settings
 from edgecar.bench.gains import video_cells
 from edgecar.bench.gpu_page import GPU_INTRO, NONE_MEASURED, gpu_cells
+from edgecar.bench.iqa_page import IQA_INTRO, detail_cells, table_2_cells
 from edgecar.bench.live_page import LIVE_INTRO, live_cells
 from edgecar.bench.machine import machine_line
 from edgecar.bench.overhead_page import OVERHEAD_INTRO, overhead_cells
@@ -75,17 +76,10 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
         results: Stem of each result file and what is in it, in the order to print.
         weights: Entries of the manifest.
     """
-    benches = [(name, result) for name, result in results if result.kind == "bench"]
-    studies = [(name, result) for name, result in results if result.kind == "jpeg"]
-    videos = [(name, result) for name, result in results if result.kind == "video"]
-    overheads = [(name, result) for name, result in results if result.kind == "overhead"]
-    realtimes = [(name, result) for name, result in results if result.kind == "realtime"]
-    lives = [(name, result) for name, result in results if result.kind == "live"]
-    precisions = [(name, result) for name, result in results if result.kind == "precision"]
-    designs = [(name, result) for name, result in results if result.kind == "design"]
-    gpus = [(name, result) for name, result in results if result.kind == "gpu"]
-    variants = [(name, result) for name, result in results if result.kind == "variants"]
-    found = [(name, result) for name, result in results if result.kind == "detection"]
+
+    def of(kind: str) -> list[Named]:
+        return [(name, result) for name, result in results if result.kind == kind]
+
     return (
         "\n\n".join(
             [
@@ -93,42 +87,45 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "# Benchmarks",
                 "## Complexity",
                 COMPLEXITY_INTRO,
-                *_complexity_section(benches),
+                *_complexity_section(of("bench")),
                 "## Speed",
                 SPEED_INTRO,
-                *_speed_section(benches),
+                *_speed_section(of("bench")),
                 "## On GPUs",
                 GPU_INTRO,
-                *(_study_section(gpus, gpu_cells, "") if gpus else [NONE_MEASURED]),
+                *(_study_section(of("gpu"), gpu_cells, "") if of("gpu") else [NONE_MEASURED]),
                 "## Precisions",
                 PRECISION_INTRO,
-                *_precision_section(precisions),
+                *_precision_section(of("precision")),
                 "## What the runtime adds",
                 OVERHEAD_INTRO,
-                *_study_section(overheads, overhead_cells, "edgecar.bench.overhead"),
+                *_study_section(of("overhead"), overhead_cells, "edgecar.bench.overhead"),
                 "## Video in real time",
                 REALTIME_INTRO,
-                *_realtime_section(realtimes),
+                *_realtime_section(of("realtime")),
                 "## Live streams",
                 LIVE_INTRO,
-                *_study_section(lives, live_cells, "edgecar.bench.soak"),
+                *_study_section(of("live"), live_cells, "edgecar.bench.soak"),
                 "## Weights that ship",
                 WEIGHTS_INTRO,
                 *_weights_section(weights),
                 "## JPEG quality",
                 JPEG_INTRO,
-                *_jpeg_section(studies),
+                *_jpeg_section(of("jpeg")),
                 "## Video quality",
                 VIDEO_INTRO,
-                *_video_section(videos),
+                *_video_section(of("video")),
                 "## Variants of the papers",
-                *_variants_section(variants),
+                *_variants_section(of("variants")),
                 "## Object detection",
                 DETECTION_INTRO,
-                *_detection_section(found),
+                *_detection_section(of("detection")),
+                "## Scores of quality",
+                IQA_INTRO,
+                *_iqa_section(of("iqa")),
                 "## Choice of shapes",
                 DESIGN_INTRO,
-                *_design_section(designs),
+                *_design_section(of("design")),
             ]
         ).rstrip()
         + "\n"
@@ -348,6 +345,14 @@ def _detection_section(studies: Sequence[Named]) -> list[str]:
             parts += [setting, _markdown(*detection_cells(rows))]
         parts.append(f"{name}: {provenance(study)}")
     return parts or ["Nothing measured yet: `edgecar eval detect --help` says how."]
+
+
+def _iqa_section(studies: Sequence[Named]) -> list[str]:
+    if not studies:
+        return ["Nothing measured yet: `python -m edgecar.design.quality --help` says how."]
+    rows = [row for _, study in studies for row in study.rows]
+    parts = [_markdown(*table_2_cells(rows)), _markdown(*detail_cells(rows))]
+    return [*parts, *(f"{name}: {provenance(study)}" for name, study in studies)]
 
 
 def _design_section(studies: Sequence[Named]) -> list[str]:

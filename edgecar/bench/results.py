@@ -91,6 +91,11 @@ VARIANTS_KEYS = (
     *("in_loop_filters", "frames", "kbps", "psnr_in", "psnr_out", "ssim_in", "ssim_out"),
     *("psnrb_in", "psnrb_out", "flicker_in", "flicker_out"),
 )
+IQA_KEYS = (
+    *("method", "streams", "multi_scale", "fully_connected", "optimiser", "epochs", "steps"),
+    *("seconds", "params", "target", "set", "references", "pictures", "srcc", "plcc", "pairs"),
+    "same_verdict",
+)
 ROW_KEYS: Mapping[str, frozenset[str]] = {
     "bench": frozenset(BenchRow.__annotations__),
     "jpeg": frozenset(JPEG_KEYS),
@@ -102,6 +107,7 @@ ROW_KEYS: Mapping[str, frozenset[str]] = {
     "gpu": frozenset(GPU_KEYS),
     "detection": frozenset(DETECTION_KEYS),
     "variants": frozenset(VARIANTS_KEYS),
+    "iqa": frozenset(IQA_KEYS),
 }
 TOP_KEYS = frozenset(
     ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),

@@ -15,7 +15,9 @@ from edgecar.cli import (
     inspect,
     models,
     run,
+    score,
     train,
+    train_scorer,
     tune,
 )
 from edgecar.errors import EdgecarError
@@ -36,6 +38,8 @@ app.command("bench")(bench.command)
 app.command("tune")(tune.command)
 app.command("models")(models.command)
 app.command("train")(train.command)
+app.command("score")(score.command)
+app.command("train-scorer")(train_scorer.command)
 app.command("doctor")(doctor.command)
 evaluate.app.command("detect")(detect.command)
 app.add_typer(evaluate.app, name="eval")

@@ -74,7 +74,7 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     run = new_run(settings, device_named(device))
-    _continue_or_begin(checkpoint, resume)
+    continue_or_begin(checkpoint, resume)
     if resume:
         run.restore(checkpoint)
     folders, held_out_folder = photo_folders(data or [Path("bsds500")], validation)
@@ -117,7 +117,7 @@ def command(
     next_step(f"edgecar export {weights}{lower}")
 
 
-def _continue_or_begin(checkpoint: Path, resume: bool) -> None:
+def continue_or_begin(checkpoint: Path, resume: bool) -> None:
     """Refuse to lose a run, or to go on from nothing."""
     if checkpoint.exists() and not resume:
         raise DataError(

@@ -27,6 +27,8 @@ VERBS = [
         ["train"],
         ["doctor"],
         ["tune"],
+        ["score"],
+        ["train-scorer"],
     ),
     *(["eval", "jpeg"], ["eval", "h264"], ["eval", "hevc"], ["eval", "detect"]),
 ]

@@ -1,0 +1,174 @@
+"""``edgecar train-scorer``: weights of deep multi-scale IQA, from opinions or from a proxy."""
+
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from edgecar.cli.output import Json, next_step, print_json, progress_bar, stderr, stdout
+from edgecar.cli.train import continue_or_begin
+from edgecar.errors import EdgecarError, SettingsError
+
+if TYPE_CHECKING:
+    from edgecar.train.quality.fit import QualityRun
+    from edgecar.train.quality.measure import Agreement
+    from edgecar.train.quality.recipe import QualityRecipe
+    from edgecar.train.quality.sources import Sources
+
+StreamsName = Literal["both", "distorted", "residual"]
+DEFAULT_DATA = Path("bsds500")
+
+
+def command(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe (TOML), or the name of a shipped one.")
+    ] = "multiscale-iqa",
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="Opinion scores (CSV: reference,distorted,mos), split by reference."),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Without opinions: photographs; the proxy scores what is made of them."),
+    ] = None,
+    test: Annotated[
+        list[Path] | None,
+        typer.Option(help="Other photographs to measure on; repeat for several folders."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write the .safetensors file.")
+    ] = None,
+    streams: Annotated[
+        StreamsName | None, typer.Option(help="Table 2 of the paper: what the network sees.")
+    ] = None,
+    direct_concat: Annotated[
+        bool, typer.Option("--direct-concat", help="Table 2: no spatial and feature pyramid.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from where the last run stopped, exactly.")
+    ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after so long; --resume continues.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train the scorer that `edgecar score` uses, and say how well it predicts held-out scores.
+
+    With --scores it learns what people said. Without, it learns a full-reference proxy, which is
+    no opinion: see edgecar score --help. Writes weights, facts and the .onnx file side by side.
+
+    Example: edgecar train-scorer multiscale-iqa --data bsds500 --test kodak
+    """
+    try:
+        import torch
+
+        from edgecar.bench.machine import COMMIT, machine_facts, machine_line
+        from edgecar.train.quality.fit import fit_quality
+        from edgecar.train.quality.recipe import find_quality_recipe, quality_recipe_from_toml
+        from edgecar.train.quality.ship import save_scorer, write_facts
+    except ImportError as error:
+        raise EdgecarError(
+            f"training needs {error.name}, which is not installed; pip install 'edgecar[train]'"
+        ) from error
+    if scores and (data or test):
+        raise SettingsError(
+            "got --scores and photographs; give one: opinions, or --data and --test"
+        )
+    path = find_quality_recipe(recipe)
+    settings = switched(quality_recipe_from_toml(path), streams, direct_concat)
+    weights = output or Path(f"{path.stem}.safetensors")
+    if weights.suffix != ".safetensors":
+        raise SettingsError(f"output {weights} has another suffix; write to {weights}.safetensors")
+    checkpoint = weights.with_suffix(".state.pt")
+    if threads:
+        torch.set_num_threads(threads)
+    continue_or_begin(checkpoint, resume)
+    sources = _sources(settings, scores, data or [DEFAULT_DATA], test or [])
+    run = _run(settings, sources, checkpoint if resume else None)
+    stderr.print(f"training  {sources.trained_on}; {sources.target}")
+    with progress_bar("training") as bar:
+
+        def report(step: int, steps: int, error: float) -> None:
+            bar(step, steps)
+            stderr.print(f"step {step}/{steps}: off by {error:.2f}", style="dim")
+
+        seconds = 60 * minutes if minutes else math.inf
+        done = fit_quality(run, sources.training, checkpoint, report, stop_after_seconds=seconds)
+    facts = save_scorer(run, weights, sources.target, sources.trained_on)
+    found = measured(weights, sources)
+    facts |= {
+        "agreement": {name: asdict(each) for name, each in found.items()},
+        "machine": machine_line(machine_facts()),
+        "commit": COMMIT,
+    }
+    write_facts(facts, weights)
+    if as_json:
+        print_json({"path": str(weights), **facts})
+        return
+    state = "done" if done else "stopped early; the same command with --resume continues"
+    stdout.print(f"trained   {run.step} steps in {run.seconds:.0f} s, {state}")
+    stdout.print(agreement_table(found, sources.target))
+    stdout.print(f"wrote     {weights} and {weights.with_suffix('.onnx').name}")
+    next_step(f"edgecar score REF DIST --scorer {weights.with_suffix('.onnx')}")
+
+
+def switched(
+    recipe: "QualityRecipe", streams: StreamsName | None, direct_concat: bool
+) -> "QualityRecipe":
+    """The recipe with the switches of table 2."""
+    network = recipe.network
+    if streams:
+        network = replace(network, streams=streams)
+    if direct_concat:
+        network = replace(network, multi_scale=False)
+    return replace(recipe, network=network)
+
+
+def measured(weights: Path, sources: "Sources") -> "dict[str, Agreement]":
+    """How well weights, as they were written, predict each held-out set."""
+    from edgecar.train.quality.measure import agreement, predictions
+    from edgecar.train.quality.ship import load_scorer_network
+
+    network, _ = load_scorer_network(weights)
+    return {
+        name: agreement(predictions(network, rated), rated)
+        for name, rated in sources.held_out.items()
+    }
+
+
+def agreement_table(found: "dict[str, Agreement]", target: str) -> Table:
+    """SRCC and PLCC by set."""
+    table = Table(box=SIMPLE_HEAD, caption=f"Against {target}; references never trained on.")
+    for name in ("Held out", "References", "Pictures", "SRCC", "PLCC", "Same verdict"):
+        table.add_column(name, justify="left" if name == "Held out" else "right")
+    for name, each in found.items():
+        verdict = "–" if each.same_verdict is None else f"{each.same_verdict:.1%}"
+        figures = (f"{each.srcc:.3f}", f"{each.plcc:.3f}", verdict)
+        table.add_row(name, str(each.references), str(each.pictures), *figures)
+    return table
+
+
+def _sources(
+    recipe: "QualityRecipe", scores: Path | None, data: list[Path], tests: list[Path]
+) -> "Sources":
+    from edgecar.train.quality.sources import opinion_sources, proxy_sources
+
+    if scores:
+        return opinion_sources(recipe, scores)
+    with progress_bar("distorting") as bar:
+        return proxy_sources(recipe, data, tests, bar)
+
+
+def _run(recipe: "QualityRecipe", sources: "Sources", checkpoint: Path | None) -> "QualityRun":
+    from edgecar.train.quality.fit import new_quality_run
+
+    found = [picture.score for picture in sources.training.pictures]
+    run = new_quality_run(recipe, min(found), max(found))
+    if checkpoint:
+        run.restore(checkpoint)
+    return run

@@ -1,0 +1,80 @@
+"""How well scores agree with what they are meant to predict: SRCC, and PLCC after a logistic."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+from scipy.special import expit
+
+from edgecar.errors import DataError
+
+Scores = NDArray[np.float64]
+
+PARAMETERS = 4
+MOST_STEPS = 2_000
+
+
+def srcc(predicted: Scores, truth: Scores) -> float:
+    """Spearman's rank correlation, -1 to 1; ties get their mean rank.
+
+    Args:
+        predicted: ``(N,)``, in any unit.
+        truth: Of the same shape.
+
+    Raises:
+        DataError: There are fewer than 5 scores, one is not finite, or all are the same.
+
+    Example:
+        >>> srcc(np.array([1.0, 2, 3, 4, 9]), np.array([0.1, 0.2, 0.3, 0.5, 0.4])) < 1
+        True
+    """
+    _check(predicted, truth)
+    return float(stats.spearmanr(predicted, truth).statistic)
+
+
+def plcc(predicted: Scores, truth: Scores) -> float:
+    """Pearson's linear correlation after the four-parameter logistic; see `logistic_fitted`."""
+    return float(stats.pearsonr(logistic_fitted(predicted, truth), truth).statistic)
+
+
+def logistic_fitted(predicted: Scores, truth: Scores) -> Scores:
+    """Predictions on the scale of the truth, by the logistic of VQEG that fits best.
+
+    ``(b1 - b2) / (1 + exp(-(x - b3) / |b4|)) + b2``, least squares. Video Quality Experts Group,
+    "Final report … phase II", 2003, which the IQA papers cite.
+
+    Args:
+        predicted: ``(N,)``, in any unit, rising or falling with the truth.
+        truth: Of the same shape.
+
+    Raises:
+        DataError: There are fewer than 5 scores, one is not finite, or all are the same.
+    """
+    _check(predicted, truth)
+    ends = (truth.max(), truth.min())
+    top, bottom = ends if stats.pearsonr(predicted, truth).statistic >= 0 else ends[::-1]
+    start = (top, bottom, float(np.median(predicted)), float(predicted.std()))
+    # Where another curve than a logistic would fit, its parameters run away while the error hardly
+    # falls any more; then what was found until there is as good.
+    found = optimize.least_squares(
+        lambda parameters: _logistic(predicted, *parameters) - truth,
+        start,
+        x_scale="jac",
+        max_nfev=MOST_STEPS,
+    )
+    return _logistic(predicted, *found.x)
+
+
+def _logistic(x: Scores, b1: float, b2: float, b3: float, b4: float) -> Scores:
+    width = max(abs(b4), np.finfo(np.float64).tiny)
+    return np.asarray((b1 - b2) * expit((x - b3) / width) + b2, dtype=np.float64)
+
+
+def _check(predicted: Scores, truth: Scores) -> None:
+    if predicted.shape != truth.shape or predicted.ndim != 1 or len(truth) <= PARAMETERS:
+        raise DataError(
+            f"got scores {predicted.shape} for {truth.shape}; need at least {PARAMETERS + 1} pairs"
+        )
+    if not (np.isfinite(predicted).all() and np.isfinite(truth).all()):
+        raise DataError("a score is not finite; leave equal pictures out where they have none")
+    if np.ptp(predicted) == 0 or np.ptp(truth) == 0:
+        raise DataError("all scores are the same; correlation needs pictures of several qualities")

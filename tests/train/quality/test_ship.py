@@ -1,0 +1,119 @@
+"""Weights, facts and ONNX file of a run say the same."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from edgecar.artifact import read_artifact
+from edgecar.errors import ArtifactError, CheckpointError, GateError
+from edgecar.evaluate.scorer import SHIPPED, Scorer
+from edgecar.train.quality import ship
+from edgecar.train.quality.fit import new_quality_run
+from edgecar.train.quality.measure import predictions
+from edgecar.train.quality.proxy import PROXY
+from edgecar.train.quality.rated import Rated, RatedSet
+from edgecar.train.quality.recipe import (
+    find_quality_recipe,
+    quality_recipe_from_table,
+    quality_recipe_from_toml,
+)
+from edgecar.train.quality.ship import load_scorer_network, save_scorer
+
+SWITCHES = [{}, {"multi_scale": False}, {"streams": "residual"}, {"streams": "distorted"}]
+
+
+@pytest.fixture
+def saved(small_recipe, tmp_path):
+    def save(**network):
+        recipe = small_recipe(lower_is_better=True)
+        table = {"kernels": [4, 4, 4, 4, 8], "fully_connected": [64], **network}
+        changed = small_recipe(network=table, lower_is_better=recipe.lower_is_better)
+        run = new_quality_run(changed, 20.0, 90.0)
+        path = tmp_path / "mine.safetensors"
+        return path, save_scorer(run, path, "opinion scores of mine", "3 pictures")
+
+    return save
+
+
+@pytest.mark.parametrize("network", SWITCHES, ids=str)
+def test_the_file_scores_as_the_network_in_the_unit_of_the_target(saved, network):
+    path, facts = saved(**network)
+    rng = np.random.default_rng(0)
+    clean = rng.integers(0, 256, (150, 300), np.uint8)
+    judged = clean ^ 5
+    built, stored = load_scorer_network(path)
+    assert stored == facts
+    unit = predictions(built, RatedSet([clean], [Rated(0, judged, 0.0)]))[0]
+    for engine in ("onnxruntime", "openvino"):
+        with Scorer(path.with_suffix(".onnx"), engine, threads=1) as scorer:
+            # Sums of float32 products, times a range of 70
+            assert scorer.score(clean, judged) == pytest.approx(20 + 70 * unit, abs=1e-3)
+            assert scorer.engine.info.precision == "fp32"
+    with Scorer(path.with_suffix(".onnx"), threads=1) as scorer:
+        assert scorer.facts.target == "opinion scores of mine"
+        assert (scorer.facts.low, scorer.facts.high) == (20.0, 90.0)
+        assert scorer.facts.parity_max_error < 1e-3 * 70
+        assert scorer.gain(30.0, 20.0) == 10.0  # DMOS: low is good
+
+
+def test_hidden_weights_are_stored_once(saved):
+    path, _ = saved()
+    halves = sum(
+        tensor.numel() * 2 for name, tensor in load_scorer_network(path)[0].named_parameters()
+        if name.startswith("score.0")
+    )  # fmt: skip
+    onnx_bytes = path.with_suffix(".onnx").stat().st_size
+    assert path.stat().st_size > halves > onnx_bytes
+
+
+def test_it_is_no_artifact_that_restores(saved):
+    path, _ = saved()
+    with pytest.raises(ArtifactError, match="without edgecar's facts"):
+        read_artifact(path.with_suffix(".onnx"))
+
+
+def test_a_file_that_scores_otherwise_is_not_written(saved, monkeypatch):
+    real = ship._graph
+
+    def damaged(network):
+        with torch.no_grad():
+            network.score[-1].bias.add_(1.0)
+        model = real(network)
+        with torch.no_grad():
+            network.score[-1].bias.sub_(1.0)
+        return model
+
+    monkeypatch.setattr(ship, "_graph", damaged)
+    with pytest.raises(GateError, match="differs from torch by 1"):
+        saved()
+
+
+def test_damaged_files_are_named(saved):
+    path, facts = saved()
+    del facts["network"]
+    path.with_suffix(".json").write_text(json.dumps(facts))
+    with pytest.raises(CheckpointError, match="keep what a training run wrote together"):
+        load_scorer_network(path)
+
+
+def test_what_ships_is_what_its_facts_say():
+    weights = SHIPPED.with_suffix(".safetensors")
+    network, facts = load_scorer_network(weights)
+    assert facts["network"]["streams"] == "both"
+    assert facts["network"]["multi_scale"]
+    assert facts["target"] == PROXY
+    assert "bsds500/train, bsds500/test" in facts["trained_on"]
+    assert {"kodak", "live1"} <= set(facts["agreement"])
+    recipe = quality_recipe_from_toml(find_quality_recipe("multiscale-iqa"))
+    assert quality_recipe_from_table(facts["recipe"]) == recipe
+    rng = np.random.default_rng(1)
+    clean = rng.integers(0, 256, (128, 128), np.uint8)
+    rated = RatedSet([clean], [Rated(0, clean ^ 9, 0.0)])
+    with Scorer(threads=1) as scorer:
+        assert (scorer.facts.low, scorer.facts.high) == (facts["low"], facts["high"])
+        span = facts["high"] - facts["low"]
+        expected = facts["low"] + span * predictions(network, rated)[0]
+        # As allowed at export: a thousandth of the range
+        assert scorer.score(clean, clean ^ 9) == pytest.approx(expected, abs=1e-3 * span)
