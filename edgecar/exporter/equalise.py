@@ -90,9 +90,9 @@ def channel_peaks(
         seen.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     feed = session.get_inputs()[0].name
-    largest: dict[str, Any] = {}  # of every channel as many as are left out, and one
+    largest: dict[str, Any] = {}  # of every channel as many as are left out, and two
     values_seen: Counter[str] = Counter()
-    most = sum(math.ceil(outliers * picture[0].size) for picture in pictures) + 1
+    most = 2 + math.ceil(outliers * sum(picture[0].size for picture in pictures))
     for picture in pictures:
         outputs = session.run(names, {feed: picture[None] * CODE})
         for name, output in zip(names, outputs, strict=True):
@@ -101,9 +101,14 @@ def channel_peaks(
             before = largest.get(name, channels[:, :0])
             largest[name] = np.sort(np.concatenate([before, channels], axis=1))[:, -most:]
     return {
-        name: values[:, -1 - int(outliers * values_seen[name])].astype(np.float64)
+        name: _quantile(values, outliers * (values_seen[name] - 1)).astype(np.float64)
         for name, values in largest.items()
     }
+
+
+def _quantile(largest: NDArray[np.float32], left_out: float) -> NDArray[np.float32]:
+    """Of each row the value that so many are above; between two of them, in proportion."""
+    return np.asarray(np.quantile(largest, 1 - left_out / max(1, largest.shape[1] - 1), axis=1))
 
 
 class _Graph:

@@ -66,8 +66,12 @@ def test_s_is_judged_more_strictly_and_leaves_outliers_out() -> None:
     default, recipe = recipe_for("edgecar-m"), recipe_for("edgecar-s")
     assert recipe.loss_db < default.loss_db
     assert 0 == default.channel_outliers < recipe.channel_outliers < 0.001
+    share = recipe_for("edgecar-xs").int8_least_share
     assert recipe == replace(
-        default, loss_db=recipe.loss_db, channel_outliers=recipe.channel_outliers
+        default,
+        loss_db=recipe.loss_db,
+        channel_outliers=recipe.channel_outliers,
+        int8_least_share=share,
     )
 
 
