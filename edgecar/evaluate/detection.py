@@ -15,16 +15,17 @@ from typing import Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecar.errors import MediaError, SettingsError
+from edgecar.errors import SettingsError
 from edgecar.evaluate.average_precision import Frames, Matches, drawn_frames, interval, resampled
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.detector import LOWEST_SCORE, Detector
+from edgecar.evaluate.encodes import Encodes
 from edgecar.evaluate.exhibits import Boxes, Exhibit, Exhibits, Subject
 from edgecar.evaluate.heads import Detections
 from edgecar.files import cache_folder, written_whole
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.frame import Frame
-from edgecar.media.video_codec import CodedClip, VideoCoding, video_coded
+from edgecar.media.video_codec import CodedClip, VideoCoding
 
 CODED = "coded"
 SPP = "spp"
@@ -233,10 +234,7 @@ class _Coded:
     def clip(self) -> CodedClip:
         """Coded and decoded."""
         if self._clip is None:
-            try:
-                self._clip = video_coded(self.source.frames, self.coding)
-            except MediaError as error:
-                raise MediaError(f"{self.source.name}: {error}") from error
+            self._clip = Encodes(self.source.name, self.source.frames).coded(self.coding)
         return self._clip
 
     @property

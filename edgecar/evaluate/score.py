@@ -10,10 +10,9 @@ import numpy as np
 
 from edgecar.errors import DataError
 from edgecar.evaluate.clips import Clip
-from edgecar.evaluate.metrics import Luma, psnr, ssim
+from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, psnr, ssim
 from edgecar.evaluate.scorer import Scorer
 from edgecar.evaluate.stills import published_luma
-from edgecar.evaluate.video import PSNR_CAP_DB
 from edgecar.media.pictures import is_picture, list_pictures, read_picture
 from edgecar.media.reader import open_reader
 from edgecar.media.still_codec import jpeg_coded

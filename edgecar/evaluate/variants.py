@@ -11,13 +11,13 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from edgecar.errors import MediaError
 from edgecar.evaluate.clips import Clip
+from edgecar.evaluate.encodes import Encodes
 from edgecar.evaluate.exhibits import Exhibits, Subject
 from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, flicker, psnr_b
 from edgecar.evaluate.video import Method, scores
 from edgecar.media.frame import Frame
-from edgecar.media.video_codec import RATE_FPS, VideoCodec, VideoCoding, video_coded
+from edgecar.media.video_codec import RATE_FPS, CodedClip, VideoCodec, VideoCoding
 from edgecar.spec import Size
 
 LIMITS_MBPS = (2.0, 1.5, 1.0)
@@ -188,25 +188,27 @@ def evaluate_variants(
     """
     for clip in clips:
         frames: list[Frame] = clip.load()
-        for variant in VARIANTS[codec](frames[0].size, quantisers):
-            left = [m for m in methods if (clip.name, variant.key, m.name) not in done]
-            if left:
-                yield from _rows(clip.name, frames, variant, left, every, exhibits)
+        left = {
+            variant: [m for m in methods if (clip.name, variant.key, m.name) not in done]
+            for variant in VARIANTS[codec](frames[0].size, quantisers)
+        }
+        todo = [variant for variant, own in left.items() if own]
+        # Coding of the next goes on while networks restore this one.
+        ahead = Encodes(clip.name, frames).ahead(variant.coding for variant in todo)
+        for variant, coded in zip(todo, ahead, strict=True):
+            yield from _rows(clip.name, frames, variant, coded, left[variant], every, exhibits)
 
 
 def _rows(
     name: str,
     frames: Sequence[Frame],
     variant: Variant,
+    coded: CodedClip,
     methods: Sequence[Method],
     every: int,
     exhibits: Exhibits | None,
 ) -> Iterator[VariantRow]:
     coding = variant.coding
-    try:
-        coded = video_coded(frames, coding)
-    except MediaError as error:
-        raise MediaError(f"{name}: {error}") from error
     clip = _Clip(frames, every)
     before = clip.judged([coded.frames[index].y for index in clip.indices])
     for method in methods:

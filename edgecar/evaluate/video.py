@@ -5,12 +5,13 @@ from typing import Protocol, TypedDict
 
 import numpy as np
 
-from edgecar.errors import MediaError, SettingsError
+from edgecar.errors import SettingsError
 from edgecar.evaluate.clips import Clip
+from edgecar.evaluate.encodes import Encodes
 from edgecar.evaluate.exhibits import Exhibits, Subject
 from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, Window, psnr, ssim
 from edgecar.media.frame import Frame
-from edgecar.media.video_codec import CodedClip, VideoCodec, VideoCoding, video_coded
+from edgecar.media.video_codec import CodedClip, VideoCodec, VideoCoding
 from edgecar.runtime.restorer import Restorer
 
 SSIM_WINDOW: Window = "gaussian"
@@ -115,37 +116,36 @@ def evaluate_video(
         MediaError: A clip cannot be decoded or coded; a quantiser is out of range.
         DataError: A method changes the size, or a clip is smaller than the window of SSIM.
     """
+    if every < 1:
+        raise SettingsError(f"every is {every}; need at least 1, which measures all frames")
     codings = [VideoCoding(codec, quantiser) for quantiser in quantisers]
     for clip in clips:
         frames = clip.load()
-        for coding in codings:
-            yield from evaluate_clip(clip.name, frames, coding, methods, every, exhibits)
+        # Coding of the next goes on while networks restore this one.
+        for coding, coded in zip(codings, Encodes(clip.name, frames).ahead(codings), strict=True):
+            yield from evaluate_coded(clip.name, frames, coding, coded, methods, every, exhibits)
 
 
-def evaluate_clip(
+def evaluate_coded(
     name: str,
     frames: Sequence[Frame],
     coding: VideoCoding,
+    coded: CodedClip,
     methods: Sequence[Method],
     every: int = 1,
     exhibits: Exhibits | None = None,
 ) -> Iterator[VideoRow]:
-    """Code one clip and restore it by every method; see `evaluate_video`.
+    """Restore one coded clip by every method; see `evaluate_video`.
 
     Args:
         name: Goes into the rows.
         frames: The source.
         coding: Coder and settings.
+        coded: What they made of it.
         methods: Networks and post-filters.
         every: Measure frames 0, N, 2N and so on.
         exhibits: Keeps the frames with most and least gain.
     """
-    if every < 1:
-        raise SettingsError(f"every is {every}; need at least 1, which measures all frames")
-    try:
-        coded = video_coded(frames, coding)
-    except MediaError as error:
-        raise MediaError(f"{name}: {error}") from error
     indices = range(0, len(frames), every)
     clean = [frames[index].y for index in indices]
     psnr_in, ssim_in = scores(clean, [coded.frames[index].y for index in indices])

@@ -123,19 +123,41 @@ def video_coded(frames: Iterable[Frame], coding: VideoCoding) -> CodedClip:
         exact = {"fflags": "+bitexact"}
         with av.open(stream_bytes, "w", format="matroska", container_options=exact) as container:
             count = _encode(frames, coding, container)
-        stream_bytes.seek(0)
-        decoded, coded_bytes = _decode(stream_bytes)
+        clip = decoded_clip(stream_bytes.getvalue())
     except av.FFmpegError as error:
         raise MediaError(
             f"{coding.codec} cannot code the clip ({reason_of(error)}); change its settings: "
             f"{coding.options()}"
         ) from error
-    if len(decoded) != count:
+    if len(clip.frames) != count:
         raise MediaError(
-            f"{coding.codec} gave {len(decoded)} frames back for {count}; change its settings: "
+            f"{coding.codec} gave {len(clip.frames)} frames back for {count}; change its settings: "
             f"{coding.options()}"
         )
-    return CodedClip(decoded, stream_bytes.getvalue(), coded_bytes)
+    return clip
+
+
+def decoded_clip(bitstream: bytes) -> CodedClip:
+    """A coded clip, from its bytes.
+
+    Args:
+        bitstream: As `CodedClip` has it.
+
+    Raises:
+        MediaError: It cannot be decoded.
+    """
+    frames: list[Frame] = []
+    coded_bytes = 0
+    try:
+        with av.open(BytesIO(bitstream), "r") as container:
+            for packet in container.demux(video=0):
+                coded_bytes += packet.size
+                frames += [_frame(picture) for picture in packet.decode()]
+    except av.FFmpegError as error:
+        raise MediaError(
+            f"a coded clip cannot be read ({reason_of(error)}); code it again"
+        ) from error
+    return CodedClip(frames, bitstream, coded_bytes)
 
 
 def _encode(frames: Iterable[Frame], coding: VideoCoding, container: OutputContainer) -> int:
@@ -175,17 +197,6 @@ def _stream(container: OutputContainer, coding: VideoCoding, first: Frame) -> Vi
     context.color_primaries = colour.primaries
     context.color_trc = colour.transfer
     return stream
-
-
-def _decode(stream_bytes: BytesIO) -> tuple[list[Frame], int]:
-    """Frames, and the bytes of all packets."""
-    frames: list[Frame] = []
-    coded_bytes = 0
-    with av.open(stream_bytes, "r") as container:
-        for packet in container.demux(video=0):
-            coded_bytes += packet.size
-            frames += [_frame(picture) for picture in packet.decode()]
-    return frames, coded_bytes
 
 
 def _frame(picture: av.VideoFrame) -> Frame:

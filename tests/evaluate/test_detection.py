@@ -15,7 +15,6 @@ from edgecar.artifact import Artifact, Facts
 from edgecar.bench.results import DETECTION_KEYS, SCHEMA_PATH
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import DataError, MediaError, SettingsError
-from edgecar.evaluate import detection
 from edgecar.evaluate.average_precision import Matches, drawn_frames, interval, resampled
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.detection import (
@@ -26,6 +25,7 @@ from edgecar.evaluate.detection import (
     evaluate_detection,
 )
 from edgecar.evaluate.detector import Detector
+from edgecar.evaluate.encodes import Encodes
 from edgecar.evaluate.exhibits import Exhibits
 from edgecar.evaluate.postfilters import Postfilter
 from edgecar.evaluate.video import NetworkMethod
@@ -41,9 +41,8 @@ COARSE = VideoCoding("h264", 46)
 FRAMES = 10
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGECAR_CACHE", str(tmp_path / "cache"))
+@pytest.fixture
+def cache(tmp_path):
     return tmp_path / "cache" / "detections"
 
 
@@ -164,7 +163,7 @@ def test_a_study_goes_on_where_it_stopped(detector, folder, monkeypatch, cache):
 
     again = evaluate_detection([clip], [CODING], [oracle, black], study)
     with monkeypatch.context() as patched:
-        patched.setattr(detection, "video_coded", no_more)
+        patched.setattr(Encodes, "coded", no_more)
         assert [next(again), next(again)] == first
     assert oracle.given == FRAMES
     next(again)  # only this one has frames restored

@@ -11,11 +11,10 @@ from edgecar.evaluate.exhibits import Exhibit, Exhibits, Subject, frame_of_luma
 from edgecar.evaluate.metrics import psnr
 from edgecar.evaluate.stills import evaluate_jpeg
 from edgecar.evaluate.variants import evaluate_variants, row_key
-from edgecar.evaluate.video import evaluate_clip
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.still_codec import jpeg_coded
 from edgecar.media.video_codec import video_coded
-from tests.evaluate.test_video import CODING, PHOTO, SOURCE, Known, halfway
+from tests.evaluate.test_video import CODING, PHOTO, SOURCE, Known, evaluate_clip, halfway
 
 FRAME = frame_of_luma(np.full((8, 8), 100, np.uint8))
 

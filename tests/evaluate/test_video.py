@@ -18,7 +18,7 @@ from edgecar.evaluate.video import (
     SSIM_FRAMES,
     NetworkMethod,
     VideoRow,
-    evaluate_clip,
+    evaluate_coded,
     evaluate_video,
 )
 from edgecar.media.frame import Frame
@@ -49,6 +49,11 @@ class Known:
     def restored(self, coded, _coding, indices):
         self.indices.append(list(indices))
         return [self._function(coded.frames[i].y, self._source[i].y, i) for i in indices]
+
+
+def evaluate_clip(name, frames, coding, methods, *more, **options):
+    coded = video_coded(frames, coding)
+    return evaluate_coded(name, frames, coding, coded, methods, *more, **options)
 
 
 def network(function) -> NetworkMethod:
@@ -151,11 +156,8 @@ def test_rows_fit_a_result_file():
 
 
 def test_what_cannot_be_measured_is_explained():
-    odd = Frame(np.zeros((47, 64), np.uint8), *[np.zeros((24, 32), np.uint8)] * 2)
-    with pytest.raises(MediaError, match="pan: clip is 64x47; 4:2:0 needs even sides"):
-        list(evaluate_clip("pan", [odd], CODING, []))
     with pytest.raises(SettingsError, match="every is 0; need at least 1"):
-        list(evaluate_clip("pan", SOURCE, CODING, [], 0))
+        list(evaluate_video([], "h264", [30], [], 0))
     with pytest.raises(DataError, match="pictures of one size"):
         list(evaluate_clip("pan", SOURCE, CODING, [Known(lambda coded, *_: coded[:-2])]))
     with pytest.raises(MediaError, match="quantiser 60"):

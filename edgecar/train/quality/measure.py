@@ -7,9 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from edgecar.evaluate.agreement import plcc, srcc
-from edgecar.evaluate.metrics import psnr, ssim
+from edgecar.evaluate.metrics import PSNR_CAP_DB, psnr, ssim
 from edgecar.evaluate.patches import Patches, picture_score
-from edgecar.evaluate.video import PSNR_CAP_DB
 from edgecar.train.quality.rated import NONE, RatedSet
 from edgecar.zoo.multiscale_iqa import MultiscaleIqa
 

@@ -1,0 +1,103 @@
+"""A clip in several codings: kept on disk, and the next one made while one is being used."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+import av
+
+from edgecar.errors import MediaError
+from edgecar.files import cache_folder, written_whole
+from edgecar.media.frame import Frame
+from edgecar.media.video_codec import CodedClip, VideoCoding, decoded_clip, video_coded
+
+FORMAT = "1"
+"""Goes up when the same frames and settings are coded in another way."""
+MOST_BYTES = 2 << 30  # of all stored clips; those unused for longest make room
+SUFFIX = ".mkv"
+
+
+class Encodes:
+    """A clip to be coded.
+
+    What was coded once is read again: a study that was broken off goes on sooner, and one that is
+    done again with another network sees the same bits, which x264 under a limit does not promise.
+
+    Args:
+        name: For messages.
+        frames: Of the clip.
+        folder: Where coded clips are kept; None: the cache.
+    """
+
+    def __init__(self, name: str, frames: Sequence[Frame], folder: Path | None = None) -> None:
+        self._name, self._frames = name, frames
+        self._folder = folder or cache_folder("encodes")
+
+    def coded(self, coding: VideoCoding) -> CodedClip:
+        """The clip after a coder, as `edgecar.media.video_codec.video_coded` gives it.
+
+        Raises:
+            MediaError: It cannot be coded.
+        """
+        path = self._folder / f"{self._key(coding)}{SUFFIX}"
+        try:
+            clip = decoded_clip(path.read_bytes())
+            path.touch()  # used just now
+        except (OSError, MediaError):  # absent or damaged: coded again
+            return self._made(coding, path)
+        return clip if len(clip.frames) == len(self._frames) else self._made(coding, path)
+
+    def ahead(self, codings: Iterable[VideoCoding]) -> Iterator[CodedClip]:
+        """The clip in each coding; coders run on one thread, so that the next one finds a core.
+
+        Raises:
+            MediaError: It cannot be coded.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            left = iter(codings)
+            waiting = [pool.submit(self.coded, coding) for coding in _first(left)]
+            while waiting:
+                clip = waiting.pop().result()
+                waiting += [pool.submit(self.coded, coding) for coding in _first(left)]
+                yield clip
+
+    @cached_property
+    def _source(self) -> str:
+        digest = hashlib.sha256()
+        for frame in self._frames:
+            digest.update(repr((frame.size, frame.colour)).encode())
+            for plane in (frame.y, frame.u, frame.v):
+                digest.update(plane.tobytes())
+        return digest.hexdigest()
+
+    def _key(self, coding: VideoCoding) -> str:
+        libraries = repr(sorted(av.library_versions.items()))
+        words = (FORMAT, self._source, repr(coding), repr(coding.options()), libraries)
+        return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+    def _made(self, coding: VideoCoding, path: Path) -> CodedClip:
+        try:
+            clip = video_coded(self._frames, coding)
+        except MediaError as error:
+            raise MediaError(f"{self._name}: {error}") from error
+        with written_whole(path) as temporary:
+            temporary.write_bytes(clip.bitstream)
+        _make_room(self._folder)
+        return clip
+
+
+def _first(left: Iterator[VideoCoding]) -> list[VideoCoding]:
+    """The next, if there is one."""
+    return [coding for coding in (next(left, None),) if coding is not None]
+
+
+def _make_room(folder: Path) -> None:
+    """Forget the clips that were not used for longest, until the rest is small enough."""
+    kept = 0
+    stored = [(path, path.stat()) for path in folder.glob(f"*{SUFFIX}")]
+    for path, facts in sorted(stored, key=lambda entry: entry[1].st_mtime, reverse=True):
+        kept += facts.st_size
+        if kept > MOST_BYTES:
+            path.unlink(missing_ok=True)  # another study may have been sooner
