@@ -93,10 +93,11 @@ def test_rows_are_saved_and_fit_the_schema(folder, made, lowered) -> None:
         columns = ("classic5_db", "live1_db") if coder == "jpeg" else ("video_db",)
         assert all(base[key] > 20 for key in columns)
         assert all(eight[key] != base[key] for key in columns)
-        assert all(halves[key] > 20 for key in columns)
-    # The weights for JPEG; halves are right to a fraction of a code.
-    for key in ("classic5_db", "live1_db"):
-        assert rows["jpeg", "fp16"][key] == pytest.approx(rows["jpeg", "fp32"][key], abs=0.02)
+    # Of what the engine does not compute, by one that rounds as the graph says.
+    ((_, clean),) = load_pictures(folder / "live1")
+    with Restorer(lowered("edgecar-xs", "fp16"), "onnxruntime") as restorer:
+        expected = psnr(clean, restorer.luma(jpeg_coded(clean, 10)))
+    assert rows["jpeg", "fp16"]["live1_db"] == pytest.approx(expected, abs=6e-4)  # three digits
 
 
 @pytest.mark.usefixtures("made")

@@ -1,5 +1,6 @@
 """Coded clips: kept, used again, made anew where they must be, and made ahead."""
 
+import os
 import threading
 
 import numpy as np
@@ -71,6 +72,8 @@ def test_those_unused_for_longest_make_room(monkeypatch, made, tmp_path) -> None
     clip = Encodes("pan", SOURCE, tmp_path)
     sizes = [len(clip.coded(coding).bitstream) for coding in OTHERS[:2]]
     monkeypatch.setattr(encodes, "MOST_BYTES", sum(sizes) + 1)
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))  # clocks of file systems are coarse
     clip.coded(OTHERS[0])  # used again: the other one is the oldest now
     clip.coded(CODING)
     made.clear()
