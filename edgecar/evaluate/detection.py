@@ -19,7 +19,7 @@ from edgecar.errors import SettingsError
 from edgecar.evaluate.average_precision import Frames, Matches, drawn_frames, interval, resampled
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.detector import LOWEST_SCORE, Detector
-from edgecar.evaluate.encodes import Encodes
+from edgecar.evaluate.encodes import Encodes, frames_sha256
 from edgecar.evaluate.exhibits import Boxes, Exhibit, Exhibits, Subject
 from edgecar.evaluate.heads import Detections
 from edgecar.files import cache_folder, written_whole
@@ -201,15 +201,9 @@ class _Source:
     @cached_property
     def key(self) -> str:
         """Of what the detector is shown."""
-        digest = hashlib.sha256(
-            f"{FORMAT} {self.study.detector.sha256} {self.study.detector.size} "
-            f"{self.study.every}".encode()
-        )
-        for frame in self.frames:
-            digest.update(repr((frame.size, frame.colour)).encode())
-            for plane in (frame.y, frame.u, frame.v):
-                digest.update(plane.tobytes())
-        return digest.hexdigest()
+        shown = f"{self.study.detector.sha256} {self.study.detector.size} {self.study.every}"
+        words = f"{FORMAT} {shown} {frames_sha256(self.frames)}"
+        return hashlib.sha256(words.encode()).hexdigest()
 
     @property
     def indices(self) -> range:

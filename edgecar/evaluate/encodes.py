@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -56,21 +56,18 @@ class Encodes:
             MediaError: It cannot be coded.
         """
         with ThreadPoolExecutor(1) as pool:
-            left = iter(codings)
-            waiting = [pool.submit(self.coded, coding) for coding in _first(left)]
-            while waiting:
-                clip = waiting.pop().result()
-                waiting += [pool.submit(self.coded, coding) for coding in _first(left)]
-                yield clip
+            before: Future[CodedClip] | None = None
+            for coding in codings:
+                begun = pool.submit(self.coded, coding)
+                if before:
+                    yield before.result()
+                before = begun
+            if before:
+                yield before.result()
 
     @cached_property
     def _source(self) -> str:
-        digest = hashlib.sha256()
-        for frame in self._frames:
-            digest.update(repr((frame.size, frame.colour)).encode())
-            for plane in (frame.y, frame.u, frame.v):
-                digest.update(plane.tobytes())
-        return digest.hexdigest()
+        return frames_sha256(self._frames)
 
     def _key(self, coding: VideoCoding) -> str:
         libraries = repr(sorted(av.library_versions.items()))
@@ -88,9 +85,14 @@ class Encodes:
         return clip
 
 
-def _first(left: Iterator[VideoCoding]) -> list[VideoCoding]:
-    """The next, if there is one."""
-    return [coding for coding in (next(left, None),) if coding is not None]
+def frames_sha256(frames: Iterable[Frame]) -> str:
+    """Of all samples, sizes and colour facts, in order; timestamps do not count."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(repr((frame.size, frame.colour)).encode())
+        for plane in (frame.y, frame.u, frame.v):
+            digest.update(plane.tobytes())
+    return digest.hexdigest()
 
 
 def _make_room(folder: Path) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 
 from edgecar.errors import DataError
 from edgecar.evaluate.clips import Clip
+from edgecar.evaluate.encodes import Encodes
 from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, psnr, ssim
 from edgecar.evaluate.scorer import Scorer
 from edgecar.evaluate.stills import published_luma
 from edgecar.media.pictures import is_picture, list_pictures, read_picture
 from edgecar.media.reader import open_reader
 from edgecar.media.still_codec import jpeg_coded
-from edgecar.media.video_codec import VideoCoding, video_coded
+from edgecar.media.video_codec import VideoCoding
 from edgecar.runtime.restorer import Restorer
 
 Named = tuple[str, Luma]
@@ -127,7 +128,7 @@ def coded_lumas(
     if kind_of(path) == "clip":
         if coding is None:
             raise DataError(f"{path} is a clip; code it with --crf or --qp")
-        coded = video_coded(Clip(path, frames=frames.most).load(), coding).frames
+        coded = Encodes(path.name, Clip(path, frames=frames.most).load()).coded(coding).frames
         for number in range(0, len(coded), frames.every):
             yield f"frame {number}", coded[number].y
         return
