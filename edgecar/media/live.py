@@ -4,6 +4,7 @@ import logging
 import random
 import threading
 import time
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -87,7 +88,21 @@ class LiveStats:
         return max(0, self.connects - 1)
 
 
-class LiveReader(Closing):
+class LiveSource(Closing):
+    """Frames that come at their own pace; ``close`` is for any thread, and wakes who reads."""
+
+    @property
+    @abstractmethod
+    def live(self) -> bool:
+        """False for a source that has an end."""
+
+    @property
+    @abstractmethod
+    def stats(self) -> LiveStats:
+        """What happened so far; a copy."""
+
+
+class LiveReader(LiveSource):
     """Frames of one source; connects again where it hangs up, fails or falls silent.
 
     Iterate over it in one thread; `close` and `stats` are for any. The first connection is made

@@ -16,9 +16,10 @@ from edgecar.media.reader import Reader
 from edgecar.media.sources import redacted, source_from
 from edgecar.media.writer import NullWriter, Writer, open_writer
 from edgecar.runtime.metrics import listening_address, serve_metrics
-from edgecar.runtime.pipeline import Pipeline, StreamFrame
+from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.report import NULL, Job, Progress, Report
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.stream_frame import StreamFrame
 
 Readers = Mapping[str, Reader | LiveReader]
 """Open videos by the names of their cameras."""

@@ -9,17 +9,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 from edgecar.closing import Closing
-from edgecar.engines.base import Codes
-from edgecar.errors import SettingsError
-from edgecar.media.color import bgr_from_frame
+from edgecar.errors import EdgecarError, SettingsError
 from edgecar.media.frame import Frame
-from edgecar.media.live import LiveReader
-from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.stats import PassReason, RunStats, Snapshot
+from edgecar.media.live import LiveSource
+from edgecar.runtime.restorer import Restorer, Stats
+from edgecar.runtime.stats import PassReason, RunStats
+from edgecar.runtime.stream_frame import StreamFrame
 from edgecar.spec import Policy
 
 DEPTH = 3  # frames in a queue: enough to ride out an I-frame, little enough to bound memory
@@ -66,73 +64,57 @@ class PipelineSettings:
         return self.skip_below_qp is not None or self.skip_above_quality is not None
 
 
-class StreamFrame:
-    """A frame of a camera, restored or as it came in.
+Choose = Callable[[StreamFrame], Restorer | PassReason]
+"""What restores a frame, or why it passes as it is."""
 
-    Attributes:
-        frame: Planes, times and colour.
-        before: The same frame as it was read.
-        camera: The name of its camera.
-        restored: False if it passed as it was.
-        arrived_seconds: When it was read, on the clock of `time.monotonic`.
-    """
-
-    def __init__(self, before: Frame, camera: "Camera", arrived_seconds: float) -> None:
-        self.before = self.frame = before
-        self.restored = False
-        self.arrived_seconds = arrived_seconds
-        self._camera = camera
-
-    @property
-    def camera(self) -> str:
-        """The name of its camera."""
-        return self._camera.name
-
-    @property
-    def pts(self) -> int | None:
-        """When to show it, in ticks of ``frame.time_base``."""
-        return self.frame.pts
-
-    @property
-    def pts_seconds(self) -> float | None:
-        """When to show it."""
-        if self.frame.pts is None or self.frame.time_base is None:
-            return None
-        return float(self.frame.pts * self.frame.time_base)
-
-    @cached_property
-    def bgr(self) -> Codes:
-        """The picture, ``(H, W, 3)`` uint8, as OpenCV and detectors take it."""
-        return bgr_from_frame(self.frame)
-
-    @property
-    def stats(self) -> Snapshot:
-        """What became of the camera's frames so far."""
-        return self._camera.stats.snapshot()
+Failed = Callable[[Restorer, EdgecarError], PassReason]
+"""Told of a restorer that failed; why its frames pass."""
 
 
 class Camera:
     """One source on its way through a pipeline."""
 
-    def __init__(self, name: str, source: FrameSource, policy: Policy | None) -> None:
-        self.name, self.source = name, source
+    def __init__(self, name: str, source: FrameSource, settings: PipelineSettings) -> None:
+        self.name, self.source, self.settings = name, source, settings
         self.stats = RunStats()
+        policy = settings.policy
         self.newest = policy == "newest" or (policy is None and source.live)
         self.depth = 1 if self.newest else DEPTH
         self.read: deque[StreamFrame] = deque()
         self.done: deque[StreamFrame] = deque()
         self.in_hand = 0  # being restored
+        self.removed = False
         self.read_to_end = False
         self.error: BaseException | None = None
+        self.thread: threading.Thread | None = None
+        self.restorers: set[Restorer] = set()
+        """Those that restored a frame of it."""
+        self.stats.watch_restorer(lambda: self.work)
         self.stats.watch_queue("read", lambda: len(self.read))
         self.stats.watch_queue("done", lambda: len(self.done))
-        if isinstance(source, LiveReader):
+        if isinstance(source, LiveSource):
             self.stats.watch_source(lambda: source.stats)
 
     @property
     def ended(self) -> bool:
         """Nothing more will come out."""
         return self.read_to_end and not (self.read or self.in_hand or self.done)
+
+    @property
+    def work(self) -> Stats:
+        """What all restorers did for it."""
+        return sum((each.stats_of(self.name) for each in tuple(self.restorers)), Stats())
+
+    def forget(self) -> None:
+        """Free what restorers remember of it."""
+        for restorer in self.restorers:
+            restorer.forget(self.name)
+
+    def drop_waiting(self) -> None:
+        """Leave out what waits to be restored."""
+        for _ in range(len(self.read)):
+            self.read.popleft()
+            self.stats.count_dropped()
 
 
 class Pipeline(Closing):
@@ -143,39 +125,76 @@ class Pipeline(Closing):
 
     Args:
         sources: By name; closed with the pipeline.
-        restorer: Shared by all; stays the caller's to close.
+        restorer: Shared by all; stays the caller's to close. A function chooses for every frame.
         settings: For all cameras.
         clock: Seconds; for tests.
+        endless: Wait for cameras to be added where there are none, until `close`.
+        failed: What to do where a restorer fails, instead of ending all.
     """
 
     def __init__(
         self,
         sources: Mapping[str, FrameSource],
-        restorer: Restorer,
+        restorer: Restorer | Choose,
         settings: PipelineSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        endless: bool = False,
+        failed: Failed | None = None,
     ) -> None:
         self.settings = settings or PipelineSettings()
-        self.cameras = {
-            name: Camera(name, source, self.settings.policy) for name, source in sources.items()
-        }
-        self._restorer, self._clock = restorer, clock
+        self.cameras: dict[str, Camera] = {}
+        """By name; those that run now."""
+        self._restorer, self._clock, self._endless, self._failed = restorer, clock, endless, failed
         self._changed = threading.Condition()
         self._stopping = False
         self._failure: BaseException | None = None
         self._restore_seconds = 0.0
-        self._turn = deque(self.cameras.values())
-        self._threads = [
-            threading.Thread(target=self._read, args=(camera,), name="edgecar-read", daemon=True)
-            for camera in self.cameras.values()
-        ]
-        self._threads.append(
-            threading.Thread(target=self._restore, name="edgecar-restore", daemon=True)
-        )
-        for camera in self.cameras.values():
-            camera.stats.watch_restorer(lambda: restorer.stats)
-        for thread in self._threads:
+        self._turn: deque[Camera] = deque()
+        self._thread = threading.Thread(target=self._restore, name="edgecar-restore", daemon=True)
+        with self._changed:  # all of them are there before one is restored
+            for name, source in sources.items():
+                self.add(name, source)
+        self._thread.start()
+
+    def add(
+        self, name: str, source: FrameSource, settings: PipelineSettings | None = None
+    ) -> Camera:
+        """Read one more camera; for any thread.
+
+        Args:
+            name: Of no other camera that runs.
+            source: Closed with the camera.
+            settings: For this one; default: those for all.
+
+        Raises:
+            SettingsError: A camera of that name runs.
+        """
+        camera = Camera(name, source, settings or self.settings)
+        with self._changed:
+            if name in self.cameras:
+                raise SettingsError(f"a camera {name!r} runs already; choose another name")
+            self.cameras[name] = camera
+            self._turn.append(camera)
+            thread = threading.Thread(
+                target=self._read, args=(camera,), name="edgecar-read", daemon=True
+            )
+            camera.thread = thread
             thread.start()
+            self._changed.notify_all()
+        return camera
+
+    def remove(self, name: str) -> None:
+        """Stop a camera, others going on; for any thread. Frames of it that are done still come."""
+        with self._changed:
+            camera = self.cameras.pop(name)
+            camera.removed = True
+            camera.drop_waiting()
+            self._changed.notify_all()
+        if isinstance(camera.source, LiveSource):
+            camera.source.close()
+        if camera.thread is not None:
+            camera.thread.join(STOP_SECONDS)
 
     def __iter__(self) -> Iterator[StreamFrame]:
         return self
@@ -187,6 +206,7 @@ class Pipeline(Closing):
                 ready = next((camera for camera in self._turn if camera.done), None)
                 if ready is not None:
                     frame = ready.done.popleft()
+                    self._forget_removed()
                     self._changed.notify_all()
                     break
                 if self._failure is not None:
@@ -194,7 +214,8 @@ class Pipeline(Closing):
                 broken = next((c for c in self._turn if c.ended and c.error is not None), None)
                 if broken is not None and broken.error is not None:
                     raise broken.error
-                if self._stopping or all(camera.ended for camera in self._turn):
+                over = not self._endless and all(camera.ended for camera in self._turn)
+                if self._stopping or over:
                     raise StopIteration
                 self._changed.wait()
         ready.stats.times.add("age", self._clock() - frame.arrived_seconds)
@@ -205,23 +226,24 @@ class Pipeline(Closing):
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        for camera in self.cameras.values():
+            cameras = list(self._turn)
+        for camera in cameras:
             # A file must not be closed while its thread reads; that ends soon, and closes it.
-            if isinstance(camera.source, LiveReader):
+            if isinstance(camera.source, LiveSource):
                 camera.source.close()
         until = time.monotonic() + STOP_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        for camera in self.cameras.values():
-            while camera.read:
-                camera.read.popleft()
-                camera.stats.count_dropped()
+        for thread in [self._thread, *(camera.thread for camera in cameras)]:
+            if thread is not None:
+                thread.join(max(0.0, until - time.monotonic()))
+        with self._changed:
+            for camera in cameras:
+                camera.drop_waiting()
 
     def _read(self, camera: Camera) -> None:
         error: BaseException | None = None
         try:
             frames = iter(camera.source)
-            while not self._stopping:
+            while not (self._stopping or camera.removed):
                 with camera.stats.times.timed("read"):
                     frame = next(frames, None)
                 if frame is None or not self._put(camera, frame):
@@ -233,26 +255,31 @@ class Pipeline(Closing):
         except BaseException as caught:  # who waits must hear of the end all the same
             error = error or caught
         with self._changed:
-            camera.read_to_end, camera.error = True, error
+            camera.read_to_end, camera.error = True, None if camera.removed else error
+            self._forget_removed()
             self._changed.notify_all()
 
     def _put(self, camera: Camera, frame: Frame) -> bool:
-        """Queue a frame that was read; False if everything stops."""
+        """Queue a frame that was read; False if it is not wanted any more."""
         camera.stats.count_read(frame.coding)
-        waiting = StreamFrame(frame, camera, self._clock())
+        waiting = StreamFrame(frame, camera.name, camera.stats, self._clock())
         with self._changed:
             if camera.newest:
-                for _ in range(len(camera.read)):
-                    camera.read.popleft()
-                    camera.stats.count_dropped()
-            while len(camera.read) >= camera.depth and not self._stopping:
+                camera.drop_waiting()
+            while len(camera.read) >= camera.depth and not (self._stopping or camera.removed):
                 self._changed.wait()
-            if self._stopping:
+            if self._stopping or camera.removed:
                 camera.stats.count_dropped()
                 return False
             camera.read.append(waiting)
             self._changed.notify_all()
             return True
+
+    def _forget_removed(self) -> None:
+        """Let go of removed cameras that nothing comes out of any more."""
+        for camera in [each for each in self._turn if each.removed and each.ended]:
+            self._turn.remove(camera)
+            camera.forget()
 
     def _restore(self) -> None:
         try:
@@ -281,33 +308,50 @@ class Pipeline(Closing):
                     self._turn.rotate(-1)
                     self._changed.notify_all()
                     return frames
-                if all(camera.read_to_end and not camera.read for camera in self._turn):
+                ended = all(camera.read_to_end and not camera.read for camera in self._turn)
+                if ended and not self._endless:
                     return None
                 self._changed.wait()
         return None
 
     def _bring_up(self, frames: list[tuple[StreamFrame, Camera]]) -> None:
         """Restore frames, each of another camera, or let them pass."""
-        reasons = [self._reason_to_pass(frame) for frame, _ in frames]
-        for (_, camera), reason in zip(frames, reasons, strict=True):
-            if reason is not None:
-                camera.stats.count_passed(reason)
-        chosen = [each for each, reason in zip(frames, reasons, strict=True) if reason is None]
-        if not chosen:
-            return
+        groups: dict[Restorer, list[tuple[StreamFrame, Camera]]] = {}
+        for frame, camera in frames:
+            way = self._reason_to_pass(frame, camera.settings) or self._way_of(frame)
+            if isinstance(way, Restorer):
+                groups.setdefault(way, []).append((frame, camera))
+            else:
+                camera.stats.count_passed(way)
+        for restorer, chosen in groups.items():
+            try:
+                self._run(restorer, chosen)
+            except EdgecarError as error:
+                if self._failed is None:
+                    raise
+                reason = self._failed(restorer, error)
+                for _, camera in chosen:
+                    camera.stats.count_passed(reason)
+
+    def _way_of(self, frame: StreamFrame) -> Restorer | PassReason:
+        restorer = self._restorer
+        return restorer if isinstance(restorer, Restorer) else restorer(frame)
+
+    def _run(self, restorer: Restorer, chosen: list[tuple[StreamFrame, Camera]]) -> None:
         began = time.perf_counter()
-        restored = self._restorer.restore_all(
+        restored = restorer.restore_all(
             [frame.before for frame, _ in chosen], [camera.name for _, camera in chosen]
         )
         seconds = time.perf_counter() - began
         self._restore_seconds += SLOW_START * (seconds - self._restore_seconds)
         for (frame, camera), after in zip(chosen, restored, strict=True):
+            camera.restorers.add(restorer)
             frame.frame, frame.restored = after, True
             camera.stats.times.add("restore", seconds)
             camera.stats.count_restored()
 
-    def _reason_to_pass(self, frame: StreamFrame) -> PassReason | None:
-        settings, coding = self.settings, frame.before.coding
+    def _reason_to_pass(self, frame: StreamFrame, settings: PipelineSettings) -> PassReason | None:
+        coding = frame.before.coding
         if coding.is_finer(than_qp=settings.skip_below_qp):
             return "below_qp"
         if coding.is_finer(than_quality=settings.skip_above_quality):

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -40,13 +40,21 @@ class Stats:
     frames_compared: int = 0
     mean_square_losses: float = 0.0
     """Of a tolerance: sum over those frames, in codes²."""
+    seconds: float = 0.0
+    """Spent on them."""
 
-    def count(self, size: Size, windows: int, pixels: int) -> None:
-        """Add a frame, how many windows were run for it, and what they read."""
+    def count(self, size: Size, windows: int, pixels: int, seconds: float) -> None:
+        """Add a frame, how many windows were run for it, what they read and how long it took."""
         self.frames += 1
+        self.seconds += seconds
         self.windows_run += windows
         self.pixels_read += pixels
         self.pixels_of_frames += size[0] * size[1]
+
+    def __add__(self, other: "Stats") -> "Stats":
+        return Stats(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Stats)}
+        )
 
     @property
     def computed_share(self) -> float:
@@ -127,6 +135,8 @@ class Restorer(Closing):
                 f"{self.facts.channels}; open the engine with this artifact"
             )
         self.stats = Stats()
+        """Of all streams."""
+        self._stats_of: dict[Hashable, Stats] = {}
         self.tunings = Tunings(
             lambda size: tuning_key(artifact, self.engine.info, allowed, size), tuning
         )
@@ -231,6 +241,15 @@ class Restorer(Closing):
             self._plans[size] = plan
         return self._plans[size]
 
+    def stats_of(self, stream: Hashable) -> Stats:
+        """What was done for one stream."""
+        return self._stats_of.get(stream) or Stats()
+
+    def forget(self, stream: Hashable) -> None:
+        """Free what is remembered of a stream that has ended; its stats stay in those of all."""
+        self._memories.pop(stream, None)
+        self._stats_of.pop(stream, None)
+
     def close(self) -> None:
         """Close the engine if it was opened here."""
         if self._open is not None:
@@ -256,9 +275,10 @@ class Restorer(Closing):
         self._run(runs)
         seconds = time.perf_counter() - began
         pixels = sum(run.work.pixels for run in runs)
-        for memory, run in zip(memories, runs, strict=True):
-            memory.accept(run.work, seconds * run.work.pixels / max(1, pixels))
-            self.stats.count(memory.size, len(run.work.windows), run.work.pixels)
+        for memory, run, stream in zip(memories, runs, streams, strict=True):
+            spent = seconds * run.work.pixels / max(1, pixels)
+            memory.accept(run.work, spent)
+            self._count(stream, memory.size, len(run.work.windows), run.work.pixels, spent)
             if self._reuse and self._reuse.compares(self.stats.frames):
                 self._verify(run, lossy=self._reuse.tolerance > 0)
         return [memory.output() for memory in memories]
@@ -271,16 +291,24 @@ class Restorer(Closing):
         shape = self.engine.info.shape
         read = shape[1] * shape[2] if shape else 0
         restored = []
+        began = time.perf_counter()
         outputs = runner.restore_all(frames, streams, reuse=all(map(self._reuses, sizes)))
+        seconds = time.perf_counter() - began
         for frame, size, stream, (plane, windows) in zip(
             frames, sizes, streams, outputs, strict=True
         ):
-            self.stats.count(size, windows, windows * read)
+            self._count(stream, size, windows, windows * read, seconds / len(frames))
             if self._reuse and self._reuse.compares(self.stats.frames):
                 ((full, _),) = runner.restore_all([frame], [stream], reuse=False)
                 self._compare(full, plane, lossy=False)
             restored.append(plane)
         return restored
+
+    def _count(
+        self, stream: Hashable, size: Size, windows: int, pixels: int, seconds: float
+    ) -> None:
+        self.stats.count(size, windows, pixels, seconds)
+        self._stats_of.setdefault(stream, Stats()).count(size, windows, pixels, seconds)
 
     def _memory_of(self, stream: Hashable, shape: tuple[int, ...]) -> Memory:
         """The memory of a stream; a new one where its frames change their size."""

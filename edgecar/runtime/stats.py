@@ -10,7 +10,9 @@ from typing import Any, Literal, Protocol
 from edgecar.media.frame import CODING_NOT_STATED, Coding
 from edgecar.runtime.stages import Latency, StageTimes
 
-PassReason = Literal["over_latency_budget", "below_qp", "above_quality"]
+PassReason = Literal[
+    "over_latency_budget", "below_qp", "above_quality", "overload", "as_asked", "engine_failed"
+]
 """Why a frame goes out as it came in."""
 
 RECENT_SECONDS = 10.0

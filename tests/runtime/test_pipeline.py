@@ -11,6 +11,7 @@ import pytest
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError, SettingsError
 from edgecar.media.frame import Coding, Frame
+from edgecar.media.live import LiveSource, LiveStats
 from edgecar.runtime.pipeline import Pipeline, PipelineSettings
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.test_restorer import fake_artifact
@@ -196,3 +197,87 @@ def test_a_source_that_cannot_be_closed_does_not_hang_the_pipeline():
         got.extend(frame.pts for frame in pipeline)
     assert got == [0, 1, 2]
     assert not alive()
+
+
+class Live(LiveSource):
+    """A source of frames without end that anyone may close."""
+
+    def __init__(self):
+        self.closed = threading.Event()
+        self.given = 0
+
+    live = True
+    stats = LiveStats()
+
+    def __iter__(self) -> Iterator[Frame]:
+        while not self.closed.wait(0.002):
+            self.given += 1
+            yield frame_number(self.given)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def frames_of(pipeline, camera: str, count: int) -> list:
+    frames = []
+    for frame in pipeline:
+        frames += [frame] if frame.camera == camera else []
+        if len(frames) == count:
+            return frames
+    return frames
+
+
+def test_cameras_come_and_go_while_others_run():
+    restorer = restorer_with()
+    with Pipeline({}, restorer, endless=True) as pipeline:
+        for name in ("front", "yard"):
+            pipeline.add(name, Live())
+            assert frames_of(pipeline, name, 3)
+        front = pipeline.cameras["front"]
+        pipeline.remove("front")
+        assert front.source.closed.is_set()
+        assert not front.thread.is_alive()
+        assert len(frames_of(pipeline, "yard", 5)) == 5
+        assert front.stats.snapshot().frames_in_flight == 0
+        assert restorer.stats_of("front").frames == 0  # nothing is remembered of it
+        assert restorer.stats_of("yard").frames > 0
+        pipeline.add("front", Live())  # the name is free again
+        assert frames_of(pipeline, "front", 2)
+        with pytest.raises(SettingsError, match="runs already"):
+            pipeline.add("front", Live())
+    assert not alive()
+
+
+def test_a_function_chooses_what_restores_each_frame():
+    brighter, same = restorer_with(), restorer_with(lambda batch: batch)
+
+    def choose(frame):
+        return {0: brighter, 1: same}.get(frame.pts % 3, "overload")
+
+    with Pipeline({"": Source(9)}, choose) as pipeline:
+        frames = list(pipeline)
+    changes = [int(f.frame.y[0, 0]) - int(f.before.y[0, 0]) for f in frames]
+    assert changes == [1, 0, 0] * 3
+    assert [f.restored for f in frames] == [True, True, False] * 3
+    counted = frames[-1].stats
+    assert counted.passed_because == {"overload": 3}
+    assert counted.frames_restored == 6
+    assert counted.computed_share == 1.0  # of what both restorers did
+
+
+def test_a_restorer_that_fails_may_let_its_frames_pass():
+    def broken(_batch):
+        raise EngineError("device lost")
+
+    told = []
+
+    def failed(restorer, error):
+        told.append((restorer, str(error)))
+        return "engine_failed"
+
+    restorer = restorer_with(broken)
+    with Pipeline({"": Source(3)}, restorer, failed=failed) as pipeline:
+        frames = list(pipeline)
+    assert [f.restored for f in frames] == [False] * 3
+    assert frames[-1].stats.passed_because == {"engine_failed": 3}
+    assert told == [(restorer, "device lost")] * 3
