@@ -62,11 +62,15 @@ def table_from_toml(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block succeeds.
 
     On any failure, an interrupt included, the temporary file is removed and ``path`` is untouched.
     The suffix is kept, so that libraries which choose a format by it work.
+
+    Args:
+        path: Missing folders are made.
+        mode: Who may read and write it, less what the process's mask takes away.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
@@ -74,7 +78,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(mode & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from edgecar.cli import (
     models,
     run,
     score,
+    serve,
     train,
     train_scorer,
     tune,
@@ -34,6 +35,7 @@ app.command("export")(export.command)
 app.command("build")(build.command)
 app.command("inspect")(inspect.command)
 app.command("run")(run.command)
+app.command("serve")(serve.command)
 app.command("bench")(bench.command)
 app.command("tune")(tune.command)
 app.command("models")(models.command)

@@ -221,6 +221,12 @@ class Pipeline(Closing):
         ready.stats.times.add("age", self._clock() - frame.arrived_seconds)
         return frame
 
+    @property
+    def busy(self) -> bool:
+        """Whether frames are on their way."""
+        with self._changed:
+            return any(camera.read or camera.in_hand or camera.done for camera in self._turn)
+
     def close(self) -> None:
         """Stop all threads and close all sources; harmless when repeated."""
         with self._changed:

@@ -1,0 +1,73 @@
+"""``edgecar serve``: cameras restored for good, with an HTTP API and a page."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgecar.cli.output import Json, print_json, stderr, stdout
+from edgecar.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edgecar.serve.settings import Settings
+
+
+def command(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The service's file (TOML).")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the file, and say what it asks for.")
+    ] = False,
+    host: Annotated[str | None, typer.Option(help="Listen there; default: the file's.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Of that; 0 takes any that is free.")
+    ] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log in JSON, a line each.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Restore the cameras of CONFIG until SIGTERM, and answer at http://127.0.0.1:8321/.
+
+    Cameras are added, changed and removed while others run, by the page or the REST API
+    (/api/openapi.json); changes outlast a restart. EDGECAR_TOKEN is the token callers need
+    wherever the server is open to other machines.
+
+    Example: edgecar serve cameras.toml
+    """
+    try:
+        from edgecar.serve.config import load_settings, with_address
+        from edgecar.serve.logs import start_logging
+        from edgecar.serve.run import listening_socket, serve
+        from edgecar.serve.service import Service
+    except ImportError as error:
+        raise SettingsError(
+            f"serve needs {error.name}, which is not installed; run: pip install 'edgecar[serve]'"
+        ) from error
+    settings = with_address(load_settings(config), host, port)
+    if check:
+        _say_what_it_asks(settings, as_json)
+        return
+    redactor = start_logging("json" if log_json else "text")
+    listening = listening_socket(settings.server.host, settings.server.port)
+    service = Service(settings, redactor=redactor)
+    shown_host, shown_port = listening.getsockname()[:2]
+    where = f"[{shown_host}]" if ":" in shown_host else shown_host
+
+    def started() -> None:
+        if as_json:
+            print_json({"url": f"http://{where}:{shown_port}/", "cameras": service.names()})
+            sys.stdout.flush()
+            return
+        stderr.print(f"serving   {len(service.names())} camera(s)")
+        stderr.print(f"next      open http://{where}:{shown_port}/", style="dim")
+
+    serve(service, listening, started)
+
+
+def _say_what_it_asks(settings: "Settings", as_json: bool) -> None:
+    cameras = {camera.name: " → ".join(camera.networks) for camera in settings.camera}
+    if as_json:
+        print_json({"cameras": cameras})
+        return
+    for name, networks in cameras.items():
+        stdout.print(f"{name:<10}{networks}", markup=False)
+    stdout.print(f"the file is right; {len(cameras)} camera(s)")

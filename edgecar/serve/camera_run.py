@@ -1,0 +1,232 @@
+"""One camera of a service: its source, its way through the pipeline and its outputs."""
+
+import logging
+from collections.abc import Sequence
+
+from edgecar.media.sources import redacted
+from edgecar.runtime.pipeline import Camera as PipelineCamera
+from edgecar.runtime.pipeline import Pipeline, PipelineSettings
+from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.stats import PassReason
+from edgecar.runtime.stream_frame import StreamFrame
+from edgecar.serve.coding import Coder, PacketOutput
+from edgecar.serve.history import History
+from edgecar.serve.networks import Networks, coder_of
+from edgecar.serve.publishing import Publisher
+from edgecar.serve.push import Pusher
+from edgecar.serve.recording import Recorder
+from edgecar.serve.settings import PASS, Camera
+from edgecar.serve.shedding import Demand
+from edgecar.serve.sources import SupervisedSource
+from edgecar.serve.status import AgeMs, CameraStatus, FrameCounts, OutputInfo
+from edgecar.serve.view import LatestFrame
+from edgecar.spec import Coder as CoderName
+
+NEW_COST_SHARE = 0.5
+"""Of what a network cost in the last seconds, in what it is expected to cost."""
+
+_log = logging.getLogger(__name__)
+
+
+class CameraRun:
+    """Runs one camera; used by the service, which sees to it that one thread at a time does so.
+
+    Args:
+        settings: Of the camera.
+        pipeline: That restores for all.
+        networks: Engines of all.
+        publisher: Of all, where frames are published.
+    """
+
+    def __init__(
+        self,
+        settings: Camera,
+        pipeline: Pipeline,
+        networks: Networks,
+        publisher: Publisher | None,
+    ) -> None:
+        self.settings = settings
+        self.latest, self.history = LatestFrame(), History()
+        self.level = 0
+        """Place among the networks of its settings."""
+        self._pipeline, self._networks, self._publisher = pipeline, networks, publisher
+        self._source: SupervisedSource | None = None
+        self._camera: PipelineCamera | None = None
+        self._coder: Coder | None = None
+        self._costs: dict[str, float] = {}
+        self._spent: dict[str, tuple[float, int]] = {}  # seconds and frames at the last look
+
+    def start(self) -> None:
+        """Read, restore and write, if it is enabled and does not do so."""
+        settings = self.settings
+        if not settings.enabled or self._camera is not None:
+            return
+        self._source = SupervisedSource(settings)
+        targets: list[PacketOutput] = []
+        if settings.record:
+            targets.append(Recorder(settings.name, settings.record))
+        if settings.push:
+            targets.append(Pusher(settings.push))
+        self._coder = Coder(settings.name, settings.video, targets) if targets else None
+        if self._coder:
+            self._coder.start()
+        how = PipelineSettings(
+            policy="newest",
+            max_latency_ms=settings.max_latency_ms,
+            skip_below_qp=settings.skip_below_qp,
+            skip_above_quality=settings.skip_above_quality,
+        )
+        self._camera = self._pipeline.add(settings.name, self._source, how)
+
+    def stop(self) -> None:
+        """Stop reading and finish the outputs."""
+        self.stop_reading()
+        self.finish_outputs()
+
+    def stop_reading(self) -> None:
+        """Give the source back; frames on their way still come."""
+        camera, self._camera = self._camera, None
+        if camera is not None and self._pipeline.cameras.get(camera.name) is camera:
+            self._pipeline.remove(camera.name)
+
+    def finish_outputs(self) -> None:
+        """Write what is queued, and close files and connections."""
+        coder, self._coder = self._coder, None
+        if coder:
+            coder.close()
+
+    def moved_to(self, pipeline: Pipeline) -> None:
+        """Go on in another pipeline, the last one having failed."""
+        self._pipeline, self._camera = pipeline, None
+        self.finish_outputs()
+        self.start()
+
+    def change(self, settings: Camera) -> None:
+        """Take other settings that need no new start."""
+        self.settings, self.level = settings, 0
+
+    def way_of(self, _frame: StreamFrame) -> Restorer | PassReason:
+        """What restores a frame; called by the thread that restores."""
+        network = self.running
+        if network == PASS:
+            return "overload" if self.settings.network != PASS else "as_asked"
+        return self._networks.restorer(network, self.weights)
+
+    def deliver(self, frame: StreamFrame) -> None:
+        """Give a frame to all outputs; none of them makes anybody wait."""
+        self.latest.put(frame)
+        if self._coder:
+            self._coder.offer(frame.frame)
+        if self._publisher and self.settings.publish:
+            self._publisher.offer(frame)
+
+    @property
+    def running(self) -> str:
+        """The network at work now, or `PASS`."""
+        chain = self.settings.networks
+        return chain[min(self.level, len(chain) - 1)]
+
+    @property
+    def weights(self) -> CoderName:
+        """The coder whose weights are taken."""
+        return coder_of(self._source.codec if self._source else "h264", self.settings.coder)
+
+    def tick(self) -> float:
+        """Note a moment in the history; returns the seconds of restoring since the last one."""
+        now = self._camera.stats.snapshot() if self._camera else None
+        work = self._camera.work if self._camera else None
+        pixels = (work.pixels_read, work.pixels_of_frames) if work else (0, 0)
+        self.history.add(now, self.latest.frame, pixels)
+        return self._note_costs()
+
+    @property
+    def demand(self) -> Demand | None:
+        """What it asks for; None while it does not run."""
+        if self._camera is None:
+            return None
+        fps = self._camera.stats.snapshot().camera_fps
+        costs = [0.0 if n == PASS else self._costs.get(n) for n in self.settings.networks]
+        return Demand(self.settings.name, fps, self.settings.priority, costs)
+
+    @property
+    def camera(self) -> PipelineCamera | None:
+        """Its place in the pipeline, while it runs."""
+        return self._camera
+
+    @property
+    def status(self) -> CameraStatus:
+        """All about it."""
+        settings, source, camera = self.settings, self._source, self._camera
+        now = camera.stats.snapshot() if camera else None
+        age = now.latencies.get("age") if now else None
+        size = source.facts.size if source and source.facts else (0, 0)
+        return CameraStatus(
+            name=settings.name,
+            source=redacted(settings.source) if "://" in settings.source else settings.source,
+            state=source.state if source and camera else "stopped",
+            error=(source.error if source and camera else None) or self._network_error(),
+            enabled=settings.enabled,
+            network=settings.network,
+            running=self.running,
+            shed=self.level > 0,
+            engine=self._engine(),
+            codec=source.codec if source else "",
+            width=size[1],
+            height=size[0],
+            sequence=self.latest.sequence,
+            camera_fps=round(now.camera_fps, 2) if now else 0,
+            process_fps=round(now.process_fps, 2) if now else 0,
+            skipped_fps=round(now.skipped_fps, 2) if now else 0,
+            frames=FrameCounts(
+                read=now.frames_read if now else 0,
+                restored=now.frames_restored if now else 0,
+                passed=now.frames_passed if now else 0,
+                dropped=now.frames_dropped if now else 0,
+                in_flight=now.frames_in_flight if now else 0,
+                corrupt=now.corrupt_frames if now else 0,
+            ),
+            passed_because=dict(now.passed_because) if now else {},
+            age_ms=AgeMs(p50=round(1e3 * age.p50_seconds, 1), p95=round(1e3 * age.p95_seconds, 1))
+            if age
+            else None,
+            computed_share=round(now.computed_share, 4) if now else 0,
+            qp=None if now is None or now.qp_recent is None else round(now.qp_recent, 1),
+            reconnects=now.reconnects if now else 0,
+            restarts=source.restarts if source else 0,
+            outputs=self._outputs(),
+        )
+
+    def _outputs(self) -> list[OutputInfo]:
+        coder = self._coder
+        outputs: Sequence[PacketOutput | Coder] = [coder, *coder.targets] if coder else []
+        return [OutputInfo(**vars(each.status)) for each in outputs]
+
+    def _engine(self) -> str | None:
+        if self.running == PASS:
+            return None
+        restorer = self._networks.peek(self.running, self.weights)
+        info = restorer.engine.info if restorer else None
+        return f"{info.name}, {info.precision}, {info.device}" if info else None
+
+    def _network_error(self) -> str | None:
+        return None if self.running == PASS else self._networks.error(self.running, self.weights)
+
+    def _note_costs(self) -> float:
+        """Learn what each network costs here."""
+        spent = 0.0
+        for network in self.settings.networks:
+            restorer = None if network == PASS else self._networks.peek(network, self.weights)
+            if restorer is None:
+                continue
+            stats = restorer.stats_of(self.settings.name)
+            before = self._spent.get(network)
+            self._spent[network] = stats.seconds, stats.frames
+            if not before or not before[1] or stats.frames < before[1]:
+                continue  # the first frames include compiling; or it was started anew
+            seconds, frames = stats.seconds - before[0], stats.frames - before[1]
+            if frames:
+                cost, known = seconds / frames, self._costs.get(network)
+                share = NEW_COST_SHARE if known is not None else 1.0
+                self._costs[network] = (known or 0.0) + share * (cost - (known or 0.0))
+                spent += seconds
+        return spent

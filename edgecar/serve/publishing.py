@@ -1,0 +1,154 @@
+"""Restored frames for programs on the same machine, over ZeroMQ."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecar.errors import MediaError, SettingsError
+from edgecar.runtime.stream_frame import StreamFrame
+from edgecar.serve.outputs import Output
+from edgecar.serve.settings import Publish
+
+DEPTH = 4
+WAITING_AT_SOCKET = 4
+"""Frames a slow subscriber may be behind; it misses those beyond."""
+
+_log = logging.getLogger(__name__)
+
+
+class Publisher(Output[StreamFrame]):
+    """One PUB socket for all cameras: name, facts in JSON and pixels, in three parts.
+
+    Args:
+        settings: Address and form of the pixels.
+        cameras: How many there may be; each has its share of the queue.
+    """
+
+    def __init__(self, settings: Publish, cameras: int) -> None:
+        super().__init__("publish", settings.address, DEPTH * cameras)
+        self._settings = settings
+        self._socket: Any = None
+
+    def _write(self, item: StreamFrame) -> bool:
+        import zmq
+
+        if self._socket is None:
+            self._bind()
+        pixels = item.bgr if self._settings.pixels == "bgr" else _i420(item)
+        facts = {
+            "camera": item.camera,
+            "height": item.frame.size[0],
+            "width": item.frame.size[1],
+            "pixels": self._settings.pixels,
+            "pts_seconds": item.pts_seconds,
+            "restored": item.restored,
+            "arrived_monotonic_seconds": item.arrived_seconds,
+        }
+        parts = [item.camera.encode(), json.dumps(facts).encode(), np.ascontiguousarray(pixels)]
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError as error:
+            raise MediaError(f"{self.target}: {error}; see who listens") from error
+        return True
+
+    def _bind(self) -> None:
+        import zmq
+
+        socket: Any = zmq.Context.instance().socket(zmq.PUB)
+        socket.setsockopt(zmq.SNDHWM, WAITING_AT_SOCKET)
+        socket.setsockopt(zmq.LINGER, 0)
+        try:
+            socket.bind(self._settings.address)
+        except zmq.ZMQError as error:
+            socket.close()
+            raise MediaError(
+                f"{self.target} cannot be listened at ({error}); choose another address"
+            ) from error
+        self._socket = socket
+
+    def _reset(self) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close()
+
+
+@dataclass(frozen=True)
+class Received:
+    """A frame from a service.
+
+    Attributes:
+        camera: Its name.
+        bgr: ``(H, W, 3)`` uint8; None where the service publishes I420.
+        i420: ``(H * 3 / 2, W)`` uint8 planes; None where it publishes BGR.
+        facts: All that came with it: ``pts_seconds``, ``restored``, …
+    """
+
+    camera: str
+    bgr: NDArray[np.uint8] | None
+    i420: NDArray[np.uint8] | None
+    facts: dict[str, Any]
+
+
+def received_frames(
+    address: str, camera: str = "", timeout_seconds: float = 10
+) -> Iterator[Received]:
+    """Frames that a service publishes, in another process.
+
+    Args:
+        address: What ``publish.address`` says.
+        camera: Only of this one; all by default.
+        timeout_seconds: For the next frame.
+
+    Raises:
+        MediaError: Nothing came in time.
+        SettingsError: pyzmq is not installed.
+    """
+    try:
+        import zmq
+    except ImportError as error:
+        raise SettingsError(
+            "frames over ZeroMQ need pyzmq, which is not installed; "
+            "run: pip install 'edgecar[serve]'"
+        ) from error
+    context: Any = zmq.Context.instance()
+    with context.socket(zmq.SUB) as socket:
+        socket.setsockopt(zmq.RCVHWM, WAITING_AT_SOCKET)
+        socket.setsockopt(zmq.RCVTIMEO, round(1e3 * timeout_seconds))
+        socket.setsockopt(zmq.SUBSCRIBE, camera.encode())
+        socket.connect(address)
+        while True:
+            try:
+                name, header, pixels = socket.recv_multipart()
+            except zmq.Again as error:
+                raise MediaError(
+                    f"no frame at {address} for {timeout_seconds:g} s; see that the service runs"
+                ) from error
+            if camera and name != camera.encode():  # subscriptions are by prefix
+                continue
+            yield _received(json.loads(header), pixels)
+
+
+def _received(facts: dict[str, Any], pixels: bytes) -> Received:
+    height, width = facts["height"], facts["width"]
+    codes = np.frombuffer(pixels, np.uint8)
+    if facts["pixels"] == "bgr":
+        return Received(facts["camera"], codes.reshape(height, width, 3), None, facts)
+    return Received(facts["camera"], None, codes.reshape(-1, width), facts)
+
+
+def _i420(item: StreamFrame) -> NDArray[np.uint8]:
+    """Planes below each other, as OpenCV's ``COLOR_YUV2BGR_I420`` takes them.
+
+    Raises:
+        MediaError: A side is odd.
+    """
+    frame = item.frame
+    height, width = frame.size
+    if height % 2 or width % 2:
+        raise MediaError(f"{item.camera} is {width}x{height}; I420 needs even sides: publish bgr")
+    return np.concatenate([plane.reshape(-1, width) for plane in (frame.y, frame.u, frame.v)])

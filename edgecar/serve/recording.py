@@ -1,0 +1,105 @@
+"""A camera's recording: files of some length, playable up to the last fragment whatever happens."""
+
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from edgecar.errors import MediaError
+from edgecar.media.sources import reason_of
+from edgecar.serve.coding import CLOCK, PACKETS_DEPTH, Coded, PacketOutput
+from edgecar.serve.settings import Record
+
+FRAGMENTS = {
+    # The index at the head, then a fragment from keyframe to keyframe: no end has to be written.
+    "mp4": {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
+    "mkv": {"cluster_time_limit": "1000", "flush_packets": "1"},
+}
+
+NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?\.(mp4|mkv)")
+"""Of files that are ours to remove."""
+
+HOUR_SECONDS = 3600
+GIB = 1 << 30
+
+
+class Recorder(PacketOutput):
+    """Writes segments ``FOLDER/CAMERA/20261126T144925Z.mp4``, named by when they begin (UTC).
+
+    Each begins with a keyframe and plays by itself. A process that is killed leaves a file that
+    plays to its last whole fragment (``.mp4``: from one keyframe to the next; ``.mkv``: a second).
+
+    Args:
+        camera: Name of the folder.
+        record: Where, how long, and what to keep.
+        clock: Seconds since 1970; for tests.
+    """
+
+    def __init__(self, camera: str, record: Record, clock: Callable[[], float] = time.time) -> None:
+        self._folder = record.folder / camera
+        super().__init__("record", str(self._folder), PACKETS_DEPTH)
+        self._record, self._clock = record, clock
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._of: VideoStream | None = None
+        self._began_ticks = 0
+
+    def _mux(self, item: Coded) -> None:
+        try:
+            if self._container is None or self._is_over(item):
+                self._reset()
+                self._begin(item)
+            assert self._container is not None and self._stream is not None  # noqa: PT018
+            self._container.mux(item.packet_for(self._stream, self._began_ticks))
+        except (av.FFmpegError, OSError, ValueError) as error:
+            cause = reason_of(error)
+            raise MediaError(
+                f"{self._folder} cannot be written ({cause}); see to the disk"
+            ) from error
+
+    def _is_over(self, item: Coded) -> bool:
+        long_enough = (item.ticks - self._began_ticks) * CLOCK >= self._record.segment_seconds
+        return item.stream is not self._of or (item.keyframe and long_enough)
+
+    def _begin(self, item: Coded) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._remove_old()
+        container = av.open(
+            f"file:{self._free_path()}",
+            "w",
+            format="matroska" if self._record.format == "mkv" else "mp4",
+            container_options=FRAGMENTS[self._record.format],
+        )
+        self._container, self._of = container, item.stream
+        self._stream = container.add_stream_from_template(item.stream)
+        self._began_ticks = item.ticks
+
+    def _free_path(self) -> Path:
+        stem = datetime.fromtimestamp(self._clock(), timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        path = self._folder / f"{stem}.{self._record.format}"
+        number = 1
+        while path.exists():
+            number += 1
+            path = self._folder / f"{stem}-{number}.{self._record.format}"
+        return path
+
+    def _remove_old(self) -> None:
+        files = sorted(path for path in self._folder.iterdir() if NAME.fullmatch(path.name))
+        sizes = {path: path.stat() for path in files}
+        total = sum(each.st_size for each in sizes.values())
+        hours, gib = self._record.keep_hours, self._record.keep_gib
+        for path, stat in sizes.items():
+            old = hours is not None and self._clock() - stat.st_mtime > hours * HOUR_SECONDS
+            if old or (gib is not None and total > gib * GIB):
+                path.unlink(missing_ok=True)
+                total -= stat.st_size
+
+    def _reset(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()

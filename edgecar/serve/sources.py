@@ -1,0 +1,192 @@
+"""Where a camera's frames come from, whatever happens to it."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from typing import Literal
+
+from edgecar.errors import EdgecarError, MediaError
+from edgecar.media.backoff import Backoff
+from edgecar.media.facts import StreamFacts
+from edgecar.media.frame import Frame
+from edgecar.media.live import LiveReader, LiveSettings, LiveSource, LiveStats
+from edgecar.media.reader import Reader
+from edgecar.media.sources import source_from
+from edgecar.media.timing import JoinedTimes
+from edgecar.serve.settings import Camera
+
+State = Literal["connecting", "running", "waiting", "stopped", "ended"]
+
+FIRST_BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 30.0
+JITTER = 0.2
+
+LATE_SECONDS = 1.0
+"""A file that is played falls behind by more only where the machine cannot decode it in time."""
+
+TICK = Fraction(1, 90_000)
+"""Of the one clock of a camera, whose connections may count in others; RTSP's own."""
+
+_log = logging.getLogger(__name__)
+
+Opened = Reader | LiveReader
+
+
+class SupervisedSource(LiveSource):
+    """Frames of one camera without an end: what fails is opened again, after a growing wait.
+
+    Iterate over it in one thread; everything else is for any. Files are played at their own pace,
+    again and again if they are to loop. The frames of all connections are on one clock.
+
+    Args:
+        camera: What to read.
+        read_coding: Note in every frame how coarsely it was coded.
+        opener: Opens the source; for tests.
+        sleep: Waits for so many seconds, or until `close`; for tests.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        *,
+        read_coding: bool = True,
+        opener: Callable[[Camera, bool], Opened] | None = None,
+        sleep: Callable[[float], object] | None = None,
+    ) -> None:
+        self.facts: StreamFacts | None = None
+        """Of what was opened last."""
+        self.codec = ""
+        """FFmpeg's short name of its coding."""
+        self.restarts = 0
+        """Times it was opened again after a failure."""
+        self._camera, self._read_coding = camera, read_coding
+        self._opener = opener or open_camera
+        self._closing = threading.Event()
+        self._sleep = sleep or self._closing.wait
+        self._backoff = Backoff(
+            FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, JITTER, random.Random()
+        )
+        self._inner: Opened | None = None
+        self._ended = False
+        self._error: str | None = None
+        self._counted = LiveStats()  # of readers that are closed
+        self._times = JoinedTimes(TICK)
+
+    @property
+    def live(self) -> bool:
+        return True
+
+    @property
+    def state(self) -> State:
+        """What it does now."""
+        if self._closing.is_set():
+            return "stopped"
+        if self._ended:
+            return "ended"
+        inner = self._inner
+        if isinstance(inner, LiveReader) and inner.stats.state != "streaming":
+            return "waiting" if inner.stats.last_error else "connecting"
+        if inner is not None:
+            return "running"
+        return "waiting" if self._error else "connecting"
+
+    @property
+    def error(self) -> str | None:
+        """Why it does not run, without passwords."""
+        inner = self._inner
+        if self.state != "waiting":
+            return None
+        return inner.stats.last_error if isinstance(inner, LiveReader) else self._error
+
+    @property
+    def stats(self) -> LiveStats:
+        inner = self._inner
+        return _sum(self._counted, inner.stats) if isinstance(inner, LiveReader) else self._counted
+
+    def __iter__(self) -> Iterator[Frame]:
+        while not self._closing.is_set() and not self._ended:
+            began = time.monotonic()
+            try:
+                yield from self._frames_of_one_opening()
+            except Exception as error:  # nothing of one camera may end the service
+                self._failed(error, time.monotonic() - began)
+
+    def close(self) -> None:
+        """Stop; who reads gets the end at once. Harmless when repeated."""
+        self._closing.set()
+        inner = self._inner
+        if isinstance(inner, LiveReader):
+            inner.close()
+
+    def _frames_of_one_opening(self) -> Iterator[Frame]:
+        with self._opener(self._camera, self._read_coding) as inner:
+            self._inner, self._error = inner, None
+            self.facts, self.codec = inner.facts, inner.codec
+            if self._closing.is_set():  # `close` may have come while it was opened
+                return
+            try:
+                frames = iter(inner) if inner.live else self._paced(inner)
+                for frame in frames:
+                    yield self._times.place(frame, time.monotonic())
+            finally:
+                if isinstance(inner, LiveReader):
+                    self._counted = _sum(self._counted, inner.stats)
+                self._inner = None
+                self._times.restart()
+        if inner.live and not self._closing.is_set():
+            raise MediaError(f"{inner.source.shown} ended; it is opened again")
+        self._ended = not self._camera.loop
+
+    def _paced(self, frames: Opened) -> Iterator[Frame]:
+        """A file's frames when they are due."""
+        began: float | None = None
+        for frame in frames:
+            due = _seconds(frame)
+            now = time.monotonic()
+            if began is None or now - began - due > LATE_SECONDS:
+                began = now - due
+            if self._closing.wait(max(0.0, began + due - now)):
+                return
+            yield frame
+
+    def _failed(self, error: Exception, after_seconds: float) -> None:
+        self._inner = None
+        if self._closing.is_set():
+            return
+        if not isinstance(error, EdgecarError):
+            _log.exception("camera %s: reading failed", self._camera.name)
+        self._error = str(error) or type(error).__name__
+        self._backoff.succeeded(after_seconds)
+        seconds = self._backoff.next_seconds()
+        _log.warning("camera %s: %s (again in %.1f s)", self._camera.name, self._error, seconds)
+        self._sleep(seconds)
+        self.restarts += 1
+
+
+def open_camera(camera: Camera, read_coding: bool) -> Opened:
+    """Open a file, or connect.
+
+    Raises:
+        MediaError: It cannot be opened.
+    """
+    source = source_from(camera.source)
+    if source.kind == "file":
+        return Reader(source, keep_size=True, read_coding=read_coding)
+    settings = LiveSettings(rtsp_transport=camera.rtsp_transport)
+    return LiveReader(source, settings, read_coding=read_coding)
+
+
+def _seconds(frame: Frame) -> float:
+    assert frame.pts is not None  # a reader's always have a time
+    assert frame.time_base is not None
+    return float(frame.pts * frame.time_base)
+
+
+def _sum(before: LiveStats, now: LiveStats) -> LiveStats:
+    """The counters of two readers; state and messages of the later one."""
+    counters = [name for name in LiveStats.__slots__ if isinstance(getattr(now, name), int)]
+    return replace(now, **{name: getattr(before, name) + getattr(now, name) for name in counters})
