@@ -1,16 +1,28 @@
-"""A restored stream sent to an RTSP or RTMP server."""
+"""A restored stream sent to an RTSP or RTMP server, by a process of its own.
+
+PyAV keeps Python's lock while FFmpeg connects to write: a server that takes the call and says
+nothing would stop every camera for seconds. So a child process does it, which gets the coded
+pictures through a pipe.
+"""
+
+import subprocess
+import sys
+from contextlib import suppress
+from typing import IO
 
 import av
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
-from edgecar.media.sources import reason_of, redacted
+from edgecar.media.sources import redacted
 from edgecar.serve.coding import Coded, PacketOutput
 from edgecar.serve.settings import Push
 
 DEPTH = 50  # pictures: two seconds; who is slower gets the next keyframe
 TIMEOUT_MICROSECONDS = 5_000_000
+END_SECONDS = 1.0
+PIPE_FORMAT = "nut"  # every picture is whole in the pipe at once
 
 
 class Pusher(PacketOutput):
@@ -23,35 +35,118 @@ class Pusher(PacketOutput):
     def __init__(self, push: Push) -> None:
         super().__init__("push", redacted(push.url), DEPTH)
         self._url = push.url
+        self._process: subprocess.Popen[bytes] | None = None
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._of: VideoStream | None = None
         self._began_ticks = 0
 
+    def close(self) -> None:
+        super().close()
+        process = self._process
+        if process is not None:  # it hangs in a call to the server
+            process.kill()
+
     def _mux(self, item: Coded) -> None:
-        failure = None
         try:
             if self._container is None or item.stream is not self._of:
                 self._reset()
-                self._connect(item)
-            assert self._container is not None and self._stream is not None  # noqa: PT018
+                self._begin(item)
+            assert self._container is not None  # `_begin` made both
+            assert self._stream is not None
             self._container.mux(item.packet_for(self._stream, self._began_ticks))
         except (av.FFmpegError, OSError, ValueError) as error:
-            failure = reason_of(error)
-        if failure:
-            # Out here, so that FFmpeg's error, which shows the URL, is no part of it.
-            raise MediaError(f"{self.target} takes no stream ({failure}); check server and address")
+            reason = self._last_words() or str(error)
+            raise MediaError(
+                f"{self.target} takes no stream ({reason}); check server and address"
+            ) from error
 
-    def _connect(self, item: Coded) -> None:
-        rtsp = self._url.lower().startswith("rtsp")
-        options = {"rtsp_transport": "tcp", "timeout": str(TIMEOUT_MICROSECONDS)} if rtsp else {}
+    def _begin(self, item: Coded) -> None:
+        command = [sys.executable, "-m", "edgecar.serve.push"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdin is not None
+        self._process = process
+        process.stdin.write(self._url.encode() + b"\n")  # where no list of processes shows it
+        pipe = _Flushed(process.stdin)
         self._container = av.open(
-            self._url, "w", format="rtsp" if rtsp else "flv", container_options=options
+            pipe, "w", format=PIPE_FORMAT, container_options={"flush_packets": "1"}
         )
         self._of, self._began_ticks = item.stream, item.ticks
         self._stream = self._container.add_stream_from_template(item.stream)
 
     def _reset(self) -> None:
         container, self._container = self._container, None
+        process, self._process = self._process, None
         if container is not None:
-            container.close()
+            with suppress(av.FFmpegError, OSError, ValueError):  # the child may be gone
+                container.close()
+        if process is None:
+            return
+        with suppress(OSError):
+            if process.stdin:
+                process.stdin.close()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stderr:
+            process.stderr.close()
+
+    def _last_words(self) -> str:
+        """Why the child ended; empty if it has not."""
+        process = self._process
+        if process is None or process.stderr is None:
+            return ""
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)
+            lines = process.stderr.read().decode(errors="replace").strip().splitlines()
+            return lines[-1].replace(self._url, self.target) if lines else ""
+        return ""
+
+
+class _Flushed:
+    """A pipe that keeps nothing back."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+
+    def write(self, data: bytes) -> int:
+        """All of it."""
+        self._pipe.write(data)
+        self._pipe.flush()
+        return len(data)
+
+
+def send(pipe: IO[bytes]) -> None:
+    """The child's work: an address in the first line, then coded pictures up to the end.
+
+    Raises:
+        av.FFmpegError: The server cannot be reached, or hangs up.
+    """
+    url = pipe.readline().decode().strip()
+    rtsp = url.lower().startswith("rtsp")
+    options = {"rtsp_transport": "tcp", "timeout": str(TIMEOUT_MICROSECONDS)} if rtsp else {}
+    # Nothing is looked at beforehand: the pictures' facts are at the head.
+    now = {"fflags": "nobuffer", "probesize": "32", "analyzeduration": "0"}
+    with (
+        av.open(pipe, "r", format=PIPE_FORMAT, options=now) as pictures,
+        av.open(url, "w", format="rtsp" if rtsp else "flv", options=options) as server,
+    ):
+        (video,) = pictures.streams.video
+        stream = server.add_stream_from_template(video)
+        for packet in pictures.demux(video):
+            if packet.dts is not None:
+                packet.stream = stream
+                server.mux(packet)
+
+
+if __name__ == "__main__":
+    try:
+        send(sys.stdin.buffer)
+    except (av.FFmpegError, ValueError) as failure:
+        reason = getattr(failure, "strerror", None) or type(failure).__name__
+        sys.stderr.write(f"{reason}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        pass

@@ -21,7 +21,7 @@ FRAGMENTS = {
     "mkv": {"cluster_time_limit": "1000", "flush_packets": "1"},
 }
 
-NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?\.(mp4|mkv)")
+NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z\.(mp4|mkv)")
 """Of files that are ours to remove."""
 
 HOUR_SECONDS = 3600
@@ -29,7 +29,7 @@ GIB = 1 << 30
 
 
 class Recorder(PacketOutput):
-    """Writes segments ``FOLDER/CAMERA/20261126T144925Z.mp4``, named by when they begin (UTC).
+    """Writes segments ``FOLDER/CAMERA/20261126T144925.120Z.mp4``, named by when they begin (UTC).
 
     Each begins with a keyframe and plays by itself. A process that is killed leaves a file that
     plays to its last whole fragment (``.mp4``: from one keyframe to the next; ``.mkv``: a second).
@@ -54,7 +54,8 @@ class Recorder(PacketOutput):
             if self._container is None or self._is_over(item):
                 self._reset()
                 self._begin(item)
-            assert self._container is not None and self._stream is not None  # noqa: PT018
+            assert self._container is not None  # `_begin` made both
+            assert self._stream is not None
             self._container.mux(item.packet_for(self._stream, self._began_ticks))
         except (av.FFmpegError, OSError, ValueError) as error:
             cause = reason_of(error)
@@ -80,13 +81,15 @@ class Recorder(PacketOutput):
         self._began_ticks = item.ticks
 
     def _free_path(self) -> Path:
-        stem = datetime.fromtimestamp(self._clock(), timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-        path = self._folder / f"{stem}.{self._record.format}"
-        number = 1
-        while path.exists():
-            number += 1
-            path = self._folder / f"{stem}-{number}.{self._record.format}"
-        return path
+        """Named by when it begins, so that names sort by time; no file is written over."""
+        seconds = self._clock()
+        while True:
+            began = datetime.fromtimestamp(seconds, timezone.utc)
+            stem = f"{began:%Y%m%dT%H%M%S}.{began.microsecond // 1000:03d}Z"
+            path = self._folder / f"{stem}.{self._record.format}"
+            if not path.exists():
+                return path
+            seconds += 0.001
 
     def _remove_old(self) -> None:
         files = sorted(path for path in self._folder.iterdir() if NAME.fullmatch(path.name))

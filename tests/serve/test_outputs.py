@@ -1,0 +1,310 @@
+"""Recordings that outlive a kill, a stream that is pushed, frames for a detector."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from edgecar.errors import MediaError
+from edgecar.media.convert import array_of
+from edgecar.media.frame import Frame
+from edgecar.runtime.stats import RunStats
+from edgecar.runtime.stream_frame import StreamFrame
+from edgecar.serve.coding import Coder
+from edgecar.serve.outputs import Output
+from edgecar.serve.publishing import Publisher, received_frames
+from edgecar.serve.push import Pusher
+from edgecar.serve.recording import Recorder
+from edgecar.serve.settings import Publish, Push, Record, Video
+from tests.serve.conftest import until
+
+SIZE = (48, 64)
+
+
+def frame(number: int, size=SIZE, fps: int = 25) -> Frame:
+    y = np.full(size, 30 + number % 200, np.uint8)
+    y[:, number % size[1]] = 255
+    chroma = np.full((size[0] // 2, size[1] // 2), 128, np.uint8)
+    return Frame(y, chroma, chroma.copy(), number, Fraction(1, fps))
+
+
+def stream_frame(number: int, camera="gate", size=SIZE) -> StreamFrame:
+    return StreamFrame(frame(number, size), camera, RunStats(), 0.0)
+
+
+def luma(picture: av.VideoFrame) -> np.ndarray:
+    return array_of(picture.planes[0]).copy()
+
+
+def pictures(path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [luma(picture) for picture in container.decode(video=0)]
+
+
+def recorded(record: Record, frames, video=None) -> list[list[np.ndarray]]:
+    """Pictures of every file of a recording of frames."""
+    recorder = Recorder("gate", record)
+    coder = Coder("gate", video or Video(keyframe_seconds=1, crf=10), [recorder])
+    coder.start()
+    for number, each in enumerate(frames, 1):
+        coder.offer(each)
+        until(lambda number=number: coder.status.frames + coder.status.dropped >= number)
+    coder.close()
+    assert recorder.status.dropped == 0
+    return [pictures(path) for path in sorted((record.folder / "gate").iterdir())]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_a_recording_is_cut_at_keyframes_into_files_that_play(tmp_path, kind):
+    record = Record(folder=tmp_path, segment_seconds=2, format=kind)
+    files = recorded(record, [frame(n) for n in range(125)])
+    assert [len(each) for each in files] == [50, 50, 25]
+    shown = np.concatenate(files)
+    for number in (0, 49, 50, 124):  # near the luma that was given: coded, but the same picture
+        assert abs(int(shown[number][5, (number + 30) % 64]) - 30 - number % 200) < 12
+
+
+def test_another_size_begins_another_file(tmp_path):
+    frames = [frame(n) for n in range(10)] + [frame(n, (96, 128)) for n in range(10, 20)]
+    files = recorded(Record(folder=tmp_path), frames)
+    assert sorted((len(f), f[0].shape) for f in files) == [(10, (48, 64)), (10, (96, 128))]
+
+
+def test_odd_sizes_are_recorded(tmp_path):
+    y, chroma = np.full((49, 65), 90, np.uint8), np.full((25, 33), 128, np.uint8)
+    frames = [Frame(y, chroma, chroma, n, Fraction(1, 25)) for n in range(5)]
+    ((first, *_),) = recorded(Record(folder=tmp_path), frames)
+    assert first.shape == (50, 66)
+
+
+def test_keyframes_go_by_time_though_frames_are_missing(tmp_path):
+    frames = [frame(n) for n in range(0, 250, 25)]  # one a second
+    record = Record(folder=tmp_path, segment_seconds=3)
+    assert [len(f) for f in recorded(record, frames)] == [3, 3, 3, 1]
+
+
+def test_the_oldest_files_go_and_others_stay(tmp_path):
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    old = [folder / f"2020010{n}T000000.000Z.mp4" for n in range(1, 4)]
+    for path in old:
+        path.write_bytes(b"x" * 1000)
+        os.utime(path, (0, 0))
+    (folder / "notes.txt").write_text("mine")
+    os.utime(folder / "notes.txt", (0, 0))
+    recorder = Recorder("gate", Record(folder=tmp_path, keep_hours=1))
+    coder = Coder("gate", Video(), [recorder])
+    coder.start()
+    coder.offer(frame(0))
+    until(lambda: recorder.status.frames)
+    coder.close()
+    names = {path.name for path in folder.iterdir()}
+    assert "notes.txt" in names
+    assert len(names) == 2
+
+
+def test_the_largest_share_of_the_disk_is_kept_to(tmp_path):
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    for n in range(1, 5):
+        (folder / f"2020010{n}T000000.000Z.mp4").write_bytes(b"x" * (1 << 20))
+    recorder = Recorder("gate", Record(folder=tmp_path, keep_gib=2.5 / 1024))
+    recorder._remove_old()
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "20200103T000000.000Z.mp4",
+        "20200104T000000.000Z.mp4",
+    ]
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_tried_again(tmp_path):
+    (tmp_path / "gate").write_text("a file where a folder should be")
+    recorder = Recorder("gate", Record(folder=tmp_path))
+    coder = Coder("gate", Video(keyframe_seconds=0.2), [recorder])
+    coder.start()
+    coder.offer(frame(0))
+    until(lambda: recorder.status.state == "waiting")
+    assert "cannot be written" in recorder.status.error
+    (tmp_path / "gate").unlink()
+
+    def works():
+        coder.offer(frame(until.number))
+        until.number += 10
+        return recorder.status.frames
+
+    until.number = 10
+    until(works)
+    assert recorder.status.state == "running"
+    assert recorder.status.dropped >= 1
+    coder.close()
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from tests.serve.test_outputs import frame
+from edgecar.serve.coding import Coder
+from edgecar.serve.recording import Recorder
+from edgecar.serve.settings import Record, Video
+record = Record(folder=sys.argv[1], format=sys.argv[2])
+coder = Coder("gate", Video(keyframe_seconds=1), [Recorder("gate", record)])
+coder.start()
+for number in range(10_000):
+    coder.offer(frame(number))
+    while coder.status.frames + coder.status.dropped <= number:
+        time.sleep(0.001)
+    if number == 140:
+        while coder.targets[0].status.frames < 140:
+            time.sleep(0.001)
+        print("written", flush=True)
+    time.sleep(0.002)
+"""
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_a_recording_plays_to_within_a_fragment_of_a_kill(tmp_path, kind):
+    command = [sys.executable, "-c", KILLED, str(tmp_path), kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "written\n"
+        process.send_signal(signal.SIGKILL)
+    (path,) = (tmp_path / "gate").iterdir()
+    # 141 were handed to the file; a fragment is a second, which is 25 frames.
+    assert len(pictures(path)) >= 141 - 25 - 1
+
+
+def listening_server(port: int) -> tuple[threading.Thread, list]:
+    """FFmpeg as an RTSP server that is pushed to; takes one stream and ends."""
+    shown: list[np.ndarray] = []
+
+    def take() -> None:
+        options = {"rtsp_flags": "listen", "listen_timeout": "60", "analyzeduration": "100000"}
+        try:
+            with av.open(f"rtsp://127.0.0.1:{port}/live", options=options) as container:
+                for picture in container.decode(video=0):
+                    shown.append(luma(picture))
+                    if len(shown) == 10:
+                        return
+        except av.FFmpegError:
+            return
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    return thread, shown
+
+
+def test_a_stream_is_pushed_and_pushed_again_when_the_server_comes_back(free_port):
+    pusher = Pusher(Push(url=f"rtsp://user:hunter22@127.0.0.1:{free_port}/live"))
+    coder = Coder("gate", Video(keyframe_seconds=0.2, crf=10), [pusher])
+    coder.start()
+    number = 0
+
+    def fed_until(true) -> None:
+        def fed():
+            nonlocal number
+            coder.offer(frame(number))
+            number += 1
+            return true()
+
+        until(fed, 40)
+
+    fed_until(lambda: pusher.status.state == "waiting")  # nobody is there yet
+    assert "hunter22" not in pusher.status.error + pusher.target
+    for _ in range(2):
+        thread, shown = listening_server(free_port)
+        fed_until(lambda shown=shown: len(shown) == 10)
+        assert shown[-1].shape == SIZE
+        thread.join(20)
+        fed_until(lambda: pusher.status.state == "waiting")  # it went away
+    coder.close()
+
+
+@pytest.mark.parametrize("pixels", ["bgr", "i420"])
+def test_frames_are_published_to_whoever_listens(tmp_path, pixels):
+    address = f"ipc://{tmp_path}/frames"
+    publisher = Publisher(Publish(address=address, pixels=pixels), cameras=2)
+    publisher.start()
+    over = threading.Event()
+
+    def feed() -> None:
+        number = 0
+        while not over.wait(0.005):
+            publisher.offer(stream_frame(number, ("gate", "gate-2")[number % 2]))
+            number += 1
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    try:
+        received = received_frames(address, "gate", timeout_seconds=20)
+        first, second = next(received), next(received)
+    finally:
+        over.set()
+        thread.join()
+        publisher.close()
+    assert first.camera == second.camera == "gate"  # not that of another which begins like it
+    assert second.facts["pts_seconds"] > first.facts["pts_seconds"]
+    number = round(first.facts["pts_seconds"] * 25)
+    expected = stream_frame(number, "gate")
+    if pixels == "bgr":
+        np.testing.assert_array_equal(first.bgr, expected.bgr)
+    else:
+        np.testing.assert_array_equal(first.i420[:48], expected.frame.y)
+        np.testing.assert_array_equal(first.i420[48:].reshape(2, 24, 32)[0], expected.frame.u)
+
+
+def test_nobody_publishes_and_that_is_said(tmp_path):
+    with pytest.raises(MediaError, match="no frame at"):
+        next(received_frames(f"ipc://{tmp_path}/nobody", timeout_seconds=0.1))
+
+
+class Slow(Output[int]):
+    """Writes when it is let, and fails when told to."""
+
+    def __init__(self, depth=3):
+        super().__init__("record", "slow", depth)
+        self.gate, self.written, self.resets = threading.Event(), [], 0
+        self.failures = []
+
+    def _write(self, item):
+        self.gate.wait(20)
+        if self.failures:
+            raise self.failures.pop()
+        self.written.append(item)
+        return True
+
+    def _reset(self):
+        self.resets += 1
+
+
+def test_who_is_too_slow_gets_the_newest_and_nobody_waits():
+    output = Slow()
+    output.start()
+    output.offer(0)
+    until(lambda: not output._items)  # in hand
+    for item in range(1, 10):
+        output.offer(item)
+    output.gate.set()
+    output.close()
+    assert output.written == [0, 7, 8, 9]
+    assert output.status.dropped == 6
+    assert output.status.frames == 4
+    assert output.status.state == "stopped"
+
+
+def test_an_output_that_fails_lets_go_and_tries_again():
+    output = Slow()
+    output.gate.set()
+    output.failures = [MediaError("disk full"), RuntimeError("a mistake of ours")]
+    output.start()
+    output.offer(1)
+    until(lambda: output.status.state == "waiting")
+    assert output.status.error == "a mistake of ours"
+    until(lambda: (output.offer(2), output.status.error == "disk full")[1])
+    until(lambda: (output.offer(3), output.status.state == "running")[1])
+    assert output.resets >= 2
+    output.close()
+    assert output.status.error is None

@@ -1,0 +1,108 @@
+"""Networks given up under load, and got back."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecar.serve.shedding import FULL, Demand, Shedder, cost_of
+
+COSTS = (0.06, 0.02, 0.0)
+
+
+def demand(name="a", fps=25.0, priority=0, costs=COSTS) -> Demand:
+    return Demand(name, fps, priority, costs)
+
+
+def settled(shedder: Shedder, demands, ticks=3) -> dict[str, int]:
+    for _ in range(ticks):
+        levels = shedder.levels(demands)
+    return dict(levels)
+
+
+def test_nothing_is_given_up_without_need():
+    assert settled(Shedder(), [demand(fps=10), demand("b", fps=5)]) == {"a": 0, "b": 0}
+
+
+def test_one_burst_is_not_enough():
+    shedder = Shedder()
+    assert shedder.levels([demand(fps=100)]) == {"a": 0}
+    assert shedder.levels([demand(fps=1)]) == {"a": 0}
+    assert shedder.levels([demand(fps=100)]) == {"a": 0}
+
+
+def test_the_least_important_camera_gives_up_first():
+    demands = [demand("vip", fps=10, priority=5), demand("b", fps=10)]  # 1.2 together
+    assert settled(Shedder(), demands) == {"vip": 0, "b": 1}
+
+
+def test_frames_pass_where_the_smallest_network_is_too_much():
+    assert settled(Shedder(), [demand(fps=200)]) == {"a": 2}
+
+
+def test_without_anything_to_fall_back_on_it_stays():
+    assert settled(Shedder(), [demand(fps=100, costs=(0.06,))]) == {"a": 0}
+
+
+def test_it_comes_back_one_at_a_time_and_only_where_there_is_room():
+    shedder = Shedder()
+    heavy = [demand("a", fps=30), demand("b", fps=30)]
+    assert sum(settled(shedder, heavy).values()) > 0
+    light = [demand("a", fps=5), demand("b", fps=5)]
+    steps = [sum(shedder.levels(light).values()) for _ in range(40)]
+    assert all(before - after in (0, 1) for before, after in pairwise(steps))
+    assert steps[-1] == 0
+
+
+def test_a_step_up_that_does_not_last_is_tried_less_and_less_often():
+    shedder = Shedder()
+    # What was measured says there is room; what it costs in truth does not.
+    gentle, harsh = demand(fps=20, costs=(0.03, 0.01, 0.0)), demand(fps=20, costs=(0.09, 0.01, 0.0))
+    ups = []
+    level = 0
+    for tick in range(400):
+        before, level = level, shedder.levels([gentle if level else harsh])["a"]
+        if level < before:
+            ups.append(tick)
+    gaps = [after - before for before, after in pairwise(ups)]
+    assert len(gaps) > 2
+    assert gaps == sorted(gaps)
+    assert gaps[-1] > 2 * gaps[0]
+
+
+def test_a_camera_that_is_gone_is_forgotten():
+    shedder = Shedder()
+    settled(shedder, [demand(fps=200)])
+    shedder.levels([])
+    assert shedder.levels([demand(fps=1)]) == {"a": 0}
+
+
+def test_costs_that_were_not_measured_are_guessed_from_the_nearest():
+    assert cost_of(demand(costs=(None, 0.02, 0.0)), 0) == pytest.approx(0.05)
+    assert cost_of(demand(costs=(0.05, None, 0.0)), 1) == pytest.approx(0.02)
+    assert cost_of(demand(costs=(None, None)), 0) == 0.0
+
+
+costs = st.lists(st.floats(0.001, 0.2), min_size=1, max_size=3).map(
+    lambda c: (*sorted(c, reverse=True), 0.0)
+)
+demands = st.lists(
+    st.builds(
+        Demand,
+        name=st.sampled_from("abcdef"),
+        fps=st.floats(0, 60),
+        priority=st.integers(-2, 2),
+        costs=costs,
+    ),
+    max_size=6,
+    unique_by=lambda each: each.name,
+)
+
+
+@given(demands)
+def test_it_always_gets_below_full_where_frames_may_pass(them):
+    shedder = Shedder()
+    levels = settled(shedder, them)
+    assert shedder.load(them) <= FULL
+    assert all(0 <= levels[each.name] < len(each.costs) for each in them)

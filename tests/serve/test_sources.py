@@ -1,0 +1,100 @@
+"""A camera that breaks is opened again; a file is played at its pace."""
+
+import threading
+import time
+
+import pytest
+
+from edgecar.errors import MediaError
+from edgecar.serve import sources
+from edgecar.serve.settings import Camera
+from edgecar.serve.sources import SupervisedSource, open_camera
+from tests.serve.conftest import until, write_clip
+
+
+def camera(source, **more) -> Camera:
+    return Camera(name="gate", source=str(source), **more)
+
+
+class Flaky:
+    """Opens the real thing, but not the first times."""
+
+    def __init__(self, failures: list[Exception]):
+        self.failures, self.calls = failures, 0
+
+    def __call__(self, settings, read_coding):
+        self.calls += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return open_camera(settings, read_coding)
+
+
+@pytest.fixture
+def fast_pace(monkeypatch):
+    """Files play as fast as they can."""
+    monkeypatch.setattr(sources, "_seconds", lambda _frame: 0.0)
+
+
+@pytest.mark.usefixtures("fast_pace")
+def test_a_file_that_does_not_loop_ends(tmp_path):
+    source = SupervisedSource(camera(write_clip(tmp_path / "a.mp4", 10), loop=False))
+    assert len(list(source)) == 10
+    assert source.state == "ended"
+    assert source.codec == "h264"
+    assert source.facts.size == (48, 64)
+
+
+@pytest.mark.usefixtures("fast_pace")
+def test_a_file_that_loops_goes_on_with_rising_times(tmp_path):
+    source = SupervisedSource(camera(write_clip(tmp_path / "a.mp4", 10)))
+    frames = []
+    for frame in source:
+        frames.append(frame)
+        if len(frames) == 25:
+            source.close()
+    times = [frame.pts for frame in frames]
+    assert times == sorted(set(times))
+    assert len({frame.time_base for frame in frames}) == 1
+    assert source.state == "stopped"
+
+
+def test_a_file_is_played_at_its_own_pace(tmp_path):
+    source = SupervisedSource(camera(write_clip(tmp_path / "a.mp4", 9, fps=20), loop=False))
+    began = time.monotonic()
+    assert len(list(source)) == 9
+    assert time.monotonic() - began >= 8 / 20  # a lower bound only: nothing comes early
+
+
+@pytest.mark.usefixtures("fast_pace")
+def test_what_cannot_be_opened_is_tried_again_after_growing_waits(tmp_path):
+    waits = []
+    flaky = Flaky([MediaError("no route"), MediaError("no route"), ValueError("a mistake of ours")])
+    settings = camera(write_clip(tmp_path / "a.mp4", 5), loop=False)
+    source = SupervisedSource(settings, opener=flaky, sleep=waits.append)
+    assert len(list(source)) == 5
+    assert source.restarts == 3
+    assert waits[0] < waits[1] < waits[2]
+
+
+def test_while_it_waits_it_says_why(tmp_path):
+    gone = SupervisedSource(camera(tmp_path / "gone.mp4"))
+    thread = threading.Thread(target=lambda: list(gone))
+    thread.start()
+    until(lambda: gone.state == "waiting")
+    assert "does not exist" in gone.error
+    gone.close()
+    thread.join(20)
+    assert not thread.is_alive()  # though its wait was not over
+    assert gone.state == "stopped"
+    assert gone.error is None
+
+
+def test_no_password_is_in_what_it_says():
+    source = SupervisedSource(camera("rtsp://admin:hunter22@127.0.0.1:9/x"))
+    thread = threading.Thread(target=lambda: list(source))
+    thread.start()
+    until(lambda: source.state == "waiting")
+    assert "hunter22" not in source.error
+    assert "***@127.0.0.1:9" in source.error
+    source.close()
+    thread.join(20)
