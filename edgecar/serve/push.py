@@ -16,13 +16,12 @@ from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
 from edgecar.media.sources import redacted
+from edgecar.serve import push_child
 from edgecar.serve.coding import Coded, PacketOutput
 from edgecar.serve.settings import Push
 
 DEPTH = 50  # pictures: two seconds; who is slower gets the next keyframe
-TIMEOUT_MICROSECONDS = 5_000_000
 END_SECONDS = 1.0
-PIPE_FORMAT = "nut"  # every picture is whole in the pipe at once
 
 
 class Pusher(PacketOutput):
@@ -62,14 +61,14 @@ class Pusher(PacketOutput):
             ) from error
 
     def _begin(self, item: Coded) -> None:
-        command = [sys.executable, "-m", "edgecar.serve.push"]
+        command = [sys.executable, push_child.__file__]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdin is not None
         self._process = process
         process.stdin.write(self._url.encode() + b"\n")  # where no list of processes shows it
         pipe = _Flushed(process.stdin)
         self._container = av.open(
-            pipe, "w", format=PIPE_FORMAT, container_options={"flush_packets": "1"}
+            pipe, "w", format=push_child.PIPE_FORMAT, container_options={"flush_packets": "1"}
         )
         self._of, self._began_ticks = item.stream, item.ticks
         self._stream = self._container.add_stream_from_template(item.stream)
@@ -116,37 +115,3 @@ class _Flushed:
         self._pipe.write(data)
         self._pipe.flush()
         return len(data)
-
-
-def send(pipe: IO[bytes]) -> None:
-    """The child's work: an address in the first line, then coded pictures up to the end.
-
-    Raises:
-        av.FFmpegError: The server cannot be reached, or hangs up.
-    """
-    url = pipe.readline().decode().strip()
-    rtsp = url.lower().startswith("rtsp")
-    options = {"rtsp_transport": "tcp", "timeout": str(TIMEOUT_MICROSECONDS)} if rtsp else {}
-    # Nothing is looked at beforehand: the pictures' facts are at the head.
-    now = {"fflags": "nobuffer", "probesize": "32", "analyzeduration": "0"}
-    with (
-        av.open(pipe, "r", format=PIPE_FORMAT, options=now) as pictures,
-        av.open(url, "w", format="rtsp" if rtsp else "flv", options=options) as server,
-    ):
-        (video,) = pictures.streams.video
-        stream = server.add_stream_from_template(video)
-        for packet in pictures.demux(video):
-            if packet.dts is not None:
-                packet.stream = stream
-                server.mux(packet)
-
-
-if __name__ == "__main__":
-    try:
-        send(sys.stdin.buffer)
-    except (av.FFmpegError, ValueError) as failure:
-        reason = getattr(failure, "strerror", None) or type(failure).__name__
-        sys.stderr.write(f"{reason}\n")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        pass
