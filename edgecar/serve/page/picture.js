@@ -1,0 +1,141 @@
+// The live picture of a camera: before left of a line, after right of it. The line is dragged with
+// mouse or finger anywhere on the picture, or moved with the keys.
+
+import { askForPicture, cameraPath } from "./api.js";
+import { attribute, make, say } from "./elements.js";
+
+const GRID = { gapMs: 80, width: 960 }; // 12 pictures a second: coding them takes the server's time
+const LARGE = { gapMs: 33, width: 1920 };
+const STEP_PX = 64; // few different widths, whatever the window's
+const DRAG_PX = 5; // less is a click
+const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
+
+export class Picture {
+  constructor(name, onClick) {
+    this.name = name;
+    this.onClick = onClick;
+    this.at = 50; // percent of the width
+    this.large = this.running = this.onScreen = false;
+    this.sequence = null;
+    this.pair = null;
+    this.nativeWidth = LARGE.width;
+    this.canvas = make("canvas", { class: "picture", width: 320, height: 180, role: "img" });
+    attribute(this.canvas, "aria-label", `${name}: before and after`);
+    this.slider = make("div", {
+      class: "divider", role: "slider", tabindex: 0, "aria-label": `${name}: line between before and after`,
+      "aria-valuemin": 0, "aria-valuemax": 100, onkeydown: (event) => this.onKey(event),
+    });
+    this.left = make("span", { class: "tag left", "aria-hidden": "true" }, "before");
+    this.right = make("span", { class: "tag right", "aria-hidden": "true" }, "after");
+    this.veil = make("span", { class: "veil" });
+    this.frame = make("div", { class: "frame" }, this.canvas, this.left, this.right, this.slider);
+    this.element = make("div", { class: "stage blank" }, this.frame, this.veil);
+    this.listenToPointer();
+    this.moveTo(50);
+  }
+
+  listenToPointer() {
+    let from = null;
+    let dragged = false;
+    const follow = (event) => {
+      const box = this.frame.getBoundingClientRect();
+      this.moveTo((100 * (event.clientX - box.left)) / box.width);
+    };
+    this.frame.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      from = event.clientX;
+      dragged = false;
+      this.frame.setPointerCapture(event.pointerId);
+    });
+    this.frame.addEventListener("pointermove", (event) => {
+      if (from === null) return;
+      dragged ||= Math.abs(event.clientX - from) > DRAG_PX;
+      if (dragged) follow(event);
+    });
+    this.frame.addEventListener("pointerup", (event) => {
+      if (from !== null && !dragged && this.large) follow(event);
+      else if (from !== null && !dragged) this.onClick();
+      from = null;
+    });
+    this.frame.addEventListener("pointercancel", () => {
+      from = null; // a finger that scrolls the page
+    });
+  }
+
+  onKey(event) {
+    const step = (KEYS[event.key] ?? 0) * (event.shiftKey ? 10 : 1);
+    if (event.key === "Home") this.moveTo(0);
+    else if (event.key === "End") this.moveTo(100);
+    else if (step) this.moveTo(this.at + step);
+    else return;
+    event.preventDefault();
+  }
+
+  moveTo(percent) {
+    this.at = Math.min(100, Math.max(0, percent));
+    const rounded = Math.round(this.at);
+    this.frame.style.setProperty("--at", `${this.at}%`);
+    attribute(this.slider, "aria-valuenow", rounded);
+    attribute(this.slider, "aria-valuetext", `${rounded} % before, the rest after`);
+    this.left.hidden = this.at < 20; // no tag on the other side of the line
+    this.right.hidden = this.at > 80;
+    this.draw();
+  }
+
+  update(camera) {
+    this.running = camera.state === "running";
+    // A server that began anew counts from the start.
+    if (this.sequence !== null && camera.sequence < this.sequence) this.sequence = null;
+    if (camera.width && camera.height) {
+      this.nativeWidth = camera.width;
+      this.element.style.setProperty("--ratio", camera.width / camera.height);
+    }
+    const unseen = this.pair ? "" : "waiting for the first picture";
+    say(this.veil, this.running ? unseen : camera.state);
+    this.veil.hidden = !this.veil.textContent;
+  }
+
+  // Of turns.js.
+  wanted() {
+    return this.running && this.onScreen;
+  }
+
+  gapMs() {
+    return (this.large ? LARGE : GRID).gapMs;
+  }
+
+  width() {
+    const seen = this.canvas.clientWidth * Math.min(2, devicePixelRatio);
+    const most = Math.min((this.large ? LARGE : GRID).width, this.nativeWidth);
+    return Math.max(16, Math.min(most, Math.ceil(seen / STEP_PX) * STEP_PX));
+  }
+
+  async fetchNext(signal) {
+    const newer = this.sequence === null ? "" : `&newer_than=${this.sequence}`;
+    const path = `/frame.jpg?view=pair${newer}&width=${this.width()}`;
+    const got = await askForPicture(cameraPath(this.name, path), signal);
+    if (!got) return;
+    const pair = await createImageBitmap(got.blob);
+    this.pair?.close();
+    this.pair = pair;
+    this.sequence = got.sequence;
+    this.element.classList.remove("blank");
+    if (this.running) this.veil.hidden = true;
+    this.draw();
+  }
+
+  draw() {
+    if (!this.pair) return;
+    const width = Math.floor(this.pair.width / 2);
+    const height = this.pair.height;
+    if (this.canvas.width !== width || this.canvas.height !== height) {
+      this.canvas.width = width;
+      this.canvas.height = height;
+    }
+    const split = Math.round((width * this.at) / 100);
+    const context = this.canvas.getContext("2d");
+    if (split > 0) context.drawImage(this.pair, 0, 0, split, height, 0, 0, split, height);
+    const rest = width - split;
+    if (rest > 0) context.drawImage(this.pair, width + split, 0, rest, height, split, 0, rest, height);
+  }
+}
