@@ -29,14 +29,18 @@ def camera(name: str, **facts: object) -> dict:
     record = {
         "name": name, "source": "rtsp://***@10.0.0.5/main", "state": "running", "error": None,
         "enabled": True, "network": "edgecar-s", "running": "edgecar-s", "shed": False,
-        "engine": "openvino, int8, CPU", "codec": "h264", "width": 640, "height": 360, "sequence": 1,
-        "camera_fps": 25.0, "process_fps": 24.8, "skipped_fps": 0.0,
-        "frames": {"read": 900, "restored": 896, "passed": 4, "dropped": 2, "in_flight": 1, "corrupt": 0},
-        "passed_because": {"overload": 4}, "age_ms": {"p50": 20.1, "p95": 41.0}, "computed_share": 0.21,
-        "qp": 31.2, "reconnects": 0, "restarts": 0,
-        "outputs": [{"kind": "record", "target": "/var/lib/clips", "state": "running", "error": None,
-                     "frames": 100, "dropped": 0}],
+        "engine": "openvino, int8, CPU", "codec": "h264", "width": 640, "height": 360,
+        "sequence": 1, "camera_fps": 25.0, "process_fps": 24.8, "skipped_fps": 0.0,
+        "passed_because": {"overload": 4}, "age_ms": {"p50": 20.1, "p95": 41.0},
+        "computed_share": 0.21, "qp": 31.2, "reconnects": 0, "restarts": 0,
     }  # fmt: skip
+    record["frames"] = {
+        "read": 900, "restored": 896, "passed": 4, "dropped": 2, "in_flight": 1, "corrupt": 0,
+    }  # fmt: skip
+    record["outputs"] = [
+        {"kind": "record", "target": "/var/lib/clips", "state": "running", "error": None,
+         "frames": 100, "dropped": 0},
+    ]  # fmt: skip
     return record | facts
 
 
@@ -53,7 +57,7 @@ def history_of(record: dict) -> dict:
     }
 
 
-def grey_pair(width: int, height: int) -> np.ndarray:
+def grey_pair(_name: str, width: int, height: int) -> np.ndarray:
     """What the page asks for: dark before, left of bright after."""
     pair = np.full((height, 2 * width, 3), BEFORE, np.uint8)
     pair[:, width:] = AFTER
@@ -70,7 +74,7 @@ class StandIn:
             "networks": ["edgecar-xs", "edgecar-s", "edgecar-m"], "cpu_share": 0.8,
             "memory_mib": 312.5, "engines": [],
         }  # fmt: skip
-        self.paint = paint or (lambda name, width, height: grey_pair(width, height))
+        self.paint = paint or grey_pair
         self.answers: dict[tuple[str, str], tuple[int, str]] = {}  # one refusal for one request
         self.token: str | None = None
         self.asked: list[tuple[str, str, object]] = []  # method, path and body of what is no GET
@@ -81,6 +85,7 @@ class StandIn:
         self.open(0)
 
     def open(self, port: int) -> None:
+        self.closed = False
         handler = type("Handler", (_Handler,), {"home": self})
         self.server = _Server(("127.0.0.1", port), handler)
         self.port = self.server.server_address[1]
@@ -88,6 +93,7 @@ class StandIn:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
+        self.closed = True  # connections that are open end with their next request
         self.server.shutdown()
         self.server.server_close()
 
@@ -140,6 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
         home = self.home
+        if home.closed:
+            self.close_connection = True
+            return
         if self.command != "GET":
             home.asked.append((self.command, path, body))
         if path == "/" or path.startswith("/static/"):
