@@ -22,6 +22,7 @@ KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 KINDS[".svg"] = "image/svg+xml"
 BEFORE, AFTER = 40, 215  # grey of the two pictures
 STEP_SECONDS = 0.04  # a camera of 25 frames a second
+LONGEST_WAIT_SECONDS = 1
 
 
 def camera(name: str, **facts: object) -> dict:
@@ -76,6 +77,7 @@ class StandIn:
         }  # fmt: skip
         self.paint = paint or grey_pair
         self.answers: dict[tuple[str, str], tuple[int, str]] = {}  # one refusal for one request
+        self.silent: set[str] = set()  # cameras that run and send no picture
         self.token: str | None = None
         self.asked: list[tuple[str, str, object]] = []  # method, path and body of what is no GET
         self.pictures: list[tuple[str, dict]] = []  # camera and query
@@ -215,9 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
             home.in_flight += 1
             home.most_in_flight = max(home.most_in_flight, home.in_flight)
         try:
-            newer = int(query.get("newer_than", -1))
-            while home.sequence() <= newer:
-                time.sleep(STEP_SECONDS / 4)
+            newer = int(query.get("newer_than", -(10**9)))
+            if not self.wait_for(name, newer):
+                return self.reply(204)
             width = min(int(query["width"]), record["width"])
             pair = home.paint(name, width, round(record["height"] * width / record["width"]))
             code = cv2.imencode(".jpg", pair)[1].tobytes()
@@ -225,4 +227,11 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             with home.lock:  # before the reply: the page may ask again as soon as it has it
                 home.in_flight -= 1
-        self.reply(200, code, "image/jpeg", X_Sequence=sequence)
+        return self.reply(200, code, "image/jpeg", X_Sequence=sequence)
+
+    def wait_for(self, name: str, newer: int) -> bool:
+        for _ in range(int(LONGEST_WAIT_SECONDS / STEP_SECONDS)):
+            if self.home.sequence() > newer and name not in self.home.silent:
+                return True
+            time.sleep(STEP_SECONDS)
+        return False

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.serve.stand_in import AFTER, BEFORE, StandIn, camera
+from tests.serve.stand_in import AFTER, BEFORE, StandIn, camera, grey_pair
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -328,6 +328,35 @@ def test_pictures_are_few_fair_and_only_of_what_is_seen(browser, server):
     opened.close()
 
 
+def test_cameras_without_pictures_do_not_hold_up_the_others(browser, server):
+    silent = [f"silent {index}" for index in range(4)]
+    server.cameras = {name: camera(name) for name in [*silent, "gate"]}
+    server.silent.update(silent)
+    opened = Opened(browser, server, {"width": 1920, "height": 1400})
+    opened.until(lambda: sum(name in silent for name, _ in server.pictures) >= 12)
+    asked = [name for name, _ in server.pictures]
+    # Taking turns alone, each would have been asked for as often as the other.
+    assert asked.count("gate") > 2 * max(map(asked.count, silent))
+    opened.close()
+
+
+def test_nothing_is_fetched_while_nobody_looks(opened):
+    opened.until_grey("gate", 0.25, BEFORE)
+    hide = """hidden => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    opened.page.evaluate(hide, True)
+    opened.until(lambda: opened.server.in_flight == 0)
+    opened.server.watched()
+    for _ in range(50):  # longer than a picture takes
+        opened.page.evaluate("fetch('/api/status').then(response => response.text())")
+    assert opened.server.watched() == set()
+    opened.page.evaluate(hide, False)
+    opened.until(lambda: opened.server.watched() == {"gate", "yard"})
+    assert opened.complaints == []
+
+
 def test_the_width_asked_for_is_that_of_the_canvas(browser, server):
     server.cameras["gate"] |= {"width": 3840, "height": 2160}
     opened = Opened(browser, server)
@@ -347,10 +376,10 @@ def test_a_server_that_is_away_is_said_and_found_again(opened):
     opened.camera("gate").get_by_role("button", name="Stop gate").click()
     expect(opened.camera("gate").locator(".controls .alert")).to_contain_text("not reachable")
     opened.server.began += 1000  # it counts from the start again
+    opened.server.paint = lambda *size: 255 - grey_pair(*size)
     opened.server.open(opened.server.port)
     expect(banner).to_be_hidden()
-    opened.server.watched()
-    opened.until(lambda: opened.server.watched() == {"gate", "yard"})
+    opened.until_grey("gate", 0.25, 255 - BEFORE)
 
 
 def test_a_token_is_asked_for_and_kept(browser, server):

@@ -54,10 +54,12 @@ function showLarge() {
   turns.review();
 }
 
+// Pictures are fetched while the picture is seen, plots while any part of the camera is.
 function showSeen(entries) {
-  for (const entry of entries) {
-    const card = cards.get(entry.target.dataset.name);
-    if (card?.element === entry.target) card.picture.onScreen = entry.isIntersecting;
+  for (const { target, isIntersecting } of entries) {
+    const card = cards.get(target.closest(".camera")?.dataset.name);
+    if (card?.element === target) card.onScreen = isIntersecting;
+    else if (card?.picture.element === target) card.picture.onScreen = isIntersecting;
   }
   turns.review();
 }
@@ -78,12 +80,16 @@ function addCard(name) {
   const card = new CameraCard(name, page);
   cards.set(name, card);
   turns.add(card.picture);
+  seen.observe(card.element);
+  seen.observe(card.picture.element);
   return card;
 }
 
 function removeCard(card) {
   seen.unobserve(card.element);
+  seen.unobserve(card.picture.element);
   turns.remove(card.picture);
+  if (card.element.contains(document.activeElement)) find("add").focus({ preventScroll: true });
   card.element.remove();
   cards.delete(card.name);
 }
@@ -96,21 +102,20 @@ function show(list) {
     const card = cards.get(camera.name) ?? addCard(camera.name);
     card.update(camera, networks);
     // Moved only where it must be: what is moved loses the focus.
-    if (main.children[place] !== card.element) {
-      main.insertBefore(card.element, main.children[place] ?? null);
-      seen.observe(card.element);
-    }
+    if (main.children[place] !== card.element) main.insertBefore(card.element, main.children[place] ?? null);
   });
   main.dataset.count = list.length;
   find("empty").hidden = list.length > 0;
   showLarge();
 }
 
-function showAway(error) {
+function showHealth({ error, status }) {
   turns.paused = Boolean(error);
   document.body.classList.toggle("away", Boolean(error));
-  const told = error instanceof ApiError ? `the server says: ${error.message}; trying again` : "";
-  line(find("banner"), error ? told || "server not reachable, trying again" : "");
+  let told = status?.draining ? "the server is stopping: it ends what it writes" : "";
+  if (error) told = "server not reachable, trying again";
+  if (error instanceof ApiError) told = `the server says: ${error.message}; trying again`;
+  line(find("banner"), told);
 }
 
 async function poll() {
@@ -126,11 +131,10 @@ async function watch() {
     await untilSeen();
     const answered = await poll().catch((error) => ({ error }));
     failures = answered.error ? failures + 1 : 0;
-    showAway(answered.error);
+    showHealth(answered);
     if (!answered.error) {
       show(answered.list);
       machine.show(answered.status, answered.list);
-      if (answered.status.draining) line(find("banner"), "the server is stopping: it ends what it writes");
     }
     await pause(Math.min(POLL_MS * 2 ** failures, LONGEST_POLL_MS));
   }
@@ -140,7 +144,7 @@ async function watch() {
 async function watchHistory() {
   for (;;) {
     await untilSeen();
-    const shown = [...cards.values()].filter((card) => card.picture.onScreen);
+    const shown = [...cards.values()].filter((card) => card.onScreen);
     for (const card of shown) {
       const history = await ask("GET", cameraPath(card.name, "/history")).catch(() => null);
       if (history) card.plots.showHistory(history);

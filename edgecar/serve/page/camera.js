@@ -60,6 +60,7 @@ function outputRow(output) {
 export class CameraCard {
   constructor(name, page) {
     this.name = name;
+    this.onScreen = false;
     this.picture = new Picture(name, () => page.enlarge(name));
     this.plots = new Plots();
     this.controls = new Controls(name, page);
