@@ -2,8 +2,11 @@
 
 import re
 import shutil
+import time
 from urllib.parse import urlsplit
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.serve.stand_in import AFTER, BEFORE, StandIn, camera, grey_pair
@@ -313,6 +316,27 @@ def test_a_click_enlarges_and_escape_returns(opened):
     assert opened.asked_beside("yard") == {"gate", "yard"}
 
 
+def test_a_double_click_shows_the_pixels_of_a_large_picture(browser, server):
+    def ramp(_name, width, height):
+        row = np.linspace(BEFORE, AFTER, width).round().astype(np.uint8)
+        return cv2.merge([np.tile(row, (height, 2))] * 3)
+
+    server.cameras["gate"] |= {"width": 1280, "height": 720}
+    server.paint = ramp
+    opened = Opened(browser, server)
+    at = lambda share: BEFORE + (AFTER - BEFORE) * share  # noqa: E731
+    opened.camera("gate").locator(".zoom").click()
+    opened.until_grey("gate", 0.75, at(0.75))
+    box = opened.camera("gate").locator(".picture").bounding_box()
+    opened.page.mouse.dblclick(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    for share in (0.01, 0.99):
+        opened.until_grey("gate", share, at(0.25 + (share - 0.5) / 4))
+    opened.until(lambda: server.pictures[-1][1]["width"] == "1280")
+    opened.camera("gate").locator("[role=slider]").press("Enter")
+    opened.until_grey("gate", 0.75, at(0.75))
+    opened.close()
+
+
 def test_the_keys_enlarge_too(opened):
     opened.camera("yard").get_by_role("button", name="Enlarge yard").press("Enter")
     expect(opened.camera("gate")).to_be_hidden()
@@ -345,6 +369,21 @@ def test_pictures_in_flight_are_few_and_slow_ones_leave_room(browser, server):
     # Taking turns alone, each would have been asked for as often as the other.
     assert asked.count("gate") > 2 * max(map(asked.count, silent))
     assert server.most_in_flight == 4
+    opened.close()
+
+
+def test_more_cameras_than_turns_are_all_seen(browser, server):
+    def slowly(*size):
+        time.sleep(0.2)  # twice the pause between two pictures of a camera
+        return grey_pair(*size)
+
+    names = [f"camera {index}" for index in range(8)]
+    server.cameras = {name: camera(name) for name in names}
+    server.paint = slowly
+    opened = Opened(browser, server, {"width": 1920, "height": 1400})
+    opened.until(lambda: len(server.pictures) >= 40)
+    asked = [name for name, _ in server.pictures]
+    assert max(map(asked.count, names)) <= min(map(asked.count, names)) + 2
     opened.close()
 
 

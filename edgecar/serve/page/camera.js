@@ -85,7 +85,7 @@ export class CameraCard {
 
   showLarge(large) {
     this.large = large;
-    this.picture.large = large;
+    this.picture.setLarge(large);
     this.element.classList.toggle("large", large);
     this.zoom.replaceChildren(icon(large ? BACK : ENLARGE), ...(large ? ["All cameras"] : []));
     attribute(this.zoom, "aria-label", large ? "Back to all cameras" : `Enlarge ${this.name}`);

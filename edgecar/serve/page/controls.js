@@ -18,8 +18,9 @@ export class Controls {
     this.usual = make("div", { class: "buttons" }, this.network, this.toggle, this.askRemove);
     this.keep = make("button", { type: "button", class: "keep", onclick: () => this.confirm(false) }, "Keep");
     this.yes = make("button", { type: "button", class: "danger", onclick: () => this.remove() }, "Remove");
+    // "Keep" lies where "Remove" was: a double click removes nothing.
     const question = make("span", { class: "question" }, `Remove ${name}?`);
-    this.sure = make("div", { class: "buttons", role: "group", hidden: true }, question, this.keep, this.yes);
+    this.sure = make("div", { class: "buttons", role: "group", hidden: true }, question, this.yes, this.keep);
     attribute(this.sure, "aria-label", `Remove ${name}?`);
     this.error = make("p", { class: "alert", role: "alert", hidden: true });
     this.element = make("div", { class: "controls" }, this.usual, this.sure, this.error);

@@ -1,5 +1,6 @@
 // The live picture of a camera: before left of a line, after right of it. The line is dragged with
-// mouse or finger anywhere on the picture, or moved with the keys.
+// mouse or finger anywhere on the picture, or moved with the keys. A double click on a large one
+// shows its pixels, for what compression does is small.
 
 import { askForPicture, cameraPath } from "./api.js";
 import { attribute, make, say } from "./elements.js";
@@ -8,6 +9,7 @@ const GRID = { gapMs: 80, width: 960 }; // 12 pictures a second: coding them tak
 const LARGE = { gapMs: 33, width: 1920 };
 const STEP_PX = 64; // few different widths, whatever the window's
 const DRAG_PX = 5; // less is a click
+const ZOOM = 4;
 const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
 
 export class Picture {
@@ -15,6 +17,8 @@ export class Picture {
     this.name = name;
     this.onClick = onClick;
     this.at = 50; // percent of the width
+    this.zoom = 1;
+    this.centre = { x: 0.5, y: 0.5 }; // of what is shown, as shares of the picture
     this.large = this.running = this.onScreen = false;
     this.sequence = null;
     this.pair = null;
@@ -37,6 +41,7 @@ export class Picture {
   listenToPointer() {
     let from = null;
     let dragged = false;
+    let onLarge = [false, false]; // of the last two clicks
     const follow = (event) => {
       const box = this.frame.getBoundingClientRect();
       this.moveTo((100 * (event.clientX - box.left)) / box.width);
@@ -45,6 +50,7 @@ export class Picture {
       if (event.button !== 0) return;
       from = event.clientX;
       dragged = false;
+      onLarge = [onLarge[1], this.large];
       this.frame.setPointerCapture(event.pointerId);
     });
     this.frame.addEventListener("pointermove", (event) => {
@@ -60,6 +66,23 @@ export class Picture {
     this.frame.addEventListener("pointercancel", () => {
       from = null; // a finger that scrolls the page
     });
+    this.frame.addEventListener("dblclick", (event) => {
+      if (!onLarge[0] || !this.large) return; // the first of the two made it large
+      const box = this.frame.getBoundingClientRect();
+      this.zoomAt((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    });
+  }
+
+  setLarge(large) {
+    this.large = large;
+    attribute(this.frame, "title", large ? "double click: pixels, or the whole picture" : "");
+    if (!large) this.zoom = 1;
+  }
+
+  zoomAt(x, y) {
+    this.zoom = this.zoom === 1 ? ZOOM : 1;
+    this.centre = { x, y };
+    this.draw();
   }
 
   onKey(event) {
@@ -67,6 +90,7 @@ export class Picture {
     if (event.key === "Home") this.moveTo(0);
     else if (event.key === "End") this.moveTo(100);
     else if (step) this.moveTo(this.at + step);
+    else if (event.key === "Enter" && this.large) this.zoomAt(this.at / 100, 0.5);
     else return;
     event.preventDefault();
   }
@@ -106,6 +130,7 @@ export class Picture {
 
   width() {
     const seen = this.canvas.clientWidth * Math.min(2, devicePixelRatio);
+    if (this.zoom > 1) return Math.min(LARGE.width, this.nativeWidth);
     const most = Math.min((this.large ? LARGE : GRID).width, this.nativeWidth);
     return Math.max(16, Math.min(most, Math.ceil(seen / STEP_PX) * STEP_PX));
   }
@@ -133,9 +158,16 @@ export class Picture {
       this.canvas.height = height;
     }
     const split = Math.round((width * this.at) / 100);
-    const context = this.canvas.getContext("2d");
-    if (split > 0) context.drawImage(this.pair, 0, 0, split, height, 0, 0, split, height);
     const rest = width - split;
-    if (rest > 0) context.drawImage(this.pair, width + split, 0, rest, height, split, 0, rest, height);
+    // What is shown of the picture, and where the line is in it.
+    const part = 1 / this.zoom;
+    const left = Math.min(1 - part, Math.max(0, this.centre.x - part / 2)) * width;
+    const top = Math.min(1 - part, Math.max(0, this.centre.y - part / 2)) * height;
+    const context = this.canvas.getContext("2d");
+    context.imageSmoothingEnabled = this.zoom === 1;
+    const paint = (from, at, size) =>
+      size > 0 && context.drawImage(this.pair, from, top, size * part, height * part, at, 0, size, height);
+    paint(left, 0, split);
+    paint(width + left + split * part, split, rest);
   }
 }
