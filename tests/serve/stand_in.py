@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.file(path.removeprefix("/static/") if path != "/" else "index.html")
         elif path == "/api/login":
             self.login(body)
-        elif home.token and self.headers.get("Authorization") != f"Bearer {home.token}":
+        elif home.token and f"edgecar={home.token}" not in self.headers.get("Cookie", ""):
             self.refuse(401, "this server needs its token: log in")
         elif (self.command, path) in home.answers:
             self.refuse(*home.answers.pop((self.command, path)))
@@ -180,8 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
     def login(self, body: dict) -> None:
         if body["token"] != self.home.token:
             return self.refuse(401, "wrong token: look at the server's settings")
-        cookie = "edgecar=1; HttpOnly; SameSite=Strict; Path=/"
-        return self.reply_json(200, {}, Set_Cookie=cookie)
+        cookie = f"edgecar={body['token']}; HttpOnly; SameSite=Strict; Path=/"
+        return self.reply(204, Set_Cookie=cookie)
 
     def cameras(self, body: dict | None) -> None:
         home = self.home

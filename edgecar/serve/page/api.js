@@ -1,6 +1,5 @@
 // Requests to the server this page came from.
 
-const TOKEN = "edgecar-token"; // of this tab only, so that a reload does not ask again
 const PATIENCE_MS = 10000;
 
 export class ApiError extends Error {
@@ -26,9 +25,9 @@ function login() {
   return asking;
 }
 
+// The server sets a cookie that scripts cannot read; the token itself is kept nowhere.
 export async function sendToken(token) {
   await answer(await send("POST", "/api/login", { token }));
-  sessionStorage.setItem(TOKEN, token);
 }
 
 export function cameraPath(name, rest = "") {
@@ -36,10 +35,7 @@ export function cameraPath(name, rest = "") {
 }
 
 async function send(method, path, body, signal = AbortSignal.timeout(PATIENCE_MS)) {
-  const headers = {};
-  const token = sessionStorage.getItem(TOKEN);
-  if (token && path !== "/api/login") headers.Authorization = `Bearer ${token}`;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
   const text = body === undefined ? undefined : JSON.stringify(body);
   return fetch(path, { method, headers, body: text, signal, cache: "no-store" });
 }
