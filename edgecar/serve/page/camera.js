@@ -23,7 +23,7 @@ function showState({ element, word }, state) {
 // Counters that are nothing are not worth a place; what is lost always is.
 function counted(camera) {
   const { read, dropped, passed, corrupt } = camera.frames;
-  const why = Object.entries(camera.passed_because ?? {}).map(([reason, count]) => `${reason} ${count}`);
+  const why = Object.entries(camera.passed_because ?? {}).map(([reason, count]) => `${reason.replaceAll("_", " ")} ${count}`);
   return [
     `${read} read`,
     `${dropped} dropped`,

@@ -42,13 +42,14 @@ export function line(element, text) {
   say(element, text || "");
 }
 
-// The options of a select; what is chosen stays chosen where it is still there.
-export function choices(select, names) {
+// The options of a select; what is chosen stays chosen where it is still there. `first` is chosen
+// while nobody chose.
+export function choices(select, names, first = "") {
   const shown = [...select.options].map((option) => option.value);
   if (shown.join("\n") === names.join("\n")) return;
   const chosen = select.value;
-  select.replaceChildren(
-    ...names.map((name) => make("option", { value: name }, name === "pass" ? "pass: as it is" : name)),
-  );
+  const option = (name) =>
+    make("option", { value: name, selected: name === first }, name === "pass" ? "pass: as it is" : name);
+  select.replaceChildren(...names.map(option));
   if (names.includes(chosen)) select.value = chosen;
 }

@@ -3,6 +3,8 @@
 import { ask, reason, sendToken } from "./api.js";
 import { choices, line } from "./elements.js";
 
+const USUAL = "edgecar-s"; // the network of the server where none is named
+
 // Sends a form, says in it what went wrong, and empties it only when it was taken.
 function onSend(dialog, send) {
   const form = dialog.querySelector("form");
@@ -26,7 +28,7 @@ function onSend(dialog, send) {
 
 export function addForm(dialog, opener, networks, added) {
   opener.addEventListener("click", () => {
-    choices(dialog.querySelector("select"), [...networks(), "pass"]);
+    choices(dialog.querySelector("select"), [...networks(), "pass"], USUAL);
     dialog.showModal();
   });
   dialog.querySelector(".cancel").addEventListener("click", () => dialog.close());

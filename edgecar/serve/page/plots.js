@@ -77,9 +77,10 @@ class Plot {
     const all = series.flat().filter(known);
     const own = series.at(-1).filter(known);
     this.last = series.at(-1).at(-1) ?? null;
-    const high = Math.max(...all);
-    const lowest = this.form.low ?? Math.min(...all);
-    const low = lowest === high ? lowest - 1 : lowest; // what never changed is a line at the top
+    const [least, most] = [this.form.low ?? Math.min(...all), Math.max(...all)];
+    const flat = least === most ? 1 : 0; // what never changed runs through the middle, nothing along the foot
+    const low = this.form.low ?? least - flat;
+    const high = most + flat;
     this.paths.forEach((path, index) => attribute(path, "d", pathOf(series[index], low, high)));
     const form = this.form.form;
     const range = own.length ? `${form(Math.min(...own))} – ${form(Math.max(...own))}` : "";
