@@ -1,0 +1,55 @@
+// Elements and their text. Names of cameras and errors come from outside: they reach the page only
+// as text and attributes, never as HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// Attributes are set as given; `onclick` and the like become listeners.
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false) element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+export function make(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+export function makeSvg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+export function icon(path) {
+  const drawn = makeSvg("path", { d: path });
+  return makeSvg("svg", { class: "icon", viewBox: "0 0 16 16", "aria-hidden": "true" }, drawn);
+}
+
+// What has not changed is not written: it would be read out again, or laid out again.
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function attribute(element, name, value) {
+  if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+}
+
+// A line that is there only while it says something.
+export function line(element, text) {
+  element.hidden = !text;
+  say(element, text || "");
+}
+
+// The options of a select; what is chosen stays chosen where it is still there. `first` is chosen
+// while nobody chose.
+export function choices(select, names, first = "") {
+  const shown = [...select.options].map((option) => option.value);
+  if (shown.join("\n") === names.join("\n")) return;
+  const chosen = select.value;
+  const option = (name) =>
+    make("option", { value: name, selected: name === first }, name === "pass" ? "pass: as it is" : name);
+  select.replaceChildren(...names.map(option));
+  if (names.includes(chosen)) select.value = chosen;
+}
