@@ -212,7 +212,15 @@ def smaller_than(network: str) -> tuple[str, ...]:
 
 
 def _with_scheme(url: str, schemes: tuple[str, ...], use: str) -> str:
-    scheme = url.partition("://")[0].lower()
-    if scheme not in schemes or any(ord(letter) < 33 for letter in url):
-        raise ValueError(f"nothing can be {use}ing {scheme}://…; give {', '.join(schemes)}")
+    """The same, if it is an address of one of these kinds.
+
+    Raises:
+        ValueError: It is not.
+    """
+    scheme, separator, _ = url.partition("://")
+    if any(ord(letter) < 33 for letter in url):
+        raise ValueError("an address holds a space or control character; give it without")
+    if not separator or scheme.lower() not in schemes:
+        shown = f"{scheme}://…" if separator and scheme.isalnum() else "no address"
+        raise ValueError(f"got {shown}, need one to {use}: {', '.join(schemes)}")
     return url
