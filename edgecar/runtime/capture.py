@@ -21,8 +21,9 @@ from edgecar.spec import Coder, Policy, Precision
 
 _log = logging.getLogger(__name__)
 
-UNKNOWN = cv2.VideoCapture().get(cv2.CAP_PROP_FPS)
-"""What this OpenCV answers where it knows no answer: -1 since version 5, 0 before."""
+UNKNOWN = -1.0 if int(cv2.__version__.partition(".")[0]) >= 5 else 0.0
+"""What this OpenCV answers where it knows no answer. Not asked of a capture of its own: a program
+may have put this one in its place."""
 
 TURNS = {
     90: cv2.ROTATE_90_COUNTERCLOCKWISE,

@@ -1,5 +1,6 @@
 """What `edgecar.stream` gives: frames for a loop, a source for detectors that loop themselves."""
 
+import atexit
 import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -64,6 +65,8 @@ class Stream(Pipeline):
         self._in_batches = False
         self._owned = restorer if owns_restorer else None
         super().__init__(sources, restorer, settings)
+        # A loop that never began leaves threads inside the engine, whose end would then be a crash.
+        atexit.register(self.close)
 
     @property  # type: ignore[misc]  # `object` has a setter too
     def __class__(self) -> Any:
@@ -87,8 +90,15 @@ class Stream(Pipeline):
         self._source_type, self._in_batches = kind, True
 
     def __next__(self) -> StreamFrame:
-        """The next frame; a batch of one where a detector asked for batches."""
-        frame = super().__next__()
+        """The next frame; a batch of one where a detector asked for batches.
+
+        The end, or a failure, closes the stream.
+        """
+        try:
+            frame = super().__next__()
+        except BaseException:
+            self.close()
+            raise
         if not self._in_batches:
             return frame
         self.count += 1
@@ -97,6 +107,7 @@ class Stream(Pipeline):
 
     def close(self) -> None:
         """Stop all threads and close all sources, and the restorer if it was opened here."""
+        atexit.unregister(self.close)
         super().close()
         if self._owned is not None:
             self._owned.close()
