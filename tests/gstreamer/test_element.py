@@ -1,6 +1,7 @@
 """``edgecarrestore`` in real pipelines of the system's GStreamer."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from edgecar.gstreamer.__main__ import exports
 from edgecar.media.frame import Colour, Frame
 from edgecar.runtime.restorer import Restorer
 from tests.gstreamer import drive
+from tests.media.conftest import make_clip  # noqa: F401  # a fixture
 
 PYTHON = "/usr/bin/python3"  # the system's, whose bindings of GStreamer no other one can use
 PACKAGES = (
@@ -202,6 +204,17 @@ def test_other_formats_are_converted_by_the_element_for_that(environment):
         f"! {RESTORE} ! fakesink",
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_line_of_the_readme_runs(environment, make_clip, tmp_path):  # noqa: F811
+    readme = Path(drive.__file__).parents[2] / "README.md"
+    (line,) = re.findall(r"`(gst-launch-1.0 [^`]*)`", readme.read_text())
+    make_clip("clip.mp4", frames=3)
+    done = subprocess.run(
+        line.split(), env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Got EOS" in done.stdout
 
 
 def test_what_the_module_prints_is_for_a_shell(environment):
