@@ -10,17 +10,31 @@ if TYPE_CHECKING:
     from edgecar.engines.fake import FakeEngine
     from edgecar.errors import EdgecarError
     from edgecar.exporter.to_onnx import export
+    from edgecar.runtime.capture import VideoCapture
+    from edgecar.runtime.cleaner import Cleaner
     from edgecar.runtime.restorer import Restorer
     from edgecar.runtime.stream import stream
     from edgecar.runtime.windows import plan_windows
     from edgecar.zoo.checkpoints import load_network as load
 
-__all__ = ["EdgecarError", "FakeEngine", "Restorer", "export", "load", "plan_windows", "stream"]
+__all__ = [
+    "Cleaner",
+    "EdgecarError",
+    "FakeEngine",
+    "Restorer",
+    "VideoCapture",
+    "export",
+    "load",
+    "plan_windows",
+    "stream",
+]
 
 _HOMES = {
+    "Cleaner": ("edgecar.runtime.cleaner", "Cleaner"),
     "EdgecarError": ("edgecar.errors", "EdgecarError"),
     "FakeEngine": ("edgecar.engines.fake", "FakeEngine"),
     "Restorer": ("edgecar.runtime.restorer", "Restorer"),
+    "VideoCapture": ("edgecar.runtime.capture", "VideoCapture"),
     "export": ("edgecar.exporter.to_onnx", "export"),
     "load": ("edgecar.zoo.checkpoints", "load_network"),
     "plan_windows": ("edgecar.runtime.windows", "plan_windows"),

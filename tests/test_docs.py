@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from skimage import data
 
+from edgecar.media.reader import open_reader
 from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
 from tests.cli.test_run import clip  # noqa: F401  # a fixture
 
@@ -42,12 +43,25 @@ def test_python_runs(clip, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
     (code,) = blocks("python")
-    seen = []
+    seen, results = [], []
+
+    def yolo(source, stream):  # noqa: ARG001  # tests/runtime/test_detector_loops.py has the real one
+        source.source_type = source.source_type
+        for _, pictures, _ in source:
+            yield from pictures
+
     picture = np.ascontiguousarray(data.astronaut()[:64, :80, ::-1])
     scope = {"bgr": picture, "detect": lambda bgr: seen.append(bgr.shape)}
+    scope |= {"yolo": yolo, "show": results.append}
     exec(code, scope)
     assert scope["clean"].shape == (64, 80, 3)
-    assert seen == [(180, 240, 3)] * 12
+    assert seen == [bgr.shape for bgr in results] == [(180, 240, 3)] * 12
+    ok, bgr = scope["capture"].read()
+    scope["capture"].release()
+    assert ok
+    assert bgr.shape == (180, 240, 3)
+    with open_reader("clip.mp4") as before, open_reader("out.mp4") as after:
+        assert len(list(before)) == len(list(after))
 
 
 def test_make_targets_exist():

@@ -75,6 +75,7 @@ def test_wheel_holds_the_package_and_its_data(wheel):
         "edgecar/bench/result_schema.json",
         "edgecar/report/page.css",
         "edgecar/report/page.js",
+        "edgecar/gstreamer/python/edgecarrestore.py",
     ):
         assert needed in names
     assert wheel.stat().st_size < MAX_WHEEL_MB * 1e6

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
 from edgecar.errors import MediaError
@@ -83,7 +83,11 @@ def bgr_from_frame(frame: Frame, *, fast: bool = False) -> Bgr:
     """
     if fast:
         picture = picture_from_frame(frame)
-        shown = picture.reformat(format="bgr24", dst_color_range=ColorRange.JPEG)
+        shown = picture.reformat(
+            format="bgr24",
+            dst_color_range=ColorRange.JPEG,
+            interpolation=Interpolation.BICUBIC,  # as OpenCV; matters where a side is odd
+        )
         return np.asarray(shown.to_ndarray(), dtype=np.uint8)
     # Not swscale's accurate path: its sums overflow, so that a very bright blue turns black.
     height, width = frame.size

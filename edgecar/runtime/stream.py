@@ -1,4 +1,4 @@
-"""``for frame in edgecar.stream(url, restorer)``."""
+"""``for frame in edgecar.stream(url)``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,8 +6,11 @@ from pathlib import Path
 from edgecar.media.inputs import open_video
 from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
 from edgecar.media.reader import Reader
-from edgecar.runtime.pipeline import Pipeline, PipelineSettings
+from edgecar.runtime.choice import shared_codec
+from edgecar.runtime.loader import Stream
+from edgecar.runtime.pipeline import PipelineSettings
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.suited import Suit
 from edgecar.spec import Policy
 
 Address = str | int | Path
@@ -15,22 +18,23 @@ Address = str | int | Path
 
 def stream(
     source: Address | Mapping[str, Address],
-    restorer: Restorer,
+    restorer: Restorer | None = None,
     *,
     policy: Policy | None = None,
     max_latency_ms: float | None = None,
     skip_below_qp: float | None = None,
     skip_above_quality: int | None = None,
     live: LiveSettings = LIVE_DEFAULTS,
-) -> Pipeline:
+) -> Stream:
     """Restored frames of one source, or of several that share the restorer.
 
     Reading and restoring go on in threads while a frame is used. Leave the ``with`` block, or call
-    ``close``, to stop.
+    ``close``, to stop. Detectors that loop themselves take one source as theirs (see `Stream`).
 
     Args:
         source: A file, a camera's number or a URL; or several of them by name.
-        restorer: Stays the caller's to close.
+        restorer: Stays the caller's to close. None opens one of edgecar-s, with weights for what
+            the source is coded with, and closes it with the stream.
         policy: ``newest`` leaves out frames that were overtaken, ``block`` makes the source wait.
             None: ``newest`` for cameras and network streams, ``block`` for files.
         max_latency_ms: Frames that would be older when restored pass as they are.
@@ -41,13 +45,16 @@ def stream(
     Raises:
         MediaError: A source cannot be opened.
         SettingsError: A setting is out of range.
+        ArtifactError: Without a restorer: the sources need weights of several kinds.
 
     Example:
         >>> def detect_all(url, detector):
-        ...     restorer = Restorer("edgecar-s", codec="h264")
-        ...     with restorer, stream(url, restorer) as frames:
+        ...     with stream(url) as frames:
         ...         for frame in frames:
         ...             detector(frame.bgr)
+        >>> def track_all(url, yolo):
+        ...     for result in yolo.track(stream(url), stream=True):
+        ...         print(result.boxes.id)
     """
     settings = PipelineSettings(
         policy=policy,
@@ -57,11 +64,17 @@ def stream(
     )
     named = source if isinstance(source, Mapping) else {str(source): source}
     sources: dict[str, Reader | LiveReader] = {}
+    own: Restorer | None = None
     try:
         for name, address in named.items():
             sources[name] = open_video(address, settings=live, read_coding=settings.reads_coding)
-        return Pipeline(sources, restorer, settings)
+        if restorer is None:
+            codecs = [each.codec for each in sources.values()]
+            restorer = own = Suit().restorer_for(shared_codec(codecs))
+        return Stream(sources, restorer, settings, owns_restorer=own is not None)
     except BaseException:
         for reader in sources.values():
             reader.close()
+        if own is not None:
+            own.close()
         raise

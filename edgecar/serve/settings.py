@@ -105,6 +105,10 @@ class Camera(Table):
     def _known_source(cls, source: str) -> str:
         if "://" in source and not source.lower().startswith("file://"):
             return _with_scheme(source, CAMERA_SCHEMES, "read")
+        try:
+            source_from(source)
+        except (RuntimeError, ValueError) as error:  # "~nobody/…"
+            raise ValueError(f"no path is meant by it ({error}); give a whole path") from error
         if "\0" in source:
             raise ValueError("a path holds a zero byte; give a path without")
         return source

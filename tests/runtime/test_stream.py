@@ -1,13 +1,15 @@
 """``edgecar.stream``: files and several sources through one restorer."""
 
+import av
 import numpy as np
 import pytest
 
 import edgecar
-from edgecar.errors import MediaError, SettingsError
+from edgecar.errors import ArtifactError, EngineError, MediaError, SettingsError
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import write_scene
 from edgecar.runtime.restorer import Restorer
+from tests.test_public_api import in_a_fresh_interpreter
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,34 @@ def test_settings_are_checked(clips, restorer):
 def test_finely_coded_frames_pass(clips, restorer):
     with edgecar.stream(clips / "front.mp4", restorer, skip_below_qp=52) as frames:
         assert not any(frame.restored for frame in frames)
+
+
+def test_without_a_restorer_weights_are_for_what_the_source_is_coded_with(clips):
+    with edgecar.stream(clips / "gate.mp4") as frames:
+        engine = frames._restorer.engine
+        assert frames._restorer.facts.coder == "h264"
+        assert all(frame.restored for frame in frames)
+    with pytest.raises(EngineError, match="closed"):
+        engine.run(np.zeros((1, 1, 8, 8), np.float32))
+
+
+def test_the_end_closes_what_was_opened_without_a_with_block(clips):
+    frames = edgecar.stream(clips / "gate.mp4")
+    assert len(list(frames)) == 10
+    with pytest.raises(EngineError, match="closed"):
+        frames._restorer.engine.run(np.zeros((1, 1, 8, 8), np.float32))
+
+
+def test_sources_of_different_coders_need_a_restorer(clips, tmp_path):
+    with av.open(str(tmp_path / "yard.avi"), "w") as output:
+        coder = output.add_stream("mjpeg", rate=25, width=64, height=48)
+        coder.pix_fmt = "yuvj420p"
+        output.mux(coder.encode(av.VideoFrame(64, 48, "yuvj420p")))
+        output.mux(coder.encode(None))
+    with pytest.raises(ArtifactError, match="weights for h264 and jpeg"):
+        edgecar.stream({"gate": clips / "gate.mp4", "yard": tmp_path / "yard.avi"})
+
+
+def test_a_program_that_ends_before_its_loop_began_ends_well(clips):
+    script = f"import edgecar; frames = edgecar.stream({str(clips / 'gate.mp4')!r})\nprint('end')"
+    assert in_a_fresh_interpreter(script) == "end"

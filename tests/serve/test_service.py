@@ -137,6 +137,7 @@ def test_a_source_that_comes_back_without_its_password_keeps_it(make_service):
         ({"source": "file:///etc/passwd"}, "none of the server's folders"),
         ({"source": "subfile,,start,0,end,9,,:/etc/passwd"}, "none of the server's folders"),
         ({"source": "concat:/etc/passwd|/etc/group"}, "none of the server's folders"),
+        ({"source": "~nobody-of-that-name/clip.mp4"}, "give a whole path"),
         ({"source": "data://text/plain,x"}, "data://"),
         ({"network": "/etc/passwd"}, "none of the server's folders"),
         ({"record": {"folder": "/etc"}}, "none of the server's folders"),

@@ -1,0 +1,272 @@
+"""``cap = edgecar.VideoCapture(url)`` where a program has ``cv2.VideoCapture(url)``."""
+
+import logging
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgecar.artifact import Artifact
+from edgecar.closing import Closing
+from edgecar.engines.base import Codes, Engine
+from edgecar.errors import EdgecarError
+from edgecar.media.color import bgr_from_frame
+from edgecar.media.live import LIVE_DEFAULTS, LiveSettings
+from edgecar.runtime.pipeline import PipelineSettings
+from edgecar.runtime.playback import Playback
+from edgecar.runtime.suited import NETWORK, Suit
+from edgecar.spec import Coder, Policy, Precision
+
+_log = logging.getLogger(__name__)
+
+UNKNOWN = -1.0 if int(cv2.__version__.partition(".")[0]) >= 5 else 0.0
+"""What this OpenCV answers where it knows no answer. Not asked of a capture of its own: a program
+may have put this one in its place."""
+
+TURNS = {
+    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_CLOCKWISE,
+}
+"""By degrees counter-clockwise."""
+
+FOURCC = {"mjpeg": "MJPG", "mpeg4": "mp4v"}
+"""Codes where FFmpeg's short name of the coding is not it."""
+
+
+class VideoCapture(Closing):
+    """Restored frames by the methods of ``cv2.VideoCapture``.
+
+    Of a file every frame comes, of a camera the newest: reading and restoring go on in threads.
+    Shipped weights are chosen by what the source is coded with. Return values are OpenCV's:
+    ``read`` gives ``(False, None)`` at the end and never raises. What cannot be opened gives a
+    capture that is not open, a source or engine that fails later closes it; `error` and a logged
+    warning say why.
+
+    Colours are converted as OpenCV does it: where nothing is restored, its very bytes come out.
+    That repeats chroma instead of interpolating it, so pixels at edges of colour are some codes
+    off those of `edgecar.stream`. It differs from OpenCV in this: cameras that break off are
+    connected again, moving to a frame decodes the file up to it, and one that is no longer
+    referred to stops its threads.
+
+    Args:
+        source: A file, a camera's number or a URL; None opens nothing yet.
+        apiPreference: Accepted and not used, as are ``params``.
+        params: See there.
+        network: A network that ships with weights, an exported file, or an open artifact.
+        coder: Take shipped weights for this, whatever the source.
+        engine: A name, or an open engine, which stays the caller's to close and is used by no
+            other capture meanwhile.
+        precision: Arithmetic; None takes the engine's choice.
+        reuse: Compute only what a change can reach; same bytes out.
+        threads: CPU threads at most; None: all.
+        policy: ``newest`` or ``block``; None: by the source.
+        max_latency_ms: Frames that would be older when restored pass as they are.
+        live: Timeouts and backoff of cameras and network streams.
+
+    Example:
+        >>> def detect_all(url, detector):
+        ...     cap = VideoCapture(url)
+        ...     while cap.isOpened():
+        ...         ok, bgr = cap.read()
+        ...         if not ok:
+        ...             break
+        ...         detector(bgr)
+        ...     cap.release()
+        >>> VideoCapture("nowhere.mp4").error
+        'nowhere.mp4 does not exist; give the path of a video file'
+    """
+
+    def __init__(
+        self,
+        source: str | int | Path | None = None,
+        apiPreference: int = cv2.CAP_ANY,
+        params: Sequence[int] = (),
+        *,
+        network: str | Path | Artifact = NETWORK,
+        coder: Coder | None = None,
+        engine: str | Engine = "auto",
+        precision: Precision | None = None,
+        reuse: bool = True,
+        threads: int | None = None,
+        policy: Policy | None = None,
+        max_latency_ms: float | None = None,
+        live: LiveSettings = LIVE_DEFAULTS,
+    ) -> None:
+        self.error: str | None = None
+        """Why it is not open, or no longer; None if nothing went wrong."""
+        self._suit = Suit(
+            network=network,
+            coder=coder,
+            engine=engine,
+            precision=precision,
+            reuse=reuse,
+            threads=threads,
+        )
+        self._settings = PipelineSettings(policy=policy, max_latency_ms=max_latency_ms)
+        self._live = live
+        self._turned = True
+        self._raises = False
+        self._playback: Playback | None = None
+        self._stop: Callable[[], object] = lambda: None
+        if source is not None:
+            self.open(source, apiPreference, params)
+
+    def open(
+        self,
+        source: str | int | Path,
+        apiPreference: int = cv2.CAP_ANY,  # noqa: ARG002
+        params: Sequence[int] = (),  # noqa: ARG002
+    ) -> bool:
+        """Open another source in place of the present one; whether that worked."""
+        self.release()
+        self.error = None
+        try:
+            playback = Playback(str(source), self._suit, self._settings, self._live)
+        except EdgecarError as error:
+            return self._failed(error)
+        self._playback = playback
+        # Not a method of this object: that would keep alive what is to be noticed as gone.
+        self._stop = weakref.finalize(self, playback.close)
+        return True
+
+    def isOpened(self) -> bool:
+        """Whether frames may come; stays true at the end of a file, as in OpenCV."""
+        return self._playback is not None
+
+    def read(self, image: Codes | None = None) -> tuple[bool, Codes | None]:
+        """The next frame, ``(H, W, 3)`` uint8 in BGR order: `grab`, then `retrieve`."""
+        return self.retrieve(image) if self.grab() else (False, None)
+
+    def grab(self) -> bool:
+        """Go to the next frame and leave it as it is; False where there is none."""
+        playback = self._playback
+        try:
+            return playback is not None and playback.grab()
+        except EdgecarError as error:
+            self.release()
+            return self._failed(error)
+
+    def retrieve(self, image: Codes | None = None, flag: int = 0) -> tuple[bool, Codes | None]:  # noqa: ARG002
+        """The frame that was grabbed, as a new array.
+
+        Args:
+            image: Is written to and returned instead if it has the frame's shape.
+            flag: Accepted and not used.
+        """
+        playback = self._playback
+        frame = playback.frame if playback else None
+        if playback is None or frame is None:
+            return False, None
+        bgr = bgr_from_frame(frame.frame, fast=True)
+        turn = TURNS.get(playback.facts.rotation_degrees % 360)
+        if turn is not None and self._turned:
+            bgr = np.asarray(cv2.rotate(bgr, turn), np.uint8)
+        if image is not None and image.shape == bgr.shape and image.dtype == bgr.dtype:
+            np.copyto(image, bgr)
+            bgr = image
+        return True, bgr
+
+    def release(self) -> None:
+        """Stop all threads and give the source back; harmless when repeated."""
+        self._playback = None
+        self._stop()
+
+    def close(self) -> None:
+        """The same as `release`."""
+        self.release()
+
+    def get(self, propId: int) -> float:
+        """What is known of a property ``cv2.CAP_PROP_…``; OpenCV's answer where nothing is."""
+        playback = self._playback
+        reading = _READINGS.get(propId)
+        if playback is None:
+            return UNKNOWN
+        if propId == cv2.CAP_PROP_ORIENTATION_AUTO:
+            return float(self._turned)
+        if self._turned and playback.facts.rotation_degrees % 180:
+            reading = _READINGS.get(_LYING.get(propId, propId))
+        return float(reading(playback)) if reading else UNKNOWN
+
+    def set(self, propId: int, value: float) -> bool:
+        """Set a property; False where it cannot be.
+
+        ``CAP_PROP_POS_FRAMES`` and ``CAP_PROP_POS_MSEC`` move within a file. Cameras have a buffer
+        of one frame and no other. Frames are always BGR.
+        """
+        playback = self._playback
+        if playback is None:
+            return False
+        if propId == cv2.CAP_PROP_ORIENTATION_AUTO:
+            self._turned = bool(value)
+            return True
+        if propId == cv2.CAP_PROP_CONVERT_RGB:
+            return bool(value)
+        if propId == cv2.CAP_PROP_BUFFERSIZE:
+            return playback.newest and value >= 1
+        positions = {
+            cv2.CAP_PROP_POS_FRAMES: value,
+            cv2.CAP_PROP_POS_MSEC: value / 1e3 * float(playback.facts.rate),
+        }
+        if propId not in positions or not playback.seekable:
+            return False
+        try:
+            playback.seek(round(positions[propId]))
+        except EdgecarError as error:
+            self.release()
+            return self._failed(error)
+        return True
+
+    def getBackendName(self) -> str:
+        """Who reads and restores; empty where nothing is open."""
+        return "EDGECAR" if self._playback else ""
+
+    def setExceptionMode(self, enable: bool) -> None:
+        """Raise from ``open`` and ``grab`` what else ends up in `error`."""
+        self._raises = enable
+
+    def getExceptionMode(self) -> bool:
+        """Whether errors are raised."""
+        return self._raises
+
+    def _failed(self, error: EdgecarError) -> bool:
+        self.error = str(error)
+        if self._raises:
+            raise error
+        _log.warning("%s", error)
+        return False
+
+
+def _fourcc(playback: Playback) -> int:
+    code = FOURCC.get(playback.codec, playback.codec)[:4].ljust(4)
+    return cv2.VideoWriter.fourcc(*code)
+
+
+def _share(playback: Playback) -> float:
+    return playback.position / playback.frame_count if playback.frame_count else UNKNOWN
+
+
+_LYING = {
+    cv2.CAP_PROP_FRAME_WIDTH: cv2.CAP_PROP_FRAME_HEIGHT,
+    cv2.CAP_PROP_FRAME_HEIGHT: cv2.CAP_PROP_FRAME_WIDTH,
+}
+"""What to ask of a picture that is turned by a quarter."""
+
+_READINGS: dict[int, Callable[[Playback], float]] = {
+    cv2.CAP_PROP_FRAME_WIDTH: lambda playback: playback.facts.size[1],
+    cv2.CAP_PROP_FRAME_HEIGHT: lambda playback: playback.facts.size[0],
+    cv2.CAP_PROP_FPS: lambda playback: float(playback.facts.rate),
+    cv2.CAP_PROP_FRAME_COUNT: lambda playback: playback.frame_count or UNKNOWN,
+    cv2.CAP_PROP_POS_FRAMES: lambda playback: playback.position,
+    cv2.CAP_PROP_POS_MSEC: lambda playback: 1e3 * playback.seconds,
+    cv2.CAP_PROP_POS_AVI_RATIO: _share,
+    cv2.CAP_PROP_FOURCC: _fourcc,
+    cv2.CAP_PROP_FORMAT: lambda _: cv2.CV_8UC3,
+    cv2.CAP_PROP_CONVERT_RGB: lambda _: 1,
+    cv2.CAP_PROP_BUFFERSIZE: lambda playback: 1 if playback.newest else UNKNOWN,
+    cv2.CAP_PROP_ORIENTATION_META: lambda playback: -playback.facts.rotation_degrees % 360,
+    cv2.CAP_PROP_SAR_NUM: lambda p: p.facts.sample_aspect.numerator if p.facts.sample_aspect else 0,
+    cv2.CAP_PROP_SAR_DEN: lambda p: (p.facts.sample_aspect or 1).denominator,
+}

@@ -1,0 +1,76 @@
+"""Pictures restored where they lie, without GStreamer."""
+
+import numpy as np
+import pytest
+
+from edgecar.artifact import Artifact, Facts
+from edgecar.engines.fake import FakeEngine
+from edgecar.errors import ArtifactError, MediaError, SettingsError
+from edgecar.gstreamer.filter import Filter, Layout
+from edgecar.media.frame import Colour
+from edgecar.runtime.restorer import Restorer
+
+LAYOUTS = {
+    "I420": Layout("I420", (5, 7), (2, 60, 80), (10, 6, 5), Colour()),
+    "NV12": Layout("NV12", (5, 7), (2, 60), (10, 9), Colour()),
+}
+
+
+@pytest.fixture
+def data():
+    return bytearray(np.random.default_rng(0).integers(0, 256, 120, np.uint8))
+
+
+@pytest.mark.parametrize("pixels", LAYOUTS)
+def test_planes_are_views_of_the_buffer(pixels, data):
+    frame = LAYOUTS[pixels].frame(memoryview(data))
+    assert frame.y[3, 4] == data[2 + 3 * 10 + 4]
+    u, v = (60 + 2 * 6 + 3, 80 + 2 * 5 + 3) if pixels == "I420" else (60 + 18 + 6, 60 + 18 + 7)
+    assert (frame.u[2, 3], frame.v[2, 3]) == (data[u], data[v])
+    frame.v[2, 3] ^= 255
+    assert frame.v[2, 3] == data[v]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("pixels", LAYOUTS)
+def test_only_the_picture_changes(pixels, channels, data):
+    layout, before = LAYOUTS[pixels], bytes(data)
+    facts = Facts("none", channels, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
+    engine = FakeEngine(lambda batch: 1 - batch, channels)
+    filter_ = object.__new__(Filter)
+    filter_.restorer = Restorer(Artifact(facts, b""), engine)
+    expected = filter_.restorer.restore(layout.frame(memoryview(before)))
+    filter_.restore(memoryview(data), layout)
+    after = layout.frame(memoryview(data))
+    inside = np.frombuffer(before, np.uint8).copy()
+    shown = layout.frame(memoryview(inside))
+    for plane in "yuv":
+        np.testing.assert_array_equal(getattr(after, plane), getattr(expected, plane))
+        getattr(shown, plane)[:] = getattr(expected, plane)
+    assert inside.tobytes() == bytes(data)
+    assert bytes(data) != before
+
+
+@pytest.mark.parametrize("pixels", LAYOUTS)
+def test_a_buffer_that_is_too_short_is_an_error(pixels, data):
+    with pytest.raises(MediaError, match=rf"84 bytes ends before its {pixels} picture of 7x5"):
+        LAYOUTS[pixels].frame(memoryview(data[:84]))
+
+
+def test_other_formats_are_refused(data):
+    with pytest.raises(MediaError, match="got YUY2 pixels; convert to I420 or NV12"):
+        Layout("YUY2", (5, 7), (0,), (16,), Colour()).frame(memoryview(data))
+
+
+def test_settings_are_checked():
+    with pytest.raises(SettingsError, match="coder is 'vp9'"):
+        Filter("edgecar-xs", "vp9", "auto", "", True, 0)
+    with pytest.raises(SettingsError, match="precision is 'fp7'"):
+        Filter("edgecar-xs", "h264", "auto", "fp7", True, 0)
+    with pytest.raises(ArtifactError, match="'yolo'"):
+        Filter("yolo", "h264", "auto", "", True, 0)
+
+
+def test_weights_are_those_for_the_coder():
+    with Filter("edgecar-xs", "jpeg", "auto", "", True, 1) as filter_:
+        assert filter_.restorer.facts.coder == "jpeg"

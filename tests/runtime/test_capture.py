@@ -1,0 +1,266 @@
+"""`edgecar.VideoCapture` beside the real `cv2.VideoCapture`."""
+
+import gc
+import logging
+import threading
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+import edgecar
+from edgecar.artifact import Artifact, Facts
+from edgecar.errors import EngineError, MediaError
+from edgecar.media.color import bgr_from_frame
+from edgecar.media.reader import open_reader
+from tests.media.conftest import make_clip  # noqa: F401  # a fixture
+
+FRAMES = 12
+NOTHING = Artifact(Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
+COMPARED = (
+    "FRAME_WIDTH FRAME_HEIGHT FPS FRAME_COUNT POS_FRAMES POS_MSEC FOURCC FORMAT CONVERT_RGB "
+    "ORIENTATION_META ORIENTATION_AUTO SAR_NUM SAR_DEN BUFFERSIZE BRIGHTNESS EXPOSURE"
+).split()
+
+
+def fake(function=lambda batch: batch):
+    return edgecar.FakeEngine(function)
+
+
+def capture(path, **options):
+    """One that changes nothing."""
+    return edgecar.VideoCapture(path, network=NOTHING, engine=fake(), **options)
+
+
+def shown(frame):
+    return bgr_from_frame(frame, fast=True)
+
+
+def answers(cap):
+    return {name: cap.get(getattr(cv2, f"CAP_PROP_{name}")) for name in COMPARED}
+
+
+def edgecar_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("edgecar-")]
+
+
+@pytest.fixture
+def clip(make_clip):  # noqa: F811
+    return make_clip("clip.mp4", frames=FRAMES)
+
+
+KINDS = {
+    "mp4": {"name": "clip.mp4"},
+    "mkv": {"name": "clip.mkv"},
+    "mjpeg": {"name": "clip.avi", "codec": "mjpeg", "pixels": "yuvj420p"},
+    "hevc": {"name": "clip.mp4", "codec": "libx265", "options": {"x265-params": "log-level=none"}},
+    "odd rate": {"name": "clip.mp4", "rate": Fraction(30000, 1001)},
+    "turned": {"name": "clip.mp4", "rotation": 90},
+    "upside down": {"name": "clip.mp4", "rotation": 180},
+    "turned back": {"name": "clip.mp4", "rotation": -90},
+    "wide pixels": {"name": "clip.mp4", "aspect": Fraction(4, 3)},
+    "odd size": {"name": "clip.mkv", "codec": "ffv1", "size": (49, 67)},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_answer_is_opencvs_frame_by_frame(kind, make_clip):  # noqa: F811
+    path = str(make_clip(**KINDS[kind], frames=FRAMES))
+    theirs, ours = cv2.VideoCapture(path), capture(path)
+    try:
+        for _ in range(FRAMES):
+            assert answers(ours) == pytest.approx(answers(theirs), abs=1e-6)
+            (their_ok, their_bgr), (our_ok, our_bgr) = theirs.read(), ours.read()
+            assert our_ok is their_ok
+            np.testing.assert_array_equal(our_bgr, their_bgr)
+        assert answers(ours) == pytest.approx(answers(theirs), abs=1e-6)
+        assert ours.read() == theirs.read() == (False, None)
+        assert ours.retrieve() == theirs.retrieve() == (False, None)
+        assert ours.grab() is theirs.grab() is False
+        assert ours.isOpened() is theirs.isOpened() is True
+        assert answers(ours) == pytest.approx(answers(theirs), abs=1e-6)
+        assert ours.error is None
+    finally:
+        ours.release()
+    theirs.release()
+    assert answers(ours) == answers(theirs)
+    assert ours.isOpened() is theirs.isOpened() is False
+    assert ours.read() == theirs.read() == (False, None)
+    assert ours.set(cv2.CAP_PROP_POS_FRAMES, 0) is theirs.set(cv2.CAP_PROP_POS_FRAMES, 0) is False
+
+
+def test_frames_are_those_that_were_decoded(clip):
+    with capture(clip) as cap, open_reader(clip) as reader:
+        for frame in reader:
+            ok, bgr = cap.read()
+            assert ok
+            np.testing.assert_array_equal(bgr, shown(frame))
+        assert cap.read() == (False, None)
+
+
+def test_frames_are_restored_with_weights_for_the_coder(clip, caplog):
+    caplog.set_level(logging.INFO)
+    with edgecar.VideoCapture(str(clip), network="edgecar-xs", threads=1) as cap:
+        ok, bgr = cap.read()
+    assert "edgecar-xs, weights for h264" in caplog.text
+    with open_reader(clip) as reader, edgecar.Restorer("edgecar-xs", codec="h264") as restorer:
+        np.testing.assert_array_equal(bgr, shown(restorer.restore(next(reader))))
+    assert ok
+
+
+def test_grab_and_retrieve_give_new_arrays_or_fill_the_one_given(clip):
+    with capture(clip) as cap, open_reader(clip) as reader:
+        frames = [shown(frame) for frame in reader]
+        assert cap.retrieve() == (False, None)
+        assert cap.grab()
+        assert cap.grab()
+        (_, one), (_, other) = cap.retrieve(), cap.retrieve()
+        one[:] = 0
+        np.testing.assert_array_equal(other, frames[1])
+        buffer = np.zeros_like(other)
+        ok, filled = cap.read(buffer)
+        assert ok
+        assert filled is buffer
+        np.testing.assert_array_equal(buffer, frames[2])
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        [("POS_FRAMES", 5)],
+        [("POS_FRAMES", 7), ("POS_FRAMES", 2)],
+        [("POS_FRAMES", 0)],
+        [("POS_MSEC", 200)],
+        [("POS_FRAMES", 300)],
+        [("POS_FRAMES", -3)],
+    ],
+    ids=str,
+)
+def test_moving_about_is_as_in_opencv(moves, make_clip):  # noqa: F811
+    path = str(make_clip(frames=FRAMES, options={"bf": "2", "g": "5"}))
+    theirs, ours = cv2.VideoCapture(path), capture(path)
+    with open_reader(path) as reader:
+        frames = [shown(frame) for frame in reader]
+    for cap in (theirs, ours):
+        for _ in range(3):
+            cap.read()
+    for name, value in moves:
+        number = getattr(cv2, f"CAP_PROP_{name}")
+        assert ours.set(number, value) is theirs.set(number, value) is True
+        place = theirs.get(cv2.CAP_PROP_POS_FRAMES)
+        assert ours.get(cv2.CAP_PROP_POS_FRAMES) == place
+        (their_ok, _), (our_ok, our_bgr) = theirs.read(), ours.read()
+        assert our_ok is their_ok
+        assert answers(ours) == pytest.approx(answers(theirs), abs=1e-6)
+        if our_ok:
+            np.testing.assert_array_equal(our_bgr, frames[int(place)])
+    ours.release()
+
+
+@pytest.mark.parametrize("name", ["FRAME_WIDTH", "FPS", "BUFFERSIZE", "CONVERT_RGB", "BRIGHTNESS"])
+def test_what_opencv_refuses_to_set_is_refused(name, clip):
+    number = getattr(cv2, f"CAP_PROP_{name}")
+    with capture(clip) as cap:
+        assert cap.set(number, 1) is cv2.VideoCapture(str(clip)).set(number, 1)
+
+
+def test_a_camera_has_a_buffer_of_one_frame(clip):
+    with capture(clip, policy="newest") as cap:
+        assert cap.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        assert cap.get(cv2.CAP_PROP_BUFFERSIZE) == 1
+
+
+def test_a_turned_picture_can_be_had_as_it_is_stored(make_clip):  # noqa: F811
+    path = str(make_clip(rotation=90))
+    theirs, ours = cv2.VideoCapture(path), capture(path)
+    for cap in (theirs, ours):
+        assert cap.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+    assert answers(ours) == answers(theirs)
+    assert ours.read()[1].shape == theirs.read()[1].shape == (48, 64, 3)
+    ours.release()
+
+
+@pytest.mark.parametrize("address", ["nowhere.mp4", "rtsp://127.0.0.1:9/main", 77])
+def test_a_bad_address_is_not_open_and_says_why(address, caplog):
+    cap = edgecar.VideoCapture(address)
+    assert not cap.isOpened()
+    assert cap.read() == (False, None)
+    assert cap.getBackendName() == ""
+    assert "nowhere.mp4 does not exist" in cap.error or "does not open" in cap.error
+    assert cap.error in caplog.text
+    cap.release()
+
+
+def test_unknown_networks_and_coders_are_errors_of_the_same_kind(clip):
+    assert "no weights ship for 'yolo'" in edgecar.VideoCapture(clip, network="yolo").error
+    assert "warp" in edgecar.VideoCapture(clip, engine="warp").error
+    assert not edgecar_threads()
+
+
+def test_open_takes_the_place_of_what_was_open(clip):
+    cap = capture("nowhere.mp4")
+    assert cap.open(str(clip), cv2.CAP_FFMPEG)
+    assert cap.error is None
+    assert cap.getBackendName() == "EDGECAR"
+    assert cap.read()[0]
+    assert not cap.open("nowhere.mp4")
+    assert not cap.isOpened()
+    assert not edgecar_threads()
+
+
+def test_an_engine_that_fails_ends_it_with_the_reason(clip, caplog):
+    def fails(_batch):
+        raise EngineError("no memory left; take a smaller tile")
+
+    cap = edgecar.VideoCapture(clip, network=NOTHING, engine=fake(fails))
+    assert cap.read() == (False, None)
+    assert not cap.isOpened()
+    assert cap.error == "no memory left; take a smaller tile"
+    assert cap.error in caplog.text
+    assert not edgecar_threads()
+
+
+def test_errors_are_raised_where_that_was_asked_for():
+    cap = capture(None)
+    assert not cap.getExceptionMode()
+    cap.setExceptionMode(True)
+    with pytest.raises(MediaError, match="does not exist"):
+        cap.open("nowhere.mp4")
+
+
+def test_release_ends_the_threads(clip):
+    cap = capture(clip)
+    assert edgecar_threads()
+    cap.release()
+    assert not edgecar_threads()
+    cap.release()
+
+
+def test_one_that_is_forgotten_leaves_no_threads(clip):
+    cap = capture(clip)
+    cap.read()
+    assert edgecar_threads()
+    del cap
+    gc.collect()
+    assert not edgecar_threads()
+
+
+def test_release_ends_a_read_in_another_thread(clip):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def waits(batch):
+        inside.set()
+        go_on.wait(30)
+        return batch
+
+    cap = edgecar.VideoCapture(clip, network=NOTHING, engine=fake(waits))
+    seen = []
+    reader = threading.Thread(target=lambda: seen.append(cap.read()))
+    reader.start()
+    assert inside.wait(30)
+    threading.Timer(0.2, go_on.set).start()
+    cap.release()
+    reader.join(30)
+    assert not reader.is_alive()
+    assert seen == [(False, None)]
