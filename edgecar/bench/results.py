@@ -69,6 +69,13 @@ LIVE_KEYS = (
     *("detector_ms", "age_p50_ms", "age_p95_ms", "memory_mib", "memory_growth_mib"),
     "threads_left",
 )
+SERVICE_KEYS = (
+    *("case", "network", "levels", "engine", "provider", "precision", "cameras", "seconds"),
+    *("kills", "frames_read", "frames_restored", "frames_passed", "frames_dropped"),
+    *("frames_in_flight", "read_fps", "restored_fps", "age_p50_ms", "age_p95_ms", "cpu_share"),
+    *("memory_mib", "memory_growth_mib", "frames_written", "frames_given", "threads_left"),
+)
+SERVICE_CHECK_KEYS = (*("check", "tries", "failures", "seconds", "detail"),)
 PRECISION_KEYS = (
     *("network", "weights", "precision", "outcome", "why", "engine", "provider", "computed"),
     *("method", "layers", "kept", "loss_db", "worst_db", "shift_codes", "budget_db", "bytes"),
@@ -104,6 +111,8 @@ ROW_KEYS: Mapping[str, frozenset[str]] = {
     "realtime": frozenset(REALTIME_KEYS),
     "live": frozenset(LIVE_KEYS),
     "precision": frozenset(PRECISION_KEYS),
+    "service": frozenset(SERVICE_KEYS),
+    "service-checks": frozenset(SERVICE_CHECK_KEYS),
     "gpu": frozenset(GPU_KEYS),
     "detection": frozenset(DETECTION_KEYS),
     "variants": frozenset(VARIANTS_KEYS),

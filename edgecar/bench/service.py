@@ -1,0 +1,286 @@
+"""The camera service under load and under misfortune: rates, ages, CPU, memory, and what was lost.
+
+``load``: clips of fixed cameras, coded anew as cameras code, are played at their pace by several
+cameras at a time. ``soak``: the same pictures come over RTSP from servers that are killed at random
+moments and come back; one camera is recorded. Soak needs GStreamer's RTSP server.
+"""
+
+import random
+import struct
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import av
+import psutil
+import typer
+from av.bitstream import BitStreamFilterContext
+
+from edgecar.allocator import keep_memory_together
+from edgecar.bench.results import new_results, resumed, write_results
+from edgecar.bench.soak import AWAY_SECONDS
+from edgecar.bench.soak import Camera as RtspCamera
+from edgecar.errors import EdgecarError
+from edgecar.media.reader import open_reader
+from edgecar.media.video_codec import VideoCoding, video_coded
+from edgecar.runtime.stats import Snapshot
+from edgecar.serve.service import Service
+from edgecar.serve.settings import Settings
+from edgecar.serve.status import EngineStatus
+
+CLIPS = (
+    "parkpow_tollgate_cctv_720p18.mp4",
+    "sam2_blocks_720p30.mp4",
+    "sam2_cups_720p30.mp4",
+    "parkpow_tollgate_cctv_720p18.mp4",
+)
+"""720p of cameras that stand still."""
+
+CLIP_FRAMES = 150
+CODING = VideoCoding("h264", quantiser=35, preset="medium", gop=50, b_frames=0)
+WARM_UP_SECONDS = 20.0
+"""Engines compile the shapes they meet in the first seconds; those are not counted."""
+
+SOAK_WARM_UP_SHARE = 0.1
+SAMPLE_SECONDS = 1.0
+KILL_SECONDS = (10.0, 40.0)
+"""Between two kills of one camera, at random."""
+
+THREADS_SECONDS = 30.0
+"""For those that wait for a server to notice that nobody wants them any more."""
+
+MIB = 1 << 20
+
+
+def coded_clips(data: Path, folder: Path) -> list[Path]:
+    """The clips as cameras send them, in files of raw H.264 for players and RTSP servers.
+
+    Raises:
+        MediaError: A clip is missing.
+    """
+    paths: list[Path] = []
+    for number, name in enumerate(CLIPS):
+        path = folder / f"{number}-{Path(name).stem}.mkv"
+        earlier = next((p for p in paths if p.stem.partition("-")[2] == Path(name).stem), None)
+        if earlier is None:
+            with open_reader(data / "clips" / name) as reader:
+                frames = list(islice(reader, CLIP_FRAMES))
+            path.write_bytes(video_coded(frames, CODING).bitstream)
+        else:
+            path.write_bytes(earlier.read_bytes())
+        paths.append(path)
+    return paths
+
+
+def pictures_of(clip: Path) -> Path:
+    """The same for an RTSP server: coded pictures, each behind its length."""
+    path = clip.with_suffix(".pictures")
+    with av.open(BytesIO(clip.read_bytes()), "r") as container, path.open("wb") as file:
+        (video,) = container.streams.video
+        annex_b = BitStreamFilterContext("h264_mp4toannexb", video)
+        for packet in container.demux(video):
+            for picture in annex_b.filter(packet) if packet.size else ():
+                file.write(struct.pack(">I", picture.size) + bytes(picture))
+    return path
+
+
+def loaded(clips: Sequence[Path], network: str, seconds: float, folder: Path) -> dict[str, Any]:
+    """Play clips for so long, and see what becomes of their frames.
+
+    Args:
+        clips: One a camera.
+        network: Shipped, or an artifact.
+        seconds: How long, after the warm-up.
+        folder: For the service's state.
+    """
+    table = {
+        "state": folder / f"{time.monotonic_ns()}.json",
+        "camera": [
+            {"name": f"camera-{number}", "source": str(clip), "network": network}
+            for number, clip in enumerate(clips)
+        ],
+    }
+    process = psutil.Process()
+    with Service(Settings.model_validate(table)) as service:
+        time.sleep(WARM_UP_SECONDS)
+        before = service.snapshots()
+        process.cpu_percent()
+        memory = process.memory_info().rss / MIB
+        began = time.monotonic()
+        levels: dict[str, int] = {}
+        while time.monotonic() - began < seconds:
+            time.sleep(SAMPLE_SECONDS)
+            for name in service.names():
+                running = service.run_of(name).running
+                levels[running] = levels.get(running, 0) + 1
+        elapsed = time.monotonic() - began
+        cpu = process.cpu_percent() / (100 * (psutil.cpu_count() or 1))
+        after = service.snapshots()
+        engine = next(iter(service.status.engines), None)
+        growth = process.memory_info().rss / MIB - memory
+    return _row("load", network, before, after, elapsed) | {
+        **_engine(engine),
+        "levels": {name: round(n / sum(levels.values()), 3) for name, n in levels.items()},
+        "kills": 0,
+        "cpu_share": round(cpu, 3),
+        "memory_mib": round(memory, 1),
+        "memory_growth_mib": round(growth, 1),
+        "frames_written": None,
+        "frames_given": None,
+        "threads_left": None,
+    }
+
+
+def soaked(clips: Sequence[Path], network: str, seconds: float, folder: Path) -> dict[str, Any]:
+    """Restore RTSP cameras that are killed again and again; what grew and what was lost.
+
+    Args:
+        clips: One a camera.
+        network: Shipped, or an artifact.
+        seconds: How long.
+        folder: For recordings and state.
+    """
+    servers = [RtspCamera(pictures_of(clip)) for clip in clips]
+    for server in servers:
+        server.start()
+    over, kills = threading.Event(), list[int]()
+    killers = [
+        threading.Thread(target=_kill_at_random, args=(server, number, over, kills))
+        for number, server in enumerate(servers)
+    ]
+    cameras: list[dict[str, Any]] = [
+        {"name": f"camera-{number}", "source": server.url, "network": network}
+        for number, server in enumerate(servers)
+    ]
+    cameras[0]["record"] = {"folder": str(folder), "segment_seconds": 60}
+    process, memory_mib = psutil.Process(), list[float]()
+    threads_before = threading.active_count()
+    table = {"state": folder / "soak.json", "camera": cameras}
+    try:
+        with Service(Settings.model_validate(table)) as service:
+            for killer in killers:
+                killer.start()
+            began = time.monotonic()
+            process.cpu_percent()
+            while (passed := time.monotonic() - began) < seconds:
+                time.sleep(SAMPLE_SECONDS)
+                if passed > SOAK_WARM_UP_SHARE * seconds:
+                    memory_mib.append(process.memory_info().rss / MIB)
+            elapsed = time.monotonic() - began
+            cpu = process.cpu_percent() / (100 * (psutil.cpu_count() or 1))
+            over.set()
+            runs = [service.run_of(name) for name in service.names()]
+            pipelines = [run.camera for run in runs if run.camera]
+            engine = next(iter(service.status.engines), None)
+            recorded = runs[0]
+        snapshots = {each.name: each.stats.snapshot() for each in pipelines}
+    finally:
+        over.set()
+        for server in servers:
+            server.kill()
+    for killer in killers:
+        killer.join()
+    until = time.monotonic() + THREADS_SECONDS
+    while threading.active_count() > threads_before and time.monotonic() < until:
+        time.sleep(0.1)
+    written = sum(_frames_in(path) for path in sorted((folder / "camera-0").iterdir()))
+    return _row("soak", network, {}, snapshots, elapsed) | {
+        **_engine(engine),
+        "levels": {},
+        "kills": len(kills),
+        "cpu_share": round(cpu, 3),
+        "memory_mib": round(memory_mib[0], 1),
+        "memory_growth_mib": round(max(memory_mib) - memory_mib[0], 1),
+        "frames_written": written,
+        "frames_given": recorded.latest.sequence,
+        "threads_left": threading.active_count() - threads_before,
+    }
+
+
+def _kill_at_random(server: RtspCamera, seed: int, over: threading.Event, kills: list[int]) -> None:
+    rng = random.Random(seed)
+    while not over.wait(rng.uniform(*KILL_SECONDS)):
+        server.kill()
+        kills.append(seed)
+        if over.wait(AWAY_SECONDS):
+            return
+        server.start()
+
+
+def _row(
+    case: str,
+    network: str,
+    before: Mapping[str, Snapshot],
+    after: Mapping[str, Snapshot],
+    seconds: float,
+) -> dict[str, Any]:
+    """What happened to the frames of all cameras between two looks."""
+    keys = ("frames_read", "frames_restored", "frames_passed", "frames_dropped")
+    counts = {
+        key: sum(getattr(now, key) for now in after.values())
+        - sum(getattr(then, key) for then in before.values())
+        for key in keys
+    }
+    ages = [now.latencies["age"] for now in after.values()]
+    in_flight = sum(now.frames_in_flight for now in after.values())
+    return {
+        "case": case,
+        "network": Path(network).name,
+        "cameras": len(after),
+        "seconds": round(seconds),
+        **counts,
+        "frames_in_flight": in_flight - sum(then.frames_in_flight for then in before.values()),
+        "read_fps": round(counts["frames_read"] / seconds, 2),
+        "restored_fps": round(counts["frames_restored"] / seconds, 2),
+        "age_p50_ms": round(1e3 * max(age.p50_seconds for age in ages), 1),
+        "age_p95_ms": round(1e3 * max(age.p95_seconds for age in ages), 1),
+    }
+
+
+def _engine(status: EngineStatus | None) -> dict[str, str | None]:
+    facts = status.model_dump() if status else {}
+    return {key: facts.get(key) for key in ("engine", "provider", "precision")}
+
+
+def _frames_in(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for packet in container.demux(video=0) if packet.size)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Where the clips are.")],
+    save: Annotated[Path, typer.Option(help="Where to write the result file (JSON); added to.")],
+    networks: Annotated[str, typer.Option(help="Shipped names and artifacts.")] = "edgecar-xs",
+    cameras: Annotated[int, typer.Option(min=1, max=64, help="At a time.")] = 4,
+    seconds: Annotated[float, typer.Option(min=5, help="Of each case.")] = 60,
+    soak_minutes: Annotated[float, typer.Option(min=0, help="Then soak so long; 0: not.")] = 0,
+) -> None:
+    """Measure the service and save what was found."""
+    keep_memory_together()  # as the command does
+    rows, command = resumed(save, " ".join(["python -m edgecar.bench.service", *sys.argv[1:]]))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clips = list(islice(cycle(coded_clips(data, folder)), cameras))
+        for network in networks.split(","):
+            if seconds:
+                rows.append(loaded(clips, network, seconds, folder))
+                typer.echo(rows[-1])
+                write_results(save, new_results("service", rows, command))
+            if soak_minutes:
+                rows.append(soaked(clips, network, 60 * soak_minutes, folder))
+                typer.echo(rows[-1])
+                write_results(save, new_results("service", rows, command))
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except EdgecarError as error:
+        sys.stderr.write(f"service: {error}\n")
+        sys.exit(error.exit_code)
