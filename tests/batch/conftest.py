@@ -1,0 +1,58 @@
+"""Clips with short groups of pictures, and what a straight read of them gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from edgecar.media.reader import open_reader
+from tests.media.conftest import make_clip  # noqa: F401  # a fixture
+
+GOP = 6
+FRAMES = 32
+RATE = Fraction(25)
+PART_SECONDS = GOP / 25
+OPTIONS = {
+    "closed": {"g": str(GOP), "bf": "2", "preset": "fast", "x264-params": "scenecut=0"},
+    "open": {"g": str(GOP), "bf": "3", "preset": "fast", "x264-params": "open-gop=1:scenecut=0"},
+    "no B-frames": {"g": str(GOP), "bf": "0"},
+    "hevc open": {
+        "preset": "ultrafast",
+        "x265-params": f"keyint={GOP}:min-keyint={GOP}:bframes=3:open-gop=1:scenecut=0:log-level=0",
+    },
+    "hevc closed": {
+        "preset": "ultrafast",
+        "x265-params": f"keyint={GOP}:min-keyint={GOP}:bframes=3:open-gop=0:scenecut=0:log-level=0",
+    },
+}
+
+
+@pytest.fixture
+def gop_clip(make_clip) -> Callable[..., Path]:  # noqa: F811
+    """A function from a kind of `OPTIONS` to a clip of 32 frames and six groups of pictures."""
+
+    def make(kind: str = "closed", name: str = "clip.mp4", **changes: object) -> Path:
+        codec = "libx265" if kind.startswith("hevc") else "libx264"
+        arguments = {"frames": FRAMES, "codec": codec, "options": OPTIONS[kind], **changes}
+        return make_clip(name, **arguments)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A frame, comparable."""
+
+    pts: int
+    pixels: bytes
+
+
+def seen(frames) -> list[Seen]:
+    return [Seen(f.pts, b"".join((f.y.tobytes(), f.u.tobytes(), f.v.tobytes()))) for f in frames]
+
+
+def straight(path: Path) -> list[Seen]:
+    with open_reader(path) as reader:
+        return seen(reader)
