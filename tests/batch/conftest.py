@@ -56,3 +56,13 @@ def seen(frames) -> list[Seen]:
 def straight(path: Path) -> list[Seen]:
     with open_reader(path) as reader:
         return seen(reader)
+
+
+def outputs_of(folder: Path) -> dict[str, bytes]:
+    """Bytes of all files in a folder that are not hidden, by their place in it."""
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*"))}
+    return {
+        str(below): path.read_bytes()
+        for below, path in found.items()
+        if path.is_file() and not below.parts[0].startswith(".")
+    }
