@@ -136,7 +136,7 @@ class Journal(Closing):
             raise BatchError(
                 f"{out} cannot be written to ({error.strerror}); choose another --out"
             ) from error
-        if not _locked(self._lock):
+        if not locked(self._lock):
             self._lock.close()
             raise BatchError(f"another edgecar batch is at work in {out}; wait until it has ended")
 
@@ -210,7 +210,7 @@ def _write(path: Path, table: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(table), encoding="utf-8")
 
 
-def _locked(file: IO[str]) -> bool:
+def locked(file: IO[str]) -> bool:
     """Lock a file until it is closed or the process ends, however it ends."""
     try:
         import fcntl

@@ -8,15 +8,17 @@ would send a task to an actor that waits for room and leave it there.
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from edgecar.artifact import Artifact
-from edgecar.batch.journal import versions
+from edgecar.batch.journal import locked, versions
 from edgecar.batch.pool import Ticket, Watch, digest_of
 from edgecar.batch.worker import Failure, Outcome, Task, Worker
 from edgecar.closing import Closing
@@ -30,6 +32,8 @@ LOOK_SECONDS = 0.5
 NO_WORKER_SECONDS = 120
 """To wait for a first worker, or for another one when all are gone."""
 
+CONNECT_SECONDS = 10
+
 STILLBORN_LIMIT = 3
 """Workers in a row, for each that is wanted, that die before they answer."""
 
@@ -42,6 +46,9 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_enable_metrics_collection": "0",
 }
+
+SESSION = "edgecar-ray-"
+"""What folders of Ray on this machine are called, before some letters by chance."""
 
 
 class RayWorker:
@@ -149,7 +156,20 @@ class RayPool(Closing):
         actor.answer = actor.handle.do.remote(task, stored, digest)
 
     def wait(self, watch: Watch) -> Sequence[tuple[Ticket, Outcome]]:
-        """What has ended; also lets in workers that have started and replaces those that died."""
+        """What has ended; also lets in workers that have started and replaces those that died.
+
+        Raises:
+            BatchError: Workers do not start, none is left, or the cluster is gone.
+        """
+        try:
+            return self._wait(watch)
+        except (self._ray.exceptions.RayError, ConnectionError) as error:
+            words = " ".join(str(error).split())[:200]
+            raise BatchError(
+                f"Ray broke off ({words}); run the same command again: finished parts are kept"
+            ) from error
+
+    def _wait(self, watch: Watch) -> Sequence[tuple[Ticket, Outcome]]:
         answers = [actor.answer for actor in self._actors if actor.ticket is not None]
         waiting = [*answers, *(actor.greeting for actor in self._starting)]
         if waiting:
@@ -172,14 +192,16 @@ class RayPool(Closing):
         self._actors, self._starting = [], []
         self._ray.shutdown()
         if self._folder is not None:
+            self._lock.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _init(self, cores: int) -> None:
         quiet = {"log_to_driver": False, "logging_level": logging.FATAL, "configure_logging": True}
         if self._address is None:
-            # Names of sockets may not be long, whatever TMPDIR is.
-            base = "/tmp" if Path("/tmp").is_dir() else None
-            self._folder = Path(tempfile.mkdtemp(prefix="edgecar-ray-", dir=base))
+            remove_leftovers()
+            self._folder = Path(tempfile.mkdtemp(prefix=SESSION, dir=_short_temp()))
+            self._lock = (self._folder / "lock").open("w")
+            locked(self._lock)
             where: dict[str, Any] = {
                 "num_cpus": cores,
                 "include_dashboard": False,
@@ -188,21 +210,19 @@ class RayPool(Closing):
                 "_node_ip_address": "127.0.0.1",
             }
         else:
+            _check_reachable(self._address)
             where = {"address": self._address}
         try:
             self._ray.init(**where, **quiet)
         except Exception as error:  # Ray's own errors share no base with those of its parts
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
+            if self._address is not None:
+                raise _unreachable(self._address, error) from error
             words = " ".join(str(error).split())[:200]
-            if self._address is None:
-                message = f"Ray does not start here ({words}); --ray none does without"
-            else:
-                message = (
-                    f"no Ray cluster answers at {self._address} ({words}); start one with: "
-                    "ray start --head, or leave --ray out"
-                )
-            raise BatchError(message) from error
+            raise BatchError(
+                f"Ray does not start here ({words}); --ray none does without"
+            ) from error
 
     def _started(self) -> _Actor:
         return _Actor(self._make(*self._settings))
@@ -294,6 +314,20 @@ class RayPool(Closing):
             )
 
 
+def remove_leftovers() -> None:
+    """Remove folders of Ray whose process was killed before it could."""
+    for path in _short_temp().glob(f"{SESSION}*/lock"):
+        with suppress(OSError), path.open("w") as file:  # gone meanwhile, or another user's
+            if locked(file):
+                shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _short_temp() -> Path:
+    """A folder for sockets, whose names may not be long, whatever TMPDIR is."""
+    short = Path("/tmp")
+    return short if short.is_dir() else Path(tempfile.gettempdir())
+
+
 def imported_ray() -> Any:
     """Ray, told to be quiet and to send nothing.
 
@@ -311,7 +345,34 @@ def imported_ray() -> Any:
             "Ray is not installed; pip install 'edgecar[batch]', or use --ray none, which needs "
             "none and does the same in this process"
         ) from error
+    # Whatever log_to_driver says, Ray prints the end of a node, with pages of its log, on stdout.
+    printer = getattr(getattr(ray, "_private", None), "worker", None)
+    if hasattr(printer, "print_to_stdstream"):
+        printer.print_to_stdstream = lambda *_, **__: None
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Find out in seconds what Ray finds out in minutes.
+
+    Raises:
+        BatchError: Nothing listens there.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():  # "auto"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> BatchError:
+    words = " ".join(str(error).split())[:200]
+    return BatchError(
+        f"no Ray cluster answers at {address} ({words}); start one with: ray start --head, or "
+        "leave --ray out"
+    )
 
 
 def _listed(found: dict[str, str]) -> str:

@@ -59,7 +59,7 @@ def straight(path: Path) -> list[Seen]:
 
 
 def outputs_of(folder: Path) -> dict[str, bytes]:
-    """Bytes of all files in a folder that are not hidden, by their place in it."""
+    """Bytes of all files in a folder that are not hidden, by their places in it."""
     found = {path.relative_to(folder): path for path in sorted(folder.rglob("*"))}
     return {
         str(below): path.read_bytes()

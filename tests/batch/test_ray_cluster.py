@@ -45,7 +45,7 @@ def cluster(tmp_path, monkeypatch):
     monkeypatch.setenv(SIGNALS, str(tmp_path / "signals"))
     common = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 128 << 20}
     made = Cluster(initialize_head=True, head_node_args=common)
-    made.second = made.add_node(num_cpus=1, object_store_memory=128 << 20)
+    made.second = made.add_node(**common)
     yield made
     ray.shutdown()
     made.shutdown()
@@ -56,7 +56,7 @@ def done(clips, out, pool, progress=lambda *_: None):
         return Batch(clips, SETTINGS, pool, journal, progress, lambda *_: None).run()
 
 
-def test_a_node_that_dies_costs_its_part_and_nothing_else(cluster, gop_clip, tmp_path):
+def test_a_node_that_dies_costs_its_part_and_nothing_else(cluster, gop_clip, tmp_path, capfd):
     (tmp_path / "src").mkdir()
     gop_clip("open", "src/a.mp4")
     gop_clip("closed", "src/b.mp4", audio="aac")
@@ -69,6 +69,7 @@ def test_a_node_that_dies_costs_its_part_and_nothing_else(cluster, gop_clip, tmp
             killed.append(second)
             (signals / "go").touch()
 
+    capfd.readouterr()
     pool = RayPool("auto", None, cluster.address, worker=Waiting)
     try:
         assert pool.workers == 2
@@ -76,6 +77,7 @@ def test_a_node_that_dies_costs_its_part_and_nothing_else(cluster, gop_clip, tmp
         report = done(clips, tmp_path / "ray", pool, kill)
     finally:
         pool.close()
+    assert capfd.readouterr() == ("", "")  # Ray keeps quiet about it
     assert killed
     assert report.parts_lost == 1
     assert not report.failed
