@@ -346,7 +346,7 @@ def imported_ray() -> Any:
             "none and does the same in this process"
         ) from error
     # Whatever log_to_driver says, Ray prints the end of a node, with pages of its log, on stdout.
-    printer = getattr(getattr(ray, "_private", None), "worker", None)
+    printer: Any = getattr(getattr(ray, "_private", None), "worker", None)
     if hasattr(printer, "print_to_stdstream"):
         printer.print_to_stdstream = lambda *_, **__: None
     return ray
