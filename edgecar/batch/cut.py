@@ -29,6 +29,9 @@ INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 CUT_CODINGS = ("h264", "hevc", "mjpeg")
 """Codings whose keyframes, as formats mark them, begin anew for the decoder."""
 
+_WHOLE_TIMES = "packets do not say when they are shown"
+_WHOLE_DAMAGE = "a file is damaged"
+
 
 @dataclass(frozen=True)
 class Span:
@@ -107,7 +110,7 @@ def _why_not(reader: Reader) -> str:
         return f"{reader.container_name} has no index of keyframes"
     if reader.codec not in CUT_CODINGS:
         return f"{reader.codec} is not known to begin anew at keyframes"
-    return "" if reader.states_times else "its packets do not say when they are shown"
+    return "" if reader.states_times else _WHOLE_TIMES
 
 
 def _packets(path: Path, tick: Fraction) -> tuple[list[_Packet], str]:
@@ -125,15 +128,15 @@ def _packets(path: Path, tick: Fraction) -> tuple[list[_Packet], str]:
                 if not packet.size or packet.is_discard:
                     continue
                 if packet.pts is None or packet.is_corrupt:
-                    return [], "it has packets without a time" if packet.pts is None else "damage"
+                    return [], _WHOLE_TIMES if packet.pts is None else _WHOLE_DAMAGE
                 decoded = packet.pts if packet.dts is None else packet.dts
                 if abs(packet.pts - decoded) > limit:
-                    return [], "it has impossible times"
+                    return [], "a file has impossible times"
                 packets.append(_Packet(packet.pts, decoded, packet.is_keyframe))
     except av.FFmpegError:
-        return [], "it is damaged"
+        return [], _WHOLE_DAMAGE
     if not packets or not packets[0].keyframe:
-        return [], "it does not start with a keyframe"
+        return [], "a file does not start with a keyframe"
     return packets, ""
 
 

@@ -176,6 +176,7 @@ class Batch:
         """Go on with what a task gave."""
         if isinstance(outcome, PartDone):  # of use later even if another part failed
             self.report.frames += outcome.frames
+            self._tell_once("engine", outcome.engine)
         if state.failed:
             return
         try:
@@ -238,11 +239,13 @@ class Batch:
             codec=plan.codec,
             frames=joined.frames,
             output_bytes=joined.size_bytes,
-            warnings=joined.warnings,
+            warnings=dict(joined.warnings),  # asdict would turn a Counter inside out
         )
         self._journal.finish(clip, joined.path, done)
         self.report.done.append(clip.output)
         self.report.warnings.update(joined.warnings)
+        if plan.why_whole:
+            self.report.warnings[f"clips done in one part, as {plan.why_whole}"] += 1
 
     def _take_failure(self, state: _State, task: Task, failure: Failure) -> None:
         """Try again, if it was not tried often enough."""
@@ -290,12 +293,15 @@ class Batch:
             settings = self._settings
             self._choices[codec] = choose_weights(settings.network, codec, settings.weights_for)
         choice = self._choices[codec]
-        if not silent and codec not in self._told:
-            self._told.add(codec)
-            self._tell("network", choice.reason)
-            if choice.note:
-                self._tell("note", choice.note)
+        if not silent:
+            self._tell_once("network", choice.reason)
+            self._tell_once("note", choice.note)
         return choice
+
+    def _tell_once(self, label: str, text: str) -> None:
+        if text and text not in self._told:
+            self._told.add(text)
+            self._tell(label, text)
 
     def _path_of(self, state: _State, span: Span) -> Path:
         return part_path(state.folder, span.number, self._settings.codec)

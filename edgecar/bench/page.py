@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from edgecar.bench.batch_page import BATCH_INTRO, batch_cells
 from edgecar.bench.design_page import DESIGN_INTRO, design_cells
 from edgecar.bench.detection_page import DETECTION_INTRO, detection_cells, detection_settings
 from edgecar.bench.gains import video_cells
@@ -100,6 +101,9 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "## Live streams",
                 LIVE_INTRO,
                 *_study_section(of("live"), live_cells, "edgecar.bench.soak"),
+                "## Archives",
+                BATCH_INTRO,
+                *_study_section(of("batch"), batch_cells, "edgecar.bench.batch"),
                 "## Weights that ship",
                 WEIGHTS_INTRO,
                 *_weights_section(weights),

@@ -1,6 +1,7 @@
 """A cluster of two nodes, one of which is killed while it works."""
 
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -43,12 +44,15 @@ def cluster(tmp_path, monkeypatch):
 
     (tmp_path / "signals").mkdir()
     monkeypatch.setenv(SIGNALS, str(tmp_path / "signals"))
-    common = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 128 << 20}
+    folder = tempfile.TemporaryDirectory(dir="/tmp")  # names of sockets may not be long
+    common = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 128 << 20,
+              "temp_dir": folder.name}  # fmt: skip
     made = Cluster(initialize_head=True, head_node_args=common)
     made.second = made.add_node(**common)
     yield made
     ray.shutdown()
     made.shutdown()
+    folder.cleanup()
 
 
 def done(clips, out, pool, progress=lambda *_: None):

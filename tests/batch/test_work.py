@@ -70,8 +70,7 @@ def test_an_archive_is_done_once(sources, run, tmp_path, counted_parts):
     assert not report.failed
     assert report.shown[-1] == (2 * FRAMES, 2 * FRAMES)
     assert [done for done, _ in report.shown] == sorted(done for done, _ in report.shown)
-    assert len(run.told) == 1  # the network, once for both clips
-    assert run.told[0][0] == "network"
+    assert [label for label, _ in run.told] == ["network", "engine"]  # once for both clips
     assert not list((tmp_path / "out" / FOLDER / "parts").rglob("*.mp4"))
     first, before = outputs_of(tmp_path / "out"), dict(counted_parts)
     again = run()
@@ -188,6 +187,19 @@ def test_an_unforeseen_failure_is_one_line(run, monkeypatch):
     assert "\n" not in reason
 
 
+def test_damage_inside_a_clip_is_shown_the_same_way_every_time(sources, run, tmp_path):
+    """As `edgecar run` takes it: with what the decoder makes of it, and a warning."""
+    damaged = bytearray(sources[1].read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 600] = np.random.default_rng(0).bytes(600)
+    sources[1].write_bytes(damaged)
+    first, second = run("first"), run("second")
+    assert not first.failed
+    assert sum(first.warnings.values()) > 0
+    assert first.warnings == second.warnings
+    assert outputs_of(tmp_path / "first") == outputs_of(tmp_path / "second")
+
+
 def test_keyframes_that_are_none_make_a_clip_one_part(make_clip, run, tmp_path, counted_parts):
     """Gradual refresh again: found out at the seam, and noted for the next time."""
     (tmp_path / "src").mkdir()
@@ -195,7 +207,8 @@ def test_keyframes_that_are_none_make_a_clip_one_part(make_clip, run, tmp_path, 
     make_clip("src/refresh.mp4", frames=24, options=options)
     report = run()
     assert not report.failed
-    assert [label for label, _ in run.told] == ["network", "whole"]
+    assert [label for label, _ in run.told] == ["network", "engine", "whole"]
+    assert any("clips done in one part" in warning for warning in report.warnings)
     assert counted_parts["refresh.mp4", 0] == 2
     cut = outputs_of(tmp_path / "out")
     run("one", part_seconds=100)
