@@ -203,6 +203,7 @@ class RayPool(Closing):
             self._lock = (self._folder / "lock").open("w")
             locked(self._lock)
             where: dict[str, Any] = {
+                "address": "local",  # whatever RAY_ADDRESS says
                 "num_cpus": cores,
                 "include_dashboard": False,
                 "object_store_memory": STORE_BYTES,

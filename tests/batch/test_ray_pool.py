@@ -42,8 +42,10 @@ def first(task):
 
 @pytest.fixture(scope="module")
 def pool():
-    with RayPool("auto", None, workers=2, worker=Mortal) as made:
-        yield made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # of a cluster that nobody asked for
+        with RayPool("auto", None, workers=2, worker=Mortal) as made:
+            yield made
 
 
 @pytest.fixture
