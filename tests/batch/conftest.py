@@ -28,15 +28,22 @@ OPTIONS = {
     },
 }
 
+MADE: dict[str, bytes] = {}
+"""Clips that were made, which takes as long as most tests."""
+
 
 @pytest.fixture
-def gop_clip(make_clip) -> Callable[..., Path]:  # noqa: F811
+def gop_clip(make_clip, tmp_path) -> Callable[..., Path]:  # noqa: F811
     """A function from a kind of `OPTIONS` to a clip of 32 frames and six groups of pictures."""
 
     def make(kind: str = "closed", name: str = "clip.mp4", **changes: object) -> Path:
         codec = "libx265" if kind.startswith("hevc") else "libx264"
         arguments = {"frames": FRAMES, "codec": codec, "options": OPTIONS[kind], **changes}
-        return make_clip(name, **arguments)
+        same = f"{Path(name).suffix} {arguments}"
+        if same not in MADE:
+            MADE[same] = make_clip(name, **arguments).read_bytes()
+        (tmp_path / name).write_bytes(MADE[same])
+        return tmp_path / name
 
     return make
 

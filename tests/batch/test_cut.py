@@ -17,8 +17,10 @@ def parts_of(path, plan):
     return read, sources
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [*((kind, ".mp4") for kind in OPTIONS), ("open", ".mkv"), ("hevc open", ".mkv")],
+)
 def test_parts_decode_to_the_frames_of_the_whole(gop_clip, kind, suffix):
     path = gop_clip(kind, f"clip{suffix}")
     plan = plan_clip(path, "h264", PART_SECONDS)
