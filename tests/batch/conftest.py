@@ -22,6 +22,11 @@ OPTIONS = {
         "preset": "ultrafast",
         "x265-params": f"keyint={GOP}:min-keyint={GOP}:bframes=3:open-gop=1:scenecut=0:log-level=0",
     },
+    "hevc radl": {  # pictures shown before a keyframe that need none before it
+        "preset": "ultrafast",
+        "x265-params": f"keyint={GOP}:min-keyint={GOP}:bframes=3:open-gop=0:radl=2:scenecut=0:"
+        "log-level=0",
+    },
     "hevc closed": {
         "preset": "ultrafast",
         "x265-params": f"keyint={GOP}:min-keyint={GOP}:bframes=3:open-gop=0:scenecut=0:log-level=0",

@@ -35,7 +35,7 @@ def test_parts_decode_to_the_frames_of_the_whole(gop_clip, kind, suffix):
 
 def test_open_groups_are_open(gop_clip):
     """Else the test above would show nothing: pictures behind a keyframe are shown before it."""
-    for kind in ("open", "hevc open"):
+    for kind in ("open", "hevc open", "hevc radl"):
         with av.open(str(gop_clip(kind))) as container:
             packets = [p for p in container.demux(video=0) if p.size]
         keys = [n for n, p in enumerate(packets) if p.is_keyframe][1:]
