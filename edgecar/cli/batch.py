@@ -70,7 +70,7 @@ def command(
 ) -> None:
     """Restore an archive of clips: cut at keyframes, done by many workers, joined again.
 
-    Whatever ends it (Ctrl-C, a full disk, a power cut), the same command goes on where it ended:
+    Whatever ends it (Ctrl-C, a full disk, kill -9), the same command goes on where it ended:
     finished parts are kept in DIR/.edgecar-batch until their clip is done, clips that are done are
     skipped. A clip is done again if its file, the weights or the settings changed. A clip that
     fails is reported at the end (exit code 1), and the others go on. The bytes of the outputs do
