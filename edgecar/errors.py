@@ -12,6 +12,7 @@ Messages say what was got, what is needed and what to do.
     ├── WindowError          a frame cannot be covered by windows
     ├── MediaError           a picture, clip or camera cannot be read or written
     │   └── StallError       a camera or network stream fell silent
+    ├── BatchError           clips of an archive could not be restored, or must not be begun
     ├── DataError            training or evaluation data are missing or unfit
     └── SettingsError        a recipe, size or option is not understood
 """
@@ -61,6 +62,10 @@ class MediaError(EdgecarError):
 
 class StallError(MediaError):
     """A camera or network stream fell silent."""
+
+
+class BatchError(EdgecarError):
+    """Clips of an archive could not be restored, or their restoring must not be begun."""
 
 
 class DataError(EdgecarError):

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from edgecar.bench.batch_page import BATCH_INTRO, batch_cells
 from edgecar.bench.design_page import DESIGN_INTRO, design_cells
 from edgecar.bench.detection_page import DETECTION_INTRO, detection_cells, detection_settings
 from edgecar.bench.gains import video_cells
 from edgecar.bench.gpu_page import GPU_INTRO, NONE_MEASURED, gpu_cells
 from edgecar.bench.iqa_page import IQA_INTRO, detail_cells, table_2_cells
+from edgecar.bench.jpeg_page import JPEG_INTRO, jpeg_cells
 from edgecar.bench.live_page import LIVE_INTRO, live_cells
-from edgecar.bench.machine import machine_line
+from edgecar.bench.markdown import markdown, number, provenance
 from edgecar.bench.overhead_page import OVERHEAD_INTRO, overhead_cells
 from edgecar.bench.precision_page import (
     PRECISION_INTRO,
@@ -18,7 +20,6 @@ from edgecar.bench.precision_page import (
 )
 from edgecar.bench.published import (
     PublishedComplexity,
-    published_quality,
     published_rows,
     tflops_as_printed,
 )
@@ -49,12 +50,6 @@ memory."""
 SPEED_INTRO = """\
 Median and 95th percentile of the time for one frame. *Peak* is the measured memory of inference,
 in units of 2^20 bytes."""
-
-JPEG_INTRO = """\
-Means over each set, luma, output rounded to 8 bits, no border cut off. Colour pictures become luma
-`16 + (65.481 R + 128.553 G + 24.966 B) / 255`, are rounded, and are coded as grey pictures. *Gain*
-is over the coded picture of the same source. SSIM has the uniform 7×7 window that reproduces the
-printed values on Classic5; PSNR-B is that of Yim and Bovik with 8×8 blocks."""
 
 VIDEO_INTRO = """\
 Clips are coded again, H.264 with x264 and HEVC with x265 (preset medium, key frames at most 60
@@ -106,6 +101,9 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "## Live streams",
                 LIVE_INTRO,
                 *_study_section(of("live"), live_cells, "edgecar.bench.soak"),
+                "## Archives",
+                BATCH_INTRO,
+                *_study_section(of("batch"), batch_cells, "edgecar.bench.batch"),
                 "## Weights that ship",
                 WEIGHTS_INTRO,
                 *_weights_section(weights),
@@ -140,7 +138,7 @@ def _complexity_section(benches: Sequence[Named]) -> list[str]:
         *("TFLOPS", "printed", "GMAC", "kMAC/px"),
     )
     keys = [*printed, *(key for key in counted if key not in printed)]
-    return [_markdown(header, [_complexity_cells(k, counted.get(k), printed.get(k)) for k in keys])]
+    return [markdown(header, [_complexity_cells(k, counted.get(k), printed.get(k)) for k in keys])]
 
 
 def _key(row: Row) -> tuple[str, int, int, int]:
@@ -185,7 +183,7 @@ def _speed_section(benches: Sequence[Named]) -> list[str]:
             continue
         gpu = gpu or any(map(on_gpu, timed))
         picture = f"![Frames per second, {name}]({name}.png)"
-        parts += [f"### {name}", provenance(result), _markdown(*_speed_table(timed)), picture]
+        parts += [f"### {name}", provenance(result), markdown(*_speed_table(timed)), picture]
     return [*(parts or [NOTHING_MEASURED]), *([] if gpu else [NO_GPU])]
 
 
@@ -231,7 +229,7 @@ def _realtime_section(studies: Sequence[Named]) -> list[str]:
     parts: list[str] = []
     for name, study in studies:
         for setting, rows in realtime_settings(study.rows).items():
-            parts += [setting, _markdown(*realtime_cells(rows))]
+            parts += [setting, markdown(*realtime_cells(rows))]
         parts.append(f"{name}: {provenance(study)}")
     return parts or ["Nothing measured yet: `python -m edgecar.bench.realtime --help` says how."]
 
@@ -240,7 +238,7 @@ def _precision_section(studies: Sequence[Named]) -> list[str]:
     parts: list[str] = []
     for name, study in studies:
         for coder in precision_settings(study.rows):
-            table = _markdown(*precision_cells(study.rows, coder))
+            table = markdown(*precision_cells(study.rows, coder))
             size = f"{study.rows[0]['width']}×{study.rows[0]['height']}"
             parts += [f"### {TITLES[coder]}, {size}, {study.rows[0]['provider']}", table]
         parts.append(f"{name}: {provenance(study)}")
@@ -248,9 +246,9 @@ def _precision_section(studies: Sequence[Named]) -> list[str]:
 
 
 def _weights_section(entries: Sequence[Entry]) -> list[str]:
-    parts = ["### JPEG, quality 10 to 40", _markdown(*jpeg_weights_cells(entries))]
+    parts = ["### JPEG, quality 10 to 40", markdown(*jpeg_weights_cells(entries))]
     for codec, title in VIDEO_CODECS.items():
-        parts += [f"### {title}", _markdown(*video_weights_cells(entries, codec))]
+        parts += [f"### {title}", markdown(*video_weights_cells(entries, codec))]
     return parts
 
 
@@ -258,58 +256,9 @@ def _jpeg_section(studies: Sequence[Named]) -> list[str]:
     named = [(name, study.rows) for name, study in studies]
     parts: list[str] = []
     for set_name in dict.fromkeys(row["set"] for _, rows in named for row in rows):
-        parts += [f"### {set_name}", _markdown(*jpeg_cells(named, set_name))]
+        parts += [f"### {set_name}", markdown(*jpeg_cells(named, set_name))]
     parts += [f"{name}: {provenance(study)}" for name, study in studies]
     return parts or ["Nothing measured yet: `edgecar eval --help` says how."]
-
-
-def jpeg_cells(
-    studies: Sequence[tuple[str, Sequence[Row]]], set_name: str
-) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Header and cells of one set's quality table, published rows of the same set included.
-
-    Args:
-        studies: Name and ``jpeg`` rows of each study.
-        set_name: Which set.
-    """
-    lines = [line for name, rows in studies for line in _measured(name, rows, set_name)]
-    qualities = {quality for quality, *_ in lines}
-    lines += [
-        (row.quality, row.network, row.psnr, row.ssim, row.psnr_b, row.source)
-        for row in published_quality(set_name)
-        if row.quality in qualities
-    ]
-    return _jpeg_table(lines)
-
-
-QualityLine = tuple[int, str, float, float | None, float | None, str]
-
-
-def _measured(name: str, rows: Iterable[Row], set_name: str) -> list[QualityLine]:
-    """Lines of one file; the coded picture, which all networks share, once for each quality."""
-    source = f"measured, {name}"
-    lines: dict[QualityLine, None] = {}
-    for row in rows:
-        if row["set"] == set_name:
-            quality, network = row["quality"], row["network"]
-            before = (row["psnr_in"], row["ssim_in"], row["psnrb_in"])
-            after = (row["psnr_out"], row["ssim_out"], row["psnrb_out"])
-            for line in ((quality, "jpeg", *before, source), (quality, network, *after, source)):
-                lines[line] = None
-    return list(lines)
-
-
-def _jpeg_table(lines: Iterable[QualityLine]) -> tuple[tuple[str, ...], list[list[str]]]:
-    header = ("Quality", "Network", "PSNR dB", "Gain dB", "SSIM", "PSNR-B dB", "Source")
-    ordered = sorted(lines, key=lambda line: (line[0], line[2]))
-    coded = {(line[0], line[5]): line[2] for line in ordered if line[1] == "jpeg"}
-    cells = []
-    for quality, network, psnr, ssim, psnr_b, source in ordered:
-        before = coded.get((quality, source))
-        gain = "–" if before is None or network == "jpeg" else f"{psnr - before:+.2f}"
-        measures = [number(psnr, 2), gain, number(ssim, 3), number(psnr_b, 2)]
-        cells.append([str(quality), network, *measures, source])
-    return header, cells
 
 
 def _video_section(studies: Sequence[Named]) -> list[str]:
@@ -318,7 +267,7 @@ def _video_section(studies: Sequence[Named]) -> list[str]:
     for codec, title in VIDEO_CODECS.items():
         for name, study in studies:
             if any(row["codec"] == codec for row in study.rows):
-                table = _markdown(*video_cells(study.rows, codec))
+                table = markdown(*video_cells(study.rows, codec))
                 parts += [f"### {title}, {name}", table, provenance(study)]
     return parts or ["Nothing measured yet: `edgecar eval h264 --help` says how."]
 
@@ -327,9 +276,9 @@ def _variants_section(studies: Sequence[Named]) -> list[str]:
     parts: list[str] = []
     for name, study in studies:
         for title, cells in variants_tables(study.rows).items():
-            parts += [f"### {title}", _markdown(*cells)]
+            parts += [f"### {title}", markdown(*cells)]
         if any(row["codec"] == "hevc" for row in study.rows):
-            parts += ["### BD-rate, %", _markdown(*bd_cells(study.rows))]
+            parts += ["### BD-rate, %", markdown(*bd_cells(study.rows))]
         parts.append(f"{name}: {provenance(study)}")
     intros = [VARIANTS_INTRO, BD_INTRO]
     return [
@@ -342,7 +291,7 @@ def _detection_section(studies: Sequence[Named]) -> list[str]:
     parts: list[str] = []
     for name, study in studies:
         for setting, rows in detection_settings(study.rows).items():
-            parts += [setting, _markdown(*detection_cells(rows))]
+            parts += [setting, markdown(*detection_cells(rows))]
         parts.append(f"{name}: {provenance(study)}")
     return parts or ["Nothing measured yet: `edgecar eval detect --help` says how."]
 
@@ -351,7 +300,7 @@ def _iqa_section(studies: Sequence[Named]) -> list[str]:
     if not studies:
         return ["Nothing measured yet: `python -m edgecar.design.quality --help` says how."]
     rows = [row for _, study in studies for row in study.rows]
-    parts = [_markdown(*table_2_cells(rows)), _markdown(*detail_cells(rows))]
+    parts = [markdown(*table_2_cells(rows)), markdown(*detail_cells(rows))]
     return [*parts, *(f"{name}: {provenance(study)}" for name, study in studies)]
 
 
@@ -361,7 +310,7 @@ def _design_section(studies: Sequence[Named]) -> list[str]:
         return ["Nothing measured yet: `python -m edgecar.design.study --help` says how."]
     rows = [row for _, study in studies for row in study.rows]
     return [
-        _markdown(*design_cells(rows)),
+        markdown(*design_cells(rows)),
         *(f"{name}: {provenance(study)}" for name, study in studies),
     ]
 
@@ -370,28 +319,5 @@ def _study_section(studies: Sequence[Named], cells: TableOf, module: str) -> lis
     """A table per file."""
     parts: list[str] = []
     for name, study in studies:
-        parts += [_markdown(*cells(study.rows)), f"{name}: {provenance(study)}"]
+        parts += [markdown(*cells(study.rows)), f"{name}: {provenance(study)}"]
     return parts or [f"Nothing measured yet: `python -m {module} --help` says how."]
-
-
-def provenance(result: Results) -> str:
-    """One line: machine, versions, commit, date, command."""
-    libraries = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    features = ", ".join(result.machine["cpu_features"])
-    extra = f" ({features})" if features else ""
-    commit = result.commit or "unknown"
-    short = commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
-    return (
-        f"{machine_line(result.machine)}{extra}; Python {result.machine['python']}, {libraries}; "
-        f"commit {short}; {result.date[:10]}; `{result.command}`."
-    )
-
-
-def number(value: float | None, digits: int) -> str:
-    """A value with so many decimals, or a dash."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

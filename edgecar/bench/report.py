@@ -17,8 +17,10 @@ from rich.table import Table
 from edgecar.bench.chart import chart
 from edgecar.bench.detection_page import detection_cells
 from edgecar.bench.gains import video_cells
+from edgecar.bench.jpeg_page import jpeg_cells
 from edgecar.bench.machine import machine_line
-from edgecar.bench.page import Named, jpeg_cells, number, readme, speed_cells, timed_rows
+from edgecar.bench.markdown import number
+from edgecar.bench.page import Named, readme, speed_cells, timed_rows
 from edgecar.bench.results import Results, Row, read_results
 from edgecar.bench.variants_page import bd_cells, variants_tables
 from edgecar.errors import EdgecarError

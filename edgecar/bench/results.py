@@ -103,6 +103,10 @@ IQA_KEYS = (
     *("seconds", "params", "target", "set", "references", "pictures", "srcc", "plcc", "pairs"),
     "same_verdict",
 )
+BATCH_KEYS = (
+    *("way", "workers", "nodes", "threads", "network", "clips", "frames", "rounds", "seconds"),
+    *("wall_seconds", "fps", "to_one_process", "parts_lost", "same_bytes"),
+)
 ROW_KEYS: Mapping[str, frozenset[str]] = {
     "bench": frozenset(BenchRow.__annotations__),
     "jpeg": frozenset(JPEG_KEYS),
@@ -117,6 +121,7 @@ ROW_KEYS: Mapping[str, frozenset[str]] = {
     "detection": frozenset(DETECTION_KEYS),
     "variants": frozenset(VARIANTS_KEYS),
     "iqa": frozenset(IQA_KEYS),
+    "batch": frozenset(BATCH_KEYS),
 }
 TOP_KEYS = frozenset(
     ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),

@@ -6,6 +6,7 @@ import typer
 
 from edgecar.allocator import keep_memory_together
 from edgecar.cli import (
+    batch,
     bench,
     build,
     detect,
@@ -35,6 +36,7 @@ app.command("export")(export.command)
 app.command("build")(build.command)
 app.command("inspect")(inspect.command)
 app.command("run")(run.command)
+app.command("batch")(batch.command)
 app.command("serve")(serve.command)
 app.command("bench")(bench.command)
 app.command("tune")(tune.command)

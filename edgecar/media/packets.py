@@ -2,9 +2,10 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from fractions import Fraction
-from typing import cast
+from typing import NamedTuple, cast
 
 import av
 from av.container import InputContainer
@@ -38,6 +39,13 @@ SKIPPED_PACKETS = "packets before the first keyframe skipped"
 NO_KEYFRAME = "started without a keyframe"
 
 
+class Start(NamedTuple):
+    """Where in a file a keyframe is, in ticks of its stream."""
+
+    shown: int
+    decoded: int
+
+
 class VideoPackets:
     """Reads and decodes one video stream.
 
@@ -48,6 +56,8 @@ class VideoPackets:
         live: Whether it is sent as it happens, so that reading may begin between two keyframes.
         settings: For the next picture and the first keyframe of a live stream.
         warnings: Receives a count for everything that was damaged or missing.
+        start: The keyframe that decoding of a file begins at; pictures shown before it are left
+            out. None: at the beginning.
     """
 
     def __init__(
@@ -58,10 +68,12 @@ class VideoPackets:
         live: bool,
         settings: SourceSettings,
         warnings: Counter[str],
+        start: Start | None = None,
     ) -> None:
         self._container, self._stream, self._source = container, stream, source
         self._live, self._settings, self._warnings = live, settings, warnings
         self._awaits_keyframe = live
+        self._start, self._awaits_start = start, start is not None
         self._since_seconds = time.monotonic()  # the last picture, or when the wait for one began
         self._read = self._sent = self._decoded = self._refused = 0
         self._end_ticks = 0
@@ -77,6 +89,8 @@ class VideoPackets:
         """Whether the decoder reorders pictures, but the container does not say so."""
         if self._container.format.name == "avi":
             return True
+        if self._start is not None:
+            return False  # what it begins at was found by such a time
         depth = self._stream.codec_context.reorder_depth
         return 0 < depth < len(self.decoding_times) and not self._states_order
 
@@ -92,7 +106,7 @@ class VideoPackets:
                 yield from pictures
                 self._since_seconds = time.monotonic()
         yield from self._pictures_of(None)
-        if self._source.kind == "file":
+        if self._source.kind == "file" and self._start is None:
             self._count_losses()
 
     def expected_frames(self, rate: Fraction) -> int | None:
@@ -149,7 +163,8 @@ class VideoPackets:
 
     def _demuxed(self) -> "Generator[Packet[VideoStream], None, None]":
         if not self._live:
-            yield from self._container.demux(self._stream)
+            packets = self._container.demux(self._stream)
+            yield from packets if self._start is None else self._from_start(packets, self._start)
             return
         # All streams: asked for one, PyAV would wait for it as long as there is sound.
         for packet in self._container.demux():
@@ -159,6 +174,28 @@ class VideoPackets:
             wanted = cast("Packet[VideoStream]", packet)
             if not self._comes_too_early(wanted):
                 yield wanted
+
+    def _from_start(
+        self, packets: "Iterator[Packet[VideoStream]]", start: Start
+    ) -> "Iterator[Packet[VideoStream]]":
+        """The keyframe to begin at and all packets behind it.
+
+        Some formats seek by times of decoding, some by those of showing, and some to a keyframe
+        before the one asked for: what comes first is passed over without being decoded.
+        """
+        if self._awaits_start:
+            with suppress(av.FFmpegError):  # it is still found by reading from the beginning
+                self._container.seek(min(start), stream=self._stream)
+        for packet in packets:
+            if self._awaits_start and not (packet.is_keyframe and packet.pts == start.shown):
+                continue
+            self._awaits_start = False
+            yield packet
+        if self._awaits_start:
+            raise MediaError(
+                f"{self._source.shown} has no keyframe at {start.shown} ticks any more; "
+                "it was changed while it was read: run again"
+            )
 
     def _check_pictures_come(self) -> None:
         """FFmpeg's timeout starts anew with every packet, whether it gives a picture or not."""
@@ -204,6 +241,8 @@ class VideoPackets:
             self._refused += 1
             self._warnings[DAMAGED_PACKETS] += 1
             return []
+        if self._start is not None:  # those that lean on pictures before the keyframe
+            pictures = [p for p in pictures if p.pts is None or p.pts >= self._start.shown]
         self._decoded += len(pictures)
         for picture in pictures:
             if picture.is_corrupt:

@@ -16,7 +16,7 @@ from edgecar.media.coding import ask_for_qp, coding_of
 from edgecar.media.convert import FrameMaker, colour_of
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import CODING_NOT_STATED, Colour, Frame
-from edgecar.media.packets import VideoPackets
+from edgecar.media.packets import Start, VideoPackets
 from edgecar.media.sources import (
     DEFAULT_SETTINGS,
     MJPEG_STREAM,
@@ -52,6 +52,10 @@ class Reader(Closing):
         read_coding: Note in every frame how coarsely it was coded.
         size: ``(height, width)`` to keep in place of the first frame's.
         warnings: Counts on from here, where several readers follow each other.
+        start: A keyframe to begin at; frames shown before it are left out. Only for files whose
+            packets state when they are shown.
+        threads: Of the decoder; None lets FFmpeg choose. With one, what it makes of damage is the
+            same every time.
 
     Raises:
         MediaError: The source cannot be opened or holds no frame that can be decoded.
@@ -66,6 +70,8 @@ class Reader(Closing):
         read_coding: bool = False,
         size: Size | None = None,
         warnings: Counter[str] | None = None,
+        start: Start | None = None,
+        threads: int | None = None,
     ) -> None:
         self.source = source
         self.warnings: Counter[str] = Counter() if warnings is None else warnings
@@ -77,6 +83,8 @@ class Reader(Closing):
         try:
             self._endless = source.kind == "network" and is_endless(self._container)
             self._stream = self._video_stream()
+            if threads:
+                self._stream.thread_count = threads
             self._packets = VideoPackets(
                 self._container,
                 self._stream,
@@ -84,6 +92,7 @@ class Reader(Closing):
                 live=self.live,
                 settings=settings,
                 warnings=self.warnings,
+                start=start,
             )
             self._pictures = self._packets.pictures()
             first = next(self._pictures, None)
@@ -149,6 +158,16 @@ class Reader(Closing):
     def live(self) -> bool:
         """True where frames come at their own pace and cannot be asked for again."""
         return self.source.live or self._endless
+
+    @property
+    def container_name(self) -> str:
+        """FFmpeg's name of the format: ``mov,mp4,m4a,3gp,3g2,mj2``, ``matroska,webm``."""
+        return self._container.format.name
+
+    @property
+    def states_times(self) -> bool:
+        """Whether the container says when each frame is shown, as far as is seen yet."""
+        return not self._packets.lacks_display_times
 
     def _video_stream(self) -> VideoStream:
         pictures = [

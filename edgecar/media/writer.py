@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import av
+from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
@@ -54,6 +55,7 @@ class Writer:
         facts: The video to be like.
         codec: How to encode.
         options: The encoder's own options.
+        same_bytes: See `open_writer`.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Writer:
         facts: StreamFacts,
         codec: Codec,
         options: dict[str, str],
+        same_bytes: bool = False,
     ) -> None:
         self.warnings: Counter[str] = Counter()
         """What had to change or be left out so far, and how often."""
@@ -71,12 +74,15 @@ class Writer:
         self._path, self._facts, self._codec = path, facts, codec
         suffix = path.suffix.lower()
         self._timeline = Timeline(
-            _time_base(suffix, facts), facts.rate, from_zero=facts.live, warnings=self.warnings
+            stored_time_base(suffix, facts),
+            facts.rate,
+            from_zero=facts.live,
+            warnings=self.warnings,
         )
-        # Matroska would move the video by the silence that coders put before the first sound.
-        muxing = {"avoid_negative_ts": "disabled"} if suffix == ".mkv" else {}
-        self._container = av.open(f"file:{temporary}", "w", container_options=muxing)
+        self._container = container_for(temporary, same_bytes=same_bytes)
         self._stream = self._add_video(options)
+        if same_bytes:
+            self._stream.thread_count = 1
         self._audio = (
             AudioCopy(facts.audio_from, self._container, self.warnings)
             if facts.audio_from
@@ -98,7 +104,7 @@ class Writer:
         picture = picture_from_frame(frame, even=self._codec == "h264")
         picture.pts = self._timeline.place(frame)
         picture.time_base = self._timeline.time_base
-        with _explained(self._path):
+        with explained(self._path):
             if self._audio:
                 self._audio.copy_until(picture.pts * self._timeline.time_base)
             self._container.mux(self._stream.encode(picture))
@@ -117,7 +123,7 @@ class Writer:
         last = self._timeline.last_ticks
         if last is None:
             raise MediaError(f"no frame for {self._path}, so it was not made; check the input")
-        with _explained(self._path):
+        with explained(self._path):
             self._container.mux(self._stream.encode(None))
             if self._audio:
                 end_ticks = last + self._timeline.interval_ticks
@@ -172,6 +178,23 @@ class Writer:
             self.warnings["rotation is not stored in .avi"] += 1
 
 
+def container_for(path: Path, *, same_bytes: bool) -> OutputContainer:
+    """An empty video file; its suffix chooses the format.
+
+    Args:
+        path: The file.
+        same_bytes: Leave out the random numbers and names of libraries that formats ask for.
+
+    Raises:
+        av.FFmpegError: It cannot be written.
+    """
+    muxing = {"fflags": "+bitexact"} if same_bytes else {}
+    if path.suffix.lower() == ".mkv":
+        # Matroska would move the video by the silence that coders put before the first sound.
+        muxing["avoid_negative_ts"] = "disabled"
+    return av.open(f"file:{path}", "w", container_options=muxing)
+
+
 class NullWriter:
     """Takes frames and keeps none: for measuring, and for running without an output."""
 
@@ -194,6 +217,7 @@ def open_writer(
     codec: Codec = "h264",
     crf: int = 18,
     preset: str = "veryfast",
+    same_bytes: bool = False,
 ) -> Iterator[Writer]:
     """A video file with the shape, timing, colour and audio of another.
 
@@ -211,6 +235,8 @@ def open_writer(
         codec: ``h264``, or ``ffv1``, which is lossless.
         crf: H.264 quality, 0 to 51, lower is better and larger; 18 looks like the source.
         preset: H.264 effort, from ``ultrafast`` to ``veryslow``.
+        same_bytes: Write the same bytes whatever the machine: encode on one thread, since their
+            number shows in the output, and without what differs from run to run.
 
     Raises:
         MediaError: The settings do not fit, the file cannot be written, or no frame came.
@@ -219,14 +245,17 @@ def open_writer(
     facts = like.facts if isinstance(like, Reader) else like
     _check(path, like, codec, crf, preset)
     options = {"crf": str(crf), "preset": preset} if codec == "h264" else {"level": "3", "g": "1"}
+    if same_bytes:
+        # Else x264 takes shortcuts on some processors, and FFV1 slices by the threads.
+        options |= {"x264-params": "cpu-independent=1"} if codec == "h264" else {"slices": "4"}
     with ExitStack() as resources:
-        with _explained(path):
+        with explained(path):
             temporary = resources.enter_context(written_whole(path))
-            writer = Writer(path, temporary, facts, codec, options)
+            writer = Writer(path, temporary, facts, codec, options, same_bytes)
             resources.callback(writer.close)
         yield writer
         writer.finish(whole=not isinstance(like, Reader) or like.ended)
-        with _explained(path):
+        with explained(path):
             resources.close()
 
 
@@ -246,7 +275,7 @@ def _check(path: Path, like: Reader | StreamFacts, codec: Codec, crf: int, prese
         raise MediaError(f"{path} is the input, which would be lost; give another output")
 
 
-def _time_base(suffix: str, facts: StreamFacts) -> Fraction:
+def stored_time_base(suffix: str, facts: StreamFacts) -> Fraction:
     """Seconds in a tick that the container can store; the source's own where it can."""
     return {".mkv": MILLISECOND, ".avi": 1 / facts.rate}.get(suffix, facts.time_base)
 
@@ -256,8 +285,12 @@ def _pixels(size: tuple[int, int]) -> str:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn the libraries' failures to write ``path`` into one line."""
+def explained(path: Path) -> Iterator[None]:
+    """Turn the libraries' failures to write ``path`` into one line.
+
+    Raises:
+        MediaError: In place of FFmpeg's or the system's own error.
+    """
     try:
         yield
     except (av.FFmpegError, OSError, ValueError) as error:

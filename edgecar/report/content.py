@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from edgecar.bench.detection_page import DETECTION_INTRO, detection_cells, detection_settings
 from edgecar.bench.gains import QUANTISERS, video_cells
-from edgecar.bench.page import JPEG_INTRO, VIDEO_CODECS, VIDEO_INTRO, jpeg_cells
+from edgecar.bench.jpeg_page import JPEG_INTRO, jpeg_cells
+from edgecar.bench.page import VIDEO_CODECS, VIDEO_INTRO
 from edgecar.bench.results import Results, Row
 from edgecar.bench.variants_page import BD_INTRO, VARIANTS_INTRO, bd_cells, variants_tables
 from edgecar.evaluate.detection import CODED

@@ -27,6 +27,7 @@ VERBS = [
         ["train"],
         ["doctor"],
         ["tune"],
+        ["batch"],
         ["score"],
         ["train-scorer"],
     ),

@@ -1,0 +1,1 @@
+"""Archives of clips: cut at keyframes, restored by many workers, joined again."""

@@ -1,0 +1,169 @@
+"""``edgecar batch``: restore an archive of clips with many workers."""
+
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgecar.cli.output import (
+    EngineName,
+    Json,
+    PrecisionName,
+    next_step,
+    print_json,
+    progress_bar,
+    stderr,
+    stdout,
+)
+from edgecar.errors import BatchError
+from edgecar.media.writer import Codec as OutputCodec
+from edgecar.spec import Coder
+
+if TYPE_CHECKING:
+    from edgecar.batch.journal import BatchSettings
+    from edgecar.batch.pool import Pool
+    from edgecar.batch.work import BatchReport
+
+LOCAL, NONE = "local", "none"
+
+
+def command(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SRC...", help="Clips, and folders to search for clips."),
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for the outputs; the tree is kept.")
+    ],
+    ray: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of a Ray cluster, whose nodes must all see SRC and DIR under the same paths (a "
+            "shared file system) and have the same edgecar; local: workers on this machine; "
+            "none: this process alone, without Ray.",
+        ),
+    ] = LOCAL,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many; default: one for each core.")
+    ] = None,
+    network: Annotated[
+        str, typer.Option(help="A network that ships with weights, or an exported .onnx file.")
+    ] = "edgecar-s",
+    weights_for: Annotated[
+        Coder | None,
+        typer.Option("--for", help="Take shipped weights for this; default: what each clip is."),
+    ] = None,
+    engine: EngineName = "auto",
+    precision: PrecisionName = None,
+    codec: Annotated[
+        OutputCodec, typer.Option(help="Video out: h264 (.mp4), or ffv1 (.mkv), which is lossless.")
+    ] = "h264",
+    part_seconds: Annotated[
+        float, typer.Option(help="Clips are cut at keyframes into parts of about this length.")
+    ] = 30,
+    retries: Annotated[int, typer.Option(min=0, help="How often what failed is tried again.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Restore an archive of clips: cut at keyframes, done by many workers, joined again.
+
+    Whatever ends it (Ctrl-C, a full disk, kill -9), the same command goes on where it ended:
+    finished parts are kept in DIR/.edgecar-batch until their clip is done, clips that are done are
+    skipped. A clip is done again if its file, the weights or the settings changed. A clip that
+    fails is reported at the end (exit code 1), and the others go on. The bytes of the outputs do
+    not depend on how many workers there are.
+
+    Example: edgecar batch recordings -o clean
+    """
+    from edgecar.batch.archive import find_clips
+    from edgecar.batch.journal import BatchSettings, Journal
+    from edgecar.batch.work import Batch
+
+    settings = BatchSettings(network, weights_for, engine, precision, codec, part_seconds, retries)
+    _check(settings)
+    clips = find_clips(sources, out, codec)
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(out))
+        # Runs last but for the lock: workers that were stopped leave what they were writing.
+        stack.callback(journal.tidy_all)
+        journal.tidy_all()
+        pool = _pool(settings, ray, workers, stack)
+        progress = stack.enter_context(progress_bar("restoring frames"))
+
+        def tell(label: str, text: str) -> None:
+            if not as_json:
+                stderr.print(f"{label:<9} {text}", markup=False)
+
+        report = Batch(clips, settings, pool, journal, progress, tell).run()
+    if as_json:
+        print_json(report.table())
+    else:
+        _print_report(report)
+    if report.failed:
+        raise BatchError(_failures(report))
+    if not as_json:
+        first = shlex.quote(str(clips[0].source))
+        next_step(f"edgecar run {first} -o look.mp4 --frames 100 --compare")
+
+
+def _check(settings: "BatchSettings") -> None:
+    """Refuse what would fail with every clip.
+
+    Raises:
+        EdgecarError: There is no such engine or network.
+    """
+    from edgecar.artifact import is_artifact_path, shipped_coders
+    from edgecar.engines.select import resolved
+    from edgecar.runtime.choice import choose_weights
+
+    resolved(settings.engine)
+    if is_artifact_path(settings.network) or not shipped_coders(settings.network):
+        choose_weights(settings.network, "h264", settings.weights_for)
+
+
+def _pool(settings: "BatchSettings", ray: str, workers: int | None, stack: ExitStack) -> "Pool":
+    from edgecar.batch.pool import OneProcess
+
+    if ray == NONE:
+        if workers not in (None, 1):
+            raise BatchError(
+                f"got --workers {workers} and --ray none, which is one process; leave one out"
+            )
+        alone = OneProcess(settings.engine, settings.precision, None)
+        stack.callback(alone.close)
+        return alone
+    from edgecar.batch.ray_pool import RayPool
+
+    address = None if ray == LOCAL else ray
+    pool = RayPool(settings.engine, settings.precision, address, workers)
+    stack.callback(pool.close)
+    stderr.print(
+        f"workers   {pool.workers}, {pool.threads} thread(s) each, "
+        f"{'on this machine' if address is None else f'on the cluster at {address}'}"
+    )
+    return pool
+
+
+def _print_report(report: "BatchReport") -> None:
+    for source, why in report.skipped.items():
+        stdout.print(f"skipped   {source}: {why}", markup=False)
+    for warning, count in report.warnings.items():
+        stderr.print(f"warning   {warning}: {count}", markup=False)
+    kept = f"; {report.parts_kept} part(s) kept from before" if report.parts_kept else ""
+    lost = f"; {report.parts_lost} begun again as a worker died" if report.parts_lost else ""
+    stdout.print(
+        f"restored  {len(report.done)} of {report.clips} clip(s), {report.frames} frame(s) in "
+        f"{report.seconds:.2f} s, {report.fps:.2f} frames/s{kept}{lost}"
+    )
+    for path in report.done:
+        stdout.print(f"wrote     {path}", markup=False)
+
+
+def _failures(report: "BatchReport") -> str:
+    lines = [f"failed    {why}" for why in report.failed.values()]
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    again = "put them right and run the same command again, which does these alone"
+    return f"{len(lines)} of {report.clips} clip(s) failed; {again}"

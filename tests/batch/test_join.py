@@ -1,0 +1,153 @@
+from fractions import Fraction
+
+import av
+import pytest
+
+from edgecar.artifact import Artifact, Facts
+from edgecar.batch.cut import SUFFIXES, plan_clip
+from edgecar.batch.join import SeamError, check_seams, join_parts
+from edgecar.batch.part import finished_part, make_part, part_path
+from edgecar.engines.fake import FakeEngine
+from edgecar.errors import BatchError
+from edgecar.media.frame import Colour
+from edgecar.media.reader import open_reader
+from edgecar.media.writer import open_writer
+from edgecar.runtime.restorer import Restorer
+from tests.batch.conftest import FRAMES, PART_SECONDS, seen
+from tests.media.conftest import audio_packets  # noqa: F401  # a fixture
+
+NOTHING = Artifact(Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
+
+
+@pytest.fixture
+def restorer():
+    with Restorer(NOTHING, FakeEngine(lambda batch: batch)) as made:
+        yield made
+
+
+@pytest.fixture
+def batched(restorer, tmp_path):
+    """A function that does a clip part by part."""
+
+    def do(path, codec="h264", part_seconds=PART_SECONDS):
+        plan = plan_clip(path, codec, part_seconds)
+        folder = tmp_path / f"parts of {path.name} {codec} {part_seconds}"
+        paths = [part_path(folder, span.number, codec) for span in plan.spans]
+        parts = [
+            make_part(path, plan, span, restorer, out, codec, lambda: None)
+            for span, out in zip(plan.spans, paths, strict=True)
+        ]
+        assert parts == [finished_part(out) for out in paths]
+        check_seams(path, parts)
+        target = folder / f"whole{SUFFIXES[codec]}"
+        return target, parts, join_parts(paths, parts, plan.facts, target)
+
+    return do
+
+
+def straight_run(path, target, codec):
+    """As `edgecar run` writes it, with nothing restored."""
+    with open_reader(path) as reader, open_writer(target, like=reader, codec=codec) as writer:
+        for frame in reader:
+            writer.write(frame)
+    return target
+
+
+def stated(path):
+    """All that a player is told of a video but its pixels."""
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        context = video.codec_context
+        times = sorted((p.pts * video.time_base) for p in container.demux(video) if p.size)
+        facts = {
+            "size": (video.width, video.height),
+            "aspect": video.sample_aspect_ratio,
+            "rate": video.average_rate,
+            "colour": (context.color_range, context.colorspace, context.color_primaries,
+                       context.color_trc),
+            "pixels": context.pix_fmt,
+            "codec": (context.codec.canonical_name, context.profile, context.codec_tag),
+            "duration": container.duration,
+            "sound": [s.codec_context.name for s in container.streams.audio],
+        }  # fmt: skip
+    with open_reader(path) as reader:
+        return facts, times, reader.facts.rotation_degrees
+
+
+@pytest.mark.parametrize("codec", ["h264", "ffv1"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rate": Fraction(30000, 1001), "audio": "aac"},
+        {"colour": Colour(False, 1, 1, 1), "aspect": Fraction(4, 3), "rotation": 90},
+        {"colour": Colour(True, 5, 5, 6), "pixels": "yuvj420p"},
+        {"pts": [50 + 40 * n + 7 * (n % 3) for n in range(FRAMES)],
+         "time_base": Fraction(1, 1000)},
+    ],
+    ids=["plain", "ntsc with sound", "facts", "full range", "variable rate"],
+)  # fmt: skip
+def test_a_joined_clip_states_what_a_straight_run_does(batched, gop_clip, tmp_path, changes, codec):
+    path = gop_clip("open", **changes)
+    joined, parts, _ = batched(path, codec)
+    assert len(parts) >= 3
+    once = straight_run(path, tmp_path / f"once{SUFFIXES[codec]}", codec)
+    assert stated(joined) == stated(once)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.264"])
+def test_lossless_parts_are_the_frames_of_the_clip(batched, gop_clip, name):
+    path = gop_clip("no B-frames", name)
+    joined, _, _ = batched(path, "ffv1")
+    with open_reader(path) as before, open_reader(joined) as after:
+        assert [s.pixels for s in seen(before)] == [s.pixels for s in seen(after)]
+
+
+def test_audio_is_the_source_s_own(batched, gop_clip, audio_packets):  # noqa: F811
+    path = gop_clip("closed", audio="aac")
+    joined, _, _ = batched(path)
+    assert audio_packets(joined) == audio_packets(path) != []
+
+
+@pytest.mark.parametrize("codec", ["h264", "ffv1"])
+def test_the_same_clip_gives_the_same_bytes(batched, gop_clip, codec):
+    path = gop_clip("closed", audio="aac")
+    first = batched(path, codec)[0].read_bytes()
+    assert batched(path, codec)[0].read_bytes() == first
+
+
+def test_every_part_starts_with_a_keyframe(batched, gop_clip):
+    joined, parts, _ = batched(gop_clip("closed"))
+    with av.open(str(joined)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+    assert sum(packet.is_keyframe for packet in packets) == len(parts)
+    assert [p.dts for p in packets] == sorted({p.dts for p in packets})
+
+
+def test_a_keyframe_that_is_none_shows_at_its_seam(batched, make_clip):
+    """Gradual refresh: its recovery points are marked as keyframes, and are not."""
+    options = {"g": "8", "x264-params": "intra-refresh=1:keyint=8:bframes=0", "preset": "fast"}
+    path = make_clip("refresh.mp4", frames=32, options=options)
+    with av.open(str(path)) as container:
+        marked = [p.is_keyframe for p in container.demux(video=0) if p.size]
+    if sum(marked) < 2:
+        pytest.skip("this FFmpeg does not mark recovery points")
+    with pytest.raises(SeamError, match="other frames than without a cut"):
+        batched(path)
+
+
+def test_parts_of_two_engines_are_not_joined(batched, gop_clip):
+    _, parts, _ = batched(gop_clip())
+    other = [*parts[:-1], parts[-1].__class__(**{**vars(parts[-1]), "engine": "other"})]
+    with pytest.raises(BatchError, match=r"by fake.* and by other"):
+        check_seams("clip.mp4", other)
+
+
+def test_a_part_cut_short_is_not_finished(batched, gop_clip):
+    joined, parts, _ = batched(gop_clip())
+    path = part_path(joined.parent, 1, "h264")
+    assert finished_part(path) == parts[1]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert finished_part(path) is None
+    path.with_suffix(".json").write_text("{}")
+    assert finished_part(path) is None
