@@ -25,6 +25,7 @@ from edgecar.bench.published import (
 )
 from edgecar.bench.realtime_page import REALTIME_INTRO, realtime_cells, realtime_settings
 from edgecar.bench.results import Results, Row
+from edgecar.bench.service_page import CHECKS_INTRO, SERVICE_INTRO, check_cells, service_cells
 from edgecar.bench.variants_page import BD_INTRO, VARIANTS_INTRO, bd_cells, variants_tables
 from edgecar.bench.weights_page import (
     WEIGHTS_INTRO,
@@ -101,6 +102,11 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "## Live streams",
                 LIVE_INTRO,
                 *_study_section(of("live"), live_cells, "edgecar.bench.soak"),
+                "## Service",
+                SERVICE_INTRO,
+                *_study_section(of("service"), service_cells, "edgecar.bench.service"),
+                CHECKS_INTRO,
+                *_study_section(of("service-checks"), check_cells, "edgecar.bench.service_checks"),
                 "## Archives",
                 BATCH_INTRO,
                 *_study_section(of("batch"), batch_cells, "edgecar.bench.batch"),

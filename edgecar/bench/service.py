@@ -133,6 +133,7 @@ def loaded(clips: Sequence[Path], network: str, seconds: float, folder: Path) ->
         "memory_growth_mib": round(growth, 1),
         "frames_written": None,
         "frames_given": None,
+        "frames_left_out": None,
         "threads_left": None,
     }
 
@@ -179,6 +180,7 @@ def soaked(clips: Sequence[Path], network: str, seconds: float, folder: Path) ->
             pipelines = [run.camera for run in runs if run.camera]
             engine = next(iter(service.status.engines), None)
             recorded = runs[0]
+            coder = recorded.coder
         snapshots = {each.name: each.stats.snapshot() for each in pipelines}
     finally:
         over.set()
@@ -199,6 +201,7 @@ def soaked(clips: Sequence[Path], network: str, seconds: float, folder: Path) ->
         "memory_growth_mib": round(max(memory_mib) - memory_mib[0], 1),
         "frames_written": written,
         "frames_given": recorded.latest.sequence,
+        "frames_left_out": coder.status.dropped if coder else None,
         "threads_left": threading.active_count() - threads_before,
     }
 

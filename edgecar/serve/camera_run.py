@@ -154,6 +154,11 @@ class CameraRun:
         return self._camera
 
     @property
+    def coder(self) -> Coder | None:
+        """What codes its pictures, while it runs and there is an output that needs them."""
+        return self._coder
+
+    @property
     def status(self) -> CameraStatus:
         """All about it."""
         settings, source, camera = self.settings, self._source, self._camera

@@ -20,7 +20,7 @@ from edgecar.media.timing import Timeline
 from edgecar.serve.outputs import Output
 from edgecar.serve.settings import Video
 
-CODER_DEPTH = 4  # frames that wait to be coded
+CODER_DEPTH = 8  # frames that wait to be coded: cameras that come back send some at once
 PACKETS_DEPTH = 500  # twenty seconds at 25 frames a second: a stall of the disk, not of a network
 
 CLOCK = Fraction(1, 90_000)  # ticks of coded times: RTSP's, and fine enough for any rate

@@ -28,6 +28,7 @@ VERBS = [
         ["doctor"],
         ["tune"],
         ["batch"],
+        ["serve"],
         ["score"],
         ["train-scorer"],
     ),

@@ -1,0 +1,199 @@
+"""What a service must bear: any request to its API, and a kill while it records.
+
+``fuzz`` sends what the API's schema allows, and what it does not (schemathesis), and counts answers
+of the 500s and those that are not as the schema says. ``kill`` records in a process that is killed
+(SIGKILL) at a random picture, and counts what the file lacks of the pictures given to it by then.
+"""
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import av
+import numpy as np
+import typer
+
+from edgecar.bench.results import new_results, write_results
+from edgecar.errors import EdgecarError
+from edgecar.media.frame import Frame
+from edgecar.media.scene import photo_scene
+from edgecar.media.writer import open_writer
+from edgecar.serve.api import application
+from edgecar.serve.coding import Coder
+from edgecar.serve.recording import Recorder
+from edgecar.serve.service import Service
+from edgecar.serve.settings import Record, Settings, Video
+
+FPS = 25
+SIZE = (360, 640)
+HOST = {"Host": "127.0.0.1"}
+KEYFRAME_SECONDS = {"mp4": 1.0, "mkv": 1.0}
+FRAMES_BEFORE_A_KILL = (60, 300)
+READ_ALOUD = "edgecar.bench.service_checks"
+
+
+def fuzzed(examples: int, folder: Path) -> dict[str, Any]:
+    """Requests of all kinds to all operations but the endless one.
+
+    Args:
+        examples: Of each operation, with right and with wrong data.
+        folder: For the service's state and a clip.
+    """
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis.errors import Unsatisfiable
+
+    statuses: Counter[int] = Counter()
+    failures: list[str] = []
+    began = time.monotonic()
+    with _service(folder) as service:
+        schema: Any = schemathesis.openapi.from_asgi(
+            "/api/openapi.json", application(service), headers=HOST
+        )
+        kinds: Any = schemathesis.GenerationMode
+        for found in schema.get_all_operations():
+            operation = found.ok()
+            if operation.path.endswith("stream.mjpg"):
+                continue
+            for kind in (kinds.POSITIVE, kinds.NEGATIVE):
+
+                @settings(
+                    max_examples=examples,
+                    deadline=None,
+                    database=None,
+                    phases=[Phase.generate],
+                    suppress_health_check=list(HealthCheck),
+                )
+                @given(operation.as_strategy(kind))
+                def ask(case: Any) -> None:
+                    if "newer_than" in (case.query or {}):
+                        case.query["newer_than"] = 0  # else it waits a second for nothing
+                    answer = case.call(headers=HOST)
+                    statuses[answer.status_code] += 1
+                    if answer.status_code >= 500:
+                        failures.append(f"{case.operation.label}: {answer.status_code}")
+
+                with suppress(Unsatisfiable):  # no parameter, so no wrong one
+                    ask()
+    return {
+        "check": "fuzz",
+        "tries": statuses.total(),
+        "failures": len(failures),
+        "seconds": round(time.monotonic() - began, 1),
+        "detail": {str(status): count for status, count in sorted(statuses.items())},
+    }
+
+
+def killed(kills: int, kind: str, folder: Path) -> dict[str, Any]:
+    """Recordings that are killed, and what they lack.
+
+    Args:
+        kills: How many.
+        kind: ``mp4`` or ``mkv``.
+        folder: For the files.
+    """
+    rng = random.Random(0)
+    lost: list[int] = []
+    began = time.monotonic()
+    for number in range(kills):
+        place = folder / f"{kind}-{number}"
+        command = [sys.executable, "-m", READ_ALOUD, "record", str(place), kind]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            given, wanted = 0, rng.randint(*FRAMES_BEFORE_A_KILL)
+            while given < wanted:
+                given = int(process.stdout.readline())
+            process.send_signal(signal.SIGKILL)
+            given += sum(1 for _ in process.stdout)  # said before it died
+        lost.append(given - sum(_playable(path) for path in (place / "gate").iterdir()))
+    fragment = round(FPS * KEYFRAME_SECONDS[kind])
+    return {
+        "check": f"kill {kind}",
+        "tries": kills,
+        "failures": sum(each > fragment for each in lost),
+        "seconds": round(time.monotonic() - began, 1),
+        "detail": {"fragment frames": fragment, "most frames lost": max(lost)},
+    }
+
+
+def record(folder: Path, kind: str) -> None:
+    """Record until killed, saying after each picture how many the file was given."""
+    recorder = Recorder("gate", Record(folder=folder, format=kind, segment_seconds=3600))
+    coder = Coder("gate", Video(keyframe_seconds=KEYFRAME_SECONDS[kind]), [recorder])
+    coder.start()
+    said = 0
+    for frame in _frames():
+        coder.offer(frame)
+        while recorder.status.frames <= said:
+            time.sleep(0.0005)
+        said = recorder.status.frames
+        sys.stdout.write(f"{said}\n")
+        sys.stdout.flush()
+
+
+def _frames() -> Iterator[Frame]:
+    """A photograph that moves, without end."""
+    pictures = list(photo_scene(SIZE, 50))
+    number = 0
+    while True:
+        y = np.roll(pictures[number % len(pictures)].y, number, 1)
+        chroma = pictures[0]
+        yield Frame(y, chroma.u, chroma.v, number, Fraction(1, FPS))
+        number += 1
+
+
+def _playable(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def _service(folder: Path) -> Service:
+    from edgecar.media.facts import StreamFacts
+
+    clip = folder / "gate.mp4"
+    with open_writer(clip, like=StreamFacts(SIZE, Fraction(FPS), Fraction(1, FPS))) as writer:
+        for frame in photo_scene(SIZE, 50):
+            writer.write(frame)
+    table = {
+        "state": folder / "state.json",
+        "server": {"folders": [str(folder)], "max_cameras": 3, "requests_per_second": 1e6},
+        "camera": [{"name": "gate", "source": str(clip), "network": "edgecar-xs"}],
+    }
+    return Service(Settings.model_validate(table))
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command("measure")
+def measure(
+    save: Annotated[Path, typer.Option(help="Where to write the result file (JSON).")],
+    examples: Annotated[int, typer.Option(min=1, help="Of each operation and kind.")] = 150,
+    kills: Annotated[int, typer.Option(min=1, help="Of each format.")] = 10,
+) -> None:
+    """Check the API and recordings, and save what was found."""
+    command = " ".join(["python -m edgecar.bench.service_checks", *sys.argv[1:]])
+    with tempfile.TemporaryDirectory() as name:
+        rows = [fuzzed(examples, Path(name))]
+        rows += [killed(kills, kind, Path(name)) for kind in KEYFRAME_SECONDS]
+    write_results(save, new_results("service-checks", rows, command))
+    typer.echo(rows)
+
+
+app.command("record")(record)
+
+if __name__ == "__main__":
+    try:
+        app()
+    except EdgecarError as error:
+        sys.stderr.write(f"service_checks: {error}\n")
+        sys.exit(error.exit_code)
