@@ -10,7 +10,8 @@ frames/s), everything in one process: decoding, restoring, outputs. *Age* is fro
 decoded, until its outputs have it: of the camera that is worst off. *CPU* is the share of all
 cores. *Ran* says how much of the time cameras had which network: under load, smaller ones, then
 none. In a *soak* the cameras are RTSP servers that are killed at random, each every 10 to 40 s, and
-the first camera is recorded; *left out* are pictures that came faster than\nthey could be coded, as a camera that comes back sends them. *Growth* is that of resident memory since the warm-up."""
+the first camera is recorded; *left out* are pictures that came faster than they could be coded, as
+a camera that comes back sends them. *Growth* is that of resident memory since the warm-up."""
 
 HEADER = (
     *("Case", "Network", "Engine", "Cameras", "Minutes", "Kills", "Read/s", "Restored/s", "Ran"),

@@ -44,7 +44,7 @@ def test_cameras_that_are_killed_are_accounted_for(clip, tmp_path, monkeypatch, 
     monkeypatch.setattr(service, "KILL_SECONDS", (2.0, 3.0))
     monkeypatch.setattr(service, "AWAY_SECONDS", 0.5)
     monkeypatch.setattr(service, "SAMPLE_SECONDS", 0.5)
-    row = soaked([clip, clip], "pass", 8, tmp_path)
+    row = soaked([clip, clip], "edgecar-xs", 8, tmp_path)
     assert row["kills"] >= 2
     assert row["frames_read"] > 0
     assert row["frames_in_flight"] == 0
