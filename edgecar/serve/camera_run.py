@@ -12,13 +12,14 @@ from edgecar.runtime.stream_frame import StreamFrame
 from edgecar.serve.coding import Coder, PacketOutput
 from edgecar.serve.history import History
 from edgecar.serve.networks import Networks, coder_of
+from edgecar.serve.outputs import OutputStatus
 from edgecar.serve.publishing import Publisher
 from edgecar.serve.push import Pusher
 from edgecar.serve.recording import Recorder
 from edgecar.serve.settings import PASS, Camera
 from edgecar.serve.shedding import Demand
 from edgecar.serve.sources import SupervisedSource
-from edgecar.serve.status import AgeMs, CameraStatus, FrameCounts, OutputInfo
+from edgecar.serve.status import AgeMs, CameraStatus, FrameCounts
 from edgecar.serve.view import LatestFrame
 from edgecar.spec import Coder as CoderName
 
@@ -201,10 +202,10 @@ class CameraRun:
             outputs=self._outputs(),
         )
 
-    def _outputs(self) -> list[OutputInfo]:
+    def _outputs(self) -> list[OutputStatus]:
         coder = self._coder
         outputs: Sequence[PacketOutput | Coder] = [coder, *coder.targets] if coder else []
-        return [OutputInfo(**vars(each.status)) for each in outputs]
+        return [each.status for each in outputs]
 
     def _engine(self) -> str | None:
         if self.running == PASS:

@@ -17,7 +17,7 @@ from edgecar.media.convert import picture_from_frame, range_code
 from edgecar.media.frame import Frame
 from edgecar.media.sources import reason_of
 from edgecar.media.timing import Timeline
-from edgecar.serve.outputs import Output
+from edgecar.serve.outputs import Kind, Output
 from edgecar.serve.settings import Video
 
 CODER_DEPTH = 8  # frames that wait to be coded: cameras that come back send some at once
@@ -63,7 +63,25 @@ class PacketOutput(Output[Coded]):
         depth: Pictures that may wait.
     """
 
-    _synchronised = False
+    def __init__(self, kind: Kind, target: str, depth: int) -> None:
+        super().__init__(kind, target, depth)
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._of: VideoStream | None = None  # the coder's, whose facts the container has
+        self._began_ticks = 0
+        self._synchronised = False
+
+    @abstractmethod
+    def _opened(self, item: Coded) -> OutputContainer:
+        """A container that begins with a picture, a keyframe."""
+
+    @abstractmethod
+    def _explained(self, error: Exception) -> MediaError:
+        """What went wrong, for whoever looks."""
+
+    def _is_over(self, item: Coded) -> bool:
+        """Whether another container must begin with a picture."""
+        return item.stream is not self._of
 
     def _make_room(self) -> None:
         # Each picture needs the one before: the rest up to a keyframe is of no use.
@@ -75,17 +93,22 @@ class PacketOutput(Output[Coded]):
         if not self._synchronised and not item.keyframe:
             return False
         self._synchronised = False  # unless this works
-        self._mux(item)
+        try:
+            if self._container is None or self._stream is None or self._is_over(item):
+                self._reset()
+                self._container = self._opened(item)
+                self._stream = self._container.add_stream_from_template(item.stream)
+                self._of, self._began_ticks = item.stream, item.ticks
+            self._container.mux(item.packet_for(self._stream, self._began_ticks))
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise self._explained(error) from error
         self._synchronised = True
         return True
 
-    @abstractmethod
-    def _mux(self, item: Coded) -> None:
-        """Write a picture, opening what is needed; the first one is a keyframe.
-
-        Raises:
-            MediaError: It failed.
-        """
+    def _reset(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
 
 
 class Coder(Output[Frame]):

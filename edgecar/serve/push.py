@@ -12,7 +12,6 @@ from typing import IO
 
 import av
 from av.container import OutputContainer
-from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
 from edgecar.media.sources import redacted
@@ -35,10 +34,6 @@ class Pusher(PacketOutput):
         super().__init__("push", redacted(push.url), DEPTH)
         self._url = push.url
         self._process: subprocess.Popen[bytes] | None = None
-        self._container: OutputContainer | None = None
-        self._stream: VideoStream | None = None
-        self._of: VideoStream | None = None
-        self._began_ticks = 0
 
     def close(self) -> None:
         super().close()
@@ -46,39 +41,24 @@ class Pusher(PacketOutput):
         if process is not None:  # it hangs in a call to the server
             process.kill()
 
-    def _mux(self, item: Coded) -> None:
-        try:
-            if self._container is None or item.stream is not self._of:
-                self._reset()
-                self._begin(item)
-            assert self._container is not None  # `_begin` made both
-            assert self._stream is not None
-            self._container.mux(item.packet_for(self._stream, self._began_ticks))
-        except (av.FFmpegError, OSError, ValueError) as error:
-            reason = self._last_words() or str(error)
-            raise MediaError(
-                f"{self.target} takes no stream ({reason}); check server and address"
-            ) from error
-
-    def _begin(self, item: Coded) -> None:
+    def _opened(self, item: Coded) -> OutputContainer:  # noqa: ARG002  # its facts come with it
         command = [sys.executable, push_child.__file__]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdin is not None
         self._process = process
         process.stdin.write(self._url.encode() + b"\n")  # where no list of processes shows it
         pipe = _Flushed(process.stdin)
-        self._container = av.open(
-            pipe, "w", format=push_child.PIPE_FORMAT, container_options={"flush_packets": "1"}
-        )
-        self._of, self._began_ticks = item.stream, item.ticks
-        self._stream = self._container.add_stream_from_template(item.stream)
+        options = {"flush_packets": "1"}
+        return av.open(pipe, "w", format=push_child.PIPE_FORMAT, container_options=options)
+
+    def _explained(self, error: Exception) -> MediaError:
+        reason = self._last_words() or str(error)
+        return MediaError(f"{self.target} takes no stream ({reason}); check server and address")
 
     def _reset(self) -> None:
-        container, self._container = self._container, None
         process, self._process = self._process, None
-        if container is not None:
-            with suppress(av.FFmpegError, OSError, ValueError):  # the child may be gone
-                container.close()
+        with suppress(av.FFmpegError, OSError, ValueError):  # the child may be gone
+            super()._reset()
         if process is None:
             return
         with suppress(OSError):

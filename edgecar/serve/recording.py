@@ -8,7 +8,6 @@ from pathlib import Path
 
 import av
 from av.container import OutputContainer
-from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
 from edgecar.media.sources import reason_of
@@ -44,41 +43,23 @@ class Recorder(PacketOutput):
         self._folder = record.folder / camera
         super().__init__("record", str(self._folder), PACKETS_DEPTH)
         self._record, self._clock = record, clock
-        self._container: OutputContainer | None = None
-        self._stream: VideoStream | None = None
-        self._of: VideoStream | None = None
-        self._began_ticks = 0
-
-    def _mux(self, item: Coded) -> None:
-        try:
-            if self._container is None or self._is_over(item):
-                self._reset()
-                self._begin(item)
-            assert self._container is not None  # `_begin` made both
-            assert self._stream is not None
-            self._container.mux(item.packet_for(self._stream, self._began_ticks))
-        except (av.FFmpegError, OSError, ValueError) as error:
-            cause = reason_of(error)
-            raise MediaError(
-                f"{self._folder} cannot be written ({cause}); see to the disk"
-            ) from error
 
     def _is_over(self, item: Coded) -> bool:
         long_enough = (item.ticks - self._began_ticks) * CLOCK >= self._record.segment_seconds
-        return item.stream is not self._of or (item.keyframe and long_enough)
+        return super()._is_over(item) or (item.keyframe and long_enough)
 
-    def _begin(self, item: Coded) -> None:
+    def _opened(self, item: Coded) -> OutputContainer:  # noqa: ARG002  # named by the clock
         self._folder.mkdir(parents=True, exist_ok=True)
         self._remove_old()
-        container = av.open(
+        return av.open(
             f"file:{self._free_path()}",
             "w",
             format="matroska" if self._record.format == "mkv" else "mp4",
             container_options=FRAGMENTS[self._record.format],
         )
-        self._container, self._of = container, item.stream
-        self._stream = container.add_stream_from_template(item.stream)
-        self._began_ticks = item.ticks
+
+    def _explained(self, error: Exception) -> MediaError:
+        return MediaError(f"{self._folder} cannot be written ({reason_of(error)}); see to the disk")
 
     def _free_path(self) -> Path:
         """Named by when it begins, so that names sort by time; no file is written over."""
@@ -101,8 +82,3 @@ class Recorder(PacketOutput):
             if old or (gib is not None and total > gib * GIB):
                 path.unlink(missing_ok=True)
                 total -= stat.st_size
-
-    def _reset(self) -> None:
-        container, self._container = self._container, None
-        if container is not None:
-            container.close()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from edgecar.serve.outputs import Kind, OutputState
+from edgecar.serve.outputs import OutputStatus
 from edgecar.serve.sources import State
 
 
@@ -24,17 +24,6 @@ class AgeMs(BaseModel):
 
     p50: float
     p95: float
-
-
-class OutputInfo(BaseModel):
-    """One output of a camera."""
-
-    kind: Kind
-    target: str
-    state: OutputState
-    error: str | None
-    frames: int
-    dropped: int
 
 
 class CameraStatus(BaseModel):
@@ -68,7 +57,7 @@ class CameraStatus(BaseModel):
     qp: float | None
     reconnects: int
     restarts: int
-    outputs: list[OutputInfo]
+    outputs: list[OutputStatus]
 
 
 class EngineStatus(BaseModel):
