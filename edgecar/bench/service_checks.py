@@ -93,7 +93,8 @@ def fuzz(examples: int, folder: Path) -> tuple[Counter[int], list[str]]:
             if operation.path.endswith("stream.mjpg"):
                 continue
             for kind in (kinds.POSITIVE, kinds.NEGATIVE):
-                ask_many: Any = how(given(operation.as_strategy(kind))(ask))
+                of_kind: Any = given(operation.as_strategy(kind))
+                ask_many: Any = how(of_kind(ask))
                 with suppress(Unsatisfiable):  # no parameter, so no wrong one
                     ask_many()
     return statuses, failures
