@@ -205,14 +205,19 @@ OWN_BY_SIZE = ("edgecar-xs", "edgecar-s", "edgecar-m")
 def smaller_than(network: str) -> tuple[str, ...]:
     """Shipped networks to fall back on, the next smaller one first, then `PASS`.
 
+    Args:
+        network: A shipped name, or a file, which `edgecar export` names after its network.
+
     Example:
         >>> smaller_than("edgecar-m")
         ('edgecar-s', 'edgecar-xs', 'pass')
+        >>> smaller_than("exported/edgecar-xs.h264.int8.onnx")
+        ('pass',)
     """
-    known = network in OWN_BY_SIZE
+    name = Path(network).name.partition(".")[0]
     # Of others nobody knows how they compare; the smallest is a relief to every one.
-    smaller = OWN_BY_SIZE[: OWN_BY_SIZE.index(network)] if known else OWN_BY_SIZE[:1]
-    return (*reversed(smaller), PASS)
+    place = OWN_BY_SIZE.index(name) if name in OWN_BY_SIZE else 1
+    return (*reversed(OWN_BY_SIZE[:place]), PASS)
 
 
 def _with_scheme(url: str, schemes: tuple[str, ...], use: str) -> str:
