@@ -1,6 +1,7 @@
 """One camera of a service: its source, its way through the pipeline and its outputs."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from edgecar.media.sources import redacted
@@ -25,6 +26,9 @@ from edgecar.spec import Coder as CoderName
 
 NEW_COST_SHARE = 0.5
 """Of what a network cost in the last seconds, in what it is expected to cost."""
+
+COMPILING_LOOKS = 5
+"""The first so many looks at a network say nothing of what it costs later."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +59,7 @@ class CameraRun:
         self._camera: PipelineCamera | None = None
         self._coder: Coder | None = None
         self._costs: dict[str, float] = {}
+        self._looks: Counter[str] = Counter()
         self._spent: dict[str, tuple[float, int]] = {}  # seconds and frames at the last look
 
     def start(self) -> None:
@@ -105,6 +110,13 @@ class CameraRun:
     def change(self, settings: Camera) -> None:
         """Take other settings that need no new start."""
         self.settings, self.level = settings, 0
+
+    def take_level(self, level: int) -> None:
+        """Run another of its networks."""
+        if level < self.level:
+            # What it cost last time may be of a machine that was busy with something else.
+            self._costs.pop(self.settings.networks[level], None)
+        self.level = level
 
     def way_of(self, _frame: StreamFrame) -> Restorer | PassReason:
         """What restores a frame; called by the thread that restores."""
@@ -227,8 +239,9 @@ class CameraRun:
             stats = restorer.stats_of(self.settings.name)
             before = self._spent.get(network)
             self._spent[network] = stats.seconds, stats.frames
-            if not before or not before[1] or stats.frames < before[1]:
-                continue  # the first frames include compiling; or it was started anew
+            self._looks[network] += bool(stats.frames)
+            if not before or self._looks[network] <= COMPILING_LOOKS or stats.frames < before[1]:
+                continue  # engines compile the shapes they meet; or it was started anew
             seconds, frames = stats.seconds - before[0], stats.frames - before[1]
             if frames:
                 cost, known = seconds / frames, self._costs.get(network)

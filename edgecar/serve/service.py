@@ -312,7 +312,7 @@ class Service(Closing):
         for name, level in levels.items():
             run = demands[name][0]
             if run.level != level:
-                run.level = level
+                run.take_level(level)
                 _log.warning("camera %s: load %.2f, now %s", name, self._load, run.running)
 
 

@@ -16,6 +16,10 @@ PATIENCE_TICKS = 2
 FIRST_HOLD_TICKS = 5
 LONGEST_HOLD_TICKS = 150
 
+PROBE_HOLDS = 4
+"""So many holds after a step down it is tried again though what was measured speaks against it:
+that was measured when something else may have kept the machine busy."""
+
 STEP_RATIO = 2.5
 """What a network is taken to cost, times that of the next smaller one, before it was measured."""
 
@@ -41,10 +45,10 @@ class Demand:
 @dataclass
 class _Held:
     level: int = 0
-    ticks: int = 0
-    """Until it may go up again."""
+    rested: int = 0
+    """Ticks since it last changed."""
     hold: int = FIRST_HOLD_TICKS
-    """Ticks of the next hold; twice as long after each step up that did not last."""
+    """Ticks it stays down; twice as long after each step up that did not last."""
     rose: bool = False
 
 
@@ -74,7 +78,7 @@ class Shedder:
         for demand in demands:
             held = self._held[demand.name]
             held.level = min(held.level, len(demand.costs) - 1)
-            held.ticks = max(0, held.ticks - 1)
+            held.rested += 1
         if self.load(demands) > FULL:
             self._ticks_over += 1
             if self._ticks_over >= PATIENCE_TICKS:
@@ -99,17 +103,19 @@ class Shedder:
             held.level += 1
             if held.rose:
                 held.hold = min(2 * held.hold, LONGEST_HOLD_TICKS)
-            held.ticks, held.rose = held.hold, False
+            held.rested, held.rose = 0, False
 
     def _step_up(self, demands: Sequence[Demand]) -> None:
         """One camera, so that what it costs is seen before the next."""
         waiting = [each for each in demands if self._held[each.name].level]
         for demand in sorted(waiting, key=lambda d: (-d.priority, -self._held[d.name].level)):
             held = self._held[demand.name]
+            load = self.load(demands)
             more = demand.fps * (cost_of(demand, held.level - 1) - cost_of(demand, held.level))
-            if not held.ticks and self.load(demands) + more < ROOM:
+            fits = load + more < ROOM and held.rested > held.hold
+            if fits or (load < ROOM and held.rested > PROBE_HOLDS * held.hold):
                 held.level -= 1
-                held.rose = True
+                held.rested, held.rose = 0, True
                 return
 
     def _can_fall(self, demand: Demand) -> bool:

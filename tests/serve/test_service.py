@@ -211,6 +211,7 @@ def test_under_load_a_camera_gets_a_smaller_network_and_that_is_told(
     make_service, clip, monkeypatch
 ):
     monkeypatch.setattr(service_module, "STEP_SECONDS", 0.3)
+    monkeypatch.setattr(camera_run, "COMPILING_LOOKS", 1)
 
     def slow(batch):
         time.sleep(0.1)

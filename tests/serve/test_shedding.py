@@ -71,6 +71,16 @@ def test_a_step_up_that_does_not_last_is_tried_less_and_less_often():
     assert gaps[-1] > 2 * gaps[0]
 
 
+def test_a_cost_measured_on_a_busy_machine_does_not_keep_it_down_for_ever():
+    shedder = Shedder()
+    busy = demand(fps=10, costs=(1.0, 0.0))
+    assert settled(shedder, [busy]) == {"a": 1}
+    assert 0 in {shedder.levels([busy])["a"] for _ in range(50)}  # tried again
+    free = demand(fps=10, costs=(0.02, 0.0))  # as it is measured then
+    settled(shedder, [busy], 50)
+    assert settled(shedder, [free], 50) == {"a": 0}
+
+
 def test_a_camera_that_is_gone_is_forgotten():
     shedder = Shedder()
     settled(shedder, [demand(fps=200)])
