@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 
 from edgecar.errors import SettingsError
 from edgecar.files import table_from_toml
-from edgecar.serve.settings import Server, Settings
+from edgecar.serve.settings import IN_WORDS, Server, Settings
 
 TOKEN_VARIABLE = "EDGECAR_TOKEN"
 
@@ -63,7 +63,7 @@ def with_address(settings: Settings, host: str | None, port: int | None) -> Sett
 def explained(error: ValidationError, path: Path, text: str) -> str:
     """Every mistake on a line of its own: file, line, key and what is wrong."""
     lines = []
-    for mistake in error.errors(include_url=False, include_context=False):
+    for mistake in error.errors(include_url=False):
         number = line_of(text, mistake["loc"])
         lines.append(f"{path}:{number}: {key_name(mistake['loc'])}{reason(mistake)}")
     return "\n".join(lines)
@@ -75,6 +75,8 @@ def reason(mistake: Any) -> str:
         return "no such setting; remove it or correct its name"
     if mistake["type"] == "missing":
         return "is missing; add it"
+    if mistake["type"] == "string_pattern_mismatch":
+        return IN_WORDS[mistake["ctx"]["pattern"]]
     return str(mistake["msg"]).removeprefix("Value error, ")
 
 

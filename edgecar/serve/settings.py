@@ -20,6 +20,12 @@ PUSH_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps")
 
 LONGEST_ADDRESS = 2048
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+ZEROMQ_ADDRESS = r"^(ipc|tcp)://.+"
+IN_WORDS = {
+    NAME: "use letters, digits, dot, dash and underscore, 64 at most, a letter or digit first",
+    ZEROMQ_ADDRESS: "use an address of ZeroMQ: ipc:///PATH or tcp://HOST:PORT",
+}
+"""What patterns ask for, for people."""
 
 Name = Annotated[str, Field(pattern=NAME, description="Letters, digits, dot, dash, underscore.")]
 Network = Annotated[
@@ -174,7 +180,7 @@ class EngineChoice(Table):
 class Publish(Table):
     """A ZeroMQ socket that restored frames are published at."""
 
-    address: str = Field(pattern=r"^(ipc|tcp)://.+", max_length=LONGEST_ADDRESS)
+    address: str = Field(pattern=ZEROMQ_ADDRESS, max_length=LONGEST_ADDRESS)
     pixels: Literal["bgr", "i420"] = "bgr"
 
 
