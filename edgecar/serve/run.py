@@ -64,20 +64,18 @@ def serve(service: Service, listening: socket.socket, started: Callable[[], None
         limit_concurrency=512,
         h11_max_incomplete_event_size=16 << 10,
     )
-    # uvicorn gives a signal on to the handler from before once it has ended: it has been heeded.
-    before = {number: signal.signal(number, _heeded) for number in SIGNALS}
+    server = _Server(config, service, started)
+    # uvicorn listens to signals once it runs, and gives each on to the handler from before when it
+    # has ended. One that comes earlier must end it as well.
+    before = {number: signal.signal(number, server.handle_exit) for number in SIGNALS}
     try:
-        _Server(config, service, started).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         service.close()
         listening.close()
         for number, handler in before.items():
             signal.signal(number, handler)
         _log.info("ended")
-
-
-def _heeded(_number: int, _frame: FrameType | None) -> None:
-    """Nothing is left to do."""
 
 
 class _Server(uvicorn.Server):
