@@ -10,6 +10,7 @@ from pydantic import SecretStr, ValidationError
 
 from edgecar.errors import SettingsError
 from edgecar.files import table_from_toml
+from edgecar.media.sources import source_from
 from edgecar.serve.settings import IN_WORDS, Server, Settings
 
 TOKEN_VARIABLE = "EDGECAR_TOKEN"
@@ -138,8 +139,8 @@ def _resolved(settings: Settings, folder: Path) -> Settings:
     cameras = []
     for camera in settings.camera:
         if camera.is_file:
-            path = camera.source.removeprefix("file://")
-            camera = camera.model_copy(update={"source": str(folder / Path(path).expanduser())})
+            path = folder / (source_from(camera.source).path or "")
+            camera = camera.model_copy(update={"source": str(path)})
         if camera.record:
             record = camera.record.model_copy(update={"folder": folder / camera.record.folder})
             camera = camera.model_copy(update={"record": record})

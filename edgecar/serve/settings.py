@@ -117,6 +117,8 @@ class Camera(Table):
             raise ValueError(f"no path is meant by it ({error}); give a whole path") from error
         if "\0" in source:
             raise ValueError("a path holds a zero byte; give a path without")
+        if source.startswith("/dev/video") and not source.removeprefix("/dev/video").isdecimal():
+            raise ValueError("no camera is meant by it; give its number, or /dev/videoNUMBER")
         return source
 
     @property
@@ -148,6 +150,8 @@ class Server(Table):
     """File sources, recordings and networks' files named by callers must lie in one of these."""
     hosts: tuple[str, ...] = ()
     """Names besides its address by which callers may reach the server."""
+    proxies: tuple[str, ...] = ()
+    """Addresses of reverse proxies: who calls is what they say in X-Forwarded-For."""
     max_cameras: int = Field(64, ge=1, le=1024)
     requests_per_second: float = Field(200, gt=0, le=1_000_000)
     """Of one caller, in the long run."""
@@ -228,7 +232,7 @@ def _with_scheme(url: str, schemes: tuple[str, ...], use: str) -> str:
         ValueError: It is not.
     """
     scheme, separator, _ = url.partition("://")
-    if any(ord(letter) < 33 for letter in url):
+    if " " in url or not url.isprintable():
         raise ValueError("an address holds a space or control character; give it without")
     if not separator or scheme.lower() not in schemes:
         shown = f"{scheme}://…" if separator and scheme.isalnum() else "no address"

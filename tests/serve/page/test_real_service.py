@@ -1,17 +1,11 @@
 """The page on the real service: what a person sees of cameras that come, go and come back."""
 
-import threading
-from contextlib import contextmanager
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
-import uvicorn
 
-from edgecar.serve import sources
-from edgecar.serve.api import application
-from edgecar.serve.run import listening_socket
-from tests.serve.conftest import fake_networks, until
+from edgecar.serve import shedding, sources
+from tests.serve.conftest import fake_networks, served, until
 from tests.serve.network_camera import NetworkCamera
 from tests.serve.page.conftest import Opened, expect
 
@@ -24,23 +18,6 @@ def inverted(batch):
     return 1 - batch
 
 
-@contextmanager
-def served(service):
-    """The service's address while a real server answers for it."""
-    listening = listening_socket("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(application(service), log_config=None, ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield SimpleNamespace(url=f"http://127.0.0.1:{listening.getsockname()[1]}/")
-    finally:
-        service.begin_draining()
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
-        listening.close()
-
-
 @pytest.fixture
 def camera():
     made = NetworkCamera(GREY)
@@ -50,6 +27,7 @@ def camera():
 
 @pytest.fixture
 def service(make_service, camera, clip, monkeypatch):
+    monkeypatch.setattr(shedding, "FULL", 1e9)  # a busy machine takes no network away
     monkeypatch.setattr(sources, "FIRST_BACKOFF_SECONDS", 0.05)
     monkeypatch.setattr(sources, "LONGEST_BACKOFF_SECONDS", 0.2)
     quick = partial(sources.LiveSettings, first_backoff_seconds=0.05, longest_backoff_seconds=0.2)
