@@ -244,7 +244,10 @@ def shipped_coders(network: str) -> list[Coder]:
 def is_artifact_path(name_or_path: str | Path) -> bool:
     """Whether a file is meant rather than a network that ships; it need not exist."""
     path = Path(name_or_path)
-    return path.suffix == ".onnx" or path.is_file()
+    try:
+        return path.suffix == ".onnx" or path.is_file()
+    except OSError:  # longer than a name can be
+        return False
 
 
 def find_artifact(name_or_path: str | Path, codec: Coder = "jpeg") -> Path:

@@ -74,7 +74,14 @@ def test_make_targets_exist():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "engines/README.md"]
+    "name",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "benchmarks/README.md",
+        "engines/README.md",
+        "engines/service/README.md",
+    ],
 )
 def test_links_lead_somewhere(name):
     page = ROOT / name

@@ -58,6 +58,8 @@ def test_wheel_holds_the_package_and_its_data(wheel):
         ".cuh",
         ".css",
         ".js",
+        ".html",
+        ".svg",
     )
     assert [name for name in inside if not name.endswith(allowed)] == []
     for needed in (
@@ -69,6 +71,8 @@ def test_wheel_holds_the_package_and_its_data(wheel):
         "edgecar/evaluate/weights/multiscale-iqa.onnx",
         "edgecar/evaluate/weights/multiscale-iqa.safetensors",
         "edgecar/data/engines/targets/orin-nano.toml",
+        "edgecar/data/engines/service/cameras.toml",
+        "edgecar/serve/page/index.html",
         "edgecar/data/benchmarks/suites/video.toml",
         "edgecar/zoo/weights/edgecar-s.jpeg.onnx",
         "edgecar/zoo/weights/manifest.json",

@@ -8,13 +8,21 @@ import typer
 
 from edgecar.cli.output import Json, print_json, stderr, stdout
 from edgecar.errors import SettingsError
+from edgecar.files import shipped
 
 if TYPE_CHECKING:
     from edgecar.serve.settings import Settings
 
+WRONG_USAGE = 2
+
 
 def command(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The service's file (TOML).")],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="The service's file (TOML).")
+    ] = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="Print a file to start from, and end.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only check the file, and say what it asks for.")
     ] = False,
@@ -33,6 +41,12 @@ def command(
 
     Example: edgecar serve cameras.toml
     """
+    if example:
+        sys.stdout.write((shipped("engines", "service") / "cameras.toml").read_text("utf-8"))
+        return
+    if config is None:
+        stderr.print("edgecar: no CONFIG; write one with: edgecar serve --example > cameras.toml")
+        raise typer.Exit(WRONG_USAGE)
     try:
         from edgecar.serve.config import load_settings, with_address
         from edgecar.serve.logs import start_logging

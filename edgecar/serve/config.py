@@ -10,7 +10,8 @@ from pydantic import SecretStr, ValidationError
 
 from edgecar.errors import SettingsError
 from edgecar.files import table_from_toml
-from edgecar.serve.settings import Server, Settings
+from edgecar.media.sources import source_from
+from edgecar.serve.settings import IN_WORDS, Server, Settings
 
 TOKEN_VARIABLE = "EDGECAR_TOKEN"
 
@@ -63,7 +64,7 @@ def with_address(settings: Settings, host: str | None, port: int | None) -> Sett
 def explained(error: ValidationError, path: Path, text: str) -> str:
     """Every mistake on a line of its own: file, line, key and what is wrong."""
     lines = []
-    for mistake in error.errors(include_url=False, include_context=False):
+    for mistake in error.errors(include_url=False):
         number = line_of(text, mistake["loc"])
         lines.append(f"{path}:{number}: {key_name(mistake['loc'])}{reason(mistake)}")
     return "\n".join(lines)
@@ -75,6 +76,8 @@ def reason(mistake: Any) -> str:
         return "no such setting; remove it or correct its name"
     if mistake["type"] == "missing":
         return "is missing; add it"
+    if mistake["type"] == "string_pattern_mismatch":
+        return IN_WORDS[mistake["ctx"]["pattern"]]
     return str(mistake["msg"]).removeprefix("Value error, ")
 
 
@@ -136,8 +139,8 @@ def _resolved(settings: Settings, folder: Path) -> Settings:
     cameras = []
     for camera in settings.camera:
         if camera.is_file:
-            path = camera.source.removeprefix("file://")
-            camera = camera.model_copy(update={"source": str(folder / Path(path).expanduser())})
+            path = folder / (source_from(camera.source).path or "")
+            camera = camera.model_copy(update={"source": str(path)})
         if camera.record:
             record = camera.record.model_copy(update={"folder": folder / camera.record.folder})
             camera = camera.model_copy(update={"record": record})

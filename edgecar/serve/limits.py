@@ -1,10 +1,12 @@
 """What callers of a service may ask for: no file outside its folders."""
 
+import re
 from pathlib import Path
 
 from edgecar.artifact import is_artifact_path
 from edgecar.errors import SettingsError
-from edgecar.serve.settings import PASS, Camera, Server
+from edgecar.media.sources import source_from
+from edgecar.serve.settings import NAME, Camera, Server
 
 
 def check_allowed(camera: Camera, server: Server, before: Camera | None = None) -> None:
@@ -21,9 +23,9 @@ def check_allowed(camera: Camera, server: Server, before: Camera | None = None) 
     Raises:
         SettingsError: A path lies outside.
     """
-    known = _paths(before) if before else {}
-    for what, path in _paths(camera).items():
-        if known.get(what) != path and not _inside(path, server.folders):
+    known = _paths(before) if before else []
+    for what, path in _paths(camera):
+        if (what, path) not in known and not _inside(path, server.folders):
             raise SettingsError(
                 f"{what} {path} is in none of the server's folders "
                 f"({', '.join(map(str, server.folders)) or 'it has none'}); "
@@ -31,16 +33,19 @@ def check_allowed(camera: Camera, server: Server, before: Camera | None = None) 
             )
 
 
-def _paths(camera: Camera) -> dict[str, Path]:
-    """Files that a camera names, by what they are."""
-    paths = {}
-    if camera.is_file:
-        paths["source"] = Path(camera.source.removeprefix("file://")).expanduser()
+def _paths(camera: Camera) -> list[tuple[str, Path]]:
+    """Files that a camera names, with what they are."""
+    paths = []
+    source = source_from(camera.source)  # read as it will be when it is opened
+    if source.path is not None:
+        paths.append(("source", source.path))
     if camera.record:
-        paths["recording folder"] = camera.record.folder
+        # The camera's own folder in it may be a link.
+        paths.append(("recording folder", camera.record.folder / camera.name))
     for network in camera.networks:
-        if network != PASS and is_artifact_path(network):
-            paths[f"network {network}"] = Path(network)
+        # What is no plain name may lead out of the folder of shipped weights.
+        if not re.fullmatch(NAME, network) or is_artifact_path(network):
+            paths.append(("network", Path(network)))
     return paths
 
 

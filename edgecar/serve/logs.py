@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import threading
 from datetime import datetime, timezone
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,8 @@ from edgecar.serve.settings import Camera
 LogFormat = Literal["text", "json"]
 SHORTEST_SECRET = 3
 """Replacing shorter ones would garble every other word."""
+
+_log = logging.getLogger(__name__)
 
 
 class Redactor(logging.Filter):
@@ -39,7 +42,11 @@ class Redactor(logging.Filter):
         return text
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self.redacted(record.getMessage()), None
+        try:
+            message = record.getMessage()
+        except Exception:  # who logs must not fail for a mistake in what is logged
+            message = f"{record.msg} {record.args}"
+        record.msg, record.args = _in_one_line(self.redacted(message)), None
         if record.exc_info:
             # Formatted here, once: who formats it again takes this text.
             record.exc_text = self.redacted(logging.Formatter().formatException(record.exc_info))
@@ -75,8 +82,21 @@ def start_logging(kind: LogFormat) -> Redactor:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its starts and ends are not ours
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are written by callers
+    # What would be printed past the log, passwords and all.
+    logging.captureWarnings(True)
+    threading.excepthook = _thread_failed
     return redactor
+
+
+def _in_one_line(text: str) -> str:
+    """The same where nothing begins a line of its own, or writes to the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    name = failure.thread.name if failure.thread else "a thread"
+    _log.error("%s ended", name, exc_info=failure.exc_value)
 
 
 def secrets_of(url: str) -> list[str]:

@@ -64,7 +64,9 @@ class Networks(Closing):
                 return "engine_failed"
         try:
             restorer = self._opener(network, coder, self._choice)
-        except EdgecarError as error:
+        except Exception as error:  # nothing of one network may end the others
+            if not isinstance(error, EdgecarError):
+                _log.exception("network %s for %s cannot be opened", *key)
             self._note(key, error)
             return "engine_failed"
         with self._lock:
@@ -109,10 +111,10 @@ class Networks(Closing):
         for restorer in restorers:
             restorer.close()
 
-    def _note(self, key: Key, error: EdgecarError) -> None:
+    def _note(self, key: Key, error: Exception) -> None:
         _log.error("network %s for %s: %s", *key, error)
         with self._lock:
-            self._errors[key] = str(error), self._clock() + RETRY_SECONDS
+            self._errors[key] = str(error) or type(error).__name__, self._clock() + RETRY_SECONDS
 
 
 def open_restorer(network: str, coder: Coder, choice: EngineChoice) -> Restorer:

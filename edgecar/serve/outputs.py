@@ -87,10 +87,14 @@ class Output(Closing, Generic[Item]):
     def close(self) -> None:
         """Write what is queued, but not for long; harmless when repeated."""
         with self._changed:
-            self._closing = True
+            first, self._closing = not self._closing, True
             self._changed.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join(DRAIN_SECONDS)
+        if self._thread.ident is None:
+            return
+        self._thread.join(DRAIN_SECONDS)
+        if first:
+            lost = self._dropped + len(self._items)
+            _log.info("%s %s: %d written, %d dropped", self.kind, self.target, self._frames, lost)
 
     @property
     def status(self) -> OutputStatus:

@@ -10,7 +10,10 @@ import uvicorn
 
 from edgecar.errors import SettingsError
 from edgecar.serve.api import application
+from edgecar.serve.connections import ImpatientProtocol
+from edgecar.serve.security import App
 from edgecar.serve.service import Service
+from edgecar.serve.settings import Server
 
 OPEN_REQUESTS_SECONDS = 1
 """For requests under way when the service ends; endless streams are cut off then."""
@@ -45,6 +48,25 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
+def http_config(app: App, server: Server) -> uvicorn.Config:
+    """How the HTTP server runs."""
+    return uvicorn.Config(
+        app,
+        http=ImpatientProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        # uvicorn believes whoever is on this machine, unless it is told not to.
+        proxy_headers=bool(server.proxies),
+        forwarded_allow_ips=list(server.proxies),
+        timeout_graceful_shutdown=OPEN_REQUESTS_SECONDS,
+        limit_concurrency=512,
+        h11_max_incomplete_event_size=16 << 10,
+    )
+
+
 def serve(service: Service, listening: socket.socket, started: Callable[[], None]) -> None:
     """Answer requests until SIGTERM or SIGINT; the service is closed at the end.
 
@@ -53,31 +75,19 @@ def serve(service: Service, listening: socket.socket, started: Callable[[], None
         listening: From `listening_socket`; closed.
         started: Called once requests are answered.
     """
-    config = uvicorn.Config(
-        application(service),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=OPEN_REQUESTS_SECONDS,
-        ws="none",
-        limit_concurrency=512,
-        h11_max_incomplete_event_size=16 << 10,
-    )
-    # uvicorn gives a signal on to the handler from before once it has ended: it has been heeded.
-    before = {number: signal.signal(number, _heeded) for number in SIGNALS}
+    config = http_config(application(service), service.settings.server)
+    server = _Server(config, service, started)
+    # uvicorn listens to signals once it runs, and gives each on to the handler from before when it
+    # has ended. One that comes earlier must end it as well.
+    before = {number: signal.signal(number, server.handle_exit) for number in SIGNALS}
     try:
-        _Server(config, service, started).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         service.close()
         listening.close()
         for number, handler in before.items():
             signal.signal(number, handler)
         _log.info("ended")
-
-
-def _heeded(_number: int, _frame: FrameType | None) -> None:
-    """Nothing is left to do."""
 
 
 class _Server(uvicorn.Server):

@@ -203,7 +203,8 @@ class Guard:
         """Whether a name is this server's; pages of other names that lead here get nothing."""
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         server = self._server
-        own = {*server.hosts, server.host, *(LOCAL_NAMES if server.local else ())}
+        # No page of another name can call itself one of the local ones.
+        own = {*server.hosts, server.host, *LOCAL_NAMES}
         if not server.local and _is_address(name):
             return True  # a page of another name cannot have an address as its own
         return name.lower() in {each.lower() for each in own}
@@ -236,7 +237,7 @@ def _guarded(send: Send) -> Send:
 async def _body(receive: Receive, headers: dict[str, str]) -> bytes | None:
     """The whole body; None if it is too large, as soon as that shows."""
     stated = headers.get("content-length", "0")
-    if not stated.isdecimal() or int(stated) > LARGEST_BODY:
+    if not stated.isdecimal() or len(stated) > 9 or int(stated) > LARGEST_BODY:
         return None
     body, more = b"", True
     while more:

@@ -249,6 +249,7 @@ class Service(Closing):
             self._closing.set()
         self.begin_draining()
         runs = list(self._runs.values())
+        cameras = [camera for camera in (run.camera for run in runs) if camera]
         with ThreadPoolExecutor(max(1, len(runs))) as pool:
             list(pool.map(CameraRun.stop_reading, runs))
             until = time.monotonic() + DRAIN_SECONDS
@@ -256,6 +257,8 @@ class Service(Closing):
                 time.sleep(0.01)
             self._pipeline.close()
             list(pool.map(CameraRun.finish_outputs, runs))
+        for camera in cameras:
+            _log.info("camera %s: %s", camera.name, _counted(camera.stats.snapshot()))
         for thread in self._threads:
             thread.join(DRAIN_SECONDS)
         if self._publisher:
@@ -314,6 +317,14 @@ class Service(Closing):
             if run.level != level:
                 run.take_level(level)
                 _log.warning("camera %s: load %.2f, now %s", name, self._load, run.running)
+
+
+def _counted(now: Snapshot) -> str:
+    """What became of every frame."""
+    return (
+        f"{now.frames_read} read, {now.frames_restored} restored, {now.frames_passed} passed, "
+        f"{now.frames_dropped} dropped, {now.frames_in_flight} given up on their way"
+    )
 
 
 def _is_redacted(value: object, stored: object) -> bool:

@@ -20,6 +20,12 @@ PUSH_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps")
 
 LONGEST_ADDRESS = 2048
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+ZEROMQ_ADDRESS = r"^(ipc|tcp)://.+"
+IN_WORDS = {
+    NAME: "use letters, digits, dot, dash and underscore, 64 at most, a letter or digit first",
+    ZEROMQ_ADDRESS: "use an address of ZeroMQ: ipc:///PATH or tcp://HOST:PORT",
+}
+"""What patterns ask for, for people."""
 
 Name = Annotated[str, Field(pattern=NAME, description="Letters, digits, dot, dash, underscore.")]
 Network = Annotated[
@@ -111,6 +117,8 @@ class Camera(Table):
             raise ValueError(f"no path is meant by it ({error}); give a whole path") from error
         if "\0" in source:
             raise ValueError("a path holds a zero byte; give a path without")
+        if source.startswith("/dev/video") and not source.removeprefix("/dev/video").isdecimal():
+            raise ValueError("no camera is meant by it; give its number, or /dev/videoNUMBER")
         return source
 
     @property
@@ -142,6 +150,8 @@ class Server(Table):
     """File sources, recordings and networks' files named by callers must lie in one of these."""
     hosts: tuple[str, ...] = ()
     """Names besides its address by which callers may reach the server."""
+    proxies: tuple[str, ...] = ()
+    """Addresses of reverse proxies: who calls is what they say in X-Forwarded-For."""
     max_cameras: int = Field(64, ge=1, le=1024)
     requests_per_second: float = Field(200, gt=0, le=1_000_000)
     """Of one caller, in the long run."""
@@ -174,7 +184,7 @@ class EngineChoice(Table):
 class Publish(Table):
     """A ZeroMQ socket that restored frames are published at."""
 
-    address: str = Field(pattern=r"^(ipc|tcp)://.+", max_length=LONGEST_ADDRESS)
+    address: str = Field(pattern=ZEROMQ_ADDRESS, max_length=LONGEST_ADDRESS)
     pixels: Literal["bgr", "i420"] = "bgr"
 
 
@@ -227,7 +237,7 @@ def _with_scheme(url: str, schemes: tuple[str, ...], use: str) -> str:
         ValueError: It is not.
     """
     scheme, separator, _ = url.partition("://")
-    if any(ord(letter) < 33 for letter in url):
+    if " " in url or not url.isprintable():
         raise ValueError("an address holds a space or control character; give it without")
     if not separator or scheme.lower() not in schemes:
         shown = f"{scheme}://…" if separator and scheme.isalnum() else "no address"

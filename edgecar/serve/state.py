@@ -71,13 +71,15 @@ class StateFile:
             table: Any = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SettingsError(
                 f"{self._path} cannot be read ({error}); repair it, or move it away to start from "
                 "the service's file"
             ) from error
         if not isinstance(table, dict) or table.get("version") != VERSION:
             raise SettingsError(f"{self._path} is of another version; move it away")
+        if not isinstance(table.get("cameras"), dict):
+            raise SettingsError(f"{self._path} holds no cameras; repair it, or move it away")
         cameras: dict[str, Camera | None] = {}
         for name, camera in table["cameras"].items():
             try:
@@ -87,4 +89,6 @@ class StateFile:
                 raise SettingsError(
                     f"{self._path}, camera {name}: {key_name(mistake['loc'])}{reason(mistake)}"
                 ) from error
+            if camera is not None and camera.get("name") != name:
+                raise SettingsError(f"{self._path}, camera {name!r}: name is another; correct it")
         return cameras

@@ -22,6 +22,7 @@ VERBS = [
         ["build"],
         ["inspect"],
         ["run"],
+        ["serve"],
         ["bench"],
         ["models"],
         ["train"],

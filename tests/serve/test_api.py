@@ -67,7 +67,7 @@ def test_a_camera_is_added_changed_stopped_and_removed(client, clip):
 
 def test_mistakes_are_said_in_a_line(client):
     for body, words in [
-        ({"name": "a b", "source": "0"}, "name: String should match pattern"),
+        ({"name": "a b", "source": "0"}, "name: use letters, digits, dot, dash and underscore"),
         ({"name": "x"}, "source: is missing"),
         ({"name": "x", "source": "0", "netwrok": "s"}, "netwrok: no such setting"),
         ({"name": "x", "source": "gopher://h/"}, "gopher://"),

@@ -47,7 +47,7 @@ def test_a_file_is_read_and_its_paths_are_relative_to_it(written, tmp_path):
     ("old", "new", "line", "words"),
     [
         ("network =", "netwrok =", 8, "no such setting"),
-        ('name = "yard"', 'name = "a b"', 11, "pattern"),
+        ('name = "yard"', 'name = "a b"', 11, "name: use letters, digits"),
         ("keep_hours = 24", "keep_hours = -1", 15, "greater than 0"),
         ("source = 0", 'source = "concat://a|b"', 12, "concat"),
         ('[[camera]]\nname = "yard"\n', "[[camera]]\n", 10, "is missing"),
