@@ -70,8 +70,8 @@ LIVE_KEYS = (
     "threads_left",
 )
 SERVICE_KEYS = (
-    *("case", "network", "levels", "engine", "provider", "precision", "cameras", "seconds"),
-    *("kills", "frames_read", "frames_restored", "frames_passed", "frames_dropped"),
+    *("case", "network", "policy", "levels", "engine", "provider", "precision", "cameras"),
+    *("seconds", "kills", "frames_read", "frames_restored", "frames_passed", "frames_dropped"),
     *("frames_in_flight", "read_fps", "restored_fps", "age_p50_ms", "age_p95_ms", "cpu_share"),
     *("memory_mib", "memory_growth_mib", "frames_written", "frames_given"),
     *("frames_left_out", "threads_left"),

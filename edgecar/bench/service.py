@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import av
 import psutil
@@ -43,7 +43,7 @@ CLIPS = (
 """720p of cameras that stand still."""
 
 CLIP_FRAMES = 150
-CODING = VideoCoding("h264", quantiser=35, preset="medium", gop=50, b_frames=0)
+CODING = VideoCoding("h264", quantiser=35, preset="veryfast", gop=50, b_frames=0)
 WARM_UP_SECONDS = 20.0
 """Engines compile the shapes they meet in the first seconds; those are not counted."""
 
@@ -56,6 +56,11 @@ THREADS_SECONDS = 30.0
 """For those that wait for a server to notice that nobody wants them any more."""
 
 MIB = 1 << 20
+
+Policy = Literal["shed", "drop"]
+"""Under load: smaller networks and then none, or fewer frames."""
+
+SHED: dict[Policy, dict[str, Any]] = {"shed": {}, "drop": {"shed": []}}
 
 
 def coded_clips(data: Path, folder: Path) -> list[Path]:
@@ -90,7 +95,9 @@ def pictures_of(clip: Path) -> Path:
     return path
 
 
-def loaded(clips: Sequence[Path], network: str, seconds: float, folder: Path) -> dict[str, Any]:
+def loaded(
+    clips: Sequence[Path], network: str, seconds: float, folder: Path, policy: Policy
+) -> dict[str, Any]:
     """Play clips for so long, and see what becomes of their frames.
 
     Args:
@@ -98,11 +105,12 @@ def loaded(clips: Sequence[Path], network: str, seconds: float, folder: Path) ->
         network: Shipped, or an artifact.
         seconds: How long, after the warm-up.
         folder: For the service's state.
+        policy: What gives under load.
     """
     table = {
         "state": folder / f"{time.monotonic_ns()}.json",
         "camera": [
-            {"name": f"camera-{number}", "source": str(clip), "network": network}
+            {"name": f"camera-{number}", "source": str(clip), "network": network, **SHED[policy]}
             for number, clip in enumerate(clips)
         ],
     }
@@ -126,6 +134,7 @@ def loaded(clips: Sequence[Path], network: str, seconds: float, folder: Path) ->
         growth = process.memory_info().rss / MIB - memory
     return _row("load", network, before, after, elapsed) | {
         **_engine(engine),
+        "policy": policy,
         "levels": {name: round(n / sum(levels.values()), 3) for name, n in levels.items()},
         "kills": 0,
         "cpu_share": round(cpu, 3),
@@ -138,7 +147,9 @@ def loaded(clips: Sequence[Path], network: str, seconds: float, folder: Path) ->
     }
 
 
-def soaked(clips: Sequence[Path], network: str, seconds: float, folder: Path) -> dict[str, Any]:
+def soaked(
+    clips: Sequence[Path], network: str, seconds: float, folder: Path, policy: Policy
+) -> dict[str, Any]:
     """Restore RTSP cameras that are killed again and again; what grew and what was lost.
 
     Args:
@@ -146,6 +157,7 @@ def soaked(clips: Sequence[Path], network: str, seconds: float, folder: Path) ->
         network: Shipped, or an artifact.
         seconds: How long.
         folder: For recordings and state.
+        policy: What gives under load.
     """
     servers = [RtspCamera(pictures_of(clip)) for clip in clips]
     for server in servers:
@@ -156,7 +168,7 @@ def soaked(clips: Sequence[Path], network: str, seconds: float, folder: Path) ->
         for number, server in enumerate(servers)
     ]
     cameras: list[dict[str, Any]] = [
-        {"name": f"camera-{number}", "source": server.url, "network": network}
+        {"name": f"camera-{number}", "source": server.url, "network": network, **SHED[policy]}
         for number, server in enumerate(servers)
     ]
     cameras[0]["record"] = {"folder": str(folder), "segment_seconds": 60}
@@ -194,6 +206,7 @@ def soaked(clips: Sequence[Path], network: str, seconds: float, folder: Path) ->
     written = sum(_frames_in(path) for path in sorted((folder / "camera-0").iterdir()))
     return _row("soak", network, {}, snapshots, elapsed) | {
         **_engine(engine),
+        "policy": policy,
         "levels": {},
         "kills": len(kills),
         "cpu_share": round(cpu, 3),
@@ -261,7 +274,10 @@ def main(
     save: Annotated[Path, typer.Option(help="Where to write the result file (JSON); added to.")],
     networks: Annotated[str, typer.Option(help="Shipped names and artifacts.")] = "edgecar-xs",
     cameras: Annotated[int, typer.Option(min=1, max=64, help="At a time.")] = 4,
-    seconds: Annotated[float, typer.Option(min=5, help="Of each case.")] = 60,
+    seconds: Annotated[float, typer.Option(min=0, help="Of each network; 0: only soak.")] = 60,
+    policy: Annotated[
+        Policy, typer.Option(help="Under load: smaller networks, or fewer frames.")
+    ] = "shed",
     soak_minutes: Annotated[float, typer.Option(min=0, help="Then soak so long; 0: not.")] = 0,
 ) -> None:
     """Measure the service and save what was found."""
@@ -272,11 +288,11 @@ def main(
         clips = list(islice(cycle(coded_clips(data, folder)), cameras))
         for network in networks.split(","):
             if seconds:
-                rows.append(loaded(clips, network, seconds, folder))
+                rows.append(loaded(clips, network, seconds, folder, policy))
                 typer.echo(rows[-1])
                 write_results(save, new_results("service", rows, command))
             if soak_minutes:
-                rows.append(soaked(clips, network, 60 * soak_minutes, folder))
+                rows.append(soaked(clips, network, 60 * soak_minutes, folder, policy))
                 typer.echo(rows[-1])
                 write_results(save, new_results("service", rows, command))
 

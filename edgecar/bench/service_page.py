@@ -8,13 +8,24 @@ SERVICE_INTRO = """\
 `edgecar serve` with several 720p cameras that stand still (tollgate, blocks, cups; CRF 35 at 25
 frames/s), everything in one process: decoding, restoring, outputs. *Age* is from a frame's arrival,
 decoded, until its outputs have it: of the camera that is worst off. *CPU* is the share of all
-cores. *Ran* says how much of the time cameras had which network: under load, smaller ones, then
-none. In a *soak* the cameras are RTSP servers that are killed at random, each every 10 to 40 s, and
+cores. Under load the *policy* is to *shed*, which takes smaller networks and then none, or to
+*drop* frames; *ran* says how much of the time cameras had which network. In a *soak* the cameras are RTSP servers that are killed at random, each every 10 to 40 s, and
 the first camera is recorded; *left out* are pictures that came faster than they could be coded, as
 a camera that comes back sends them. *Growth* is that of resident memory since the warm-up."""
 
 HEADER = (
-    *("Case", "Network", "Engine", "Cameras", "Minutes", "Kills", "Read/s", "Restored/s", "Ran"),
+    *(
+        "Case",
+        "Network",
+        "Engine",
+        "Policy",
+        "Cameras",
+        "Minutes",
+        "Kills",
+        "Read/s",
+        "Restored/s",
+        "Ran",
+    ),
     *("Read", "Restored", "Passed", "Dropped", "In flight", "Age p50 ms", "p95 ms", "CPU"),
     *("Memory MiB", "Growth MiB", "Recorded", "Threads left"),
 )
@@ -63,6 +74,7 @@ def _cells(row: Row) -> list[str]:
         row["case"],
         row["network"],
         f"{row['engine']}, {row['precision']}",
+        row["policy"],
         f"{row['cameras']}",
         f"{row['seconds'] / 60:.0f}",
         f"{row['kills']}",

@@ -30,7 +30,7 @@ def checked(path, results) -> None:
 def test_frames_under_load_add_up(clip, tmp_path, monkeypatch, make_results):
     monkeypatch.setattr(service, "WARM_UP_SECONDS", 1.0)
     monkeypatch.setattr(service, "SAMPLE_SECONDS", 0.2)
-    row = loaded([clip, clip], "edgecar-xs", 2, tmp_path)
+    row = loaded([clip, clip], "edgecar-xs", 2, tmp_path, "shed")
     assert set(row) == set(SERVICE_KEYS)
     outcomes = ("frames_restored", "frames_passed", "frames_dropped", "frames_in_flight")
     assert row["frames_read"] == sum(row[key] for key in outcomes)
@@ -44,7 +44,7 @@ def test_cameras_that_are_killed_are_accounted_for(clip, tmp_path, monkeypatch, 
     monkeypatch.setattr(service, "KILL_SECONDS", (2.0, 3.0))
     monkeypatch.setattr(service, "AWAY_SECONDS", 0.5)
     monkeypatch.setattr(service, "SAMPLE_SECONDS", 0.5)
-    row = soaked([clip, clip], "edgecar-xs", 8, tmp_path)
+    row = soaked([clip, clip], "edgecar-xs", 8, tmp_path, "drop")
     assert row["kills"] >= 2
     assert row["frames_read"] > 0
     assert row["frames_in_flight"] == 0
@@ -75,12 +75,12 @@ def test_checks_have_a_table(tmp_path, make_results):
 
 def test_the_page_has_a_line_for_each_run(make_results):
     row = dict.fromkeys(SERVICE_KEYS, 1) | {
-        "case": "load", "network": "xs.onnx", "engine": "openvino", "precision": "int8",
+        "case": "load", "network": "xs.onnx", "policy": "shed", "engine": "openvino", "precision": "int8",
         "levels": {"xs.onnx": 0.75, "pass": 0.25}, "frames_given": None, "threads_left": None,
         "read_fps": 99.5, "restored_fps": 74.6, "cpu_share": 0.831, "age_p95_ms": 61.6,
     }  # fmt: skip
     section = readme([("cpu", make_results(row, kind="service"))]).split("## Service\n")[1]
-    assert "| load | xs.onnx | openvino, int8 | 1 |" in section
+    assert "| load | xs.onnx | openvino, int8 | shed | 1 |" in section
     assert "| 99.5 | 74.6 | xs.onnx 75%, pass 25% |" in section
     assert "| 62 | 83% |" in section
     assert "`python -m edgecar.bench.service --help` says how" in readme([])
