@@ -9,9 +9,10 @@ SERVICE_INTRO = """\
 frames/s), everything in one process: decoding, restoring, outputs. *Age* is from a frame's arrival,
 decoded, until its outputs have it: of the camera that is worst off. *CPU* is the share of all
 cores. Under load the *policy* is to *shed*, which takes smaller networks and then none, or to
-*drop* frames; *ran* says how much of the time cameras had which network. In a *soak* the cameras are RTSP servers that are killed at random, each every 10 to 40 s, and
-the first camera is recorded; *left out* are pictures that came faster than they could be coded, as
-a camera that comes back sends them. *Growth* is that of resident memory since the warm-up."""
+*drop* frames; *ran* says how much of the time cameras had which network. In a *soak* the cameras
+are RTSP servers that are killed at random, each every 10 to 40 s, and the first camera is recorded;
+*left out* are pictures that came faster than they could be coded, as a camera that comes back sends
+them. *Growth* is that of resident memory since the warm-up."""
 
 HEADER = (
     *(

@@ -22,6 +22,7 @@ from edgecar.spec import Policy
 
 DEPTH = 3  # frames in a queue: enough to ride out an I-frame, little enough to bound memory
 STOP_SECONDS = 5.0  # to wait for threads at the end
+ALL = 1 << 16  # cameras: more than there will be
 SLOW_START = 0.25  # share of a measured time in the next estimate
 
 
@@ -130,6 +131,9 @@ class Pipeline(Closing):
         clock: Seconds; for tests.
         endless: Wait for cameras to be added where there are none, until `close`.
         failed: What to do where a restorer fails, instead of ending all.
+        together: Cameras of which a frame is restored in one go; engines that take batches of one
+            shape like many. With others the next frame is chosen when the last one is done, which
+            halves its age where there are four. None: by the restorer's engine.
     """
 
     def __init__(
@@ -141,7 +145,10 @@ class Pipeline(Closing):
         *,
         endless: bool = False,
         failed: Failed | None = None,
+        together: int | None = None,
     ) -> None:
+        batches = isinstance(restorer, Restorer) and restorer.engine.info.shape is not None
+        self._together = together or (ALL if batches else 1)
         self.settings = settings or PipelineSettings()
         self.cameras: dict[str, Camera] = {}
         """By name; those that run now."""
@@ -308,10 +315,12 @@ class Pipeline(Closing):
             while not self._stopping:
                 ready = [c for c in self._turn if c.read and len(c.done) < c.depth]
                 if ready:
-                    frames = [(camera.read.popleft(), camera) for camera in ready]
-                    for camera in ready:
+                    chosen = ready[: self._together]
+                    frames = [(camera.read.popleft(), camera) for camera in chosen]
+                    for camera in chosen:
                         camera.in_hand += 1
-                    self._turn.rotate(-1)
+                        self._turn.remove(camera)
+                        self._turn.append(camera)
                     self._changed.notify_all()
                     return frames
                 ended = all(camera.read_to_end and not camera.read for camera in self._turn)

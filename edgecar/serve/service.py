@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from edgecar.artifact import shipped_names
 from edgecar.closing import Closing
+from edgecar.engines.select import PLANS
 from edgecar.errors import SettingsError
 from edgecar.media.sources import redacted
-from edgecar.runtime.pipeline import Pipeline
+from edgecar.runtime.pipeline import ALL, Pipeline
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import PassReason, Snapshot
 from edgecar.runtime.stream_frame import StreamFrame
@@ -270,7 +271,10 @@ class Service(Closing):
         return CameraRun(camera, self._pipeline, self._networks, self._publisher)
 
     def _new_pipeline(self) -> Pipeline:
-        return Pipeline({}, self._choose, endless=True, failed=self._networks.failed)
+        together = ALL if self.settings.engine.name in PLANS else None
+        return Pipeline(
+            {}, self._choose, endless=True, failed=self._networks.failed, together=together
+        )
 
     def _choose(self, frame: StreamFrame) -> Restorer | PassReason:
         run = self._runs.get(frame.camera)

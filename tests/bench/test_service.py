@@ -75,7 +75,8 @@ def test_checks_have_a_table(tmp_path, make_results):
 
 def test_the_page_has_a_line_for_each_run(make_results):
     row = dict.fromkeys(SERVICE_KEYS, 1) | {
-        "case": "load", "network": "xs.onnx", "policy": "shed", "engine": "openvino", "precision": "int8",
+        "case": "load", "network": "xs.onnx", "policy": "shed",
+        "engine": "openvino", "precision": "int8",
         "levels": {"xs.onnx": 0.75, "pass": 0.25}, "frames_given": None, "threads_left": None,
         "read_fps": 99.5, "restored_fps": 74.6, "cpu_share": 0.831, "age_p95_ms": 61.6,
     }  # fmt: skip
