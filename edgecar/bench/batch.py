@@ -83,6 +83,8 @@ class TwoNodes:
             "include_dashboard": False,
             "object_store_memory": STORE_BYTES,
         }
+        # Where a cluster notes its address; only Ray's own start makes it.
+        (Path(tempfile.gettempdir()) / "ray").mkdir(exist_ok=True)
         self._cluster: Any = Cluster(initialize_head=True, head_node_args=node)
         self._second = self._cluster.add_node(**node)
         self.address: str = self._cluster.address

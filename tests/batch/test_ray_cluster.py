@@ -47,6 +47,8 @@ def cluster(tmp_path, monkeypatch):
     folder = tempfile.TemporaryDirectory(dir="/tmp")  # names of sockets may not be long
     common = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 128 << 20,
               "temp_dir": folder.name}  # fmt: skip
+    # Where a cluster notes its address; only Ray's own start makes it.
+    (Path(tempfile.gettempdir()) / "ray").mkdir(exist_ok=True)
     made = Cluster(initialize_head=True, head_node_args=common)
     made.second = made.add_node(**common)
     yield made
