@@ -59,20 +59,28 @@ class Machine(TypedDict):
 
 def machine_facts() -> Machine:
     """This machine, as far as it can be asked without a library of an engine."""
-    import psutil  # here: a box that only checks its GPU may do without
-
     text = CPUINFO.read_text(errors="replace") if CPUINFO.exists() else ""
     cpu, features = cpu_from_cpuinfo(text)
     return Machine(
         cpu=cpu or platform.processor() or platform.machine(),
         cpu_features=features,
         cores=_cores(),
-        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        memory_gib=round(_memory_bytes() / 2**30, 1),
         os=platform.platform(),
         python=platform.python_version(),
         gpus=_gpus(),
         jetson=_jetson(),
     )
+
+
+def _memory_bytes() -> int:
+    """Of the whole machine."""
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    import psutil  # Windows
+
+    total: int = psutil.virtual_memory().total
+    return total
 
 
 def machine_line(machine: Machine) -> str:
