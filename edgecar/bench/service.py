@@ -6,13 +6,11 @@ moments and come back; one camera is recorded. Soak needs GStreamer's RTSP serve
 """
 
 import random
-import struct
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,11 +18,10 @@ from typing import Annotated, Any, Literal
 import av
 import psutil
 import typer
-from av.bitstream import BitStreamFilterContext
 
 from edgecar.allocator import keep_memory_together
 from edgecar.bench.results import new_results, resumed, write_results
-from edgecar.bench.soak import AWAY_SECONDS
+from edgecar.bench.soak import AWAY_SECONDS, write_pictures_of
 from edgecar.bench.soak import Camera as RtspCamera
 from edgecar.errors import EdgecarError
 from edgecar.media.reader import open_reader
@@ -83,16 +80,24 @@ def coded_clips(data: Path, folder: Path) -> list[Path]:
     return paths
 
 
-def pictures_of(clip: Path) -> Path:
-    """The same for an RTSP server: coded pictures, each behind its length."""
-    path = clip.with_suffix(".pictures")
-    with av.open(BytesIO(clip.read_bytes()), "r") as container, path.open("wb") as file:
-        (video,) = container.streams.video
-        annex_b = BitStreamFilterContext("h264_mp4toannexb", video)
-        for packet in container.demux(video):
-            for picture in annex_b.filter(packet) if packet.size else ():
-                file.write(struct.pack(">I", picture.size) + bytes(picture))
-    return path
+def settings_of(
+    sources: Sequence[str], network: str, policy: Policy, state: Path, **first: object
+) -> Settings:
+    """A service's settings, a camera for each source.
+
+    Args:
+        sources: Addresses or files.
+        network: Of all cameras.
+        policy: Of all cameras.
+        state: Where the service keeps its own.
+        first: More settings of the first camera.
+    """
+    cameras = [
+        {"name": f"camera-{number}", "source": source, "network": network, **SHED[policy]}
+        for number, source in enumerate(sources)
+    ]
+    cameras[0].update(first)
+    return Settings.model_validate({"state": state, "camera": cameras})
 
 
 def loaded(
@@ -107,15 +112,9 @@ def loaded(
         folder: For the service's state.
         policy: What gives under load.
     """
-    table = {
-        "state": folder / f"{time.monotonic_ns()}.json",
-        "camera": [
-            {"name": f"camera-{number}", "source": str(clip), "network": network, **SHED[policy]}
-            for number, clip in enumerate(clips)
-        ],
-    }
+    state = folder / f"{time.monotonic_ns()}.json"
     process = psutil.Process()
-    with Service(Settings.model_validate(table)) as service:
+    with Service(settings_of([str(clip) for clip in clips], network, policy, state)) as service:
         time.sleep(WARM_UP_SECONDS)
         before = service.snapshots()
         process.cpu_percent()
@@ -159,7 +158,7 @@ def soaked(
         folder: For recordings and state.
         policy: What gives under load.
     """
-    servers = [RtspCamera(pictures_of(clip)) for clip in clips]
+    servers = [RtspCamera(_pictures_of(clip)) for clip in clips]
     for server in servers:
         server.start()
     over, kills = threading.Event(), list[int]()
@@ -167,32 +166,20 @@ def soaked(
         threading.Thread(target=_kill_at_random, args=(server, number, over, kills))
         for number, server in enumerate(servers)
     ]
-    cameras: list[dict[str, Any]] = [
-        {"name": f"camera-{number}", "source": server.url, "network": network, **SHED[policy]}
-        for number, server in enumerate(servers)
-    ]
-    cameras[0]["record"] = {"folder": str(folder), "segment_seconds": 60}
-    process, memory_mib = psutil.Process(), list[float]()
+    recording = {"folder": str(folder), "segment_seconds": 60}
+    urls = [server.url for server in servers]
+    settings = settings_of(urls, network, policy, folder / "soak.json", record=recording)
     threads_before = threading.active_count()
-    table = {"state": folder / "soak.json", "camera": cameras}
     try:
-        with Service(Settings.model_validate(table)) as service:
+        with Service(settings) as service:
             for killer in killers:
                 killer.start()
-            began = time.monotonic()
-            process.cpu_percent()
-            while (passed := time.monotonic() - began) < seconds:
-                time.sleep(SAMPLE_SECONDS)
-                if passed > SOAK_WARM_UP_SHARE * seconds:
-                    memory_mib.append(process.memory_info().rss / MIB)
-            elapsed = time.monotonic() - began
-            cpu = process.cpu_percent() / (100 * (psutil.cpu_count() or 1))
+            elapsed, cpu, memory_mib = _watched(seconds)
             over.set()
             runs = [service.run_of(name) for name in service.names()]
             pipelines = [run.camera for run in runs if run.camera]
             engine = next(iter(service.status.engines), None)
-            recorded = runs[0]
-            coder = recorded.coder
+            coder = runs[0].coder
         snapshots = {each.name: each.stats.snapshot() for each in pipelines}
     finally:
         over.set()
@@ -213,10 +200,29 @@ def soaked(
         "memory_mib": round(memory_mib[0], 1),
         "memory_growth_mib": round(max(memory_mib) - memory_mib[0], 1),
         "frames_written": written,
-        "frames_given": recorded.latest.sequence,
+        "frames_given": runs[0].latest.sequence,
         "frames_left_out": coder.status.dropped if coder else None,
         "threads_left": threading.active_count() - threads_before,
     }
+
+
+def _pictures_of(clip: Path) -> Path:
+    path = clip.with_suffix(".pictures")
+    write_pictures_of(clip.read_bytes(), path)
+    return path
+
+
+def _watched(seconds: float) -> tuple[float, float, list[float]]:
+    """Wait; how long it was, the share of all cores, and memory in MiB since the warm-up."""
+    process, memory_mib = psutil.Process(), list[float]()
+    process.cpu_percent()
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        time.sleep(SAMPLE_SECONDS)
+        if passed > SOAK_WARM_UP_SHARE * seconds:
+            memory_mib.append(process.memory_info().rss / MIB)
+    cpu = process.cpu_percent() / (100 * (psutil.cpu_count() or 1))
+    return time.monotonic() - began, cpu, memory_mib
 
 
 def _kill_at_random(server: RtspCamera, seed: int, over: threading.Event, kills: list[int]) -> None:

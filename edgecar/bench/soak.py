@@ -88,9 +88,13 @@ class Camera:
 
 
 def write_pictures(path: Path) -> None:
-    """A clip as the server reads it: coded pictures, each behind its length."""
-    coded = video_coded(photo_scene(SIZE, CLIP_FRAMES), CODING)
-    with av.open(BytesIO(coded.bitstream), "r") as container, path.open("wb") as file:
+    """A clip as the server reads it."""
+    write_pictures_of(video_coded(photo_scene(SIZE, CLIP_FRAMES), CODING).bitstream, path)
+
+
+def write_pictures_of(bitstream: bytes, path: Path) -> None:
+    """The H.264 of a clip as the server reads it: coded pictures, each behind its length."""
+    with av.open(BytesIO(bitstream), "r") as container, path.open("wb") as file:
         (video,) = container.streams.video
         annex_b = BitStreamFilterContext("h264_mp4toannexb", video)
         for packet in container.demux(video):

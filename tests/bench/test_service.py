@@ -8,7 +8,8 @@ import pytest
 from edgecar.bench import service
 from edgecar.bench.page import readme
 from edgecar.bench.results import SCHEMA_PATH, SERVICE_KEYS, write_results
-from edgecar.bench.service import loaded, pictures_of, soaked
+from edgecar.bench.service import loaded, soaked
+from edgecar.bench.soak import write_pictures_of
 from edgecar.media.scene import photo_scene
 from edgecar.media.video_codec import VideoCoding, video_coded
 from tests.bench.test_live import THERE
@@ -53,8 +54,9 @@ def test_cameras_that_are_killed_are_accounted_for(clip, tmp_path, monkeypatch, 
     checked(tmp_path / "service.json", make_results(row, kind="service"))
 
 
-def test_pictures_for_a_server_are_those_of_the_clip(clip):
-    data = pictures_of(clip).read_bytes()
+def test_pictures_for_a_server_are_those_of_the_clip(clip, tmp_path):
+    write_pictures_of(clip.read_bytes(), tmp_path / "pictures")
+    data = (tmp_path / "pictures").read_bytes()
     count = at = 0
     while at < len(data):
         at += 4 + int.from_bytes(data[at : at + 4], "big")
