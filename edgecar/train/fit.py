@@ -134,6 +134,7 @@ def new_run(recipe: TrainRecipe, device: torch.device) -> Run:
         SettingsError: The recipe names something that does not exist.
     """
     loss_named(recipe.loss)  # known to exist before anything is coded
+    torch.backends.cudnn.benchmark = True  # on a GPU: patches of a run are all of one shape
     # Kernels stay contiguous for Muon's matrices; pictures are channels-last, which convolutions
     # follow.
     network = new_network(recipe)
@@ -166,7 +167,7 @@ def fit(
     """Train until the recipe's steps are done; ``run.average`` is the network to ship.
 
     A run that was stopped and restored ends with the same weights as one that was not, on the same
-    machine with the same number of threads.
+    CPU with the same number of threads.
 
     Args:
         run: Fresh or restored.
