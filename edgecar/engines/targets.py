@@ -14,7 +14,8 @@ from edgecar.spec import Precision, Size
 LibraryName = Literal["tensorrt", "tensorrt-rtx"]
 LIBRARIES: tuple[LibraryName, ...] = get_args(LibraryName)
 
-OWN_TILE: Size = (384, 656)  # nine of them cover 1080p with a halo of 12 px
+OWN_TILE: Size = (384, 656)
+OWN_BATCH = 9  # tiles of a 1080p frame with a halo of 12 px: more are computed for nothing there
 MULTIPROCESSORS_PER_TILE = 4
 
 
@@ -143,7 +144,7 @@ def own_target(gpu: Gpu) -> Target:
         compute_capability=gpu.compute_capability,
         precisions=("fp16", "int8", "fp32"),
         tile=OWN_TILE,
-        batch=max(1, gpu.multiprocessors // MULTIPROCESSORS_PER_TILE),
+        batch=min(OWN_BATCH, max(1, gpu.multiprocessors // MULTIPROCESSORS_PER_TILE)),
         workspace_mib=max(256, gpu.memory_mib // 16),
         dla_cores=0,
         int8_tops=0,
