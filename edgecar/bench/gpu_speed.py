@@ -260,9 +260,7 @@ def detector_kernels(bench: Bench, size: Size) -> list[tuple[str, int, Callable[
     read = height * width * 3 // 2
     found: list[tuple[str, int, Callable[[], None]]] = []
 
-    def add(
-        kernel: str, items: int, arguments: tuple[Any, ...], moved: int, out: Memory
-    ) -> None:
+    def add(kernel: str, items: int, arguments: tuple[Any, ...], moved: int, out: Memory) -> None:
         def launch(_held: tuple[Memory, ...] = (picture, out)) -> None:  # until it was timed
             device.launch(kernel, items, 1, arguments, bench.stream)
 

@@ -8,6 +8,7 @@ from edgecar.engines.gpu import Gpu
 from edgecar.engines.targets import all_targets, own_target, target_named, target_of
 from edgecar.errors import SettingsError
 from edgecar.files import shipped
+from edgecar.runtime.windows import plan_grid
 
 BOXES = ("orin-nano", "orin-nx", "agx-orin", "thor", "t4", "l4", "a2", "h200", "rtx")
 
@@ -50,6 +51,12 @@ def test_gpu_that_no_file_is_for_gets_a_target_of_its_own() -> None:
     target = own_target(a_gpu("NVIDIA L40S", "8.9"))
     assert (target.name, target.compute_capability) == ("nvidia-l40s", "8.9")
     assert (target.batch, target.workspace_mib) == (4, 2048)
+
+
+def test_large_gpu_computes_no_more_tiles_than_a_1080p_frame_has() -> None:
+    large = replace(a_gpu("NVIDIA H100", "9.0"), multiprocessors=132)
+    target = own_target(large)
+    assert target.batch == len(plan_grid((1080, 1920), target.tile, halo_px=12))
 
 
 @pytest.mark.parametrize(
