@@ -167,6 +167,7 @@ def recipe_in_eight_bits(recipe: TrainRecipe) -> TrainRecipe:
         teacher=start if own else recipe.network,
         teacher_share=TEACHER_SHARE,
         balanced=True,
+        start_share=0.0,
         fit_last_layer=False,
         optimiser="adam",
         rate=RATE,

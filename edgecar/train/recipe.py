@@ -19,6 +19,9 @@ class TrainRecipe:
         degradation: What the network learns to undo.
         start: Weights to begin with: a checkpoint, or ``jpeg``, ``h264`` or ``hevc`` for those of
             the same network that ship; empty: fresh ones.
+        start_share: Of the weights that ship, the share of those it starts from: 0.5 is midway
+            (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). A long training
+            on clips made of photographs unlearns some of what holds for real ones.
         fit_last_layer: Scale the last layer of a fresh network until its output spreads like the
             residual it must predict (GL-Fusion's rule of initialisation).
         teacher: Network to learn from besides the clean pictures: a shipped name or a checkpoint.
@@ -45,6 +48,7 @@ class TrainRecipe:
     sizes: dict[str, int] = field(default_factory=dict)
     degradation: Degradation = field(default_factory=JpegRange)
     start: str = ""
+    start_share: float = 0.0
     fit_last_layer: bool = False
     teacher: str = ""
     teacher_share: float = 0.5
@@ -100,6 +104,10 @@ def recipe_from_table(table: dict[str, Any]) -> TrainRecipe:
     recipe = TrainRecipe(**values)
     if recipe.patch_px < 16 or recipe.patch_px % 8:
         raise SettingsError(f"patch_px is {recipe.patch_px}; need a multiple of 8, at least 16")
+    if not 0 <= recipe.start_share < 1 or (recipe.start_share and (recipe.qat or not recipe.start)):
+        raise SettingsError(
+            f"start_share is {recipe.start_share}; need 0 to below 1, weights to start from, no qat"
+        )
     for key in ("batch", "steps"):
         if table.get(key, 1) < 1:
             raise SettingsError(f"{key} is {table[key]}; need at least 1")

@@ -11,12 +11,19 @@ from edgecar.files import written_whole
 from edgecar.train.fit import Run
 from edgecar.train.qat import int8_training, plain_state
 from edgecar.train.recipe import table_of
+from edgecar.train.start import new_network
 from edgecar.zoo.checkpoints import metadata_of
 
 
 def save_weights(run: Run, path: Path) -> None:
-    """Write the averaged network as safetensors, with what training in eight bits found."""
+    """Write the averaged network as safetensors, with what training in eight bits found.
+
+    A recipe's ``start_share`` moves it back towards the weights that the run began with.
+    """
     state = {name: t.cpu().contiguous() for name, t in plain_state(run.average).items()}
+    if run.recipe.start_share:
+        began = new_network(run.recipe).state_dict()
+        state = {name: t.lerp(began[name], run.recipe.start_share) for name, t in state.items()}
     eight_bits = int8_training(run.average, run.recipe)
     with written_whole(path) as temporary:
         save_file(state, temporary, metadata_of(eight_bits) if eight_bits else None)

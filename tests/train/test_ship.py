@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgecar.train.degrade import HevcRange
+from edgecar.train.degrade import H264Range, HevcRange
 from edgecar.train.fit import Run, new_run
 from edgecar.train.recipe import TrainRecipe, recipe_from_table
 from edgecar.train.ship import describe, save_weights, write_facts
@@ -36,6 +36,18 @@ def test_weights_are_those_of_the_average(run, tmp_path) -> None:
         assert torch.equal(loaded.network(given), run.average.eval()(given))
         assert not torch.equal(loaded.network(given), run.network.eval()(given))
     assert [file.name for file in path.parent.iterdir()] == ["mine.safetensors"]
+
+
+def test_weights_lie_between_those_it_began_with_and_the_average(tmp_path) -> None:
+    recipe = TrainRecipe("edgecar-xs", degradation=H264Range(), start="h264", start_share=0.25)
+    run = new_run(recipe, torch.device("cpu"))
+    began = {name: t.clone() for name, t in run.average.state_dict().items()}
+    with torch.no_grad():
+        for weight in run.average.parameters():
+            weight.add_(1.0)
+    save_weights(run, tmp_path / "mine.safetensors")
+    for name, weight in load_network(tmp_path / "mine.safetensors").network.state_dict().items():
+        assert torch.allclose(weight, began[name] + 0.75, atol=1e-6)
 
 
 def test_facts_tell_how_weights_came_to_be(run, tmp_path) -> None:
