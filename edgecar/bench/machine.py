@@ -27,7 +27,7 @@ LIBRARIES = {
         "opencv-contrib-python-headless",
         "opencv-contrib-python",
     ),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt-rtx", "tensorrt_rtx"),

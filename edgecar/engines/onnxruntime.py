@@ -4,6 +4,7 @@ import platform
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Batch, Engine, EngineInfo
+from edgecar.engines.cuda_libraries import load_cuda_libraries
 from edgecar.engines.trt_lint import refuse_misread_bytes
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
@@ -51,8 +52,10 @@ class OnnxRuntimeEngine(Engine):
         if wanted not in onnxruntime.get_available_providers():
             raise EngineError(
                 f"ONNX Runtime {onnxruntime.__version__} here has no {wanted}; "
-                f"install one (x86: pip install onnxruntime-gpu) or leave :{provider} out"
+                f"pip install 'onnxruntime-gpu[cuda,cudnn]' or leave :{provider} out"
             )
+        if provider != "cpu":
+            load_cuda_libraries(onnxruntime)
         if provider == "tensorrt":
             refuse_misread_bytes(artifact.onnx)
         options = onnxruntime.SessionOptions()
@@ -65,8 +68,9 @@ class OnnxRuntimeEngine(Engine):
         used = self._session.get_providers()[0]
         if used != wanted:
             raise EngineError(
-                f"asked ONNX Runtime for {wanted}, it fell back to {used}; check that driver, CUDA "
-                f"and cuDNN fit ONNX Runtime {onnxruntime.__version__}"
+                f"asked ONNX Runtime for {wanted}, it fell back to {used}; pip install "
+                "'onnxruntime-gpu[cuda,cudnn]', and check that the driver fits ONNX Runtime "
+                f"{onnxruntime.__version__}"
             )
         self._input = self._session.get_inputs()[0].name
         suffix = "" if provider == "cpu" else f":{provider}"

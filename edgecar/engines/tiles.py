@@ -8,6 +8,7 @@ import numpy as np
 from edgecar.artifact import Artifact
 from edgecar.closing import Closing
 from edgecar.engines.base import EngineInfo
+from edgecar.engines.cuda_libraries import load_cuda_libraries
 from edgecar.errors import EngineError
 
 TileType = Literal["fp32", "fp16", "int8"]
@@ -88,15 +89,17 @@ class OnnxRuntimeTiles(TileEngine):
             import onnxruntime
         except ImportError as error:
             raise EngineError(
-                "ONNX Runtime is not installed; pip install onnxruntime-gpu"
+                "ONNX Runtime is not installed; pip install 'onnxruntime-gpu[cuda,cudnn]'"
             ) from error
         cuda = stream is not None
         wanted = "CUDAExecutionProvider" if cuda else "CPUExecutionProvider"
         if wanted not in onnxruntime.get_available_providers():
             raise EngineError(
                 f"ONNX Runtime {onnxruntime.__version__} here has no {wanted}; pip install "
-                "onnxruntime-gpu"
+                "'onnxruntime-gpu[cuda,cudnn]'"
             )
+        if cuda:
+            load_cuda_libraries(onnxruntime)
         options = {"user_compute_stream": str(stream)} if cuda else {}
         if cuda and artifact.facts.precision == "fp32":
             options["use_tf32"] = "0"  # on by default: ten bits of mantissa
@@ -112,8 +115,9 @@ class OnnxRuntimeTiles(TileEngine):
             raise EngineError(f"ONNX Runtime refused the artifact: {cause}") from error
         if self._session.get_providers()[0] != wanted:
             raise EngineError(
-                f"asked ONNX Runtime for {wanted}, it fell back to another; check that driver, "
-                f"CUDA and cuDNN fit ONNX Runtime {onnxruntime.__version__}"
+                f"asked ONNX Runtime for {wanted}, it fell back to another; pip install "
+                "'onnxruntime-gpu[cuda,cudnn]', and check that the driver fits ONNX Runtime "
+                f"{onnxruntime.__version__}"
             )
         self._device = "cuda" if cuda else "cpu"
         self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name

@@ -94,7 +94,7 @@ def test_absent_provider_names_what_to_install(provider, artifact) -> None:
     assert f"leave :{provider} out" in said
 
 
-def test_fallback_of_the_library_is_no_silent_success(artifact, monkeypatch) -> None:
+def test_fallback_of_the_library_is_no_silent_success(artifact, monkeypatch, capsys) -> None:
     """ONNX Runtime lists CUDA when it was built with it, and uses the CPU where CUDA fails."""
     import onnxruntime
 
@@ -105,8 +105,13 @@ def test_fallback_of_the_library_is_no_silent_success(artifact, monkeypatch) -> 
         "InferenceSession",
         lambda model, options, **_: session(model, options, ["CPUExecutionProvider"]),
     )
+    loaded = []
+    prints = lambda: loaded.append(sys.stdout.write("no cuDNN"))  # noqa: E731
+    monkeypatch.setattr(onnxruntime, "preload_dlls", prints)
     said = refusal(artifact, "onnxruntime:cuda")
     assert "asked ONNX Runtime for CUDAExecutionProvider, it fell back to CPU" in said
+    assert len(loaded) == 1  # what pip installed
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
