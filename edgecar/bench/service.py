@@ -183,10 +183,11 @@ def soaked(
         snapshots = {each.name: each.stats.snapshot() for each in pipelines}
     finally:
         over.set()
+        for killer in killers:
+            if killer.ident is not None:
+                killer.join()  # two at once cannot end one process
         for server in servers:
             server.kill()
-    for killer in killers:
-        killer.join()
     until = time.monotonic() + THREADS_SECONDS
     while threading.active_count() > threads_before and time.monotonic() < until:
         time.sleep(0.1)

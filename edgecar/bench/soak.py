@@ -71,10 +71,11 @@ class Camera:
         self._port = int(port)
 
     def kill(self) -> None:
-        """Vanish without a word, as cameras do."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+        """Vanish without a word, as cameras do; harmless when repeated."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
 
     def come_and_go(self, every_seconds: float, until: threading.Event) -> int:
         """Restart again and again; returns how often."""
