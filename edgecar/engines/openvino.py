@@ -31,7 +31,7 @@ SETTLED_RUNS = 3000
 
 PROBE_PX = 96  # side of what both are compared on
 
-KERNELS_KEPT = "64"  # by oneDNN, of graphs that are gone
+KERNELS, KERNELS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64"  # of graphs that are gone
 
 IN_FLIGHT = 2  # windows: while the network computes one, codes of its neighbours are copied
 
@@ -165,7 +165,7 @@ def imported_openvino() -> Any:
     if "openvino" not in sys.modules:
         # 1024 kernels, half a megabyte for each graph that was compiled and freed: a service whose
         # cameras come and go grows by 80 MiB. Graphs in use keep theirs.
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS_KEPT)
+        os.environ.setdefault(KERNELS, KERNELS_KEPT)
         # None makes an import fail; the package then takes a stub in its place.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino

@@ -1,5 +1,6 @@
 """What only the OpenVINO engine does: compile shapes that keep coming back."""
 
+import os
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgecar.engines import openvino
-from edgecar.engines.openvino import OpenvinoEngine
+from edgecar.engines.openvino import KERNELS, KERNELS_KEPT, OpenvinoEngine
 
 RETURNS = 4
 """Of the shapes here until one is compiled, but for the test of when that is."""
@@ -101,3 +102,19 @@ def test_importing_it_reports_to_nobody():
         "assert threading.active_count() == 1, threading.enumerate()\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(("own", "kept"), [({}, KERNELS_KEPT), ({KERNELS: "7"}, "7")])
+def test_kernels_of_freed_graphs_are_few(own, kept):
+    """Unless somebody asked for another number."""
+    script = (
+        "import os\n"
+        "from edgecar.engines.openvino import imported_openvino\n"
+        "imported_openvino()\n"
+        f"print(os.environ[{KERNELS!r}])\n"
+    )
+    given = {name: value for name, value in os.environ.items() if name != KERNELS}
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, env=given | own
+    )
+    assert done.stdout.strip() == kept
