@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 from pydantic import ValidationError
 
+from edgecar.allocator import give_back_memory
 from edgecar.artifact import shipped_names
 from edgecar.closing import Closing
 from edgecar.engines.select import PLANS
@@ -43,6 +44,9 @@ DRAIN_SECONDS = 1.0
 
 REBUILD_SECONDS = 1.0
 """From a failure of the pipeline itself to another one."""
+
+MEMORY_SECONDS = 30.0
+"""From one time that freed memory is given back to the next."""
 
 _log = logging.getLogger(__name__)
 
@@ -300,11 +304,14 @@ class Service(Closing):
                     run.moved_to(self._pipeline)
 
     def _tick(self) -> None:
-        """Look at load and history at a steady pace."""
-        last = time.monotonic()
+        """Look at load, history and memory at a steady pace."""
+        last = gave_back = time.monotonic()
         while not self._closing.wait(STEP_SECONDS):
             try:
                 now = time.monotonic()
+                if now - gave_back > MEMORY_SECONDS:
+                    give_back_memory()
+                    gave_back = now
                 runs = list(self._runs.values())
                 spent = sum([run.tick() for run in runs])
                 self._load, last = spent / (now - last), now
