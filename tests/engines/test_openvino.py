@@ -118,3 +118,31 @@ def test_kernels_of_freed_graphs_are_few(own, kept):
         [sys.executable, "-c", script], check=True, capture_output=True, text=True, env=given | own
     )
     assert done.stdout.strip() == kept
+
+
+def test_shapes_that_come_once_leave_little(exported, tmp_path):
+    """Without a limit 40 MiB: a third of one for each."""
+    path = tmp_path / "xs.onnx"
+    path.write_bytes(exported("edgecar-xs").onnx)
+    script = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from edgecar.allocator import give_back_memory\n"
+        "from edgecar.artifact import read_artifact\n"
+        "from edgecar.engines.openvino import OpenvinoEngine\n"
+        "def resident_mib():\n"
+        "    give_back_memory()\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * 4096 / 2**20\n"
+        "engine = OpenvinoEngine(read_artifact(Path(sys.argv[1])))\n"
+        "def meet(shapes):\n"
+        "    for number in shapes:\n"
+        "        engine.run(np.zeros((1, 1, 64 + 2 * number, 320 - 2 * number), np.float32))\n"
+        "meet(range(30))\n"
+        "before = resident_mib()\n"
+        "meet(range(30, 140))\n"
+        "print(resident_mib() - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, path], check=True, capture_output=True, text=True
+    )
+    assert float(done.stdout) < 15
