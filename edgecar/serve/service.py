@@ -45,9 +45,6 @@ DRAIN_SECONDS = 1.0
 REBUILD_SECONDS = 1.0
 """From a failure of the pipeline itself to another one."""
 
-MEMORY_SECONDS = 30.0
-"""From one time that freed memory is given back to the next."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -305,18 +302,16 @@ class Service(Closing):
 
     def _tick(self) -> None:
         """Look at load, history and memory at a steady pace."""
-        last = gave_back = time.monotonic()
+        last = time.monotonic()
         while not self._closing.wait(STEP_SECONDS):
             try:
                 now = time.monotonic()
-                if now - gave_back > MEMORY_SECONDS:
-                    give_back_memory()
-                    gave_back = now
                 runs = list(self._runs.values())
                 spent = sum([run.tick() for run in runs])
                 self._load, last = spent / (now - last), now
                 self._cpu_share = self._process.cpu_percent() / (100 * (psutil.cpu_count() or 1))
                 self._shed(runs)
+                give_back_memory()
             except Exception:  # figures are no reason to end
                 _log.exception("looking at load failed")
 
