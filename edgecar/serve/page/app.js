@@ -135,6 +135,7 @@ async function watch() {
     if (!answered.error) {
       show(answered.list);
       machine.show(answered.status, answered.list);
+      find("add").disabled = false; // its form offers the networks, which are known from now on
     }
     await pause(Math.min(POLL_MS * 2 ** failures, LONGEST_POLL_MS));
   }

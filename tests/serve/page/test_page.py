@@ -142,6 +142,20 @@ def test_a_camera_is_added_and_nothing_typed_is_lost(opened):
     assert opened.server.asked[-1] == ("POST", "/api/cameras", sent)
 
 
+def test_no_camera_is_added_before_the_networks_are_known(opened):
+    page, held = opened.page, []
+    page.route("**/api/status", lambda route: held.append(route))
+    page.reload()
+    add = page.get_by_role("button", name="Add camera")
+    opened.until(lambda: held)
+    expect(add).to_be_disabled()
+    held.pop().continue_()
+    page.unroute("**/api/status")
+    add.click()
+    options = page.locator("#add-dialog option")
+    expect(options).to_have_text(["edgecar-xs", "edgecar-s", "edgecar-m", "pass: as it is"])
+
+
 def test_a_camera_is_removed_after_a_question(opened):
     gate = opened.camera("gate")
     gate.get_by_role("button", name="Remove gate").click()
