@@ -73,7 +73,7 @@ SERVICE_KEYS = (
     *("case", "network", "policy", "levels", "engine", "provider", "precision", "cameras"),
     *("seconds", "kills", "frames_read", "frames_restored", "frames_passed", "frames_dropped"),
     *("frames_in_flight", "read_fps", "restored_fps", "age_p50_ms", "age_p95_ms", "cpu_share"),
-    *("memory_mib", "memory_growth_mib", "frames_written", "frames_given"),
+    *("memory_mib", "memory_growth_mib", "memory_tenths_mib", "frames_written", "frames_given"),
     *("frames_left_out", "threads_left"),
 )
 SERVICE_CHECK_KEYS = (*("check", "tries", "failures", "seconds", "detail"),)

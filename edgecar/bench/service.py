@@ -6,6 +6,7 @@ moments and come back; one camera is recorded. Soak needs GStreamer's RTSP serve
 """
 
 import random
+import statistics
 import sys
 import tempfile
 import threading
@@ -139,6 +140,7 @@ def loaded(
         "cpu_share": round(cpu, 3),
         "memory_mib": round(memory, 1),
         "memory_growth_mib": round(growth, 1),
+        "memory_tenths_mib": [],
         "frames_written": None,
         "frames_given": None,
         "frames_left_out": None,
@@ -174,7 +176,7 @@ def soaked(
         with Service(settings) as service:
             for killer in killers:
                 killer.start()
-            elapsed, cpu, memory_mib = _watched(seconds)
+            elapsed, cpu, memory = _watched(seconds)
             over.set()
             runs = [service.run_of(name) for name in service.names()]
             pipelines = [run.camera for run in runs if run.camera]
@@ -198,8 +200,7 @@ def soaked(
         "levels": {},
         "kills": len(kills),
         "cpu_share": round(cpu, 3),
-        "memory_mib": round(memory_mib[0], 1),
-        "memory_growth_mib": round(max(memory_mib) - memory_mib[0], 1),
+        **memory,
         "frames_written": written,
         "frames_given": runs[0].latest.sequence,
         "frames_left_out": coder.status.dropped if coder else None,
@@ -213,17 +214,27 @@ def _pictures_of(clip: Path) -> Path:
     return path
 
 
-def _watched(seconds: float) -> tuple[float, float, list[float]]:
-    """Wait; how long it was, the share of all cores, and memory in MiB since the warm-up."""
-    process, memory_mib = psutil.Process(), list[float]()
+def _watched(seconds: float) -> tuple[float, float, dict[str, Any]]:
+    """Wait; how long it was, the share of all cores, and the row's figures of memory."""
+    process, samples = psutil.Process(), list[tuple[float, float]]()
     process.cpu_percent()
     began = time.monotonic()
     while (passed := time.monotonic() - began) < seconds:
         time.sleep(SAMPLE_SECONDS)
-        if passed > SOAK_WARM_UP_SHARE * seconds:
-            memory_mib.append(process.memory_info().rss / MIB)
+        samples.append((passed / seconds, process.memory_info().rss / MIB))
     cpu = process.cpu_percent() / (100 * (psutil.cpu_count() or 1))
-    return time.monotonic() - began, cpu, memory_mib
+    return time.monotonic() - began, cpu, _memory(samples)
+
+
+def _memory(samples: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Resident memory in MiB, sampled at shares of the run."""
+    settled = [mib for share, mib in samples if share > SOAK_WARM_UP_SHARE]
+    tenths = [[mib for share, mib in samples if int(10 * share) == tenth] for tenth in range(10)]
+    return {
+        "memory_mib": round(settled[0], 1),
+        "memory_growth_mib": round(max(settled) - settled[0], 1),
+        "memory_tenths_mib": [round(statistics.median(each), 1) for each in tenths if each],
+    }
 
 
 def _kill_at_random(server: RtspCamera, seed: int, over: threading.Event, kills: list[int]) -> None:

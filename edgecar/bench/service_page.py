@@ -12,7 +12,9 @@ cores. Under load the *policy* is to *shed*, which takes smaller networks and th
 *drop* frames; *ran* says how much of the time cameras had which network. In a *soak* the cameras
 are RTSP servers that are killed at random, each every 10 to 40 s, and the first camera is recorded;
 *left out* are pictures that came faster than they could be coded, as a camera that comes back sends
-them. *Growth* is that of resident memory since the warm-up."""
+them. *Memory* is resident, after the warm-up; *growth* is from there to the highest sample; *each
+tenth* has the median of every tenth of the run, the first being the warm-up. A camera that is away
+or comes back frees or takes some megabytes."""
 
 HEADER = (
     *(
@@ -28,7 +30,7 @@ HEADER = (
         "Ran",
     ),
     *("Read", "Restored", "Passed", "Dropped", "In flight", "Age p50 ms", "p95 ms", "CPU"),
-    *("Memory MiB", "Growth MiB", "Recorded", "Threads left"),
+    *("Memory MiB", "Growth MiB", "Each tenth MiB", "Recorded", "Threads left"),
 )
 
 CHECKS_INTRO = """\
@@ -86,6 +88,7 @@ def _cells(row: Row) -> list[str]:
         *(f"{row[key]:.0f}" for key in ("age_p50_ms", "age_p95_ms")),
         f"{row['cpu_share']:.0%}",
         *(f"{row[key]:.0f}" for key in ("memory_mib", "memory_growth_mib")),
+        " ".join(f"{mib:.0f}" for mib in row["memory_tenths_mib"]) or "–",
         recorded,
         "–" if row["threads_left"] is None else f"{row['threads_left']}",
     ]

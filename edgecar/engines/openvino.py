@@ -27,7 +27,7 @@ LEAST_RETURNS = 2  # a picture that is seen once gets none
 COMPILED_MEMORY = 320 << 20  # bytes of activations, all shapes together
 FORGOTTEN_RUNS = 2000
 # From then on a shape is compiled only in place of a forgotten one: no camera grows for days.
-SETTLED_RUNS = 3000
+SETTLED_RUNS = 2000
 
 PROBE_PX = 96  # side of what both are compared on
 

@@ -51,6 +51,7 @@ def test_cameras_that_are_killed_are_accounted_for(clip, tmp_path, monkeypatch, 
     assert row["frames_in_flight"] == 0
     assert row["frames_written"] + row["frames_left_out"] == row["frames_given"]
     assert row["frames_written"] > 0
+    assert len(row["memory_tenths_mib"]) == 10
     checked(tmp_path / "service.json", make_results(row, kind="service"))
 
 
@@ -81,9 +82,10 @@ def test_the_page_has_a_line_for_each_run(make_results):
         "engine": "openvino", "precision": "int8",
         "levels": {"xs.onnx": 0.75, "pass": 0.25}, "frames_given": None, "threads_left": None,
         "read_fps": 99.5, "restored_fps": 74.6, "cpu_share": 0.831, "age_p95_ms": 61.6,
+        "memory_tenths_mib": [401.2, 398.7],
     }  # fmt: skip
     section = readme([("cpu", make_results(row, kind="service"))]).split("## Service\n")[1]
     assert "| load | xs.onnx | openvino, int8 | shed | 1 |" in section
     assert "| 99.5 | 74.6 | xs.onnx 75%, pass 25% |" in section
-    assert "| 62 | 83% |" in section
+    assert "| 62 | 83% | 1 | 1 | 401 399 |" in section
     assert "`python -m edgecar.bench.service --help` says how" in readme([])
