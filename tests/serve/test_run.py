@@ -1,32 +1,39 @@
 """The process around a service: its end."""
 
-import signal
-import threading
+import subprocess
+import sys
 
 import pytest
-import uvicorn
 
 from edgecar.serve import run
 
-main_thread = pytest.mark.skipif(
-    threading.current_thread() is not threading.main_thread(), reason="signals go to the main one"
-)
+# A process of its own: were the signal not handled, it would end whoever runs the tests.
+SIGNALLED = """
+import signal, sys, threading
+import uvicorn
+from edgecar.serve import run
+from edgecar.serve.service import Service
+from edgecar.serve.settings import Settings
+
+number, begin = int(sys.argv[1]), uvicorn.Server.run
+def signalled(server, *arguments, **more):
+    signal.raise_signal(number)
+    begin(server, *arguments, **more)
+uvicorn.Server.run = signalled
+
+before = signal.getsignal(number)
+service = Service(Settings.model_validate({"state": sys.argv[2]}))
+run.serve(service, run.listening_socket("127.0.0.1", 0), lambda: None)
+assert service.draining
+assert not [each for each in threading.enumerate() if each.name.startswith("edgecar-")]
+assert signal.getsignal(number) == before
+print("ended")
+"""
 
 
-@main_thread
 @pytest.mark.parametrize("number", run.SIGNALS)
-def test_a_signal_that_comes_before_the_server_listens_to_any_ends_it(
-    make_service, monkeypatch, number
-):
-    before, begin = signal.getsignal(number), uvicorn.Server.run
-
-    def signalled(server, *arguments, **more):
-        signal.raise_signal(number)
-        begin(server, *arguments, **more)
-
-    monkeypatch.setattr(uvicorn.Server, "run", signalled)
-    service = make_service()
-    run.serve(service, run.listening_socket("127.0.0.1", 0), lambda: None)
-    assert service.draining
-    assert not [each for each in threading.enumerate() if each.name.startswith("edgecar-")]
-    assert signal.getsignal(number) == before
+def test_a_signal_that_comes_before_the_server_listens_to_any_ends_it(tmp_path, number):
+    command = [sys.executable, "-X", "faulthandler", "-c", SIGNALLED]
+    arguments = [str(int(number)), str(tmp_path / "state.json")]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
