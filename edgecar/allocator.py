@@ -2,14 +2,8 @@
 
 import ctypes
 
-ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -3, -1  # M_… of <malloc.h>
+ARENA_MAX = -8  # M_ARENA_MAX of <malloc.h>
 ARENAS = 2
-
-LARGE = 4 << 20
-"""Bytes: more than a frame of 1080p has, less than a network's buffers for a picture of 720p."""
-
-SPARE = 64 << 20
-"""Bytes that are kept at the end of the heap for what comes next."""
 
 
 def keep_memory_together(arenas: int = ARENAS) -> bool:
@@ -17,10 +11,7 @@ def keep_memory_together(arenas: int = ARENAS) -> bool:
 
     Decoders come and go with their threads whenever a camera connects again. glibc gives threads
     arenas of their own, which keep what was freed in them: a process grows by some megabytes with
-    each until all arenas were used. And what is large lies by itself and goes back whole once it is
-    freed: glibc stops doing so when it sees such things come and go, and a network's buffers then
-    leave holes in which frames settle. Call it before threads are started; it holds for the
-    process.
+    each until all arenas were used. Call it before threads are started; it holds for the process.
 
     Args:
         arenas: How many there are at most from now on.
@@ -29,9 +20,7 @@ def keep_memory_together(arenas: int = ARENAS) -> bool:
         Whether the C library could be told: musl and those of other systems cannot.
     """
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-        limits = {ARENA_MAX: arenas, MMAP_THRESHOLD: LARGE, TRIM_THRESHOLD: SPARE}
-        return all(mallopt(limit, value) for limit, value in limits.items())
+        return bool(ctypes.CDLL(None).mallopt(ARENA_MAX, arenas))
     except (AttributeError, OSError, TypeError):  # no such function, no such library
         return False
 

@@ -55,43 +55,10 @@ print((before - resident()) / before)
 """
 
 
-LARGE = """
-import ctypes, sys
-from edgecar.allocator import keep_memory_together
-if sys.argv[1] == "apart":
-    assert keep_memory_together()
-libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
-def allocated(size):
-    block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size)))
-    ctypes.memset(block, 1, size)
-    return block
-def resident():
-    return int(open("/proc/self/statm").read().split()[1])
-libc.free(allocated(30 << 20))  # from then on glibc puts less than this among the rest
-blocks = [allocated(6 << 20) for _ in range(20)]
-before = resident()
-for block in blocks[::2]:
-    libc.free(block)
-print((before - resident()) / before)
-"""
-
-
-def given_back(how: str) -> float:
-    command = [sys.executable, "-c", LARGE, how]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="glibc alone has arenas")
 def test_threads_share_arenas(tmp_path) -> None:
     many, few = (arenas(how, str(tmp_path / how)) for how in ("many", "few"))
     assert few <= allocator.ARENAS < many
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc alone keeps it")
-def test_what_is_large_goes_back_at_once() -> None:
-    assert given_back("together") < 0.1
-    assert given_back("apart") > 0.3  # of 140 MB or so, 60
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc alone keeps it")
