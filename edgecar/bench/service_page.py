@@ -13,8 +13,7 @@ cores. Under load the *policy* is to *shed*, which takes smaller networks and th
 are RTSP servers that are killed at random, each every 10 to 40 s, and the first camera is recorded;
 *left out* are pictures that came faster than they could be coded, as a camera that comes back sends
 them. *Memory* is resident, after the warm-up; *growth* is from there to the highest sample; *each
-tenth* has the median of every tenth of the run, the first being the warm-up. A camera that is away
-or comes back frees or takes some megabytes."""
+tenth* has the median of every tenth of the run, the first being the warm-up."""
 
 HEADER = (
     *(
