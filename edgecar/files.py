@@ -2,10 +2,10 @@
 
 import hashlib
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +73,22 @@ def written_whole(path: Path, mode: int = 0o666) -> Iterator[Path]:
         mode: Who may read and write it, less what the process's mask takes away.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _new_file(path, mode)
     try:
         yield temporary
-        temporary.chmod(mode & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _new_file(path: Path, mode: int) -> Path:
+    """Make an empty file of a new name beside ``path``.
+
+    The system takes the mask off the mode. To read the mask a process must set it, and files that
+    other threads make in that moment would get rights that nobody meant.
+    """
+    while True:
+        temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+        with suppress(FileExistsError):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+            return temporary

@@ -72,6 +72,20 @@ def test_permissions_are_those_of_any_new_file(mask, mode, tmp_path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == mode == stat.S_IMODE(plain.stat().st_mode)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX systems")
+def test_the_mask_of_the_process_is_never_set(tmp_path, monkeypatch) -> None:
+    """Not even for a moment: other threads make files meanwhile."""
+
+    def refuse(mask: int) -> int:
+        raise AssertionError(f"the mask was set to {mask:o}")
+
+    monkeypatch.setattr(os, "umask", refuse)
+    with written_whole(tmp_path / "a", 0o600) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600  # private before it has its name
+        temporary.write_text("x")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+
+
 def test_two_writers_do_not_mix(tmp_path) -> None:
     path = tmp_path / "weights.onnx"
     with written_whole(path) as first, written_whole(path) as second:
