@@ -5,18 +5,18 @@ before the next part's. With open groups, pictures behind a keyframe in the file
 it and lean on pictures before it: they belong to the part before.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.stream import Disposition
 
 from edgecar.media.facts import StreamFacts
 from edgecar.media.packets import Start
 from edgecar.media.reader import Reader
-from edgecar.media.sources import opened, source_from
+from edgecar.media.sources import main_video, opened, source_from
 from edgecar.media.timing import REORDER_LIMIT_SECONDS
 from edgecar.media.writer import Codec, stored_time_base
 
@@ -117,13 +117,10 @@ def _packets(path: Path, tick: Fraction) -> tuple[list[_Packet], str]:
     """Packets in the order of decoding, or why the clip must be read in one go."""
     packets: list[_Packet] = []
     limit = REORDER_LIMIT_SECONDS / tick
+    latest: float = -math.inf
     try:
         with opened(source_from(path)) as container:
-            stream = next(  # the one that a reader takes
-                each
-                for each in container.streams.video
-                if not each.disposition & Disposition.attached_pic
-            )
+            stream = main_video(container)
             for packet in container.demux(stream):
                 if not packet.size or packet.is_discard:
                     continue
@@ -132,6 +129,10 @@ def _packets(path: Path, tick: Fraction) -> tuple[list[_Packet], str]:
                 decoded = packet.pts if packet.dts is None else packet.dts
                 if abs(packet.pts - decoded) > limit:
                     return [], "a file has impossible times"
+                if packet.dts is not None:
+                    if packet.dts < latest:
+                        return [], "a file's clock goes back"
+                    latest = packet.dts
                 packets.append(_Packet(packet.pts, decoded, packet.is_keyframe))
     except av.FFmpegError:
         return [], _WHOLE_DAMAGE

@@ -95,6 +95,7 @@ def join_parts(
         audio = None
         if facts.audio_from:
             audio = AudioCopy(facts.audio_from, output, warnings)
+            audio.start_at(parts[0].first_ticks * tick)
             resources.callback(audio.close)
         for number, packet in enumerate(_packets(paths, parts, tick)):
             packet.dts = times.decoded(number)
@@ -133,7 +134,8 @@ def _packets(
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
                     shown = packet.pts * packet.time_base / tick
-                    packet.pts, packet.time_base = round(shown) + part.first_ticks, tick
+                    first_ticks = part.first_ticks - parts[0].first_ticks
+                    packet.pts, packet.time_base = round(shown) + first_ticks, tick
                     packet.duration = 0  # as encoders leave it: formats count it out to the next
                     yield packet
 

@@ -1,6 +1,7 @@
 """The sound of a restored video: the source's own packets, not coded again."""
 
 from collections import Counter
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,10 +10,14 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from edgecar.media.sources import opened, source_from
+from edgecar.media.breaks import UnbrokenTimes
+from edgecar.media.sources import main_video, opened, source_from
 
 END = None
 """As a limit in time: everything that is left."""
+
+EARLY_SECONDS = 1
+"""Sound so long before the first picture is kept: decoders need some of it to begin."""
 
 
 class AudioCopy:
@@ -33,14 +38,21 @@ class AudioCopy:
         self._copies: dict[int, Stream] = {}
         for stream in self._input.streams.audio:
             self._add(stream)
-        chosen = [self._input.streams[index] for index in self._copies]
-        self._packets = self._input.demux(chosen) if chosen else iter(())
+        self._packets = self._chosen_packets()
+        self._first_seconds = Fraction(0)
         self._waiting: Packet[Stream] | None = None
         self._last_dts: dict[int, int] = {}
 
     def close(self) -> None:
         """Let go of the file."""
         self._input.close()
+
+    def start_at(self, seconds: Fraction) -> None:
+        """Shift the sound so that this time, which the first picture has, becomes zero.
+
+        What comes long before the first picture is left out.
+        """
+        self._first_seconds = seconds
 
     def copy_until(self, seconds: Fraction | None) -> None:
         """Copy the packets that start before ``seconds``, or all that are left for ``END``.
@@ -49,12 +61,16 @@ class AudioCopy:
             av.FFmpegError: The output cannot be written.
         """
         while (packet := self._waiting or self._next()) is not None:
-            starts = packet.dts if packet.dts is not None else packet.pts or 0
-            if seconds is not END and starts * packet.time_base >= seconds:
+            ticks = packet.dts if packet.dts is not None else packet.pts or 0
+            starts = ticks * packet.time_base - self._first_seconds
+            if seconds is not END and starts >= seconds:
                 self._waiting = packet
                 return
             self._waiting = None
-            self._copy(packet)
+            if starts < -EARLY_SECONDS:
+                self._warnings["audio packets before the first picture left out"] += 1
+            else:
+                self._copy(packet)
 
     def _add(self, stream: Stream) -> None:
         # PyAV types it as always there; it is None where FFmpeg has no decoder.
@@ -68,6 +84,17 @@ class AudioCopy:
             return
         copy.metadata.update(stream.metadata)
         self._copies[stream.index] = copy
+
+    def _chosen_packets(self) -> "Iterator[Packet[Stream]]":
+        chosen = [self._input.streams[index] for index in self._copies]
+        pictures = main_video(self._input)
+        if not chosen or pictures is None:
+            return iter(self._input.demux(chosen) if chosen else ())
+        times = UnbrokenTimes(self._input, pictures, Counter())  # the reader counts the jumps
+        if times.may_jump:  # and the pictures say where
+            chosen.append(pictures)
+        packets = times.placed(self._input.demux(chosen))
+        return (packet for packet in packets if packet.stream is not pictures)
 
     def _next(self) -> "Packet[Stream] | None":
         try:
@@ -85,5 +112,8 @@ class AudioCopy:
                 self._warnings["audio packets out of order left out"] += 1
                 return
             self._last_dts[index] = packet.dts
+        shift = round(self._first_seconds / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts = None if packet.dts is None else packet.dts - shift
         packet.stream = self._copies[index]
         self._output.mux(packet)

@@ -11,9 +11,11 @@ import av
 from av.container import InputContainer
 from av.error import ExitError
 from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError, StallError
+from edgecar.media.breaks import UnbrokenTimes
 from edgecar.media.sources import Source, SourceSettings, reason_of
 
 READ_RETRIES = 8
@@ -74,6 +76,7 @@ class VideoPackets:
         self._live, self._settings, self._warnings = live, settings, warnings
         self._awaits_keyframe = live
         self._start, self._awaits_start = start, start is not None
+        self._times = UnbrokenTimes(container, stream, warnings)
         self._since_seconds = time.monotonic()  # the last picture, or when the wait for one began
         self._read = self._sent = self._decoded = self._refused = 0
         self._end_ticks = 0
@@ -164,7 +167,11 @@ class VideoPackets:
     def _demuxed(self) -> "Generator[Packet[VideoStream], None, None]":
         if not self._live:
             packets = self._container.demux(self._stream)
-            yield from packets if self._start is None else self._from_start(packets, self._start)
+            if self._start is not None:
+                yield from self._from_start(packets, self._start)
+            else:
+                placed = self._times.placed(cast("Iterator[Packet[Stream]]", packets))
+                yield from cast("Iterator[Packet[VideoStream]]", placed)
             return
         # All streams: asked for one, PyAV would wait for it as long as there is sound.
         for packet in self._container.demux():

@@ -7,7 +7,6 @@ from itertools import chain
 from pathlib import Path
 
 import av
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from edgecar.closing import Closing
@@ -23,6 +22,7 @@ from edgecar.media.sources import (
     Source,
     SourceSettings,
     is_endless,
+    main_video,
     opened,
     source_from,
 )
@@ -170,18 +170,13 @@ class Reader(Closing):
         return not self._packets.lacks_display_times
 
     def _video_stream(self) -> VideoStream:
-        pictures = [
-            stream
-            for stream in self._container.streams.video
-            if not stream.disposition & Disposition.attached_pic  # the cover of a song
-        ]
-        if not pictures:
+        stream = main_video(self._container)
+        if stream is None:
             kinds = ", ".join(sorted({stream.type for stream in self._container.streams}))
             raise MediaError(
                 f"{self.source.shown} has no video stream, "
                 f"only {kinds or 'an empty container'}; give a file with video"
             )
-        stream = pictures[0]
         # PyAV types it as always there; it is None where FFmpeg has no decoder.
         context: object = stream.codec_context
         if context is None:

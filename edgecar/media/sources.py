@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 import av
 from av.container import InputContainer
 from av.error import ExitError
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError, SettingsError
 
@@ -164,6 +166,12 @@ def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> Input
         container.close()
         raise MediaError(f"{source.shown} is a text file; give a video file")
     return container
+
+
+def main_video(container: InputContainer) -> VideoStream | None:
+    """The first video stream that is no picture attached to sound (the cover of a song)."""
+    streams = container.streams.video
+    return next((s for s in streams if not s.disposition & Disposition.attached_pic), None)
 
 
 def reason_of(error: Exception) -> str:

@@ -76,7 +76,7 @@ class Writer:
         self._timeline = Timeline(
             stored_time_base(suffix, facts),
             facts.rate,
-            from_zero=facts.live,
+            from_zero=True,
             warnings=self.warnings,
         )
         self._container = container_for(temporary, same_bytes=same_bytes)
@@ -105,6 +105,8 @@ class Writer:
         picture.pts = self._timeline.place(frame)
         picture.time_base = self._timeline.time_base
         with explained(self._path):
+            if self._audio and not self.frames and frame.pts is not None and frame.time_base:
+                self._audio.start_at(frame.pts * frame.time_base)
             if self._audio:
                 self._audio.copy_until(picture.pts * self._timeline.time_base)
             self._container.mux(self._stream.encode(picture))
@@ -224,7 +226,8 @@ def open_writer(
     The file takes its name when the block ends well. After any failure or interrupt nothing is
     left of it, and a file of that name that was there before is untouched.
 
-    Timestamps are kept as they are in ``.mp4`` and ``.mov``. ``.mkv`` counts milliseconds and
+    The first frame is shown at zero, and the audio moves with it. From there on, timestamps are
+    kept as they are in ``.mp4`` and ``.mov``. ``.mkv`` counts milliseconds and
     ``.avi`` frames: times between are rounded and counted in the writer's ``warnings``. H.264 that
     would state limited range and no more states nothing, which means the same.
 

@@ -77,7 +77,7 @@ def test_mp4_keeps_times_exactly(make_clip, tmp_path, suffix, rate, time_base, p
     frames, writer = copied(source, tmp_path / f"out{suffix}")
     assert seconds(frames) == [t * time_base for t in pts]
     back, reader = read(tmp_path / f"out{suffix}")
-    assert seconds(back) == seconds(frames)
+    assert seconds(back) == [(t - pts[0]) * time_base for t in pts]
     assert not writer.warnings
     if pts != VFR:  # whose average depends on how long the last frame is shown
         assert reader.rate == rate

@@ -1,0 +1,142 @@
+"""Files and cameras whose clock starts late, jumps, repeats or overflows, and long gaps."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+
+from edgecar.media.reader import open_reader
+from edgecar.media.writer import open_writer
+
+FRAMES = 30
+OVERFLOW_SECONDS = 2**33 / 90000
+BFRAMES = {"bf": "2", "g": "15"}
+SOUND = 1024 / 16000  # seconds in a packet
+
+
+def copied(source, target):
+    """Write what is read; what was said about it."""
+    with open_reader(source) as reader, open_writer(target, like=reader) as writer:
+        for frame in reader:
+            writer.write(frame)
+    return reader.warnings + writer.warnings
+
+
+def seconds(path, kind="video"):
+    """Times of a stream's packets in the order of showing, read with PyAV alone."""
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(**{kind: 0}) if p.size]
+    return sorted(p.pts * p.time_base for p in packets)
+
+
+@pytest.fixture
+def make_stream(make_clip):
+    """A transport stream with sound whose clock starts at a time."""
+
+    def make(name, start_seconds, frames=FRAMES):
+        late = {"output_ts_offset": str(start_seconds)}
+        return make_clip(name, frames=frames, audio="aac", options=BFRAMES, muxing=late)
+
+    return make
+
+
+@pytest.fixture
+def joined(make_stream, tmp_path):
+    """Transport streams of clocks that start at given times, one behind the other in a file."""
+
+    def join(*starts, frames=FRAMES):
+        parts = {start: make_stream(f"{start:.0f}.ts", start, frames) for start in set(starts)}
+        path = tmp_path / "joined.ts"
+        path.write_bytes(b"".join(parts[start].read_bytes() for start in starts))
+        return path
+
+    return join
+
+
+def sync_seconds(path):
+    """How much later than the pictures the sound begins."""
+    return float(seconds(path, "audio")[0] - seconds(path)[0])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@pytest.mark.parametrize("start", [36000, OVERFLOW_SECONDS - 2])
+def test_an_output_starts_at_its_first_picture(make_stream, tmp_path, start, suffix):
+    """Whenever the clock starts, and across the overflow of its 33 bits."""
+    source, target = make_stream("a.ts", start), tmp_path / f"out{suffix}"
+    warnings = copied(source, target)
+    assert seconds(target) == [Fraction(n, 25) for n in range(FRAMES)]
+    assert sync_seconds(target) == pytest.approx(sync_seconds(source), abs=0.0011)
+    assert len(seconds(target, "audio")) == len(seconds(source, "audio"))
+    assert not warnings
+
+
+def test_a_late_start_within_mp4_is_cut_off_too(make_clip, tmp_path):
+    times = [126000 + 3600 * n for n in range(12)]
+    source = make_clip(time_base=Fraction(1, 90000), pts=times, audio="aac")
+    assert seconds(source)[0] > 1
+    copied(source, tmp_path / "out.mp4")
+    assert seconds(tmp_path / "out.mp4") == [Fraction(n, 25) for n in range(12)]
+
+
+@pytest.mark.parametrize(
+    "starts",
+    [
+        (0, 0),
+        (0, 30000),
+        (36000, 0),
+        (0, 0.4),
+        (0, 30000, 0, 0),
+        (50, OVERFLOW_SECONDS - 1, 0),
+        (0, OVERFLOW_SECONDS / 2, OVERFLOW_SECONDS - 2, 20),
+    ],
+    ids=["repeats", "forward", "back", "back a little", "there and back", "overflow", "around"],
+)
+def test_times_go_on_where_the_clock_jumps(joined, tmp_path, starts):
+    source, target = joined(*starts), tmp_path / "out.mp4"
+    warnings = copied(source, target)
+    shown = seconds(target)
+    assert shown == [Fraction(n, 25) for n in range(FRAMES * len(starts))]
+    jumps = warnings["jumps of the file's clock; times go on without a gap"]
+    assert jumps == len(starts) - 1  # an overflow is none
+    # Sound: each part's begins where its pictures do, whatever the parts before.
+    sound = [float(second) for second in seconds(target, "audio")]
+    assert all(0 < later - early < 3 * SOUND for early, later in pairwise(sound))
+    assert sound[-1] == pytest.approx(len(starts) * FRAMES / 25, abs=2 * SOUND)
+    whole = len(starts) * len(seconds(tmp_path / f"{starts[0]:.0f}.ts", "audio"))
+    assert whole - 2 * len(starts) <= len(sound) <= whole
+
+
+def test_short_parts_are_in_step_after_many_jumps(joined, tmp_path):
+    """Parts end in the midst of a packet of sound: what is lost there must not add up."""
+    source = joined(*[0, 500] * 10, frames=9)
+    copied(source, tmp_path / "out.mp4")
+    assert seconds(tmp_path / "out.mp4") == [Fraction(n, 25) for n in range(180)]
+    sound = seconds(tmp_path / "out.mp4", "audio")
+    assert sound[-1] == pytest.approx(180 / 25, abs=2 * SOUND)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_gaps_that_a_format_states_are_kept(make_clip, tmp_path, suffix):
+    """As of a recorder that writes only while something moves."""
+    times = [0, 512, 1024, 12800 * 300, 12800 * 300 + 512, 12800 * 4000]
+    source = make_clip(f"in{suffix}", frames=6, time_base=Fraction(1, 12800), pts=times)
+    warnings = copied(source, tmp_path / f"out{suffix}")
+    assert seconds(tmp_path / f"out{suffix}") == seconds(source)
+    assert "jumps" not in " ".join(warnings)
+
+
+def test_sound_that_pauses_is_no_jump(make_clip, tmp_path):
+    source, silent = make_clip("a.ts", frames=25, rate=Fraction(1), audio="aac"), tmp_path / "s.ts"
+    with av.open(str(source)) as whole, av.open(str(silent), "w") as output:
+        copies = {s.index: output.add_stream_from_template(s, opaque=True) for s in whole.streams}
+        for packet in [p for p in whole.demux() if p.size]:
+            at = packet.pts * packet.time_base
+            if packet.stream.type == "video" or not 3 < at < 20:
+                packet.stream = copies[packet.stream.index]
+                output.mux(packet)
+    warnings = copied(silent, tmp_path / "out.mp4")
+    assert not warnings
+    assert len(seconds(tmp_path / "out.mp4", "audio")) == len(seconds(silent, "audio"))
+    assert np.diff(np.array(seconds(tmp_path / "out.mp4", "audio"), float)).max() > 15
