@@ -8,8 +8,8 @@ Size = tuple[int, int]
 Context = Literal["local", "windowed"]
 """``local``: finite receptive field, tiling is exact. ``windowed``: a tile is its own picture."""
 
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
-"""Arithmetic of an engine."""
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
+"""Arithmetic of an engine. ``tf32``: products of 32-bit values cut to ten bits of mantissa."""
 
 Coder = Literal["jpeg", "h264", "hevc"]
 """What a network learned to undo; weights ship per coder."""

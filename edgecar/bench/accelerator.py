@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from edgecar.bench.kernels import find_nvcc
 from edgecar.engines.gpu import Gpu, find_gpu
+from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.targets import LibraryName, target_of
 from edgecar.engines.trt_library import INSTALL, MODULES, TITLES
 from edgecar.errors import EngineError
@@ -118,8 +119,7 @@ def _distribution(name: str) -> str | None:
 def _providers() -> list[str]:
     if not find_spec("onnxruntime"):
         return []
-    import onnxruntime
-
+    onnxruntime = imported_onnxruntime()
     return [p.removesuffix("ExecutionProvider") for p in onnxruntime.get_available_providers()]
 
 

@@ -19,7 +19,7 @@ from edgecar.artifact import find_artifact
 from edgecar.bench.results import new_results, write_results
 from edgecar.bench.speed import in_own_process, peak_kib
 from edgecar.engines.base import Batch, Codes
-from edgecar.engines.openvino import imported_openvino
+from edgecar.engines.libraries import imported_openvino
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import write_scene
 from edgecar.runtime.job import run_job

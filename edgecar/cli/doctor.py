@@ -20,13 +20,13 @@ def command(as_json: Json = False) -> None:
     from edgecar.artifact import shipped_names
     from edgecar.bench.accelerator import accelerator_facts
     from edgecar.bench.machine import COMMIT, machine_facts, machine_line, versions
+    from edgecar.engines.libraries import imported_onnxruntime
     from edgecar.engines.select import default_engine, usable_cores
 
     machine = machine_facts()
     engines = {"openvino": bool(find_spec("openvino")), "torch": bool(find_spec("torch"))}
     if find_spec("onnxruntime"):
-        import onnxruntime
-
+        onnxruntime = imported_onnxruntime()
         engines |= {
             p.removesuffix("ExecutionProvider"): True for p in onnxruntime.get_available_providers()
         }

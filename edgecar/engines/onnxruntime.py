@@ -1,10 +1,12 @@
 """ONNX Runtime: the default on ARM CPUs; CUDA and TensorRT where its GPU build is present."""
 
+import os
 import platform
+from typing import Any
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Batch, Engine, EngineInfo
-from edgecar.engines.cuda_libraries import load_cuda_libraries
+from edgecar.engines.libraries import imported_onnxruntime, load_cuda_libraries
 from edgecar.engines.trt_lint import refuse_misread_bytes
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
@@ -14,14 +16,20 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+FULL_PRECISION = ("NVIDIA_TF32_OVERRIDE", "0")
+"""Variable and value with which a user forbids NVIDIA's libraries to compute FP32 in TF32."""
 
 
 class OnnxRuntimeEngine(Engine):
     """Runs an artifact of any window shape in the arithmetic its graph asks for, where it can.
 
+    An FP32 graph is computed in FP32 on ``cuda``, and in TF32 if ``precision`` says so. The
+    ``tensorrt`` provider has no such option: it computes FP32 in TF32 unless the environment has
+    ``NVIDIA_TF32_OVERRIDE=0``, and ``info.precision`` says which.
+
     Args:
         artifact: What to run.
-        precision: Must be the artifact's own, if given.
+        precision: Must be the artifact's own, if given; or ``tf32`` for an FP32 one on ``cuda``.
         threads: CPU threads.
         provider: ``cpu``, ``cuda`` or ``tensorrt``.
 
@@ -36,48 +44,21 @@ class OnnxRuntimeEngine(Engine):
         threads: int = 0,
         provider: str = "cpu",
     ) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineError(
-                "ONNX Runtime is not installed; pip install 'edgecar[onnxruntime]'"
-            ) from error
-        own = _computed(artifact.facts.precision, provider)
+        own = _computed(artifact.facts.precision, provider, precision)
         if precision not in (None, own):
             raise EngineError(
                 f"got --precision {precision}, but ONNX Runtime computes this graph in {own}; "
-                f"leave --precision out or export the network in {precision}"
+                f"{_instead(own, precision)}"
             )
-        wanted = PROVIDERS[provider]
-        if wanted not in onnxruntime.get_available_providers():
-            raise EngineError(
-                f"ONNX Runtime {onnxruntime.__version__} here has no {wanted}; "
-                f"pip install 'onnxruntime-gpu[cuda,cudnn]' or leave :{provider} out"
-            )
-        if provider != "cpu":
-            load_cuda_libraries(onnxruntime)
         if provider == "tensorrt":
             refuse_misread_bytes(artifact.onnx)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(artifact.onnx, options, providers=[wanted])
-        except Exception as error:  # its classes are private and share no base
-            raise EngineError(f"ONNX Runtime refused the artifact: {_cause(error)}") from error
-        used = self._session.get_providers()[0]
-        if used != wanted:
-            raise EngineError(
-                f"asked ONNX Runtime for {wanted}, it fell back to {used}; pip install "
-                "'onnxruntime-gpu[cuda,cudnn]', and check that the driver fits ONNX Runtime "
-                f"{onnxruntime.__version__}"
-            )
+        given = {"use_tf32": str(int(own == "tf32"))} if provider == "cuda" else {}
+        self._session = new_session(artifact.onnx, provider, given, threads)
         self._input = self._session.get_inputs()[0].name
         suffix = "" if provider == "cpu" else f":{provider}"
-        library = f"ONNX Runtime {onnxruntime.__version__}"
         info = EngineInfo(
             name=f"onnxruntime{suffix}",
-            provider=f"{library} {used.removesuffix('ExecutionProvider')}",
+            provider=provider_line(provider),
             precision=own,
             shape=None,
             device="cpu" if provider == "cpu" else "cuda:0",
@@ -96,12 +77,76 @@ class OnnxRuntimeEngine(Engine):
         super().close()
 
 
-def _computed(precision: Precision, provider: str) -> Precision:
-    """The arithmetic behind a graph's: x86 CPUs have no kernels for halves, which are widened."""
+def new_session(onnx: bytes, provider: str, given: dict[str, str], threads: int = 0) -> Any:
+    """Open a session of ONNX Runtime on one provider and no other.
+
+    Args:
+        onnx: The graph with its weights.
+        provider: ``cpu``, ``cuda`` or ``tensorrt``.
+        given: Options of the provider.
+        threads: CPU threads; 0 leaves the number to the library.
+
+    Raises:
+        EngineError: The provider is absent, fell back to another, or refuses the graph.
+    """
+    try:
+        library = imported_onnxruntime()
+    except ImportError as error:
+        package = "'edgecar[onnxruntime]'" if provider == "cpu" else "'onnxruntime-gpu[cuda,cudnn]'"
+        raise EngineError(f"ONNX Runtime is not installed; pip install {package}") from error
+    wanted = PROVIDERS[provider]
+    if wanted not in library.get_available_providers():
+        raise EngineError(
+            f"ONNX Runtime {library.__version__} here has no {wanted}; "
+            f"pip install 'onnxruntime-gpu[cuda,cudnn]' or leave :{provider} out"
+        )
+    if provider != "cpu":
+        load_cuda_libraries(library)
+    options = library.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = library.InferenceSession(onnx, options, providers=[(wanted, given)])
+    except Exception as error:  # its classes are private and share no base
+        raise EngineError(f"ONNX Runtime refused the artifact: {_cause(error)}") from error
+    used = session.get_providers()[0]
+    if used != wanted:
+        raise EngineError(
+            f"asked ONNX Runtime for {wanted}, it fell back to {used}; pip install "
+            "'onnxruntime-gpu[cuda,cudnn]', and check that the driver fits ONNX Runtime "
+            f"{library.__version__}"
+        )
+    return session
+
+
+def provider_line(provider: str) -> str:
+    """Name and version of the library with the provider in use."""
+    version = imported_onnxruntime().__version__
+    return f"ONNX Runtime {version} {PROVIDERS[provider].removesuffix('ExecutionProvider')}"
+
+
+def _computed(own: Precision, provider: str, asked: Precision | None) -> Precision:
+    """Return the arithmetic in which a graph is computed.
+
+    x86 CPUs have no kernels for halves, which are widened.
+    """
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return "fp32" if precision == "fp16" and provider == "cpu" and x86 else precision
+    if own == "fp16" and provider == "cpu" and x86:
+        return "fp32"
+    name, full = FULL_PRECISION
+    if own == "fp32" and provider == "tensorrt" and os.environ.get(name) != full:
+        return "tf32"
+    return "tf32" if own == "fp32" and provider == "cuda" and asked == "tf32" else own
+
+
+def _instead(computed: Precision, asked: Precision | None) -> str:
+    if computed == "tf32":
+        return f"set {'='.join(FULL_PRECISION)}, or leave --precision out"
+    if asked == "tf32":
+        return "leave --precision out"
+    return f"leave --precision out or export the network in {asked}"
 
 
 def _cause(error: Exception) -> str:
-    """What the library said, on one line."""
+    """Return what the library said, on one line."""
     return " ".join(str(error).split())[:200]

@@ -1,7 +1,5 @@
 """OpenVINO: the default on x86 CPUs."""
 
-import os
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -11,6 +9,7 @@ import numpy as np
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Batch, Codes, Engine, EngineInfo, Take
+from edgecar.engines.libraries import imported_openvino
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
 
@@ -32,9 +31,8 @@ SETTLED_RUNS = 2000
 PROBE_PX = 96  # side of what both are compared on
 
 # OpenVINO keeps 5000 layers as they were made for shapes that the graph for any shape has met: a
-# megabyte each time that xs meets one. oneDNN keeps 1024 kernels of graphs that are gone.
+# megabyte each time that xs meets one.
 LAYERS_KEPT = "128"
-KERNELS, KERNELS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64"
 
 IN_FLIGHT = 2  # windows: while the network computes one, codes of its neighbours are copied
 
@@ -73,7 +71,7 @@ class OpenvinoEngine(Engine):
             **({"CPU_RUNTIME_CACHE_CAPACITY": LAYERS_KEPT} if device == "CPU" else {}),
         }
         if precision is not None:
-            settings["INFERENCE_PRECISION_HINT"] = HINTS[precision]
+            settings["INFERENCE_PRECISION_HINT"] = HINTS.get(precision, "f32")
         try:
             core = openvino.Core()
             model = core.read_model(artifact.onnx)
@@ -161,22 +159,6 @@ class OpenvinoEngine(Engine):
         for graph in ("_codes", "_units"):
             self.__dict__.pop(graph, None)
         super().close()
-
-
-def imported_openvino() -> Any:
-    """The library, without the report of its import that its package sends over the network.
-
-    Raises:
-        ImportError: It is not installed.
-    """
-    if "openvino" not in sys.modules:
-        os.environ.setdefault(KERNELS, KERNELS_KEPT)
-        # None makes an import fail; the package then takes a stub in its place.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-    import openvino.opset13
-
-    return openvino
 
 
 class _Compiler:

@@ -8,7 +8,8 @@ import numpy as np
 from edgecar.artifact import Artifact
 from edgecar.closing import Closing
 from edgecar.engines.base import EngineInfo
-from edgecar.engines.cuda_libraries import load_cuda_libraries
+from edgecar.engines.libraries import imported_onnxruntime
+from edgecar.engines.onnxruntime import new_session, provider_line
 from edgecar.errors import EngineError
 
 TileType = Literal["fp32", "fp16", "int8"]
@@ -85,45 +86,19 @@ class OnnxRuntimeTiles(TileEngine):
     """
 
     def __init__(self, artifact: Artifact, shape: tuple[int, int, int], stream: int | None) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineError(
-                "ONNX Runtime is not installed; pip install 'onnxruntime-gpu[cuda,cudnn]'"
-            ) from error
         cuda = stream is not None
-        wanted = "CUDAExecutionProvider" if cuda else "CPUExecutionProvider"
-        if wanted not in onnxruntime.get_available_providers():
-            raise EngineError(
-                f"ONNX Runtime {onnxruntime.__version__} here has no {wanted}; pip install "
-                "'onnxruntime-gpu[cuda,cudnn]'"
-            )
-        if cuda:
-            load_cuda_libraries(onnxruntime)
-        options = {"user_compute_stream": str(stream)} if cuda else {}
-        if cuda and artifact.facts.precision == "fp32":
-            options["use_tf32"] = "0"  # on by default: ten bits of mantissa
-        self._options = onnxruntime.RunOptions()
+        provider = "cuda" if cuda else "cpu"
+        # TF32 is on by default, and cuts products to ten bits of mantissa.
+        given = {"user_compute_stream": str(stream), "use_tf32": "0"} if cuda else {}
+        self._session = new_session(artifact.onnx, provider, given)
+        self._options = imported_onnxruntime().RunOptions()
         if cuda:  # whoever reads the output waits on the same stream
             self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                artifact.onnx, providers=[(wanted, options)]
-            )
-        except Exception as error:  # its classes are private and share no base
-            cause = " ".join(str(error).split())[:200]
-            raise EngineError(f"ONNX Runtime refused the artifact: {cause}") from error
-        if self._session.get_providers()[0] != wanted:
-            raise EngineError(
-                f"asked ONNX Runtime for {wanted}, it fell back to another; pip install "
-                "'onnxruntime-gpu[cuda,cudnn]', and check that the driver fits ONNX Runtime "
-                f"{onnxruntime.__version__}"
-            )
-        self._device = "cuda" if cuda else "cpu"
+        self._device = provider
         self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
         info = EngineInfo(
             name="onnxruntime:cuda" if cuda else "onnxruntime",
-            provider=f"ONNX Runtime {onnxruntime.__version__} {wanted[:-17]}",
+            provider=provider_line(provider),
             precision=artifact.facts.precision,
             shape=shape,
             device="cuda:0" if cuda else "cpu",

@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.errors import EngineError, SettingsError
 from edgecar.evaluate.coco import COCO_CLASSES
 from edgecar.evaluate.heads import Detections, Outputs, head_of, without_overlaps
@@ -123,7 +124,7 @@ class Detector:
 
 def _session(path: Path, threads: int) -> Any:
     try:
-        import onnxruntime
+        onnxruntime = imported_onnxruntime()
     except ImportError as error:
         raise EngineError(
             "detectors run in ONNX Runtime, which is not installed; pip install 'edgecar[eval]'"

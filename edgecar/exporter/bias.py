@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.engines.base import CODE
+from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.trt_lint import QUANTISERS
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ def mean_errors(model: "ModelProto", lower: "ModelProto", pictures: "Sequence[Pi
         lower: The same graph with Q/DQ pairs, float biases and tensors of the same names.
         pictures: Coded pictures.
     """
-    import onnxruntime
-
+    onnxruntime = imported_onnxruntime()
     both = _side_by_side(model, lower)
     session = onnxruntime.InferenceSession(
         both.SerializeToString(), providers=["CPUExecutionProvider"]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.engines.base import CODE
+from edgecar.engines.libraries import imported_onnxruntime
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -77,8 +78,8 @@ def channel_peaks(
         outliers: Share of a channel's values, the largest, that are left out.
     """
     import onnx
-    import onnxruntime
 
+    onnxruntime = imported_onnxruntime()
     if not tensors:
         return {}
     seen = onnx.ModelProto()

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.errors import ExportError
 
 QUALITY = 20  # JPEG quality of the pictures compared on: what the networks are for
@@ -26,8 +27,7 @@ def parity_error(network: nn.Module, onnx_bytes: bytes, channels: int, align_px:
     Returns:
         Maximum absolute difference, of 1.0; NaN if either output has one.
     """
-    import onnxruntime
-
+    onnxruntime = imported_onnxruntime()
     session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     worst = 0.0

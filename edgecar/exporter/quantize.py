@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.trt_lint import CHANNEL_AXES, refuse_misread
 from edgecar.exporter.layers import convolutions, residual_adds
 from edgecar.exporter.precision import halved
@@ -68,24 +69,23 @@ def quantised(
         ExportError: TensorRT would misread a graph that is made for it.
     """
     import onnx
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.calibrate import TensorData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    library = imported_onnxruntime("quantization")
+    calibrate = imported_onnxruntime("quantization.calibrate")
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     mark = plain.metadata_props.add()
     mark.key, mark.value = MARKED
     chosen = [name for name in convolutions(model) if name not in keep]
     operators = sorted({node.op_type for node in model.graph.node})
-    quantizer = QDQQuantizer(
+    quantizer = library.QDQQuantizer(
         plain,
         per_channel=True,
         reduce_range=False,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QInt8 if form.signed else QuantType.QUInt8,
+        weight_qType=library.QuantType.QInt8,
+        activation_qType=library.QuantType.QInt8 if form.signed else library.QuantType.QUInt8,
         tensors_range={
-            name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+            name: calibrate.TensorData(lowest=np.float32(low), highest=np.float32(high))
             for name, (low, high) in ranges.items()
         },
         nodes_to_quantize=chosen,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from edgecar.engines.base import CODE
+from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.errors import ExportError
 from edgecar.files import cache_folder, written_whole
 
@@ -82,8 +83,7 @@ def ranges_of(
 def _key(
     model: "ModelProto", pictures: "Sequence[Picture]", method: Method, symmetric: bool
 ) -> dict[str, Any]:
-    import onnxruntime
-
+    onnxruntime = imported_onnxruntime()
     seen = hashlib.sha256()
     for picture in pictures:
         seen.update(str(picture.shape).encode() + np.ascontiguousarray(picture).tobytes())
@@ -100,14 +100,12 @@ def _key(
 def _calibrated(
     model: "ModelProto", pictures: "Sequence[Picture]", method: Method, symmetric: bool
 ) -> Ranges:
-    from onnxruntime.quantization import CalibrationMethod
-    from onnxruntime.quantization.calibrate import create_calibrator
-
+    library = imported_onnxruntime("quantization.calibrate")
     kind, _, percent = method.partition(" ")
     kinds = {
-        "min-max": CalibrationMethod.MinMax,
-        "percentile": CalibrationMethod.Percentile,
-        "entropy": CalibrationMethod.Entropy,
+        "min-max": library.CalibrationMethod.MinMax,
+        "percentile": library.CalibrationMethod.Percentile,
+        "entropy": library.CalibrationMethod.Entropy,
     }
     options: dict[str, Any] = {"symmetric": symmetric}
     if percent:
@@ -116,7 +114,7 @@ def _calibrated(
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         path = Path(folder) / "model.onnx"
         path.write_bytes(model.SerializeToString())
-        calibrator = create_calibrator(
+        calibrator = library.create_calibrator(
             path,
             CALIBRATED,
             augmented_model_path=str(Path(folder) / "augmented.onnx"),

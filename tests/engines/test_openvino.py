@@ -1,6 +1,5 @@
 """What only the OpenVINO engine does: compile shapes that keep coming back."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgecar.engines import openvino
-from edgecar.engines.openvino import KERNELS, KERNELS_KEPT, OpenvinoEngine
+from edgecar.engines.openvino import OpenvinoEngine
 
 RETURNS = 4
 """Of the shapes here until one is compiled, but for the test of when that is."""
@@ -91,34 +90,6 @@ def test_what_is_compiled_does_not_grow_for_ever(exported, monkeypatch):
         assert compiled(engine) == {(32, 32)}  # there is memory, but it has settled
         returning(engine, 16, 32, RETURNS + 2)
         assert compiled(engine) == {(16, 32)}  # in place of what stayed away
-
-
-def test_importing_it_reports_to_nobody():
-    """In a process of its own, where the library is imported for the first time."""
-    script = (
-        "import sys, threading\n"
-        "from edgecar.engines.openvino import imported_openvino\n"
-        "imported_openvino().Core()\n"
-        "assert sys.modules['openvino_telemetry'] is None\n"
-        "assert threading.active_count() == 1, threading.enumerate()\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-
-@pytest.mark.parametrize(("own", "kept"), [({}, KERNELS_KEPT), ({KERNELS: "7"}, "7")])
-def test_onednn_is_told_to_keep_few_kernels(own, kept):
-    """Unless somebody asked for another number."""
-    script = (
-        "import os\n"
-        "from edgecar.engines.openvino import imported_openvino\n"
-        "imported_openvino()\n"
-        f"print(os.environ[{KERNELS!r}])\n"
-    )
-    given = {name: value for name, value in os.environ.items() if name != KERNELS}
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=True, capture_output=True, text=True, env=given | own
-    )
-    assert done.stdout.strip() == kept
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux alone tells so there")
