@@ -41,8 +41,9 @@ from edgecar.errors import EdgecarError, ReuseError
 from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.cells import changed_cells
-from edgecar.runtime.restorer import Restorer, Stats
+from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.rounds import median_ratio, timed_rounds
+from edgecar.runtime.stats import Stats
 from edgecar.runtime.tuning import Tuning
 
 TILE_PX = 64

@@ -28,7 +28,7 @@ from edgecar.spec import Coder, Policy
 
 if TYPE_CHECKING:
     from edgecar.runtime.report import Report
-    from edgecar.runtime.restorer import Stats
+    from edgecar.runtime.stats import Stats
 
 
 def command(

@@ -1,5 +1,6 @@
 """The seam between edgecar and the libraries that run networks."""
 
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -65,13 +66,16 @@ class FrameRunner(Protocol):
             WindowError: A frame is smaller than a tile.
         """
 
+    def forget(self, stream: Hashable) -> None:
+        """Free everything that is kept for a stream; nothing happens where nothing is kept."""
+
 
 class Engine(Closing):
     """Runs one artifact.
 
     The same window gives the same bytes whatever its place or neighbours in a batch and, for
-    engines of any shape, whatever the shape of the window around it (that is tested). An engine is
-    used by one thread at a time.
+    engines of any shape, whatever the shape of the window around it (that is tested). Any number of
+    threads may use an engine: each call waits until the one before it has returned.
     """
 
     info: EngineInfo
@@ -79,14 +83,15 @@ class Engine(Closing):
     def __init__(self, info: EngineInfo, channels: int, align_px: int) -> None:
         self.info = info
         self.channels, self.align_px = channels, align_px
+        self.turn = threading.RLock()
+        """Lock held during every call."""
         self._open = True
         self._scratch: dict[tuple[int, ...], Batch] = {}
 
     def run(self, batch: Batch) -> Batch:
         """Restore a batch of windows.
 
-        The result belongs to the engine and is overwritten by the next call; copy what you keep.
-        Values are as the network gives them, not clipped.
+        The result is a new array. Values are as the network gives them, not clipped.
 
         Args:
             batch: ``(N, C, H, W)`` float32 in [0, 1]; H and W multiples of the artifact's
@@ -95,6 +100,11 @@ class Engine(Closing):
         Raises:
             EngineError: The engine is closed, or shape or dtype do not fit.
         """
+        with self.turn:
+            return np.array(self._run_checked(batch))
+
+    def _run_checked(self, batch: Batch) -> Batch:
+        """`run` without the lock; the next call may overwrite the result."""
         self._check_open()
         if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[1] != self.channels:
             raise EngineError(
@@ -123,14 +133,16 @@ class Engine(Closing):
         Raises:
             EngineError: As for `run`.
         """
-        self._check_open()
-        for codes in windows:
-            if codes.dtype != np.uint8 or codes.ndim != 3 or codes.shape[0] != self.channels:
-                raise EngineError(
-                    f"got a window {codes.dtype} {codes.shape}, need uint8 ({self.channels}, H, W)"
-                )
-            self._check_size(*codes.shape[1:])
-        self._run_codes(windows, take)
+        with self.turn:
+            self._check_open()
+            for codes in windows:
+                if codes.dtype != np.uint8 or codes.ndim != 3 or codes.shape[0] != self.channels:
+                    raise EngineError(
+                        f"got a window {codes.dtype} {codes.shape}, need uint8 "
+                        f"({self.channels}, H, W)"
+                    )
+                self._check_size(*codes.shape[1:])
+            self._run_codes(windows, take)
 
     def frames(self, halo_px: int) -> FrameRunner | None:  # noqa: ARG002
         """What restores whole frames in the engine's own memory; None where that is the CPU's.
@@ -151,7 +163,7 @@ class Engine(Closing):
             batch = self._batch((most, *group[0].shape))
             for slot, codes in enumerate(group):
                 np.multiply(codes, CODE, out=batch[slot])
-            output = self.run(batch)
+            output = self._run_checked(batch)
             for slot in range(len(group)):
                 take(start + slot, codes_from_unit(output[slot]))
 
@@ -174,8 +186,14 @@ class Engine(Closing):
             )
 
     def close(self) -> None:
-        """Free what the engine holds; further runs are refused."""
-        self._open = False
+        """Free what the engine holds, after the call under way; further runs are refused."""
+        with self.turn:
+            if self._open:
+                self._open = False
+                self._free()
+
+    def _free(self) -> None:
+        """Give the library's memory back; called once."""
 
 
 def codes_from_unit(unit: Batch) -> Codes:

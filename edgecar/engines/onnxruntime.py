@@ -72,9 +72,8 @@ class OnnxRuntimeEngine(Engine):
             raise EngineError(f"ONNX Runtime failed on {batch.shape}: {_cause(error)}") from error
         return output
 
-    def close(self) -> None:
+    def _free(self) -> None:
         self._session = None
-        super().close()
 
 
 def new_session(onnx: bytes, provider: str, given: dict[str, str], threads: int = 0) -> Any:

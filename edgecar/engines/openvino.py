@@ -155,10 +155,9 @@ class OpenvinoEngine(Engine):
             for _, request in running:
                 request.wait()
 
-    def close(self) -> None:
+    def _free(self) -> None:
         for graph in ("_codes", "_units"):
             self.__dict__.pop(graph, None)
-        super().close()
 
 
 class _Compiler:

@@ -1,6 +1,5 @@
 """A step that cleans pictures, for loops that another library runs."""
 
-import threading
 from pathlib import Path
 
 from edgecar.artifact import Artifact
@@ -16,7 +15,7 @@ class Cleaner(Closing):
     """``clean(bgr) -> bgr`` with weights that suit a video, as a step before a detector.
 
     It is a callback of ``supervision.process_video`` as it stands: the number of the frame, which
-    comes second, is accepted and not used. Threads may share it, and then take turns. Use one for
+    comes second, is accepted and not used. Threads may share it. Use one for
     each video: outputs are used again from frame to frame.
 
     Clean whole frames, before they are sliced: a slice that is cleaned alone has edges which the
@@ -76,7 +75,6 @@ class Cleaner(Closing):
         )
         self.restorer = suit.restorer_for(codec)
         """Does the work; says what is in use and what was done."""
-        self._turn = threading.Lock()  # an engine is used by one thread at a time
 
     def __call__(self, bgr: Codes, index: int | None = None) -> Codes:  # noqa: ARG002
         """Clean a picture, ``(H, W, 3)`` uint8 in BGR order; same shape and order out.
@@ -88,9 +86,7 @@ class Cleaner(Closing):
         Raises:
             MediaError: The array is no BGR picture.
         """
-        with self._turn:
-            return self.restorer(bgr)
+        return self.restorer(bgr)
 
     def close(self) -> None:
-        with self._turn:
-            self.restorer.close()
+        self.restorer.close()

@@ -15,8 +15,8 @@ from edgecar.closing import Closing
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.media.frame import Frame
 from edgecar.media.live import LiveSource
-from edgecar.runtime.restorer import Restorer, Stats
-from edgecar.runtime.stats import PassReason, RunStats
+from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.stats import PassReason, RunStats, Stats
 from edgecar.runtime.stream_frame import StreamFrame
 from edgecar.spec import Policy
 
@@ -89,7 +89,9 @@ class Camera:
         self.error: BaseException | None = None
         self.thread: threading.Thread | None = None
         self.restorers: set[Restorer] = set()
-        """Those that restored a frame of it."""
+        """Those that restored a frame of it and still keep memory for it."""
+        self._earlier_work = Stats()  # of restorers let go of
+        self._counting = threading.Lock()
         self.stats.watch_restorer(lambda: self.work)
         self.stats.watch_queue("read", lambda: len(self.read))
         self.stats.watch_queue("done", lambda: len(self.done))
@@ -104,12 +106,19 @@ class Camera:
     @property
     def work(self) -> Stats:
         """What all restorers did for it."""
-        return sum((each.stats_of(self.name) for each in tuple(self.restorers)), Stats())
+        with self._counting:
+            now = (each.stats_of(self.name) for each in self.restorers)
+            return sum(now, self._earlier_work)
 
-    def forget(self) -> None:
-        """Free what restorers remember of it."""
-        for restorer in self.restorers:
-            restorer.forget(self.name)
+    def forget(self, restorer: Restorer | None = None) -> None:
+        """Free the memory that a restorer keeps for it, and let go of it; None: of all."""
+        with self._counting:
+            gone = self.restorers if restorer is None else {restorer} & self.restorers
+            for each in gone:
+                self._earlier_work += each.stats_of(self.name)
+            self.restorers = self.restorers - gone
+        for each in gone:  # which may have to wait for a frame of another camera
+            each.forget(self.name)
 
     def drop_waiting(self) -> None:
         """Leave out what waits to be restored."""
@@ -213,7 +222,7 @@ class Pipeline(Closing):
                 ready = next((camera for camera in self._turn if camera.done), None)
                 if ready is not None:
                     frame = ready.done.popleft()
-                    self._forget_removed()
+                    gone = self._taken_out()
                     self._changed.notify_all()
                     break
                 if self._failure is not None:
@@ -225,6 +234,8 @@ class Pipeline(Closing):
                 if self._stopping or over:
                     raise StopIteration
                 self._changed.wait()
+        for camera in gone:
+            camera.forget()
         ready.stats.times.add("age", self._clock() - frame.arrived_seconds)
         return frame
 
@@ -251,6 +262,8 @@ class Pipeline(Closing):
         with self._changed:
             for camera in cameras:
                 camera.drop_waiting()
+        for camera in cameras:
+            camera.forget()
 
     def _read(self, camera: Camera) -> None:
         error: BaseException | None = None
@@ -269,8 +282,10 @@ class Pipeline(Closing):
             error = error or caught
         with self._changed:
             camera.read_to_end, camera.error = True, None if camera.removed else error
-            self._forget_removed()
+            gone = self._taken_out()
             self._changed.notify_all()
+        for each in gone:
+            each.forget()
 
     def _put(self, camera: Camera, frame: Frame) -> bool:
         """Queue a frame that was read; False if it is not wanted any more."""
@@ -288,11 +303,12 @@ class Pipeline(Closing):
             self._changed.notify_all()
             return True
 
-    def _forget_removed(self) -> None:
-        """Let go of removed cameras that nothing comes out of any more."""
-        for camera in [each for each in self._turn if each.removed and each.ended]:
+    def _taken_out(self) -> list[Camera]:
+        """Take out removed cameras that nothing comes out of any more; the caller forgets them."""
+        gone = [each for each in self._turn if each.removed and each.ended]
+        for camera in gone:
             self._turn.remove(camera)
-            camera.forget()
+        return gone
 
     def _restore(self) -> None:
         try:
@@ -345,6 +361,10 @@ class Pipeline(Closing):
                 if self._failed is None:
                     raise
                 reason = self._failed(restorer, error)
+                with self._changed:
+                    cameras = list(self._turn)
+                for each in cameras:  # it may be closed now, and another one opened in its place
+                    each.forget(restorer)
                 for _, camera in chosen:
                     camera.stats.count_passed(reason)
 
@@ -360,7 +380,7 @@ class Pipeline(Closing):
         seconds = time.perf_counter() - began
         self._restore_seconds += SLOW_START * (seconds - self._restore_seconds)
         for (frame, camera), after in zip(chosen, restored, strict=True):
-            camera.restorers.add(restorer)
+            camera.restorers |= {restorer}
             frame.frame, frame.restored = after, True
             camera.stats.times.add("restore", seconds)
             camera.stats.count_restored()

@@ -1,9 +1,9 @@
 """Frames in, restored frames out."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,14 @@ from edgecar.artifact import Artifact, Facts, find_artifact, read_artifact
 from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine, FrameRunner
 from edgecar.engines.select import PLANS, open_engine, usable_cores
-from edgecar.errors import EngineError, MediaError
+from edgecar.errors import EngineError, MediaError, ReuseError
 from edgecar.media.color import bgr_from_frame, bgr_with_luma, frame_with_bgr, luma_from_bgr
 from edgecar.media.frame import Frame
 from edgecar.runtime.canvas import Packer, Work
 from edgecar.runtime.cells import Grid
 from edgecar.runtime.execution import Execution
 from edgecar.runtime.reuse import Memory, Reuse
+from edgecar.runtime.stats import Stats
 from edgecar.runtime.tuning import Tuning, Tunings, tuning_key
 from edgecar.runtime.windows import Window, aligned_size, plan_grid, plan_windows
 from edgecar.spec import Coder, Precision, Size
@@ -29,52 +30,11 @@ from edgecar.spec import Coder, Precision, Size
 WINDOW_MEMORY = 512 << 20
 
 
-@dataclass
-class Stats:
-    """What a restorer has done since it was made."""
-
-    frames: int = 0
-    windows_run: int = 0
-    pixels_read: int = 0
-    pixels_of_frames: int = 0
-    frames_compared: int = 0
-    mean_square_losses: float = 0.0
-    """Of a tolerance: sum over those frames, in codes²."""
-    seconds: float = 0.0
-    """Spent on them."""
-
-    def count(self, size: Size, windows: int, pixels: int, seconds: float) -> None:
-        """Add a frame, how many windows were run for it, what they read and how long it took."""
-        self.frames += 1
-        self.seconds += seconds
-        self.windows_run += windows
-        self.pixels_read += pixels
-        self.pixels_of_frames += size[0] * size[1]
-
-    def __add__(self, other: "Stats") -> "Stats":
-        return Stats(
-            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Stats)}
-        )
-
-    @property
-    def computed_share(self) -> float:
-        """Pixels read by windows over pixels of all frames; above 1 where halos are read twice."""
-        return self.pixels_read / self.pixels_of_frames if self.pixels_of_frames else 0.0
-
-    @property
-    def psnr_to_exact(self) -> float | None:
-        """Of the output, against that of every frame computed in full, in dB.
-
-        Infinite where they are the same; None where none were compared.
-        """
-        if not self.frames_compared:
-            return None
-        loss = self.mean_square_losses / self.frames_compared
-        return 10 * math.log10(255**2 / loss) if loss else math.inf
-
-
 class Restorer(Closing):
     """Cleans frames of any size with one artifact.
+
+    Any number of threads may use a restorer, and several restorers may share an engine: each frame
+    waits until the one before it is done. Frames of one stream give the same bytes in any order.
 
     Args:
         name_or_path: An exported ONNX file, or the name of a network that ships with weights.
@@ -145,7 +105,9 @@ class Restorer(Closing):
         self._plans: dict[Size, list[Window]] = {}
         self._reuse = (Reuse() if reuse is True else reuse) or None
         self._memories: dict[Hashable, Memory] = {}
+        self._there: FrameRunner | None = None  # keeps memory of streams too, once it ran
         self._packers: dict[Size, Packer] = {}
+        self._turn = threading.RLock()  # held while frames are restored, and to free memory
 
     def luma(self, y: Codes, stream: Hashable = None) -> Codes:
         """Restore a luma plane, ``(H, W)`` uint8; the result is a new array.
@@ -218,7 +180,8 @@ class Restorer(Closing):
         full = Window((0, 0, *aligned_size(size, self.facts.align_px)), (0, 0, *size))
         restored = np.empty_like(y[None])
         padded = Memory(self._grid(size), 1, [full], free=False, tolerance=0).take(y[None])
-        self._run([Execution(Work([full]), padded, restored)])
+        with self._turn:
+            self._run([Execution(Work([full]), padded, restored)])
         plane: Codes = restored[0]
         return plane
 
@@ -246,21 +209,42 @@ class Restorer(Closing):
         return self._stats_of.get(stream) or Stats()
 
     def forget(self, stream: Hashable) -> None:
-        """Free what is remembered of a stream that has ended; its stats stay in those of all."""
-        self._memories.pop(stream, None)
-        self._stats_of.pop(stream, None)
+        """Free all memory kept for a stream that has ended; its stats stay in those of all."""
+        with self._turn:
+            self._free(stream)
+            self._stats_of.pop(stream, None)
 
     def close(self) -> None:
-        """Close the engine if it was opened here."""
-        if self._open is not None:
-            self.engine.close()
+        """Free the memory of all streams, and close the engine if it was opened here."""
+        with self._turn:
+            for stream in tuple(self._stats_of):
+                self._free(stream)
+            self._memories.clear()
+            self._packers.clear()
+            if self._open is not None:
+                self.engine.close()
+
+    def _free(self, stream: Hashable) -> None:
+        self._memories.pop(stream, None)
+        if self._there is not None:
+            self._there.forget((id(self), stream))
 
     def _planes(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Codes]:
         """Restore ``(C, H, W)`` codes, each of another stream."""
-        runner = self.engine.frames(self.facts.halo_px)
-        # A tolerance is weighed where frames are remembered in CPU memory.
-        if runner and not (self._reuse and self._reuse.tolerance):
-            return self._planes_there(runner, frames, streams)
+        if len(set(streams)) != len(frames):
+            raise EngineError(
+                f"got {len(frames)} frame(s) of {len(set(streams))} stream(s) to restore together; "
+                "give each frame a stream of its own, or restore them one after the other"
+            )
+        with self._turn:
+            runner = self.engine.frames(self.facts.halo_px)
+            # A tolerance is weighed where frames are remembered in CPU memory.
+            if runner and not (self._reuse and self._reuse.tolerance):
+                return self._planes_there(runner, frames, streams)
+            return self._planes_here(frames, streams)
+
+    def _planes_here(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Codes]:
+        """Restore them from CPU memory."""
         began = time.perf_counter()
         memories: list[Memory] = []
         runs: list[Execution] = []
@@ -291,15 +275,18 @@ class Restorer(Closing):
         shape = self.engine.info.shape
         read = shape[1] * shape[2] if shape else 0
         restored = []
+        self._there = runner
+        # Restorers that share an engine keep their streams apart.
+        keys = [(id(self), stream) for stream in streams]
         began = time.perf_counter()
-        outputs = runner.restore_all(frames, streams, reuse=all(map(self._reuses, sizes)))
+        outputs = runner.restore_all(frames, keys, reuse=all(map(self._reuses, sizes)))
         seconds = time.perf_counter() - began
-        for frame, size, stream, (plane, windows) in zip(
-            frames, sizes, streams, outputs, strict=True
+        for frame, size, stream, key, (plane, windows) in zip(
+            frames, sizes, streams, keys, outputs, strict=True
         ):
             self._count(stream, size, windows, windows * read, seconds / len(frames))
             if self._reuse and self._reuse.compares(self.stats.frames):
-                ((full, _),) = runner.restore_all([frame], [stream], reuse=False)
+                ((full, _),) = runner.restore_all([frame], [key], reuse=False)
                 self._compare(full, plane, lossy=False)
             restored.append(plane)
         return restored
@@ -372,14 +359,14 @@ class Restorer(Closing):
         """Count what reuse lost.
 
         Raises:
-            EngineError: It gave other bytes, and was not meant to.
+            ReuseError: It gave other bytes, and was not meant to.
         """
         losses = full.astype(np.float32) - restored
         self.stats.frames_compared += 1
         self.stats.mean_square_losses += float(np.mean(losses * losses, dtype=np.float64))
         differing = int(np.count_nonzero(losses))
         if differing and not lossy:
-            raise EngineError(
+            raise ReuseError(
                 f"reuse gave {differing} other bytes than computing frame {self.stats.frames} in "
                 "full; run with --no-reuse, and report this with the clip"
             )

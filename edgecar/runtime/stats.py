@@ -1,14 +1,16 @@
 """What became of the frames of one camera, as it runs."""
 
+import math
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
 from edgecar.media.frame import CODING_NOT_STATED, Coding
 from edgecar.runtime.stages import Latency, StageTimes
+from edgecar.spec import Size
 
 PassReason = Literal[
     "over_latency_budget", "below_qp", "above_quality", "overload", "as_asked", "engine_failed"
@@ -27,13 +29,48 @@ class SourceCounts(Protocol):
     def corrupt_frames(self) -> int: ...
 
 
-class WorkCounts(Protocol):
-    """What a restorer counts itself (`edgecar.runtime.restorer.Stats`)."""
+@dataclass
+class Stats:
+    """What a restorer has done since it was made."""
+
+    frames: int = 0
+    windows_run: int = 0
+    pixels_read: int = 0
+    pixels_of_frames: int = 0
+    frames_compared: int = 0
+    mean_square_losses: float = 0.0
+    """Of a tolerance: sum over those frames, in codes²."""
+    seconds: float = 0.0
+    """Spent on them."""
+
+    def count(self, size: Size, windows: int, pixels: int, seconds: float) -> None:
+        """Add a frame, how many windows were run for it, what they read and how long it took."""
+        self.frames += 1
+        self.seconds += seconds
+        self.windows_run += windows
+        self.pixels_read += pixels
+        self.pixels_of_frames += size[0] * size[1]
+
+    def __add__(self, other: "Stats") -> "Stats":
+        return Stats(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Stats)}
+        )
 
     @property
-    def windows_run(self) -> int: ...
+    def computed_share(self) -> float:
+        """Pixels read by windows over pixels of all frames; above 1 where halos are read twice."""
+        return self.pixels_read / self.pixels_of_frames if self.pixels_of_frames else 0.0
+
     @property
-    def computed_share(self) -> float: ...
+    def psnr_to_exact(self) -> float | None:
+        """Of the output, against that of every frame computed in full, in dB.
+
+        Infinite where they are the same; None where none were compared.
+        """
+        if not self.frames_compared:
+            return None
+        loss = self.mean_square_losses / self.frames_compared
+        return 10 * math.log10(255**2 / loss) if loss else math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +188,7 @@ class RunStats:
         )
         self._queues: dict[str, Callable[[], int]] = {}
         self._source: Callable[[], SourceCounts] | None = None
-        self._work: Callable[[], WorkCounts] | None = None
+        self._work: Callable[[], Stats] | None = None
 
     def count_read(self, coding: Coding = CODING_NOT_STATED) -> None:
         """One more frame came in."""
@@ -188,7 +225,7 @@ class RunStats:
         """Take reconnects and corrupt frames from there at every snapshot."""
         self._source = counts
 
-    def watch_restorer(self, counts: Callable[[], WorkCounts]) -> None:
+    def watch_restorer(self, counts: Callable[[], Stats]) -> None:
         """Take the work done from there at every snapshot."""
         self._work = counts
 

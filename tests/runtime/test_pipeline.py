@@ -1,7 +1,9 @@
 """Frames go through threads in order, are all accounted for, and a failure ends everything."""
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -281,3 +283,60 @@ def test_a_restorer_that_fails_may_let_its_frames_pass():
     assert [f.restored for f in frames] == [False] * 3
     assert frames[-1].stats.passed_because == {"engine_failed": 3}
     assert told == [(restorer, "device lost")] * 3
+
+
+def test_restorers_that_failed_are_let_go_and_what_they_did_still_counts():
+    """A service opens another one in place of each."""
+    opened = []
+    frames_each = 5
+
+    def choose(_frame) -> Restorer:
+        if not opened or opened[-1]() is None:
+            fresh = restorer_that_fails_after(frames_each)
+            opened.append(weakref.ref(fresh))
+            kept.append(fresh)
+        return kept[-1]
+
+    def failed(restorer, _error):
+        restorer.close()
+        kept.remove(restorer)
+        opened.append(lambda: None)
+        return "engine_failed"
+
+    kept = []
+    sources = {"gate": Source(24), "yard": Source(24)}
+    with Pipeline(sources, choose, failed=failed) as pipeline:
+        cameras = dict(pipeline.cameras)
+        assert sum(1 for _ in pipeline) == 48
+        refs = [each for each in opened if isinstance(each, weakref.ref)]
+        gc.collect()
+        assert len(refs) > 5
+        assert [each() for each in refs if each() is not None] == kept
+        counted = [camera.stats.snapshot() for camera in cameras.values()]
+        assert sum(each.windows_run for each in counted) == sum(
+            each.frames_restored for each in counted
+        )
+        assert all(each.frames_in_flight == 0 for each in counted)
+
+
+def restorer_that_fails_after(frames: int) -> Restorer:
+    left = iter(range(frames))
+
+    def run(batch):
+        if next(left, None) is None:
+            raise EngineError("the device was lost")
+        return batch
+
+    return Restorer(fake_artifact(), FakeEngine(run), reuse=False)
+
+
+def test_a_pipeline_that_is_closed_leaves_no_memory_in_a_restorer_of_the_callers():
+    """One restorer for a thousand clips keeps nothing of those that are done."""
+    restorer = restorer_with()
+    for name in ("first", "second"):
+        with Pipeline({name: Source(3)}, restorer) as pipeline:
+            camera = pipeline.cameras[name]
+            list(pipeline)
+        assert camera.stats.snapshot().windows_run > 0
+        assert restorer.stats_of(name).frames == 0
+    assert restorer.stats.frames == 6

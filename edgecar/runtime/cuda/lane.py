@@ -158,11 +158,12 @@ class Lane(Closing):
         return DeviceArray(memory.address, shape, strides, memory)
 
     def close(self) -> None:
-        """Wait for what is on its way."""
-        if self._submitted:
-            for event in (self._downloaded, self._computed):
-                for slot in range(min(self._submitted, SLOTS)):
-                    self._device.finish(event[slot])
+        """Wait for everything on its way and destroy the graphs; memory is freed with the lane."""
+        ended = self._device.event()
+        for stream in (self._uploading, self._computing, self._downloading):
+            self._device.record(ended, stream)
+            self._device.finish(ended)
+        self._launches.clear()
 
     def _next(self) -> int:
         if self._taken == self._submitted:

@@ -1,6 +1,7 @@
 """Plans as engines: found by what they were built from, run on frames or batches in CPU memory."""
 
 from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -80,9 +81,13 @@ class DeviceFrames:
         device: That it runs on.
         tiles: What runs.
         halo_px: Of the network.
+        turn: Lock of the engine, held during every call.
     """
 
-    def __init__(self, device: Device, tiles: TileEngine, halo_px: int) -> None:
+    def __init__(
+        self, device: Device, tiles: TileEngine, halo_px: int, turn: AbstractContextManager[object]
+    ) -> None:
+        self._turn, self._open = turn, True
         self._with_reuse, self._in_full = (
             TiledRestorer(device, tiles, halo_px, reuse=reuse) for reuse in (True, False)
         )
@@ -92,12 +97,23 @@ class DeviceFrames:
     ) -> list[tuple[Codes, int]]:
         """See `FrameRunner`."""
         restorer = self._with_reuse if reuse else self._in_full
-        return restorer.restore_all(frames, streams)
+        with self._turn:
+            if not self._open:
+                raise EngineError("the engine of these frames is closed; open it again")
+            return restorer.restore_all(frames, streams)
+
+    def forget(self, stream: Hashable) -> None:
+        """See `FrameRunner`."""
+        with self._turn:
+            self._with_reuse.forget(stream)
+            self._in_full.forget(stream)
 
     def close(self) -> None:
         """Wait for what is on its way, and give memory back."""
-        self._with_reuse.close()
-        self._in_full.close()
+        with self._turn:
+            self._open = False
+            self._with_reuse.close()
+            self._in_full.close()
 
 
 class StagedEngine(Engine):
@@ -124,9 +140,11 @@ class StagedEngine(Engine):
         self._frames: DeviceFrames | None = None
 
     def frames(self, halo_px: int) -> DeviceFrames:
-        if self._frames is None:
-            self._frames = DeviceFrames(self._device, self._tiles, halo_px)
-        return self._frames
+        with self.turn:
+            self._check_open()
+            if self._frames is None:
+                self._frames = DeviceFrames(self._device, self._tiles, halo_px, self.turn)
+            return self._frames
 
     def _run(self, batch: Batch) -> Batch:
         assert self._up.host is not None
@@ -142,10 +160,8 @@ class StagedEngine(Engine):
         restored: Batch = self._down.host.view(np.float32).reshape(batch.shape)
         return restored
 
-    def close(self) -> None:
-        if self._open:
-            if self._frames:
-                self._frames.close()
-            self._tiles.close()
-            self._device.close()
-        super().close()
+    def _free(self) -> None:
+        if self._frames:
+            self._frames.close()
+        self._tiles.close()
+        self._device.close()

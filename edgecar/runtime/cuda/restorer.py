@@ -1,6 +1,7 @@
 """Frames in, restored frames out, tile by tile on a GPU."""
 
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -92,7 +93,8 @@ class TiledRestorer(Closing):
             return [(lane.result(), windows) for lane, windows in begun]
         except Exception:
             for stream in streams:  # they begin anew: results must not come a frame late
-                self._lanes.pop(stream, None)
+                with suppress(EngineError):
+                    self.forget(stream)
             raise
 
     def submit(self, frame: Any, stream: Hashable = None) -> None:
@@ -105,11 +107,16 @@ class TiledRestorer(Closing):
             raise EngineError(f"no frame of stream {stream!r} is on its way; submit one first")
         return self._lanes[stream].result()
 
-    def close(self) -> None:
-        """Wait for what is on its way."""
-        for lane in self._lanes.values():
+    def forget(self, stream: Hashable) -> None:
+        """Free a camera's memory, after its frames on their way."""
+        lane = self._lanes.pop(stream, None)
+        if lane is not None:
             lane.close()
-        self._lanes.clear()
+
+    def close(self) -> None:
+        """Free the memory of all cameras."""
+        for stream in tuple(self._lanes):
+            self.forget(stream)
 
     def _submit(
         self, lane: Lane, given: Codes | DeviceArray, after: Any, to_host: bool = True
@@ -140,8 +147,7 @@ class TiledRestorer(Closing):
         size = height, width
         lane = self._lanes.get(stream)
         if lane is None or lane.size != size:
-            if lane is not None:
-                lane.close()
+            self.forget(stream)
             plan = plan_grid(
                 size,
                 self.engine.shape[1:],

@@ -2,6 +2,7 @@
 
 import ctypes
 import threading
+import weakref
 from collections.abc import Callable
 from ctypes import byref, c_void_p
 from functools import cache, wraps
@@ -70,7 +71,7 @@ class CudaDevice:
             raise EngineError(f"no CUDA device {ordinal}: {error}") from error
         self.shared = bool(gpu.integrated and gpu.can_map_host_memory)
         self._kernel = cache(self._compiled)
-        self._graphs: list[c_void_p] = []
+        self._graphs: weakref.WeakSet[_Graph] = weakref.WeakSet()
 
     @property
     def failure(self) -> Any:
@@ -191,21 +192,14 @@ class CudaDevice:
         driver.cuGraphDestroy(graph)
         if failed:
             return None
-        self._graphs.append(ready)
-
-        def replay() -> None:
-            error = driver.cuGraphLaunch(ready, handle)
-            if error:
-                raise EngineError(f"a CUDA graph failed with error {error}; run without graphs")
-
-        return replay
+        captured = _Graph(driver, ready, handle)
+        self._graphs.add(captured)
+        return captured
 
     @_in_context
     def close(self) -> None:
-        driver = ctypes.CDLL(DRIVER)
-        for graph in self._graphs:
-            driver.cuGraphExecDestroy(graph)
-        self._graphs.clear()
+        for graph in tuple(self._graphs):
+            graph.destroy()
         self._context.pop()
         self._context.detach()
 
@@ -229,3 +223,18 @@ class CudaDevice:
                 f"nvcc cannot compile {file}: {' '.join(str(error).split())[:300]}; put the CUDA "
                 "toolkit's bin folder on PATH"
             ) from error
+
+
+class _Graph:
+    """A CUDA graph that a call launches; destroyed when nobody holds it, or with its device."""
+
+    def __init__(self, driver: Any, ready: c_void_p, stream: c_void_p) -> None:
+        self._driver, self._ready, self._stream = driver, ready, stream
+        self.destroy = weakref.finalize(self, driver.cuGraphExecDestroy, ready)
+        """Does nothing when repeated."""
+        self.destroy.atexit = False  # the context may be gone by then
+
+    def __call__(self) -> None:
+        error = self._driver.cuGraphLaunch(self._ready, self._stream)
+        if error:
+            raise EngineError(f"a CUDA graph failed with error {error}; run without graphs")

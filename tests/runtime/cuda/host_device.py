@@ -6,6 +6,7 @@ an order drawn by lot, until it is reached: what is not said with events goes wr
 
 import ctypes
 import random
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +60,10 @@ class HostDevice:
         self.shared = shared
         self._lots, self._prefer, self._capture = random.Random(seed), prefer, capture
         self._streams: list[Stream] = []
-        self._kept: list[Any] = []
+        self.live: dict[int, int] = {}
+        """Bytes of each allocation that somebody holds."""
+        self.graphs: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Those that somebody holds."""
         self._capturing: list[Callable[[], None]] | None = None
         self.done: list[str] = []
         """What was done, in order."""
@@ -78,7 +82,8 @@ class HostDevice:
     def _allocated(self, size: int, fill: int) -> Memory:
         raw = np.full(size + ALIGNED, fill, np.uint8)
         start = -raw.ctypes.data % ALIGNED
-        self._kept.append(raw)
+        self.live[id(raw)] = raw.nbytes
+        weakref.finalize(raw, self.live.pop, id(raw))
         host = raw[start : start + size]
         return Memory(host.ctypes.data, size, host)
 
@@ -95,7 +100,7 @@ class HostDevice:
         self.wait(stream, event)
 
     def free_bytes(self) -> int:
-        return CAPACITY - sum(raw.nbytes for raw in self._kept)
+        return CAPACITY - sum(self.live.values())
 
     def event(self) -> Event:
         return Event()
@@ -168,10 +173,11 @@ class HostDevice:
             self.replayed += 1
             stream.queue.extend(steps)
 
+        self.graphs.add(replay)
         return replay
 
     def close(self) -> None:
-        self._kept.clear()
+        pass
 
     def _move(self, name: str, to: int, source: int, size: int, stream: Stream) -> None:
         def move() -> None:

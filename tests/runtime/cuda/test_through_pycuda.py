@@ -204,3 +204,37 @@ def test_stream_of_another_library_is_waited_for(failing, driver, monkeypatch) -
     assert (recorded[0], recorded[1][1]) == ("cuEventRecord", 55)
     assert (waited[0], waited[1][0], waited[1][2]) == ("cuStreamWaitEvent", 77, 0)
     assert destroyed[0] == "cuEventDestroy_v2"
+
+
+def test_graphs_are_destroyed_when_nobody_holds_them_and_with_the_device(driver, monkeypatch):
+    driver()
+    calls = []
+
+    class Library:
+        def __init__(self, _name: str) -> None:
+            pass
+
+        def __getattr__(self, name: str):
+            def call(*arguments) -> int:
+                if name == "cuGraphInstantiateWithFlags":
+                    arguments[0]._obj.value = len(calls) + 1
+                calls.append((name, getattr(arguments[0], "value", None)))
+                return 0
+
+            return call
+
+    def destroyed() -> list[int]:
+        return [graph for name, graph in calls if name == "cuGraphExecDestroy"]
+
+    monkeypatch.setattr(through_pycuda.ctypes, "CDLL", Library)
+    device, stream = CudaDevice(), SimpleNamespace(handle=77)
+    first, second = (device.captured(lambda: None, stream) for _ in range(2))
+    first()
+    (launched,) = [graph for name, graph in calls if name == "cuGraphLaunch"]
+    assert not destroyed()
+    del first
+    assert destroyed() == [launched]
+    device.close()
+    assert len(destroyed()) == len(set(destroyed())) == 2
+    del second
+    assert len(destroyed()) == 2

@@ -1,0 +1,104 @@
+"""Memory kept for a camera is freed when it is forgotten, or its restorer closed."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from edgecar.artifact import Artifact
+from edgecar.engines.fake import FakeEngine
+from edgecar.errors import EngineError
+from edgecar.runtime.cuda.plans import StagedEngine
+from edgecar.runtime.cuda.restorer import ReferenceTiles
+from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.reuse import Reuse
+from tests.runtime.cuda.host_device import HostDevice
+from tests.runtime.cuda.small_network import a_clip, blurred, facts
+
+CAMERAS = ("gate", "yard", "door")
+FRAMES = 6
+
+
+class CapturableTiles(ReferenceTiles):
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self.capturable = True
+
+
+@pytest.fixture(params=[False, True])
+def device(request) -> HostDevice:
+    return HostDevice(shared=request.param)
+
+
+@pytest.fixture
+def engine(device):
+    with StagedEngine(device, CapturableTiles(device, FakeEngine(blurred), (2, 24, 32))) as engine:
+        yield engine
+
+
+def held(device) -> tuple[int, int]:
+    """Bytes and graphs of the device that somebody holds."""
+    gc.collect()
+    return sum(device.live.values()), len(device.graphs)
+
+
+def restored(restorer, cameras, size=(28, 36)) -> None:
+    """Enough frames for each slot to run plainly, be captured and be launched again."""
+    for name in cameras:
+        for frame in a_clip(len(name), size, frames=FRAMES):
+            restorer.luma(frame[0], name)
+
+
+@pytest.mark.parametrize("reuse", [True, False, Reuse(verify_every=2)])
+def test_a_forgotten_camera_leaves_nothing_on_the_device(reuse, device, engine) -> None:
+    restorer = Restorer(Artifact(facts(), b""), engine, reuse=reuse)
+    before = held(device)
+    restored(restorer, CAMERAS[:1])
+    one = held(device)
+    assert one[0] > before[0]
+    assert one[1] > 0
+    for _ in range(2):
+        restored(restorer, CAMERAS[1:])
+        for name in CAMERAS[1:]:
+            restorer.forget(name)
+        assert held(device) == one
+    restorer.forget(CAMERAS[0])
+    restorer.forget("never seen")
+    assert held(device) == before
+
+
+def test_a_camera_of_another_size_frees_its_earlier_memory(device, engine) -> None:
+    restorer = Restorer(Artifact(facts(), b""), engine)
+    restored(restorer, ["gate"])
+    before = held(device)
+    for size in ((40, 48), (28, 36)):
+        restored(restorer, ["gate"], size)
+    assert held(device) == before
+
+
+def test_a_restorer_that_is_closed_leaves_the_engine_as_it_was(device, engine) -> None:
+    before = held(device)
+    other = Restorer(Artifact(facts(), b""), engine)
+    restored(other, ["gate"])
+    with_other = held(device)
+    with Restorer(Artifact(facts(), b""), engine) as restorer:
+        restored(restorer, CAMERAS)
+        assert restorer.stats_of("gate").frames == FRAMES
+    assert held(device) == with_other  # whose camera of the same name goes on
+    other.close()
+    assert held(device) == before
+
+
+def test_a_failure_frees_the_cameras_that_begin_anew(device, engine) -> None:
+    restorer = Restorer(Artifact(facts(), b""), engine)
+    before = held(device)
+    restored(restorer, ["gate"])
+    launch, device.launch = device.launch, _refuse
+    with pytest.raises(EngineError):
+        restorer.luma(np.zeros((28, 36), np.uint8), "gate")
+    device.launch = launch
+    assert held(device) == before
+
+
+def _refuse(*_: object) -> None:
+    raise EngineError("CUDA failed: out of memory")
