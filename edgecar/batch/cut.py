@@ -7,7 +7,7 @@ it and lean on pictures before it: they belong to the part before.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -87,7 +87,8 @@ def plan_clip(path: Path, codec_out: Codec, part_seconds: float, *, whole: str =
         MediaError: It cannot be opened or holds no frame that can be decoded.
     """
     with Reader(source_from(path), keep_size=True, threads=1) as reader:
-        facts, codec, count = reader.facts, reader.codec, reader.frame_count
+        facts = replace(reader.facts, sound=None)  # who joins the parts reads it from the file
+        codec, count = reader.codec, reader.frame_count
         why = whole or _why_not(reader)
     packets: Sequence[_Packet] = []
     if not why:

@@ -16,9 +16,9 @@ from av.video.stream import VideoStream
 from edgecar.batch.part import PartDone
 from edgecar.errors import BatchError
 from edgecar.files import written_whole
-from edgecar.media.audio import END, AudioCopy
+from edgecar.media.audio import END, AudioCopy, SoundOfFile
 from edgecar.media.facts import StreamFacts
-from edgecar.media.writer import container_for, explained, stored_time_base
+from edgecar.media.writer import container_for, explained, format_of, stored_time_base
 
 
 class SeamError(BatchError):
@@ -88,13 +88,15 @@ def join_parts(
     with (
         explained(target),
         written_whole(target) as temporary,
-        container_for(temporary, same_bytes=True) as output,
         ExitStack() as resources,
     ):
+        sound = SoundOfFile(facts.audio_from, warnings) if facts.audio_from else None
+        if sound:
+            resources.callback(sound.close)
+        output = resources.enter_context(container_for(temporary, sound, same_bytes=True))
         stream = _stream_like(paths, facts, output, tick)
-        audio = None
-        if facts.audio_from:
-            audio = AudioCopy(facts.audio_from, output, warnings)
+        audio = AudioCopy(sound, output, format_of(target), warnings) if sound else None
+        if audio:
             audio.start_at(parts[0].first_ticks * tick)
             resources.callback(audio.close)
         for number, packet in enumerate(_packets(paths, parts, tick)):

@@ -34,7 +34,7 @@ def compared_facts(facts: StreamFacts, layout: Layout) -> StreamFacts:
     """Of a stream of such frames; without audio, which is in the restored file already."""
     height, width = facts.size
     shown = width // 2 * 2 * (2 if layout == "side" else 1)
-    return replace(facts, size=(height, shown), audio_from=None)
+    return replace(facts, size=(height, shown), audio_from=None, sound=None)
 
 
 def compared_pictures(

@@ -1,9 +1,10 @@
 """What a reader finds out about a stream and a writer needs to make another like it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from edgecar.media.audio import Sound
 from edgecar.media.frame import COLOUR_NOT_STATED, Colour
 from edgecar.spec import Size
 
@@ -24,6 +25,9 @@ class StreamFacts:
     rotation_degrees: int = 0
     """Counter-clockwise turn that a player applies before it shows the picture."""
     audio_from: Path | None = None
-    """The file whose audio belongs to this video; None: no audio."""
+    """The file that holds the audio of this video, if it can be opened again; None: no such file.
+    A writer takes `sound`."""
+    sound: Sound | None = field(default=None, repr=False, compare=False)
+    """Coded audio of this video, which one writer takes; None: no audio."""
     live: bool = False
     """True for cameras and network streams, whose clock starts anywhere."""

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import NamedTuple, cast
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import ExitError
 from av.packet import Packet
@@ -15,6 +16,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError, StallError
+from edgecar.media.audio import Sound
 from edgecar.media.breaks import UnbrokenTimes
 from edgecar.media.sources import Source, SourceSettings, reason_of
 
@@ -60,6 +62,7 @@ class VideoPackets:
         warnings: Receives a count for everything that was damaged or missing.
         start: The keyframe that decoding of a file begins at; pictures shown before it are left
             out. None: at the beginning.
+        sound: Receives the packets of audio streams.
     """
 
     def __init__(
@@ -71,12 +74,14 @@ class VideoPackets:
         settings: SourceSettings,
         warnings: Counter[str],
         start: Start | None = None,
+        sound: Sound | None = None,
     ) -> None:
         self._container, self._stream, self._source = container, stream, source
         self._live, self._settings, self._warnings = live, settings, warnings
         self._awaits_keyframe = live
         self._start, self._awaits_start = start, start is not None
         self._times = UnbrokenTimes(container, stream, warnings)
+        self._sound = sound
         self._since_seconds = time.monotonic()  # the last picture, or when the wait for one began
         self._read = self._sent = self._decoded = self._refused = 0
         self._end_ticks = 0
@@ -166,12 +171,13 @@ class VideoPackets:
 
     def _demuxed(self) -> "Generator[Packet[VideoStream], None, None]":
         if not self._live:
-            packets = self._container.demux(self._stream)
+            audio = [self._container.streams[i] for i in self._sound.streams] if self._sound else ()
+            packets = self._container.demux(self._stream, *audio)
             if self._start is not None:
-                yield from self._from_start(packets, self._start)
+                pictures = cast("Iterator[Packet[VideoStream]]", packets)
+                yield from self._from_start(pictures, self._start)
             else:
-                placed = self._times.placed(cast("Iterator[Packet[Stream]]", packets))
-                yield from cast("Iterator[Packet[VideoStream]]", placed)
+                yield from self._video_alone(self._times.placed(packets))
             return
         # All streams: asked for one, PyAV would wait for it as long as there is sound.
         for packet in self._container.demux():
@@ -181,6 +187,14 @@ class VideoPackets:
             wanted = cast("Packet[VideoStream]", packet)
             if not self._comes_too_early(wanted):
                 yield wanted
+
+    def _video_alone(self, packets: "Iterator[Packet[Stream]]") -> "Iterator[Packet[VideoStream]]":
+        """Packets of the pictures; those between them that hold sound go where it is kept."""
+        for packet in packets:
+            if packet.stream is self._stream:
+                yield cast("Packet[VideoStream]", packet)
+            elif self._sound and packet.size:
+                self._sound.put(cast("Packet[AudioStream]", packet))
 
     def _from_start(
         self, packets: "Iterator[Packet[VideoStream]]", start: Start

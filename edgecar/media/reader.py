@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 
 from edgecar.closing import Closing
 from edgecar.errors import MediaError
+from edgecar.media.audio import Sound
 from edgecar.media.coding import ask_for_qp, coding_of
 from edgecar.media.convert import FrameMaker, colour_of
 from edgecar.media.facts import StreamFacts
@@ -83,6 +84,9 @@ class Reader(Closing):
         try:
             self._endless = source.kind == "network" and is_endless(self._container)
             self._stream = self._video_stream()
+            audio = self._container.streams.audio
+            wanted = audio and start is None and not self.live
+            self._sound = Sound(audio, self.warnings) if wanted else None
             if threads:
                 self._stream.thread_count = threads
             self._packets = VideoPackets(
@@ -93,6 +97,7 @@ class Reader(Closing):
                 settings=settings,
                 warnings=self.warnings,
                 start=start,
+                sound=self._sound,
             )
             self._pictures = self._packets.pictures()
             first = next(self._pictures, None)
@@ -202,7 +207,8 @@ class Reader(Closing):
             colour=colour_of(first),
             sample_aspect=aspect if aspect and aspect != 1 else None,
             rotation_degrees=first.rotation,
-            audio_from=self.source.path if self._container.streams.audio else None,
+            audio_from=self.source.path if self._sound else None,
+            sound=self._sound,
             live=self.live,
         )
 

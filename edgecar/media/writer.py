@@ -1,6 +1,7 @@
 """Frames into a video file that appears whole or not at all."""
 
 import errno
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 import av
+from av.codec.context import Flags as CodecFlags
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
 from edgecar.files import written_whole
-from edgecar.media.audio import END, AudioCopy
+from edgecar.media.audio import END, AudioCopy, SoundSource, unusual
 from edgecar.media.convert import picture_from_frame, range_code
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import COLOUR_NOT_STATED, Frame
@@ -29,6 +31,9 @@ SUFFIXES: dict[Codec, tuple[str, ...]] = {
     "ffv1": (".mkv", ".avi"),
 }
 """Containers that hold each codec and that players expect it in."""
+
+FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".avi": "avi"}
+"""FFmpeg's names of containers."""
 
 PRESETS = (
     "ultrafast",
@@ -79,13 +84,13 @@ class Writer:
             from_zero=True,
             warnings=self.warnings,
         )
-        self._container = container_for(temporary, same_bytes=same_bytes)
+        self._container = container_for(temporary, facts.sound, same_bytes=same_bytes)
         self._stream = self._add_video(options)
         if same_bytes:
             self._stream.thread_count = 1
         self._audio = (
-            AudioCopy(facts.audio_from, self._container, self.warnings)
-            if facts.audio_from
+            AudioCopy(facts.sound, self._container, format_of(path), self.warnings)
+            if facts.sound
             else None
         )
         self._warn_of_losses(suffix)
@@ -156,6 +161,7 @@ class Writer:
             stream.thread_type = "FRAME"  # PyAV's default cuts pictures into slices: larger files
         context = stream.codec_context
         context.pix_fmt = "yuv420p"
+        context.flags |= CodecFlags.global_header  # PyAV asks the format, and "tee" has none
         context.time_base = self._timeline.time_base
         context.color_range = range_code(colour)
         context.colorspace = colour.matrix
@@ -180,21 +186,36 @@ class Writer:
             self.warnings["rotation is not stored in .avi"] += 1
 
 
-def container_for(path: Path, *, same_bytes: bool) -> OutputContainer:
+def format_of(path: Path) -> str:
+    """FFmpeg's name of the format that a suffix chooses."""
+    return FORMATS[path.suffix.lower()]
+
+
+def container_for(
+    path: Path, sound: SoundSource | None = None, *, same_bytes: bool
+) -> OutputContainer:
     """An empty video file; its suffix chooses the format.
 
     Args:
         path: The file.
+        sound: Audio that goes into it.
         same_bytes: Leave out the random numbers and names of libraries that formats ask for.
 
     Raises:
         av.FFmpegError: It cannot be written.
     """
-    muxing = {"fflags": "+bitexact"} if same_bytes else {}
-    if path.suffix.lower() == ".mkv":
+    kind = format_of(path)
+    muxing = {"strict": "experimental"}  # TrueHD in MP4, which players have known for years
+    if same_bytes:
+        muxing["fflags"] = "+bitexact"
+    if kind == "matroska":
         # Matroska would move the video by the silence that coders put before the first sound.
         muxing["avoid_negative_ts"] = "disabled"
-    return av.open(f"file:{path}", "w", container_options=muxing)
+    if sound and unusual(kind, sound):
+        options = "".join(f":{name}={value}" for name, value in muxing.items())
+        name = re.sub(r"([\\'|\[\]])", r"\\\1", str(path))
+        return av.open(f"[f={kind}{options}]file:{name}", "w", format="tee")
+    return av.open(f"file:{path}", "w", format=kind, container_options=muxing)
 
 
 class NullWriter:

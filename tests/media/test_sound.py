@@ -1,0 +1,276 @@
+"""Sound never decides whether there is a video: it is copied, or left out with one warning."""
+
+from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.codec.codec import Codec
+
+from edgecar.media.audio import UNASKED_BYTES, Sound
+from edgecar.media.reader import open_reader
+from edgecar.media.writer import open_writer
+
+FRAMES = 12
+RATE = 25
+OUTPUTS = [
+    (".mp4", "h264"),
+    (".mkv", "h264"),
+    (".mov", "h264"),
+    (".mkv", "ffv1"),
+    (".avi", "ffv1"),
+]
+SPECIAL_RATES = {
+    "adpcm_swf": 44100,
+    "comfortnoise": 8000,
+    "g722": 16000,
+    "libopencore_amrnb": 8000,
+    "nellymoser": 8000,
+    "real_144": 8000,
+}
+
+
+def encoders():
+    """Names of all audio codecs that this FFmpeg encodes."""
+    for name in sorted(av.codecs_available):
+        try:
+            codec = Codec(name, "w")
+        except ValueError:
+            continue
+        if codec.type == "audio":
+            yield name
+
+
+def clip(path: Path, audio: str, kind: str) -> Path:
+    """A clip with any sound, in a container that FFmpeg writes without asking what is usual."""
+    with av.open(f"[f={kind}:strict=experimental]{path}", "w", format="tee") as output:
+        video = output.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "bf": "0"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.codec_context.flags |= av.codec.context.Flags.global_header
+        rate = SPECIAL_RATES.get(audio) or 48000
+        rates = Codec(audio, "w").audio_rates
+        rate = rate if not rates or rate in rates else rates[0]
+        layout = "stereo" if rate >= 44100 else "mono"
+        sound = output.add_stream(audio, rate=rate, options={"strict": "experimental"})
+        sound.layout = layout
+        for index in range(FRAMES):
+            grey = np.full((72, 64), 20 * index, np.uint8)
+            picture = av.VideoFrame.from_ndarray(grey, "yuv420p")
+            picture.pts, picture.time_base = index, Fraction(1, RATE)
+            output.mux(video.encode(picture))
+            samples = rate // RATE
+            count = samples * (2 if layout == "stereo" else 1)
+            wave = (np.sin(np.arange(count) / 9) * 9000).astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(wave, "s16", layout)
+            frame.sample_rate, frame.pts = rate, index * samples
+            frame.time_base = Fraction(1, rate)
+            output.mux(sound.encode(frame))
+        output.mux(video.encode(None))
+        output.mux(sound.encode(None))
+    return path
+
+
+def any_clip(folder: Path, audio: str) -> Path | None:
+    """A clip in the first container that gives the sound back."""
+    kinds = {"matroska": "mkv", "nut": "nut", "mov": "mov", "avi": "avi", "mpegts": "ts"}
+    for kind, suffix in kinds.items():
+        try:
+            path = clip(folder / f"{audio}.{suffix}", audio, kind)
+            if pictures(path) == FRAMES and sound_of(path):
+                return path
+        except (av.FFmpegError, ValueError):
+            continue
+    return None
+
+
+def pictures(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def sound_of(path: Path, index: int = 0) -> bytes:
+    """Coded bytes of an audio stream; containers cut PCM in packets of other sizes."""
+    with av.open(str(path)) as container:
+        streams = container.streams.audio[index : index + 1]
+        return b"".join(bytes(p) for p in container.demux(*streams)) if streams else b""
+
+
+def copied(source: Path, target: Path, codec: str = "h264") -> Counter[str]:
+    """Restore nothing, write all; all warnings."""
+    with open_reader(source) as reader, open_writer(target, like=reader, codec=codec) as writer:
+        for frame in reader:
+            writer.write(frame)
+    return reader.warnings + writer.warnings
+
+
+def check(source: Path, target: Path, codec: str) -> None:
+    """All pictures are there, and the sound is the source's or one warning names it."""
+    warnings = copied(source, target, codec)
+    assert pictures(target) == FRAMES
+    about_sound = [each for each in warnings if "audio" in each]
+    if sound_of(target) == sound_of(source):
+        assert not about_sound
+    else:
+        assert not sound_of(target)
+        assert [warnings[each] for each in about_sound] == [1]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), OUTPUTS)
+@pytest.mark.parametrize("audio", ["pcm_alaw", "eac3", "libopus", "tta", "g722", "pcm_s24be"])
+def test_the_video_is_whole_whatever_its_sound(tmp_path, audio, suffix, codec):
+    check(any_clip(tmp_path, audio), tmp_path / f"out{suffix}", codec)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("audio", list(encoders()))
+def test_the_video_is_whole_with_any_sound(tmp_path, audio):
+    source = any_clip(tmp_path, audio)
+    if source is None:
+        pytest.skip("no container holds it")
+    for number, (suffix, codec) in enumerate(OUTPUTS):
+        check(source, tmp_path / f"{number}{suffix}", codec)
+
+
+@pytest.mark.parametrize("audio", ["pcm_alaw", "pcm_mulaw"])
+def test_matroska_takes_g711(tmp_path, audio):
+    source = any_clip(tmp_path, audio)
+    target = tmp_path / "a [b]|'c' \\d.mkv"
+    assert not copied(source, target)
+    assert sound_of(target) == sound_of(source) != b""
+    with av.open(str(target)) as container:
+        assert container.streams.audio[0].codec_context.name == audio
+
+
+def remuxed(source: Path, target: Path, change, kind: str | None = None) -> Path:
+    """A copy of a clip whose packets ``change`` alters; a list of packets it returns is written."""
+    with av.open(str(source)) as read, av.open(str(target), "w", format=kind) as output:
+        copies = {s.index: output.add_stream_from_template(s, opaque=True) for s in read.streams}
+        number = Counter()
+        for packet in [packet for packet in read.demux() if packet.size]:
+            kind_of = packet.stream.type
+            number[kind_of] += 1
+            for each in change(kind_of, number[kind_of] - 1, packet):
+                each.stream = copies[packet.stream.index]
+                output.mux(each)
+    return target
+
+
+def shifted(seconds, which="audio"):
+    def change(kind, _, packet):
+        if kind == which:
+            ticks = round(Fraction(seconds) / packet.time_base)
+            packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+        return [packet]
+
+    return change
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("change", [shifted(3), shifted(40), shifted(40, "video")])
+def test_sound_may_start_earlier_or_later_than_the_picture(make_clip, tmp_path, change, suffix):
+    source = remuxed(make_clip(audio="aac", frames=FRAMES), tmp_path / "moved.mkv", change)
+    target = tmp_path / f"out{suffix}"
+    warnings = copied(source, target)
+    assert pictures(target) == FRAMES
+    assert sound_of(target) == sound_of(source) or sum(warnings.values())
+
+
+def garbage(kind, number, packet):
+    """Every third packet of the sound is noise in place of what was coded."""
+    if kind == "audio" and number % 3 == 1:
+        noise = av.Packet(b"\xff\xf1" + bytes(range(60)))
+        noise.pts, noise.dts, noise.time_base = packet.pts, packet.dts, packet.time_base
+        return [noise]
+    return [packet]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), OUTPUTS)
+@pytest.mark.parametrize("audio", ["aac", "eac3"])
+def test_corrupt_sound_costs_no_picture(tmp_path, audio, suffix, codec):
+    whole = clip(tmp_path / "whole.ts", audio, "mpegts")
+    source = remuxed(whole, tmp_path / "bad.nut", garbage)
+    copied(source, tmp_path / f"out{suffix}", codec)
+    assert pictures(tmp_path / f"out{suffix}") == FRAMES
+
+
+def far_off(seconds, at=5):
+    def change(kind, number, packet):
+        if kind == "audio" and number == at:
+            ticks = round(Fraction(seconds) / packet.time_base)
+            packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+        return [packet]
+
+    return change
+
+
+class Disordered:
+    """A reader's sound with the times of some packets changed, as no muxer would write them."""
+
+    def __init__(self, sound, change):
+        self._sound, self._change, self._number = sound, change, 0
+        self.streams, self.lacking = sound.streams, sound.lacking
+
+    def take(self):
+        packet = self._sound.take()
+        if packet is not None:
+            self._change("audio", self._number, packet)
+            self._number += 1
+        return packet
+
+
+def equal_times(_, number, packet):
+    if number % 2:
+        packet.pts -= packet.duration
+        packet.dts -= packet.duration
+
+
+def no_times(_, number, packet):
+    if number:
+        packet.pts = packet.dts = None
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [(equal_times, 0), (no_times, 0), (far_off(1000), 1), (far_off(-1000), 1)],
+)
+def test_sound_with_wrong_times_is_kept(make_clip, tmp_path, change, lost, suffix):
+    source, target = make_clip(audio="aac", frames=FRAMES), tmp_path / f"out{suffix}"
+    with open_reader(source) as reader:
+        facts = replace(reader.facts, sound=Disordered(reader.facts.sound, change))
+        with open_writer(target, like=facts) as writer:
+            for frame in reader:
+                writer.write(frame)
+    assert pictures(target) == FRAMES
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        counts = [sum(1 for p in each.demux(audio=0) if p.size) for each in (before, after)]
+        assert counts[0] - counts[1] == lost
+    assert writer.warnings.total() == lost
+
+
+def test_sound_is_kept_until_its_pictures_come(make_clip, tmp_path):
+    """Sound that lies in the file long before its pictures, as some recorders write it."""
+    source, target = make_clip(audio="aac", frames=100), tmp_path / "apart.nut"
+    with av.open(str(source)) as read, av.open(str(target), "w") as output:
+        copies = {s.index: output.add_stream_from_template(s, opaque=True) for s in read.streams}
+        packets = [packet for packet in read.demux() if packet.size]
+        for packet in sorted(packets, key=lambda each: each.stream.type):
+            packet.stream = copies[packet.stream.index]
+            output.mux(packet)
+    assert not copied(target, tmp_path / "out.mp4")
+    assert sound_of(tmp_path / "out.mp4") == sound_of(source)
+
+
+def test_sound_that_nobody_writes_is_let_go(make_clip):
+    """A program that only looks at frames must not keep hours of sound."""
+    source = make_clip(audio="aac", frames=50)
+    with open_reader(source) as reader:
+        sound = reader.facts.sound
+        packet = sound.take()
+    unasked = Sound([], Counter())
+    for _ in range(UNASKED_BYTES // packet.size + 2):
+        unasked.put(packet)
+    assert unasked.take() is None
