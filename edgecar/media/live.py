@@ -168,7 +168,7 @@ class LiveReader(LiveSource):
         """All that a writer needs to make a video like the first connection's."""
         self.codec = first.codec
         """FFmpeg's short name of the first connection's coding."""
-        self._times = JoinedTimes(first.facts.time_base)
+        self._times = JoinedTimes(first.facts.time_base, live=first.facts.live)
 
     def __iter__(self) -> Iterator[Frame]:
         return self

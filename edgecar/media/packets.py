@@ -102,6 +102,11 @@ class VideoPackets:
         depth = self._stream.codec_context.reorder_depth
         return 0 < depth < len(self.decoding_times) and not self._states_order
 
+    @property
+    def clock_may_jump(self) -> bool:
+        """Whether the format has no time line that could state long gaps."""
+        return self._times.may_jump
+
     def pictures(self) -> Generator[av.VideoFrame, None, None]:
         """Every picture that can be decoded, in the order they are shown.
 

@@ -243,7 +243,8 @@ class Reader(Closing):
         if self._container.format.name == MJPEG_STREAM:  # for which FFmpeg takes 25 a second
             return ArrivalTimes(self.time_base)
         if not packets.lacks_display_times:
-            return Timestamps(self.time_base, self.rate, warnings=self.warnings)
+            gaps = not self.live and not packets.clock_may_jump
+            return Timestamps(self.time_base, self.rate, gaps=gaps, warnings=self.warnings)
         if self._container.format.name != "avi":  # which never has others
             self.warnings["timestamps in decoding order, put in the order of showing"] += 1
         depth_frames = self._stream.codec_context.reorder_depth

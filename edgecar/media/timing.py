@@ -1,5 +1,6 @@
 """When each frame is shown: filling gaps on the way in, keeping order on the way out."""
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,6 +17,9 @@ REORDER_LIMIT_FRAMES = 32
 
 REORDER_LIMIT_SECONDS = 10
 
+LEAD_SECONDS = 10
+"""Frames of a live source that come in one go may cover so long, but no longer."""
+
 JUMP_SECONDS = 1
 """A step back by more is a new start of the clock, by less a mistake in one frame."""
 
@@ -29,15 +33,18 @@ class Timestamps:
     Args:
         time_base: Seconds in a tick.
         rate: Frames a second.
+        gaps: Whether the format may state long gaps, next to which a picture is decoded long
+            before it is shown. Elsewhere such a time is a mistake.
         warnings: Receives a count for every time that was replaced.
     """
 
-    def __init__(self, time_base: Fraction, rate: Fraction, *, warnings: Counter[str]) -> None:
+    def __init__(
+        self, time_base: Fraction, rate: Fraction, *, gaps: bool = False, warnings: Counter[str]
+    ) -> None:
         self._rate_fps = float(rate)
         self._interval_ticks = 1 / (rate * time_base)
-        self._limit_ticks = max(
-            REORDER_LIMIT_FRAMES * self._interval_ticks, REORDER_LIMIT_SECONDS / time_base
-        )
+        limit = max(REORDER_LIMIT_FRAMES * self._interval_ticks, REORDER_LIMIT_SECONDS / time_base)
+        self._limit_ticks = math.inf if gaps else limit
         self._warnings = warnings
         self._next_ticks = Fraction(0)  # a fraction, so that 29.97 frames a second do not drift
 
@@ -110,19 +117,24 @@ class JoinedTimes:
     """One clock for the frames of several connections to one source, which never goes back.
 
     A camera that restarts counts from zero again. The times of the first connection pass
-    untouched; those of a later one are moved so that its first frame lies as long after the very
-    first one as it came after it. Measured from there, the error of one connection (how long
-    FFmpeg looked at the stream before it gave out the first frame) does not add up over many.
+    untouched; those of a later one, or behind a jump of its clock, are moved so that the first such
+    frame lies as long after the very first one as it came after it. Measured from there, the error
+    of one connection (how long FFmpeg looked at the stream before it gave out the first frame) does
+    not add up over many.
 
     Args:
         time_base: Seconds in a tick of all frames that are given out.
+        live: Whether frames come at their own pace, so that one whose time is far ahead of its
+            arrival shows that the clock was set.
     """
 
-    def __init__(self, time_base: Fraction) -> None:
+    def __init__(self, time_base: Fraction, *, live: bool = True) -> None:
         self._time_base = time_base
+        self._lead_seconds = LEAD_SECONDS if live else math.inf
         self._origin: tuple[int, float] | None = None  # ticks and arrival of the very first frame
         self._shift_ticks: int | None = 0
         self._last_ticks = 0
+        self._last_seconds = 0.0
 
     def restart(self) -> None:
         """The next frame is the first of another connection."""
@@ -140,15 +152,20 @@ class JoinedTimes:
         ticks = round(frame.pts * frame.time_base / self._time_base)
         if self._origin is None:
             self._origin, self._last_ticks = (ticks, arrived_seconds), ticks
+            self._last_seconds = arrived_seconds
         placed = None if self._shift_ticks is None else ticks + self._shift_ticks
-        jump_ticks = JUMP_SECONDS / self._time_base
-        if placed is None or self._last_ticks - placed > jump_ticks:
+        silent_seconds, self._last_seconds = arrived_seconds - self._last_seconds, arrived_seconds
+        if placed is None or self._jumps(placed, silent_seconds):
             first_ticks, first_seconds = self._origin
             elapsed_ticks = round((arrived_seconds - first_seconds) / self._time_base)
             placed = max(self._last_ticks + 1, first_ticks + elapsed_ticks)
             self._shift_ticks = placed - ticks
         self._last_ticks = max(self._last_ticks, placed)
         return replace(frame, pts=self._last_ticks, time_base=self._time_base)
+
+    def _jumps(self, placed: int, silent_seconds: float) -> bool:
+        step_seconds = (placed - self._last_ticks) * self._time_base
+        return not -JUMP_SECONDS <= step_seconds <= silent_seconds + self._lead_seconds
 
 
 class Timeline:

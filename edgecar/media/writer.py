@@ -1,8 +1,10 @@
 """Frames into a video file that appears whole or not at all."""
 
 import errno
+import logging
 import re
-from collections import Counter
+import sys
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
@@ -48,6 +50,20 @@ PRESETS = (
 )
 
 MAX_CRF = 51
+
+REORDERED_FRAMES = 12
+"""Frames from the one that is decoded to the one that is shown at that time, at most: ``veryslow``
+puts 8 between two others and decodes 2 ahead."""
+
+MP4_GAP_TICKS = 2**30
+"""MP4 and MOV store the time from decoding a frame to showing it in 32 bits, of which FFmpeg uses
+31: at 90,000 ticks a second, 6.6 hours. Half of that is for gaps, half for what fills them."""
+
+MP4_SCALE = 20_000
+AVI_GAP_FRAMES = 50_000
+"""FFmpeg leaves no more than 60,000 places of AVI empty."""
+
+_log = logging.getLogger(__name__)
 MILLISECOND = Fraction(1, 1000)
 
 
@@ -84,7 +100,12 @@ class Writer:
             from_zero=True,
             warnings=self.warnings,
         )
-        self._container = container_for(temporary, facts.sound, same_bytes=same_bytes)
+        self._longest_ticks = longest_ticks(suffix, self._timeline.time_base)
+        self._recent: deque[int] = deque(maxlen=REORDERED_FRAMES)  # when frames are shown
+        self._picture: av.VideoFrame | None = None
+        self._container = container_for(
+            temporary, facts.sound, same_bytes=same_bytes, live=facts.live
+        )
         self._stream = self._add_video(options)
         if same_bytes:
             self._stream.thread_count = 1
@@ -106,15 +127,13 @@ class Writer:
                 f"frame {self.frames} is {_pixels(frame.size)}, {self._path} is "
                 f"{_pixels(self._facts.size)}; read with keep_size to have it scaled"
             )
-        picture = picture_from_frame(frame, even=self._codec == "h264")
-        picture.pts = self._timeline.place(frame)
-        picture.time_base = self._timeline.time_base
-        with explained(self._path):
+        ticks = self._timeline.place(frame)
+        with explained(self._path, self._facts.live):
+            self._fill_gap(ticks)
+            self._picture = picture_from_frame(frame, even=self._codec == "h264")
             if self._audio and not self.frames and frame.pts is not None and frame.time_base:
                 self._audio.start_at(frame.pts * frame.time_base)
-            if self._audio:
-                self._audio.copy_until(picture.pts * self._timeline.time_base)
-            self._container.mux(self._stream.encode(picture))
+            self._encode(self._picture, ticks)
         self.frames += 1
 
     def finish(self, *, whole: bool) -> None:
@@ -130,7 +149,7 @@ class Writer:
         last = self._timeline.last_ticks
         if last is None:
             raise MediaError(f"no frame for {self._path}, so it was not made; check the input")
-        with explained(self._path):
+        with explained(self._path, self._facts.live):
             self._container.mux(self._stream.encode(None))
             if self._audio:
                 end_ticks = last + self._timeline.interval_ticks
@@ -144,6 +163,23 @@ class Writer:
         # What failed to be written fails again here, and the first failure has the reason.
         with suppress(av.FFmpegError):
             self._container.close()
+
+    def _fill_gap(self, ticks: int) -> None:
+        """Show the last frame again until the next one, at ``ticks``, is near enough."""
+        step = self._longest_ticks // REORDERED_FRAMES
+        while self._recent and ticks - self._recent[0] > self._longest_ticks:
+            between = self._recent[-1] + step
+            if self._picture is None or between >= ticks:
+                return
+            self._encode(self._picture, between)
+            self.warnings["frames shown again in gaps longer than the format stores"] += 1
+
+    def _encode(self, picture: av.VideoFrame, ticks: int) -> None:
+        self._recent.append(ticks)
+        picture.pts, picture.time_base = ticks, self._timeline.time_base
+        if self._audio:
+            self._audio.copy_until(ticks * self._timeline.time_base)
+        self._container.mux(self._stream.encode(picture))
 
     def _add_video(self, options: dict[str, str]) -> VideoStream:
         facts, colour = self._facts, self._facts.colour
@@ -191,8 +227,23 @@ def format_of(path: Path) -> str:
     return FORMATS[path.suffix.lower()]
 
 
+def longest_ticks(suffix: str, tick: Fraction) -> int:
+    """Longest time between frames that are coded together that a format is trusted to store.
+
+    Args:
+        suffix: Of the file, in lower case.
+        tick: Seconds in a tick of the output.
+    """
+    if suffix == ".avi":
+        return AVI_GAP_FRAMES
+    if suffix == ".mkv":
+        return sys.maxsize
+    scale = max(tick.denominator, MP4_SCALE)  # FFmpeg makes smaller ones larger
+    return int(MP4_GAP_TICKS / (tick * scale))
+
+
 def container_for(
-    path: Path, sound: SoundSource | None = None, *, same_bytes: bool
+    path: Path, sound: SoundSource | None = None, *, same_bytes: bool, live: bool = False
 ) -> OutputContainer:
     """An empty video file; its suffix chooses the format.
 
@@ -200,6 +251,7 @@ def container_for(
         path: The file.
         sound: Audio that goes into it.
         same_bytes: Leave out the random numbers and names of libraries that formats ask for.
+        live: Write it so that it can be played should its end never be written.
 
     Raises:
         av.FFmpegError: It cannot be written.
@@ -211,6 +263,8 @@ def container_for(
     if kind == "matroska":
         # Matroska would move the video by the silence that coders put before the first sound.
         muxing["avoid_negative_ts"] = "disabled"
+    elif live:
+        muxing |= {"movflags": "+hybrid_fragmented+frag_keyframe+delay_moov", "flush_packets": "1"}
     if sound and unusual(kind, sound):
         options = "".join(f":{name}={value}" for name, value in muxing.items())
         name = re.sub(r"([\\'|\[\]])", r"\\\1", str(path))
@@ -245,7 +299,8 @@ def open_writer(
     """A video file with the shape, timing, colour and audio of another.
 
     The file takes its name when the block ends well. After any failure or interrupt nothing is
-    left of it, and a file of that name that was there before is untouched.
+    left of it, and a file of that name that was there before is untouched. What was recorded of a
+    camera is kept all the same: nobody can record it again.
 
     The first frame is shown at zero, and the audio moves with it. From there on, timestamps are
     kept as they are in ``.mp4`` and ``.mov``. ``.mkv`` counts milliseconds and
@@ -277,10 +332,27 @@ def open_writer(
             temporary = resources.enter_context(written_whole(path))
             writer = Writer(path, temporary, facts, codec, options, same_bytes)
             resources.callback(writer.close)
-        yield writer
-        writer.finish(whole=not isinstance(like, Reader) or like.ended)
+        try:
+            yield writer
+            writer.finish(whole=not isinstance(like, Reader) or like.ended)
+        except BaseException:
+            if facts.live and _saved(writer, temporary):
+                resources.close()
+                _log.warning("%s holds the %d frames before the failure", path, writer.frames)
+            raise
         with explained(path):
             resources.close()
+
+
+def _saved(writer: Writer, temporary: Path) -> bool:
+    """End a recording after a failure; True if what was written can be played."""
+    with suppress(Exception):
+        writer.finish(whole=False)
+    with suppress(Exception):
+        writer.close()
+    with suppress(Exception), av.open(f"file:{temporary}") as container:
+        return next(container.decode(video=0), None) is not None
+    return False
 
 
 def _check(path: Path, like: Reader | StreamFacts, codec: Codec, crf: int, preset: str) -> None:
@@ -309,8 +381,12 @@ def _pixels(size: tuple[int, int]) -> str:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, live: bool = False) -> Iterator[None]:
     """Turn the libraries' failures to write ``path`` into one line.
+
+    Args:
+        path: The file.
+        live: It is a recording, whose frames before the failure are kept where that is possible.
 
     Raises:
         MediaError: In place of FFmpeg's or the system's own error.
@@ -325,5 +401,6 @@ def explained(path: Path) -> Iterator[None]:
             cause, remedy = reason_of(error), "choose a folder you may write to"
         else:
             cause, remedy = reason_of(error), "choose another folder, codec or suffix"
-        message = f"{path} cannot be written ({cause}), and nothing of it was kept; {remedy}"
-        raise MediaError(message) from error
+        rest = "written any further" if live else "written"
+        kept = "" if live else ", and nothing of it was kept"
+        raise MediaError(f"{path} cannot be {rest} ({cause}){kept}; {remedy}") from error

@@ -165,6 +165,15 @@ def test_joined_times_pass_a_small_step_back_as_none_and_a_large_one_as_a_new_st
     assert placed == [0, 3600, 3600, 7200, 5 * 90000, 5 * 90000 + 90001 - 7200]
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_joined_times_pass_over_a_clock_that_was_set(live):
+    """It was put on by an hour while frames came; then the camera was away for one."""
+    clock = JoinedTimes(TICK, live=live)
+    seconds = [(0, 0.0), (1, 1.0), (3602, 2.0), (3603, 3.0), (7203, 3603.0), (7208, 3604.0)]
+    placed = [clock.place(frame(90000 * second), came).pts / 90000 for second, came in seconds]
+    assert placed == ([0, 1, 2, 3, 3603, 3608] if live else [second for second, _ in seconds])
+
+
 def test_joined_times_need_times():
     with pytest.raises(MediaError, match="without a time"):
         JoinedTimes(TICK).place(frame(None), 0.0)
