@@ -312,10 +312,10 @@ def test_places_that_cannot_be_written_are_explained(noise_frames, tmp_path, blo
 def test_missing_rights_are_explained(noise_frames, tmp_path, monkeypatch):
     """Tests may run as root, whom no rights stop."""
 
-    def denied(**_):
+    def denied(_path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("edgecar.files.tempfile.mkstemp", denied)
+    monkeypatch.setattr("edgecar.media.writer.written_whole", denied)
     with pytest.raises(MediaError, match=r"Permission denied.*folder you may write to"):
         write_all(tmp_path / "a.mp4", FACTS, noise_frames(1, (48, 64), TICK))
 
