@@ -13,12 +13,13 @@ from pathlib import Path
 
 import av
 
+from edgecar.media.container import stored_time_base
 from edgecar.media.facts import StreamFacts
 from edgecar.media.packets import Start
 from edgecar.media.reader import Reader
 from edgecar.media.sources import main_video, opened, source_from
 from edgecar.media.timing import REORDER_LIMIT_SECONDS
-from edgecar.media.writer import Codec, stored_time_base
+from edgecar.media.writer import Codec
 
 SUFFIXES: dict[Codec, str] = {"h264": ".mp4", "ffv1": ".mkv"}
 """What outputs end in."""

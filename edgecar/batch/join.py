@@ -17,8 +17,8 @@ from edgecar.batch.part import PartDone
 from edgecar.errors import BatchError
 from edgecar.files import written_whole
 from edgecar.media.audio import END, AudioCopy, SoundOfFile
+from edgecar.media.container import container_for, explained, format_of, stored_time_base
 from edgecar.media.facts import StreamFacts
-from edgecar.media.writer import container_for, explained, format_of, stored_time_base
 
 
 class SeamError(BatchError):

@@ -12,12 +12,13 @@ from pathlib import Path
 from edgecar.batch.cut import SUFFIXES, Plan, Span
 from edgecar.errors import MediaError
 from edgecar.files import written_whole
+from edgecar.media.container import stored_time_base
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
 from edgecar.media.reader import Reader
 from edgecar.media.sources import source_from
 from edgecar.media.timing import Timeline
-from edgecar.media.writer import Codec, open_writer, stored_time_base
+from edgecar.media.writer import Codec, open_writer
 from edgecar.runtime.pipeline import Pipeline, PipelineSettings
 from edgecar.runtime.restorer import Restorer
 

@@ -1,0 +1,115 @@
+"""The files that videos are written into: what each format can store, and its failures."""
+
+import errno
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+
+from edgecar.errors import MediaError
+from edgecar.media.audio import SoundSource, unusual
+from edgecar.media.facts import StreamFacts
+from edgecar.media.sources import reason_of
+
+FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".avi": "avi"}
+"""FFmpeg's names of containers."""
+
+REORDERED_FRAMES = 12
+"""Frames from the one that is decoded to the one that is shown at that time, at most: ``veryslow``
+puts 8 between two others and decodes 2 ahead."""
+
+MP4_GAP_TICKS = 2**30
+"""MP4 and MOV store the time from decoding a frame to showing it in 32 bits, of which FFmpeg uses
+31: at 90,000 ticks a second, 6.6 hours. Half of that is for gaps, half for what fills them."""
+
+MP4_SCALE = 20_000
+AVI_GAP_FRAMES = 50_000
+"""FFmpeg leaves no more than 60,000 places of AVI empty."""
+
+MILLISECOND = Fraction(1, 1000)
+
+
+def format_of(path: Path) -> str:
+    """FFmpeg's name of the format that a suffix chooses."""
+    return FORMATS[path.suffix.lower()]
+
+
+def longest_ticks(suffix: str, tick: Fraction) -> int:
+    """Longest time between frames that are coded together that a format is trusted to store.
+
+    Args:
+        suffix: Of the file, in lower case.
+        tick: Seconds in a tick of the output.
+    """
+    if suffix == ".avi":
+        return AVI_GAP_FRAMES
+    if suffix == ".mkv":
+        return sys.maxsize
+    scale = max(tick.denominator, MP4_SCALE)  # FFmpeg makes smaller ones larger
+    return int(MP4_GAP_TICKS / (tick * scale))
+
+
+def container_for(
+    path: Path, sound: SoundSource | None = None, *, same_bytes: bool, live: bool = False
+) -> OutputContainer:
+    """An empty video file; its suffix chooses the format.
+
+    Args:
+        path: The file.
+        sound: Audio that goes into it.
+        same_bytes: Leave out the random numbers and names of libraries that formats ask for.
+        live: Write it so that it can be played should its end never be written.
+
+    Raises:
+        av.FFmpegError: It cannot be written.
+    """
+    kind = format_of(path)
+    muxing = {"strict": "experimental"}  # TrueHD in MP4, which players have known for years
+    if same_bytes:
+        muxing["fflags"] = "+bitexact"
+    if kind == "matroska":
+        # Matroska would move the video by the silence that coders put before the first sound.
+        muxing["avoid_negative_ts"] = "disabled"
+    elif live:
+        muxing |= {"movflags": "+hybrid_fragmented+frag_keyframe+delay_moov", "flush_packets": "1"}
+    if sound and unusual(kind, sound):
+        options = "".join(f":{name}={value}" for name, value in muxing.items())
+        name = re.sub(r"([\\'|\[\]])", r"\\\1", str(path))
+        return av.open(f"[f={kind}{options}]file:{name}", "w", format="tee")
+    return av.open(f"file:{path}", "w", format=kind, container_options=muxing)
+
+
+def stored_time_base(suffix: str, facts: StreamFacts) -> Fraction:
+    """Seconds in a tick that the container can store; the source's own where it can."""
+    return {".mkv": MILLISECOND, ".avi": 1 / facts.rate}.get(suffix, facts.time_base)
+
+
+@contextmanager
+def explained(path: Path, live: bool = False) -> Iterator[None]:
+    """Turn the libraries' failures to write ``path`` into one line.
+
+    Args:
+        path: The file.
+        live: It is a recording, whose frames before the failure are kept where that is possible.
+
+    Raises:
+        MediaError: In place of FFmpeg's or the system's own error.
+    """
+    try:
+        yield
+    except (av.FFmpegError, OSError, ValueError) as error:
+        code = getattr(error, "errno", None)
+        if code == errno.ENOSPC:
+            cause, remedy = "the disk is full", "free space or choose another folder"
+        elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
+            cause, remedy = reason_of(error), "choose a folder you may write to"
+        else:
+            cause, remedy = reason_of(error), "choose another folder, codec or suffix"
+        rest = "written any further" if live else "written"
+        kept = "" if live else ", and nothing of it was kept"
+        raise MediaError(f"{path} cannot be {rest} ({cause}){kept}; {remedy}") from error
