@@ -2,13 +2,15 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: test test-slow check demo tables kernels gpu-files gpu-check fix clean
+.PHONY: test test-all check demo tables kernels gpu-files gpu-check fix clean
 
-test: $(VENV)/.ready
-	$(BIN)/pytest -m "not slow and not gpu" -n auto --dist worksteal
+PYTEST := $(BIN)/pytest -n logical --dist worksteal
 
-test-slow: $(VENV)/.ready  ## with the larger pictures, clips and checkpoints, where they are at hand
-	$(BIN)/pytest
+test: $(VENV)/.ready  ## ARGS="…" for pytest
+	$(PYTEST) -m "not slow and not gpu" $(ARGS)
+
+test-all: $(VENV)/.ready  ## with what is slow; larger clips and checkpoints where they are at hand
+	$(PYTEST) -m "$(if $(REST),slow and )not gpu" $(ARGS)
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -10,6 +10,9 @@ from hypothesis import settings
 
 from edgecar import artifact as artifacts
 from edgecar.artifact import Artifact
+from tests.skips import pytest_sessionfinish, pytest_terminal_summary
+
+__all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]  # hooks of pytest
 
 # How long an example takes says nothing: machines are shared.
 settings.register_profile("untimed", deadline=None)

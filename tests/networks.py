@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +10,7 @@ from edgecar.zoo.carcnn import CarcnnConfig
 from edgecar.zoo.dncnn import DncnnConfig
 from edgecar.zoo.glfusion import GlFusionConfig
 from edgecar.zoo.msfan import MsfanConfig
-from edgecar.zoo.registry import card_named
+from edgecar.zoo.registry import CARDS, card_named
 
 # Depth, and with it halo and alignment, is the published one.
 NARROW: dict[str, Any] = {
@@ -18,6 +19,15 @@ NARROW: dict[str, Any] = {
     "msfan": MsfanConfig(width=8, reduction=4),
     "glfusion": GlFusionConfig(width=4, modules=1, reduction=4),
 }
+MAIN = ("edgecar-s", "msfan", "glfusion")
+"""Networks that have every operator of the zoo between them, but for a subtraction."""
+
+every_network = pytest.mark.parametrize(
+    "name",
+    [c.name if c.name in MAIN else pytest.param(c.name, marks=pytest.mark.slow) for c in CARDS],
+)
+"""For a test of all networks: by default of the main ones."""
+
 LIVELY = 0.5  # mean magnitude of every convolution's output
 SEED = 5
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.cli.test_run import clip  # noqa: F401  # a fixture
 
+pytestmark = pytest.mark.slow  # builds wheels and environments
+
 ROOT = Path(__file__).parents[1]
 MAX_WHEEL_MB = 40
 MAX_ENVIRONMENT_MB = 600

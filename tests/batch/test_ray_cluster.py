@@ -16,6 +16,8 @@ from edgecar.batch.worker import PartTask
 from edgecar.errors import BatchError
 from tests.batch.conftest import PART_SECONDS, outputs_of
 
+pytestmark = pytest.mark.slow  # starts clusters
+
 pytest.importorskip("ray")
 
 SETTINGS = BatchSettings("edgecar-xs", "h264", part_seconds=PART_SECONDS, retries=0)

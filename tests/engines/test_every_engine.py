@@ -36,18 +36,19 @@ def windows(count: int, height: int = 24, width: int = 40, channels: int = 1, se
     return np.random.default_rng(seed).random((count, channels, height, width), np.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def artifact(exported) -> Artifact:
     return exported("edgecar-s")
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(scope="module", params=ENGINES)
 def kind(request) -> str:
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engine(kind, artifact):
+    """One for all tests but those that close it."""
     with opened(kind, artifact) as engine:
         yield engine
 
@@ -89,7 +90,9 @@ def test_shape_and_type_are_kept(engine) -> None:
         (np.zeros((1, 1, 0, 8), np.float32), "not empty"),
     ],
 )
-def test_batch_that_does_not_fit_is_refused(engine, batch, said) -> None:
+def test_batch_that_does_not_fit_is_refused(batch, said, artifact) -> None:
+    """By the base class, before any library sees it."""
+    engine = opened("fake", artifact)
     with pytest.raises(EngineError) as refused:
         engine.run(batch)
     assert said in str(refused.value)
@@ -97,7 +100,17 @@ def test_batch_that_does_not_fit_is_refused(engine, batch, said) -> None:
     assert engine.run(windows(1)).shape == (1, 1, 24, 40)
 
 
-def test_closed_engine_refuses(engine) -> None:
+def test_engines_refuse_what_the_base_class_refuses(engine) -> None:
+    for batch in (np.zeros((1, 1, 8, 8)), windows(1, channels=3), windows(1, 7, 8), windows(0)):
+        with pytest.raises(EngineError, match="got "):
+            engine.run(batch)
+    with pytest.raises(EngineError, match="got "):
+        engine.run_codes([np.zeros((1, 8, 8), np.uint8), np.zeros((1, 7, 8), np.uint8)], print)
+    assert engine.run(windows(1)).shape == (1, 1, 24, 40)
+
+
+def test_closed_engine_refuses(kind, artifact) -> None:
+    engine = opened(kind, artifact)
     engine.close()
     with pytest.raises(EngineError, match="engine is closed; open it again"):
         engine.run(windows(1))
@@ -290,7 +303,8 @@ def test_codes_are_restored_like_floats(engine) -> None:
         (np.zeros((1, 0, 8), np.uint8), "not empty"),
     ],
 )
-def test_codes_that_do_not_fit_are_refused(engine, window, said) -> None:
+def test_codes_that_do_not_fit_are_refused(window, said, artifact) -> None:
+    engine = opened("fake", artifact)
     fine = np.zeros((1, 8, 8), np.uint8)
     taken: list[int] = []
     with pytest.raises(EngineError, match=said):

@@ -8,8 +8,8 @@ from edgecar.engines.trt_build import BuildSettings, build_engine, with_tile
 from edgecar.engines.trt_library import load_library
 from edgecar.errors import EngineError
 from edgecar.files import WEIGHTS
-from edgecar.zoo.registry import CARDS
 from tests.conftest import TENSORRT
+from tests.networks import every_network
 
 pytest.importorskip("tensorrt_rtx")
 TILE = (96, 128)  # multiples of every alignment
@@ -34,7 +34,7 @@ def refusal(library, onnx_bytes: bytes, **changes) -> str:
 
 @pytest.mark.parametrize("any_batch", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["fp32", *TENSORRT])
-@pytest.mark.parametrize("name", [card.name for card in CARDS])
+@every_network
 def test_every_graph_becomes_a_plan(name, kind, any_batch, exported, lowered, library) -> None:
     artifact = exported(name) if kind == "fp32" else lowered(name, kind)
     built = build_engine(library, artifact.onnx, settings(any_batch=any_batch))

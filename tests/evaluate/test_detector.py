@@ -217,7 +217,7 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not DATA.exists(), reason="the detectors are not at hand")
+@pytest.mark.skipif(not DATA.exists(), reason=f"needs {DATA}")
 @pytest.mark.parametrize(
     ("name", "least"),
     [("yolox_nano_416x416", 0.40), ("yolox_nano_dyn", 0.40), ("deimv2_femto", 0.45)],

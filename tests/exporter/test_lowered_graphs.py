@@ -14,12 +14,10 @@ from edgecar.exporter.quantize import quantised
 from edgecar.exporter.ranges import ranges_of
 from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.trt_ops import refuse_unsupported
-from edgecar.zoo.registry import CARDS
 from tests.conftest import LOWER, TENSORRT
 from tests.exporter.graphs import INPUT, Drawing, runner
+from tests.networks import every_network
 
-NAMES = [card.name for card in CARDS]
-every_network = pytest.mark.parametrize("name", NAMES)
 every_kind = pytest.mark.parametrize("kind", LOWER)
 
 

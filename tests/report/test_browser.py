@@ -13,7 +13,10 @@ from tests.report.conftest import detection_row, exhibit, results_of, video_row
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+pytestmark = [
+    pytest.mark.slow,  # drives a browser
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
+]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from edgecar.bench.service_checks import fuzz
 
+pytestmark = pytest.mark.slow  # sends hundreds of requests
+
 EXAMPLES = 12
 """An operation and kind; the benchmark sends many times as many."""
 

@@ -19,7 +19,7 @@ CROPS = ("kodim01", "kodim05", "kodim13", "kodim23")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not BUBO0.is_file() or not KAIR.is_file(), reason="checkpoints not at hand"),
+    pytest.mark.skipif(not BUBO0.is_file() or not KAIR.is_file(), reason=f"needs {DATA}"),
 ]
 
 

@@ -8,6 +8,8 @@ import pytest
 from tests.serve.page.conftest import PHONE, Opened, expect
 from tests.serve.stand_in import BEFORE, camera, grey_pair
 
+pytestmark = pytest.mark.slow  # drives a browser
+
 HOSTILE = "<b>&\"' yard"
 
 

@@ -9,6 +9,8 @@ import pytest
 from tests.serve.page.conftest import PHONE, Opened, expect
 from tests.serve.stand_in import AFTER, BEFORE, camera, grey_pair
 
+pytestmark = pytest.mark.slow  # drives a browser
+
 
 def test_the_picture_is_before_left_and_after_right(opened):
     for name in ("gate", "yard"):

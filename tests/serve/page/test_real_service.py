@@ -9,6 +9,8 @@ from tests.serve.conftest import fake_networks, served, until
 from tests.serve.network_camera import NetworkCamera
 from tests.serve.page.conftest import Opened, expect
 
+pytestmark = pytest.mark.slow  # drives a browser
+
 GREY = 60
 INVERTED = 255 - GREY
 TOKEN = "a-token-of-some-length"
