@@ -26,6 +26,8 @@ READ_RETRIES = 8
 ONE_PICTURE_A_PACKET = ("h264", "hevc")
 """Codings where a packet without a picture is a loss, not a rule (VP9 has hidden frames)."""
 
+HALF_A_FRAME = 0.5
+
 MISSING_TOLERANCE_FRAMES = 2
 """The end of the last frame is known only roughly where its duration is not stored."""
 
@@ -84,6 +86,9 @@ class VideoPackets:
         self._sound = sound
         self._since_seconds = time.monotonic()  # the last picture, or when the wait for one began
         self._read = self._sent = self._decoded = self._refused = 0
+        self._shown: deque[int] = deque(maxlen=MAX_HELD_PICTURES)  # when, in ticks, as read
+        self._first_ticks: int | None = None  # shown
+        self._first_dts = self._last_dts = 0
         self._end_ticks = 0
         self._interlaced = False
         self._states_order = False
@@ -169,9 +174,14 @@ class VideoPackets:
             self._sent += 1
         if packet.dts is not None:
             self.decoding_times.append(packet.dts)
+            self._first_dts = self._first_dts if self._read > 1 else packet.dts
+            self._last_dts = packet.dts
         if packet.pts != packet.dts:
             self._states_order = True
         if packet.pts is not None:
+            self._shown.append(packet.pts)
+            if self._first_ticks is None or packet.pts < self._first_ticks:
+                self._first_ticks = packet.pts
             self._end_ticks = max(self._end_ticks, packet.pts + (packet.duration or 0))
 
     def _demuxed(self) -> "Generator[Packet[VideoStream], None, None]":
@@ -288,13 +298,37 @@ class VideoPackets:
             self._warnings["frames missing from the file"] += missing
 
     def _missing_at_end(self) -> int:
-        if self._stream.frames:
-            return self._stream.frames - self._read
-        seconds, rate = self._stated_seconds(), self._stream.average_rate
-        if seconds is None or not rate or self._stream.time_base is None:
+        frames, rate, tick = self._stream.frames, self._stream.average_rate, self._stream.time_base
+        if self._container.format.name == "avi":
+            return self._missing_by_places(frames)
+        if frames:
+            return frames - self._read
+        seconds = self._stated_seconds()
+        if seconds is None or not rate or tick is None:
             return 0
-        missing = (seconds - self._end_ticks * self._stream.time_base) * rate
-        return round(missing) if missing >= MISSING_TOLERANCE_FRAMES else 0
+        return self._missing_by_time(seconds / tick, 1 / (rate * tick))
+
+    def _missing_by_places(self, places: int) -> int:
+        """AVI has a place in every tick and leaves those empty that show the last frame again."""
+        steps = self._read - 1
+        if not places or self._last_dts - self._first_dts < steps or not steps:
+            return 0
+        step = (self._last_dts - self._first_dts) / steps
+        return int((places - 1 - self._last_dts) / step)
+
+    def _missing_by_time(self, end: Fraction, interval: Fraction) -> int:
+        """Frames that a file should have until ``end``; it is in ticks, as is their interval.
+
+        Where the file was cut, frames that are shown before others may be missing already. None is
+        missing among those shown until the last time of decoding.
+        """
+        tail = (end - self._end_ticks) / interval
+        if self._first_ticks is not None:
+            later = sum(shown > self._last_dts for shown in self._shown)
+            places = (self._last_dts - self._first_ticks) / interval + 1
+            if abs(places - (self._read - later)) <= HALF_A_FRAME:  # the rate is constant
+                return round((end - self._last_dts) / interval - 1 - later)
+        return round(tail) if tail >= MISSING_TOLERANCE_FRAMES else 0
 
     def _stated_seconds(self) -> Fraction | None:
         """Length that Matroska notes for the stream when the recording is finished."""

@@ -1,6 +1,7 @@
 """Streams that were cut off, hit by bit errors or cannot be read to the end."""
 
 import random
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,6 +12,12 @@ from edgecar.media.reader import open_reader
 
 FRAMES = 30
 WITH_BFRAMES = {"bf": "2", "preset": "veryfast"}
+GROUPS = {
+    "none": {"bf": "0"},
+    "closed": {"bf": "3", "g": "10", "preset": "veryfast"},
+    "open": {"bf": "3", "g": "10", "preset": "veryfast", "x264-params": "open-gop=1"},
+}
+"""Options of x264 for groups of pictures."""
 
 
 def cut(path: Path, share: float) -> Path:
@@ -24,8 +31,14 @@ def read(path):
         return [frame.pts * frame.time_base for frame in reader], reader.warnings
 
 
-def pictures_before_the_cut(path):
-    """Frames that a decoder without threads still gives."""
+def packets_in(path):
+    """Where every packet ends in the file, read without decoding."""
+    with av.open(str(path)) as container:
+        return [(p.pos or 0) + p.size for p in container.demux(video=0) if p.size]
+
+
+def decoded_one_by_one(path):
+    """Times of the frames that a decoder without threads gives for the sound packets."""
     pictures = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -36,23 +49,74 @@ def pictures_before_the_cut(path):
     return [picture.pts * picture.time_base for picture in pictures]
 
 
-@pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
-@pytest.mark.parametrize(("suffix", "muxing"), [(".mp4", {"movflags": "faststart"}), (".mkv", {})])
-def test_a_cut_file_is_read_up_to_the_cut(make_clip, suffix, muxing, share):
-    path = make_clip(f"a{suffix}", frames=FRAMES, options=WITH_BFRAMES, muxing=muxing)
-    cut(path, share)
+@pytest.mark.parametrize("kind", ["closed", "open", "none"])
+@pytest.mark.parametrize(
+    ("suffix", "muxing"), [(".mp4", {"movflags": "faststart"}), (".mkv", {}), (".avi", {})]
+)
+def test_a_cut_file_is_read_up_to_the_cut_and_all_losses_counted(make_clip, suffix, muxing, kind):
+    """Cut behind packets and within them: frames read, damaged and missing make up the whole."""
+    path = make_clip(f"a{suffix}", frames=FRAMES, options=GROUPS[kind], muxing=muxing)
+    whole, ends = path.read_bytes(), packets_in(path)
+    for number, end in enumerate(ends[4:-1], 5):
+        path.write_bytes(whole[: end + number % 3 * 5])
+        seconds, warnings = read(path)
+        if suffix != ".avi":  # which tells no times of showing
+            assert seconds == decoded_one_by_one(path)
+        damaged = warnings["damaged packets skipped"] + warnings["packets without a picture"]
+        missing = warnings["frames missing from the file"]
+        assert len(seconds) + damaged + missing == FRAMES
+        assert missing == FRAMES - len(packets_in(path))
+        assert FRAMES - missing >= number - 1
+
+
+@pytest.mark.parametrize("kind", ["closed", "open", "none"])
+@pytest.mark.parametrize(
+    ("name", "container", "muxing"),
+    [
+        ("a.mp4", None, {"movflags": "frag_keyframe+empty_moov"}),
+        ("a.ts", None, {}),
+        ("a.264", "h264", {}),
+    ],
+)
+def test_streams_that_promise_no_length_lose_only_what_is_damaged(
+    make_clip, name, container, muxing, kind
+):
+    options = GROUPS[kind]
+    path = make_clip(name, frames=FRAMES, options=options, container=container, muxing=muxing)
+    whole = path.read_bytes()
+    for share in (0.5, 0.7, 0.9):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        seconds, warnings = read(path)
+        damaged = warnings["damaged packets skipped"] + warnings["packets without a picture"]
+        assert "frames missing from the file" not in warnings
+        assert len(seconds) + damaged == len(packets_in(path))
+
+
+def test_an_mp4_cut_before_its_index_is_refused(make_clip):
+    path = make_clip("a.mp4", frames=FRAMES)
+    with pytest.raises(MediaError, match=r"has no index \(moov\)"):
+        read(cut(path, 0.6))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_uneven_times_are_no_losses(make_clip, suffix):
+    """A last frame that is shown long, gaps, and frames that are decoded in another order."""
+    times = [0, 1, 2, 3, 30, 31, 32, 90, 91, 92, 93, 94, 95, 250]
+    path = make_clip(f"a{suffix}", frames=14, pts=times, options={"bf": "2"})
     seconds, warnings = read(path)
-    assert seconds == pictures_before_the_cut(path)
-    missing = warnings["frames missing from the file"]
-    damaged = warnings["damaged packets skipped"]
-    assert 0 < missing < FRAMES
-    assert len(seconds) + damaged + missing == FRAMES
+    assert len(seconds) == 14
+    assert not warnings
 
 
-def test_a_whole_file_misses_nothing(make_clip):
-    for suffix in (".mp4", ".mkv", ".avi", ".ts"):
-        _, warnings = read(make_clip(f"a{suffix}", frames=FRAMES, options=WITH_BFRAMES))
-        assert not warnings
+def test_empty_places_in_avi_are_no_losses(make_clip):
+    """Frames at 25 a second in AVI at 600 leave 23 of 24 places empty."""
+    times, tick = [24 * n for n in range(FRAMES)], Fraction(1, 600)
+    path = make_clip("a.avi", frames=FRAMES, rate=Fraction(600), time_base=tick, pts=times)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames > 10 * FRAMES
+    seconds, warnings = read(path)
+    assert len(seconds) == FRAMES
+    assert not warnings
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264", ".avi"])
