@@ -14,6 +14,7 @@ Messages say what was got, what is needed and what to do.
     │   └── StallError       a camera or network stream fell silent
     ├── BatchError           clips of an archive could not be restored, or must not be begun
     ├── DataError            training or evaluation data are missing or unfit
+    ├── OutputError          a file cannot be written where it was asked for
     └── SettingsError        a recipe, size or option is not understood
 """
 
@@ -70,6 +71,13 @@ class BatchError(EdgecarError):
 
 class DataError(EdgecarError):
     """Training or evaluation data are missing or unfit."""
+
+
+class OutputError(EdgecarError, OSError):
+    """A file cannot be written: the disk is full or read-only, or the name is not possible."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class SettingsError(EdgecarError):

@@ -1,13 +1,25 @@
 """Files that appear whole or not at all."""
 
+import errno
 import hashlib
 import os
+import pwd
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from edgecar import files
-from edgecar.files import sha256_of, shipped, table_from_toml, written_whole
+from edgecar.errors import OutputError
+from edgecar.files import (
+    cache_folder,
+    check_outputs,
+    sha256_of,
+    shipped,
+    table_from_toml,
+    written_whole,
+)
 
 
 def test_file_appears_when_the_block_succeeds(tmp_path) -> None:
@@ -100,6 +112,180 @@ def test_file_the_block_removed_is_an_error_and_nothing_stays(tmp_path) -> None:
     with pytest.raises(FileNotFoundError), written_whole(tmp_path / "weights.onnx") as temporary:
         temporary.unlink()
     assert not list(tmp_path.iterdir())
+
+
+REFUSALS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+)
+
+
+@pytest.mark.parametrize("code", REFUSALS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("step", ["open", "write", "replace"])
+def test_refusal_of_the_system_is_one_line_and_keeps_what_was_there(
+    code, step, tmp_path, monkeypatch
+) -> None:
+    path = tmp_path / "result.json"
+    path.write_text("an older one")
+
+    def refused(*arguments: object, **_: object) -> None:
+        named = next((a for a in arguments if isinstance(a, str | Path)), None)
+        raise OSError(code, os.strerror(code), None if step == "write" else str(named))
+
+    with pytest.raises(OutputError) as caught:
+        if step == "open":
+            monkeypatch.setattr(os, "open", refused)
+        with written_whole(path) as temporary:
+            if step == "replace":
+                monkeypatch.setattr(Path, "replace", refused)
+            if step == "write":
+                refused()
+            temporary.write_text("new")
+    monkeypatch.undo()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    assert os.strerror(code) in message
+    assert "; " in message  # what to do
+    assert isinstance(caught.value, OSError)
+    assert caught.value.errno == code
+    assert path.read_text() == "an older one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("place", ["folder", "file/below", "n" * 300])
+def test_names_that_cannot_be_written_are_refused_before_the_work(place, tmp_path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for check in (lambda path: written_whole(path).__enter__(), lambda path: check_outputs([path])):
+        with pytest.raises(OutputError, match="cannot be written"):
+            check(tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "n" * 249 + ".json",
+        "ä" * 120 + ".mp4",
+        "x." + "s" * 250,
+        b"not utf-8 \xff\xfe.json",
+        "two\nlines.json",
+        "-o",
+        "[bold]x[bold].png",
+    ],
+)
+def test_any_name_that_the_system_takes_can_be_written(name, tmp_path) -> None:
+    path = tmp_path / os.fsdecode(name)
+    with written_whole(path) as temporary:
+        temporary.write_text("here")
+    assert [os.fsencode(p) for p in tmp_path.iterdir()] == [os.fsencode(path)]
+    assert path.read_text() == "here"
+
+
+def test_file_systems_that_refuse_to_change_rights_are_written_to(tmp_path, monkeypatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    for name in ("chmod", "fchmod", "lchmod", "chown", "utime"):
+        monkeypatch.setattr(os, name, refused, raising=False)
+    with written_whole(tmp_path / "result.json", mode=0o600) as temporary:
+        temporary.write_text("here")
+    assert stat.S_IMODE((tmp_path / "result.json").stat().st_mode) == 0o600
+
+
+def test_device_or_pipe_is_written_to_and_stays_what_it_is(tmp_path) -> None:
+    """Root could put a file in place of /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with written_whole(pipe) as temporary:
+        temporary.write_bytes(b"all of it")
+    assert os.read(reading, 100) == b"all of it"
+    os.close(reading)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_outputs_are_no_inputs_and_differ(there, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, other = Path("source.mp4"), Path("folder/other.mp4")
+    other.parent.mkdir()
+    for path in (source, other):
+        path.write_text("kept")
+    Path("link.mp4").symlink_to(source)
+    os.link(source, "hard.mp4")
+    Path("linked").symlink_to("folder")
+    inputs = [source, "folder/other.mp4", "rtsp://10.0.0.5/x", "0"]
+    names = ["source.mp4", "./source.mp4", tmp_path / "source.mp4", "folder/../source.mp4"]
+    names += ["link.mp4", "hard.mp4", "linked/other.mp4"]
+    for name in names:
+        with pytest.raises(OutputError, match=r"is an input .*, which would be lost"):
+            check_outputs([Path("new.mp4"), Path(name)], inputs)
+    if there:
+        Path("clean.mp4").touch()
+    for first, second in (("clean.mp4", "./clean.mp4"), ("linked/x.mp4", "folder/x.mp4")):
+        with pytest.raises(OutputError, match="two outputs would be one file"):
+            check_outputs([Path(first), Path(second)], inputs)
+    check_outputs([Path("clean.mp4"), Path("Clean.mp4"), Path("not/there/x.mp4")], inputs)
+    check_outputs([Path("/dev/null"), Path("/dev/null")], ["/dev/null"])
+    assert not Path("not").exists()
+    assert source.read_text() == "kept"
+
+
+def test_names_that_differ_in_case_are_one_where_the_file_system_says_so(
+    tmp_path, monkeypatch
+) -> None:
+    real = Path.exists
+    check_outputs([tmp_path / "Gate.mp4", tmp_path / "gate.mp4"])
+    # Such a file system finds a file by any case of its name.
+    monkeypatch.setattr(
+        Path, "exists", lambda path: real(path) or real(path.with_name(path.name.lower()))
+    )
+    with pytest.raises(OutputError, match="two outputs would be one file"):
+        check_outputs([tmp_path / "Gate.mp4", tmp_path / "gate.mp4"])
+
+
+@pytest.mark.parametrize("home", ["unset", "missing", "read-only", "a file"])
+def test_caches_have_a_place_without_a_home(home, tmp_path, monkeypatch) -> None:
+    for name in ("HOME", "EDGECAR_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "home"
+    if home == "unset":
+
+        def unknown(number: int) -> None:
+            raise KeyError(number)
+
+        monkeypatch.setattr(pwd, "getpwuid", unknown)
+    else:
+        monkeypatch.setenv("HOME", str(folder))
+    if home == "a file":
+        folder.touch()
+    if home == "read-only":
+        folder.mkdir()
+        may = os.access
+        monkeypatch.setattr(
+            os,
+            "access",
+            lambda path, mode: may(path, mode) and not Path(path).is_relative_to(folder),
+        )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = cache_folder("tuning")
+    assert place == tmp_path / f"edgecar-{os.getuid()}" / "tuning"
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+    with written_whole(place / "x.json") as temporary:
+        temporary.write_text("kept")
+    assert cache_folder("tuning") == place
+
+
+def test_cache_of_another_user_is_not_taken(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("EDGECAR_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "missing"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"edgecar-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    assert not cache_folder().is_relative_to(tmp_path / f"edgecar-{os.getuid()}")
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", bytes(range(256)) * 5000])

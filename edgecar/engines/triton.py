@@ -7,8 +7,8 @@ model's configuration.
 """
 
 import json
+import secrets
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from edgecar.artifact import Artifact, Facts, read_artifact
 from edgecar.engines.plan import library_of, onnx_sha256, read_plan
 from edgecar.errors import ArtifactError, EngineError
-from edgecar.files import written_whole
+from edgecar.files import writing, written_whole
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -165,7 +165,12 @@ def write_repository(model: Served, folder: Path, instances: int = 1) -> Path:
         ArtifactError: A model of that name is there with another configuration.
     """
     home = folder / model.name
-    config, text = home / CONFIG, config_text(model, instances)
+    with writing(home):
+        return _written(model, home, config_text(model, instances))
+
+
+def _written(model: Served, home: Path, text: str) -> Path:
+    config = home / CONFIG
     if config.exists() and config.read_text() != text:
         raise ArtifactError(
             f"{config} is of another model, or has other settings; remove {home}, or name another "
@@ -180,10 +185,11 @@ def write_repository(model: Served, folder: Path, instances: int = 1) -> Path:
     with written_whole(config) as whole:
         whole.write_text(text)
     version = home / str(newest + 1)
-    temporary = Path(tempfile.mkdtemp(dir=home, prefix=".version."))
+    # Not by mkdtemp, whose folders are private: the server is another user.
+    temporary = home / f".version.{secrets.token_hex(4)}"
     try:
+        temporary.mkdir()
         (temporary / model.file).write_bytes(model.content)
-        temporary.chmod(0o755)  # mkdtemp's are private, and the server is another user
         temporary.rename(version)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -79,9 +80,10 @@ class Encodes:
             clip = video_coded(self._frames, coding)
         except MediaError as error:
             raise MediaError(f"{self._name}: {error}") from error
-        with written_whole(path) as temporary:
-            temporary.write_bytes(clip.bitstream)
-        _make_room(self._folder)
+        with suppress(OSError):  # it is coded again without
+            with written_whole(path) as temporary:
+                temporary.write_bytes(clip.bitstream)
+            _make_room(self._folder)
         return clip
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,7 +75,7 @@ def ranges_of(
     except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: found again
         pass
     ranges = _calibrated(model, pictures, method, symmetric)
-    with written_whole(path) as temporary:
+    with suppress(OSError), written_whole(path) as temporary:  # they are found again without it
         temporary.write_text(json.dumps({"key": key, "ranges": ranges}))
     return ranges
 

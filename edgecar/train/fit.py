@@ -1,6 +1,7 @@
 """The training loop: one recipe, checkpoints on the way, averaged weights at the end."""
 
 import copy
+import io
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -69,8 +70,10 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
         }
+        content = io.BytesIO()  # torch's own file hides why it cannot be written
+        torch.save(state, content)
         with written_whole(path) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     def restore(self, path: Path) -> None:
         """Continue from a file written by `save`.

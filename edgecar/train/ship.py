@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from edgecar.files import written_whole
 from edgecar.train.fit import Run
@@ -25,8 +25,9 @@ def save_weights(run: Run, path: Path) -> None:
         began = new_network(run.recipe).state_dict()
         state = {name: t.lerp(began[name], run.recipe.start_share) for name, t in state.items()}
     eight_bits = int8_training(run.average, run.recipe)
+    content = save(state, metadata_of(eight_bits) if eight_bits else None)
     with written_whole(path) as temporary:
-        save_file(state, temporary, metadata_of(eight_bits) if eight_bits else None)
+        temporary.write_bytes(content)
 
 
 def describe(run: Run, data: list[Path]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The training loop of deep multi-scale IQA."""
 
+import io
 import math
 import time
 from collections.abc import Callable
@@ -58,8 +59,10 @@ class QualityRun:
             "step": self.step,
             "seconds": self.seconds,
         }
+        content = io.BytesIO()  # torch's own file hides why it cannot be written
+        torch.save(state, content)
         with written_whole(path) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     def restore(self, path: Path) -> None:
         """Continue from a file written by `save`.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from edgecar.compact import compact
 from edgecar.errors import CheckpointError, ExportError, GateError
@@ -59,8 +59,9 @@ def save_scorer(run: QualityRun, path: Path, target: str, trained_on: str) -> di
         "torch": torch.__version__,
     }
     state = {name: t.contiguous() for name, t in run.network.state_dict().items()}
+    content = save(rounded(state))
     with written_whole(path) as temporary:
-        save_file(rounded(state), temporary)
+        temporary.write_bytes(content)
     write_facts(facts, path)
     export_scorer(path)
     return facts
