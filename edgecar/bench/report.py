@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from edgecar.bench.chart import chart
@@ -137,7 +136,7 @@ def detection_tables(rows: Sequence[Row]) -> list[Table]:
         left_out = f"; {rare} of rarer classes left out" if rare else ""
         table = Table(
             box=SIMPLE_HEAD,
-            title=escape(f"{clip}: {first['frames']} frames, {objects}{left_out}"),
+            title=f"{clip}: {first['frames']} frames, {objects}{left_out}",
             title_justify="left",
         )
         header, lines = detection_cells(own)
@@ -145,11 +144,9 @@ def detection_tables(rows: Sequence[Row]) -> list[Table]:
             words = name in ("At", "Network", "mAP50 by class")
             table.add_column(name, justify="left" if words else "right", no_wrap=True)
         for line in lines:
-            table.add_row(*map(escape, line[NOT_IN_TERMINAL:]))
+            table.add_row(*line[NOT_IN_TERMINAL:])
         tables.append(table)
-    tables[-1].caption = escape(
-        "mAP × 100; [95 % interval over frames]: one with 0 in it shows nothing."
-    )
+    tables[-1].caption = "mAP × 100; [95 % interval over frames]: one with 0 in it shows nothing."
     return tables
 
 

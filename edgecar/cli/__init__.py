@@ -1,6 +1,7 @@
 """The ``edgecar`` command: one module a verb."""
 
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -22,7 +23,10 @@ from edgecar.cli import (
     train_scorer,
     tune,
 )
+from edgecar.cli.signals import Ending, ended_by_signals
+from edgecar.cli.streams import check_written, one_line, open_streams
 from edgecar.errors import EdgecarError
+from edgecar.files import REMEDIES
 
 app = typer.Typer(
     name="edgecar",
@@ -48,19 +52,40 @@ app.command("doctor")(doctor.command)
 evaluate.app.command("detect")(detect.command)
 app.add_typer(evaluate.app, name="eval")
 
-INTERRUPTED = 130  # what shells report for Ctrl-C
+INTERRUPTED = 130  # what click exits with after Ctrl-C
 
 
 def main() -> None:
     """Run the command line; failures that edgecar understands end in one line, not a traceback."""
+    open_streams()
     keep_memory_together()
+    with ended_by_signals() as ending:
+        code = check_written(_exit_code(ending))
+    sys.exit(code)
+
+
+def _exit_code(ending: Ending) -> int:
+    """Run the command and return its exit code; say on stderr why it failed."""
     try:
-        app()
+        app(prog_name="edgecar")
+    except SystemExit as end:
+        if end.code != INTERRUPTED or ending.number is None:
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
     except EdgecarError as error:
-        sys.stderr.write(f"edgecar: {error}\n")
-        sys.exit(error.exit_code)
+        return _failed(str(error), error.exit_code)
+    except OSError as error:
+        why, remedy = error.strerror or str(error), REMEDIES.get(error.errno or 0)
+        if error.filename is None and remedy:  # what is written piece by piece has no name
+            return _failed(f"results cannot be written ({why}); {remedy}", 1)
+        return _failed(f"{error.filename or 'the system'} refused: {why}", 1)
     except KeyboardInterrupt:
-        sys.stderr.write("edgecar: interrupted; unfinished files were removed\n")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.exit(1)  # the reader of our output went away
+        pass
+    else:
+        return 0
+    return _failed("interrupted; unfinished files were removed", ending.exit_code)
+
+
+def _failed(why: str, code: int) -> int:
+    with suppress(OSError):
+        sys.stderr.write(f"edgecar: {one_line(why)}\n")
+    return code

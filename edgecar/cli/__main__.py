@@ -1,4 +1,4 @@
-"""``python -m edgecar.cli`` is the ``edgecar`` command."""
+"""``python -m edgecar.cli`` is the ``edgecar`` command, as is ``python -m edgecar``."""
 
 from edgecar.cli import main
 

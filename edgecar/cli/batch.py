@@ -95,7 +95,7 @@ def command(
 
         def tell(label: str, text: str) -> None:
             if not as_json:
-                stderr.print(f"{label:<9} {text}", markup=False)
+                stderr.print(f"{label:<9} {text}")
 
         report = Batch(clips, settings, pool, journal, progress, tell).run()
     if as_json:
@@ -149,9 +149,9 @@ def _pool(settings: "BatchSettings", ray: str, workers: int | None, stack: ExitS
 
 def _print_report(report: "BatchReport") -> None:
     for source, why in report.skipped.items():
-        stdout.print(f"skipped   {source}: {why}", markup=False)
+        stdout.print(f"skipped   {source}: {why}")
     for warning, count in report.warnings.items():
-        stderr.print(f"warning   {warning}: {count}", markup=False)
+        stderr.print(f"warning   {warning}: {count}")
     kept = f"; {report.parts_kept} part(s) kept from before" if report.parts_kept else ""
     lost = f"; {report.parts_lost} begun again as a worker died" if report.parts_lost else ""
     stdout.print(
@@ -159,7 +159,7 @@ def _print_report(report: "BatchReport") -> None:
         f"{report.seconds:.2f} s, {report.fps:.2f} frames/s{kept}{lost}"
     )
     for path in report.done:
-        stdout.print(f"wrote     {path}", markup=False)
+        stdout.print(f"wrote     {path}")
 
 
 def _failures(report: "BatchReport") -> str:

@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from edgecar.artifact import Facts, Quality
+from edgecar.cli.streams import one_line
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import NAMES
 from edgecar.errors import SettingsError
@@ -30,10 +31,27 @@ if TYPE_CHECKING:
     from edgecar.bench.results import Results
     from edgecar.evaluate.exhibits import Exhibits
 
-# Tables in a file or a pipe must not be squeezed into the 80 columns of an unknown terminal.
-WIDTH = None if sys.stdout.isatty() else 160
-stdout = Console(highlight=False, soft_wrap=True, width=WIDTH)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+# Tables in a file or a pipe must not be squeezed into the columns of an unknown terminal.
+WIDTH = None if sys.stdout and sys.stdout.isatty() else 1000
+
+
+class Lines(Console):
+    """A console that prints a string as one line, just as it is.
+
+    Names of files may look like markup or emoji, and may hold line breaks.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, soft_wrap=True, markup=False, emoji=False, **settings)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Print strings on one line each, and tables as they are."""
+        lines = (one_line(each) if isinstance(each, str) else each for each in objects)
+        super().print(*lines, **settings)
+
+
+stdout = Lines(width=WIDTH)
+stderr = Lines(stderr=True)
 
 RESOLUTIONS: dict[str, Size] = {
     "480p": (480, 720),
@@ -81,7 +99,7 @@ def save_report(path: Path | None, results: "Results", exhibits: "Exhibits | Non
         from edgecar.report.write import write_report
 
         write_report(path, report_of(results, exhibits))
-        stderr.print(f"report    {path}", markup=False)
+        stderr.print(f"report    {path}")
 
 
 def print_json(value: Any) -> None:
@@ -156,15 +174,15 @@ class RateColumn(ProgressColumn):
 @contextmanager
 def status_line(label: str) -> Iterator[Callable[[str], None]]:
     """A line on stderr while something takes long; yields a function that takes what it is."""
-    with stderr.status(label) as status:
-        yield lambda what: status.update(f"{label}: {what}")
+    with stderr.status(Text(label)) as status:
+        yield lambda what: status.update(Text(one_line(f"{label}: {what}")))
 
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Any]:
     """A bar on stderr; yields a function that takes how many are done and how many there are."""
     columns = (
-        TextColumn(label),
+        TextColumn(label, markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         RateColumn(),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from edgecar.cli.output import (
@@ -22,6 +21,7 @@ from edgecar.cli.output import (
     stderr,
     stdout,
 )
+from edgecar.cli.streams import one_line
 from edgecar.errors import SettingsError
 from edgecar.spec import Coder
 
@@ -219,11 +219,11 @@ def _show_scores(
     for judged, rows in found.items():
         means, worst = _means(rows), min(rows, key=lambda row: scorer.gain(0, row["score"]))
         table.add_row(
-            escape(judged),
+            one_line(judged),
             str(len(rows)),
             *(f"{means['score']:.2f}", f"{means['psnr']:.2f}", f"{means['ssim']:.4f}"),
             f"{worst['score']:.2f}",
-            escape(worst["name"]),
+            one_line(worst["name"]),
         )
     stdout.print(table)
     next_step(f"edgecar score {reference} {given[0]} --network edgecar-s")
@@ -285,10 +285,10 @@ def _cleaning_table(found: "list[Segment]", caption: str) -> Table:
         shown = ", ".join(each["worse"][:WORSE_SHOWN])
         more = len(each["worse"]) - WORSE_SHOWN
         table.add_row(
-            escape(each["name"]),
+            one_line(each["name"]),
             *(f"{each['before']:.2f}", f"{each['after']:.2f}", f"{each['gain']:+.2f}"),
             f"{each['psnr_gain_db']:+.2f}",
-            escape(f"{shown}, {more} more" if more > 0 else shown),
+            one_line(f"{shown}, {more} more" if more > 0 else shown),
             "hurts" if each["hurts"] else "",
         )
     return table

@@ -83,5 +83,5 @@ def _say_what_it_asks(settings: "Settings", as_json: bool) -> None:
         print_json({"cameras": cameras})
         return
     for name, networks in cameras.items():
-        stdout.print(f"{name:<10}{networks}", markup=False)
+        stdout.print(f"{name:<10}{networks}")
     stdout.print(f"the file is right; {len(cameras)} camera(s)")

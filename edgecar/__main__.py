@@ -1,0 +1,5 @@
+"""``python -m edgecar`` is the ``edgecar`` command."""
+
+from edgecar.cli import main
+
+main()
