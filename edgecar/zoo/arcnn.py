@@ -6,11 +6,13 @@ are. The luma network of the MSFAN paper's table 10 has ReLU instead (106,561 pa
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from edgecar.zoo.card import Card, Recognised, State
+
+Activation = Literal["relu", "prelu"]
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,11 @@ class ArcnnConfig:
     """What varies between published ARCNNs."""
 
     channels: int = 1
-    activation: Literal["relu", "prelu"] = "relu"
+    activation: Activation = "relu"
     relu_output: bool = False  # some checkpoints were trained with a ReLU after the last layer too
 
 
-def activation(kind: Literal["relu", "prelu"]) -> nn.Module:
+def activation(kind: Activation) -> nn.Module:
     """A new activation layer; PReLU has one slope shared by all channels."""
     return nn.PReLU() if kind == "prelu" else nn.ReLU(inplace=True)
 
@@ -68,7 +70,7 @@ def recognise(state: State) -> Recognised | None:
     first, fourth = state.get("base.0.weight"), state.get("base.4.weight")
     if first is None or fourth is None or fourth.shape[:2] != (16, 32):
         return None
-    kind: Literal["relu", "prelu"] = "prelu" if "base.1.weight" in state else "relu"
+    kind: Activation = "prelu" if "base.1.weight" in state else "relu"
     return Recognised(ArcnnConfig(first.shape[1], kind, relu_output), state)
 
 
@@ -78,4 +80,5 @@ CARD = Card(
     configs={1: ArcnnConfig(1, "relu"), 3: ArcnnConfig(3, "prelu")},
     build=Arcnn,
     recognise=recognise,
+    by_shape=tuple(ArcnnConfig(c, kind) for c in (1, 3) for kind in get_args(Activation)),
 )

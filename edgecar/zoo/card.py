@@ -32,6 +32,7 @@ class Card:
         recognise: State dict to configuration and renamed state dict; None: another network.
         context: Whether the receptive field is finite (``local``) or a window is its own picture.
         align_px: Sides of what the network reads are multiples of this.
+        by_shape: Configurations whose weights are known by their shapes, whatever their names are.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Card:
     recognise: Callable[[State], Recognised | None]
     context: Context = "local"
     align_px: int = 1
+    by_shape: tuple[Any, ...] = ()
 
     def config(self, channels: int = 1) -> Any:
         """The published configuration for ``channels`` channels.

@@ -1,29 +1,23 @@
 """Checkpoints in: safe to open, recognised by their tensors."""
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from edgecar.errors import CheckpointError
-from edgecar.zoo.card import Card, Recognised
+from edgecar.zoo.card import Card, Recognised, State
+from edgecar.zoo.formats import is_safetensors
+from edgecar.zoo.layouts import Group, groups
+from edgecar.zoo.nearest import is_counter, layout, listed, nearest
+from edgecar.zoo.reading import content_of, pickled_network
 from edgecar.zoo.registry import CARDS
 
-# Training scripts store the weights under one of these, best candidate first.
-WRAPPERS = tuple(
-    "params_ema ema average state_dict model_state_dict params model network net".split()
-)
-PREFIX = "module."  # left by DataParallel
-MOST_WRAPPERS = 8  # a file can contain itself
-SHOWN_KEYS = 3
 INT8 = "edgecar.int8"  # key in the header of a safetensors file
 
 
@@ -36,12 +30,15 @@ class Loaded:
         channels: 1 luma, 3 RGB.
         network: In float32, whatever the checkpoint holds.
         config: Where it differs from the published one: ``{"width": 16}``.
+        source: Where in the file its weights were, and what was left there; empty if the file is
+            the weights.
     """
 
     card: Card
     channels: int
     network: nn.Module
     config: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def int8_training_of(path: Path) -> Int8Training | None:
     Raises:
         CheckpointError: What it says of that is not understood.
     """
-    if path.suffix != ".safetensors":
+    if not is_safetensors(path):
         return None
     with safe_open(path, "pt") as file:
         stored = (file.metadata() or {}).get(INT8)
@@ -92,21 +89,78 @@ def load_network(path: Path) -> Loaded:
         path: ``.pt``, ``.pth``, ``.pkl``, ``.ckpt`` or ``.safetensors``.
 
     Raises:
-        CheckpointError: The file is unreadable or unsafe, or no network fits its tensors.
+        CheckpointError: The file is unreadable or unsafe, no network fits its tensors, or several
+            are equally good.
     """
-    state = state_from_file(path)
+    content = content_of(path)
+    try:
+        return _chosen(groups(content), content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {pickled_network(content) or error}") from error
+
+
+def _chosen(found: list[Group], content: Any) -> Loaded:
+    """The network of the group that is preferred among those that fit."""
+    fits: list[tuple[Group, Card, Recognised]] = []
+    misfits: list[tuple[Group, str]] = []
+    taken: set[int] = set()
+    for group in found:
+        tensors = {id(tensor) for tensor in group.state.values()}
+        if tensors <= taken:
+            continue  # the same network, under its prefix
+        try:
+            known = _known(group.state)
+        except CheckpointError as error:
+            misfits.append((group, str(error)))
+        else:
+            if known:
+                fits.append((group, *known))
+                taken |= tensors
+    if not fits:
+        raise CheckpointError(_reason(found, misfits, content))
+    fits.sort(key=lambda fit: fit[0].rank)
+    group, card, recognised = fits[0]
+    for other, _, _ in fits[1:]:
+        if other.rank == group.rank and not _same(group, other):
+            raise CheckpointError(
+                f"holds several networks that fit, {group.name or 'the file itself'} and "
+                f"{other.name or 'the file itself'}; save the one to export alone"
+            )
+    left = [other.name for other, _, _ in fits[1:] if other.name] + [
+        f"{other.name} ({why})" for other, why in misfits if other.rank < group.rank
+    ]
+    source = group.name + (f", not {listed(left)}" if group.name and left else "")
+    return Loaded(
+        card,
+        recognised.config.channels,
+        _filled(card, recognised, group),
+        _own_config(card, recognised),
+        source,
+    )
+
+
+def _known(state: dict[str, Tensor]) -> tuple[Card, Recognised] | None:
+    """The card of a group and what it recognised; None if it is another network's.
+
+    Raises:
+        CheckpointError: It is nearly a network of the zoo.
+    """
     for card in CARDS:
         found = _recognised(card, state)
-        if found is None:
-            continue
-        channels = found.config.channels
-        if channels not in card.configs:
-            raise CheckpointError(
-                f"{path}: looks like {card.name} for {channels} channels; edgecar runs networks "
-                "for luma (1) or RGB (3)"
-            )
-        return Loaded(card, channels, _filled(card, found, path), _own_config(card, found))
-    raise CheckpointError(f"{path}: no network of the zoo fits; {_nearest(state)}")
+        if found:
+            channels = found.config.channels
+            if channels not in card.configs:
+                raise CheckpointError(
+                    f"looks like {card.name} for {channels} channels; edgecar runs networks for "
+                    "luma (1) or RGB (3)"
+                )
+            return card, _fitting(card, found)
+    for card in CARDS:
+        for config in card.by_shape:
+            named = _named_by_shape(card, config, state)
+            if named:
+                return card, Recognised(config, named)
+    return None
 
 
 def _recognised(card: Card, state: dict[str, Tensor]) -> Recognised | None:
@@ -116,111 +170,128 @@ def _recognised(card: Card, state: dict[str, Tensor]) -> Recognised | None:
         return None  # names of this network, but tensors of another rank or none
 
 
+def _named_by_shape(card: Card, config: Any, state: dict[str, Tensor]) -> State | None:
+    """The tensors under the names of a network, if they are as many of each shape, in order."""
+    own = layout(card.name, config)
+    if len(own) != len(state):
+        return None
+    places: dict[tuple[Any, ...], list[str]] = {}
+    for name, tensor in state.items():
+        places.setdefault((name.rpartition(".")[2], *tensor.shape), []).append(name)
+    named: dict[str, Tensor] = {}
+    for name, shape in own.items():
+        fitting = places.get((name.rpartition(".")[2], *shape))
+        if not fitting:
+            return None
+        named[name] = state[fitting.pop(0)]
+    return named
+
+
 def _own_config(card: Card, found: Recognised) -> dict[str, Any]:
     published = asdict(card.config(found.config.channels))
     return {key: value for key, value in asdict(found.config).items() if value != published[key]}
 
 
-def state_from_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, without wrappers and ``module.`` prefixes.
+def _fitting(card: Card, found: Recognised) -> Recognised:
+    """What was recognised, with every tensor that the network needs and no other.
 
     Raises:
-        CheckpointError: The file is missing, unreadable, unsafe or holds no tensors.
+        CheckpointError: A tensor is missing, is one too many, or has another shape.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; give a .pt, .pth or .safetensors checkpoint")
-    if path.suffix == ".safetensors":
-        try:
-            return _unwrapped(load_file(path), path)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
-    return _unwrapped(_unpickled(path), path)
-
-
-def _unpickled(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles that are refused anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        reason = str(error)
-        if "GLOBAL" in reason or "global" in reason:
-            wanted = reason.partition("GLOBAL ")[2].split(" ")[0] or "Python code"
+    with torch.device("meta"):
+        network = card.build(found.config)
+    own = network.state_dict()
+    state = {key: t for key, t in found.state.items() if key in own or "." in key or t.numel() > 1}
+    lacking = [key for key in own if key not in state and not is_counter(key)]
+    convs = (nn.Conv2d, nn.ConvTranspose2d)
+    biases = [
+        f"{name}.bias"
+        for name, layer in network.named_modules()
+        if isinstance(layer, convs) and layer.bias is not None
+    ]
+    if lacking == biases and len(biases) > 1:  # trained without any
+        state |= {key: torch.zeros(own[key].shape) for key in biases}
+        lacking = []
+    for key, tensor in state.items():
+        if key in own and own[key].shape != tensor.shape:
             raise CheckpointError(
-                f"{path}: refused, because loading it would run code ({wanted}); "
-                "save tensors only: torch.save(network.state_dict(), path)"
-            ) from error
-        raise CheckpointError(f"{path}: not a PyTorch checkpoint; give a state dict") from error
-    except Exception as error:  # what damaged files raise shares no base
-        reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        raise CheckpointError(
-            f"{path}: damaged or not a PyTorch checkpoint ({reason[:120]})"
-        ) from error
+                f"looks like {card.name} but {key} is {tuple(tensor.shape)}, "
+                f"need {tuple(own[key].shape)}"
+            )
+    extra = [key for key in state if key not in own]
+    if lacking or extra:
+        wrong = f"lacks {listed(lacking)}" if lacking else f"has extra {listed(extra)}"
+        raise CheckpointError(f"looks like {card.name} but {wrong}")
+    return Recognised(found.config, state)
 
 
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
-    for _ in range(MOST_WRAPPERS):
-        if not isinstance(content, Mapping):
-            break
-        inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"{path}: holds a {type(content).__name__}, need a state dict; "
-            "save torch.save(network.state_dict(), path)"
-        )
-    state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise CheckpointError(f"{path}: holds no tensors; save network.state_dict()")
-    while all(key.startswith(PREFIX) for key in state):
-        state = {key.removeprefix(PREFIX): tensor for key, tensor in state.items()}
-    return state
-
-
-def _filled(card: Card, found: Recognised, path: Path) -> nn.Module:
+def _filled(card: Card, found: Recognised, group: Group) -> nn.Module:
+    names = {id(tensor): name for name, tensor in group.state.items()}
     network = card.build(found.config)
-    # Counters of batches seen are not weights; older checkpoints lack them.
-    missing, extra = network.load_state_dict(
-        _with_fitting_shapes(card, network, found, path), False
-    )
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    if missing or extra:
-        wrong = f"lacks {_listed(missing)}" if missing else f"has extra {_listed(extra)}"
-        raise CheckpointError(f"{path}: looks like {card.name} but {wrong}")
+    state = {
+        key: tensor if is_counter(key) else weights_of(names.get(id(tensor), key), tensor)
+        for key, tensor in found.state.items()
+    }
+    network.load_state_dict(state, strict=False)  # counters may be missing
     return network.eval()
 
 
-def _with_fitting_shapes(
-    card: Card, network: nn.Module, found: Recognised, path: Path
-) -> dict[str, Tensor]:
-    own = network.state_dict()
-    for key, tensor in found.state.items():
-        if key in own and own[key].shape != tensor.shape:
-            raise CheckpointError(
-                f"{path}: looks like {card.name} but {key} is {tuple(tensor.shape)}, "
-                f"need {tuple(own[key].shape)}"
-            )
-    return dict(found.state)
+def weights_of(name: str, tensor: Tensor) -> Tensor:
+    """A tensor as float32 in memory of its own, however it is stored.
+
+    Raises:
+        CheckpointError: It has no values, or not only finite real ones.
+    """
+    if tensor.is_meta:
+        raise CheckpointError(
+            f"{name} has no values (it is on the meta device); save it after the weights are loaded"
+        )
+    if tensor.is_nested or tensor.is_complex():
+        raise CheckpointError(
+            f"{name} is {tensor.dtype}, of no rectangular shape; need real numbers"
+        )
+    tensor = tensor.detach()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if not tensor.is_floating_point():
+        raise CheckpointError(
+            f"{name} holds whole numbers ({tensor.dtype}), need weights as they were trained; "
+            "export those with --precision int8"
+        )
+    dense = tensor.to_dense() if tensor.layout != torch.strided else tensor
+    weights = dense.to(torch.float32, copy=True).contiguous()
+    wrong = int((~weights.isfinite()).sum())
+    if wrong:
+        raise CheckpointError(
+            f"{name} has {wrong} of {weights.numel()} values that are NaN or infinite; its "
+            "training failed: give an earlier checkpoint"
+        )
+    return weights
 
 
-def _nearest(state: Mapping[str, Tensor]) -> str:
-    """The two cards that share most keys, with what the checkpoint lacks of each."""
-    ranked: list[tuple[float, str, list[str]]] = []
-    for card in CARDS:
-        with torch.device("meta"):
-            own = card.build(card.config(1)).state_dict()
-        shared = len(own.keys() & state.keys()) / len(own.keys() | state.keys())
-        missing = [key for key in own if key not in state]
-        ranked.append((shared, card.name, missing))
-    ranked.sort(key=lambda entry: -entry[0])
-    near = "; ".join(
-        f"{name} would need {_listed(keys) or 'other shapes'}" for _, name, keys in ranked[:2]
+def _same(one: Group, other: Group) -> bool:
+    """Tell equal weights in two places from different ones."""
+    pairs = zip(one.state.values(), other.state.values(), strict=False)
+    return len(one.state) == len(other.state) and all(
+        a.shape == b.shape and a.layout == b.layout == torch.strided and torch.equal(a, b)
+        for a, b in pairs
     )
-    return f"it has {_listed(list(state))}. Nearest: {near}"
 
 
-def _listed(keys: list[str]) -> str:
-    more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
-    return ", ".join(keys[:SHOWN_KEYS]) + more
+def _reason(found: list[Group], misfits: list[tuple[Group, str]], content: Any) -> str:
+    """Why none fits: what the likeliest group lacks, or the network that is nearest by shapes."""
+    if not found:
+        if isinstance(content, Mapping):
+            return "holds no tensors; save network.state_dict()"
+        return (
+            f"holds a {type(content).__name__}, need a state dict; "
+            "save torch.save(network.state_dict(), path)"
+        )
+    if misfits:
+        return min(misfits, key=lambda misfit: misfit[0].rank)[1]
+    likeliest = min(found, key=lambda group: (group.rank, -len(group.state)))
+    inside = f" in {likeliest.name}" if likeliest.name else ""
+    return (
+        f"no network of the zoo fits; it has {listed(list(likeliest.state))}{inside}; "
+        f"{nearest(likeliest.state)}"
+    )

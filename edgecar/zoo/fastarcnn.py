@@ -5,11 +5,11 @@ the public PyTorch layout, so its checkpoints load as they are.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from torch import Tensor, nn
 
-from edgecar.zoo.arcnn import activation
+from edgecar.zoo.arcnn import Activation, activation
 from edgecar.zoo.card import Card, Recognised, State
 
 
@@ -18,7 +18,7 @@ class FastArcnnConfig:
     """What varies between published FastARCNNs."""
 
     channels: int = 1
-    activation: Literal["relu", "prelu"] = "prelu"
+    activation: Activation = "prelu"
 
 
 class FastArcnn(nn.Module):
@@ -56,7 +56,7 @@ def recognise(state: State) -> Recognised | None:
     first, third = state.get("base.0.weight"), state.get("base.4.weight")
     if first is None or third is None or third.shape[2:] != (7, 7):
         return None
-    kind: Literal["relu", "prelu"] = "prelu" if "base.1.weight" in state else "relu"
+    kind: Activation = "prelu" if "base.1.weight" in state else "relu"
     return Recognised(FastArcnnConfig(first.shape[1], kind), state)
 
 
@@ -66,5 +66,6 @@ CARD = Card(
     configs={1: FastArcnnConfig(1), 3: FastArcnnConfig(3)},
     build=FastArcnn,
     recognise=recognise,
+    by_shape=tuple(FastArcnnConfig(c, kind) for c in (1, 3) for kind in get_args(Activation)),
     align_px=2,
 )

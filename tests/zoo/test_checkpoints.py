@@ -10,7 +10,7 @@ from torch import nn
 
 from edgecar.errors import CheckpointError
 from edgecar.zoo.carcnn import CarcnnConfig
-from edgecar.zoo.checkpoints import load_network, state_from_file
+from edgecar.zoo.checkpoints import load_network
 from edgecar.zoo.dncnn import DncnnConfig
 from edgecar.zoo.fastarcnn import FastArcnnConfig
 from edgecar.zoo.glfusion import GlFusionConfig
@@ -134,14 +134,6 @@ def test_counters_of_batches_are_not_weights(tmp_path) -> None:
     assert len(state) < len(network.state_dict())
     torch.save(state, path)
     assert_loads_as(path, "dncnn", network)
-
-
-def test_state_is_the_tensors_alone(tmp_path) -> None:
-    path = tmp_path / "weights.pt"
-    torch.save({"state_dict": {"module.a": torch.ones(2), "module.epoch": 3}}, path)
-    state = state_from_file(path)
-    assert list(state) == ["a"]
-    assert torch.equal(state["a"], torch.ones(2))
 
 
 def test_file_that_contains_itself_ends(tmp_path) -> None:
