@@ -17,7 +17,13 @@ from edgecar.batch.part import PartDone
 from edgecar.errors import BatchError
 from edgecar.files import written_whole
 from edgecar.media.audio import END, AudioCopy, SoundOfFile
-from edgecar.media.container import container_for, explained, format_of, stored_time_base
+from edgecar.media.container import (
+    container_for,
+    explained,
+    format_of,
+    set_orientation,
+    stored_time_base,
+)
 from edgecar.media.facts import StreamFacts
 
 
@@ -167,6 +173,5 @@ def _stream_like(
     stream.codec_context.framerate = facts.rate
     if facts.sample_aspect:
         stream.codec_context.sample_aspect_ratio = facts.sample_aspect
-    if facts.rotation_degrees:
-        stream.set_display_rotation(facts.rotation_degrees)
+    set_orientation(stream, facts)
     return stream

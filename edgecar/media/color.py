@@ -18,6 +18,12 @@ Bgr = NDArray[np.uint8]
 _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _BT601_WEIGHTS = (0.299, 0.114)
 
+_TURNS = {
+    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_CLOCKWISE,
+}
+
 
 def paper_luma_from_bgr(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """BT.601 limited-range luma as the artifact-reduction papers compute it.
@@ -97,6 +103,21 @@ def bgr_from_frame(frame: Frame, *, fast: bool = False) -> Bgr:
     )
     bgr = cv2.transform(cv2.merge([frame.y, u, v]), _bgr_matrix(frame.colour))
     return np.asarray(bgr, dtype=np.uint8)
+
+
+def upright_bgr(frame: Frame, *, fast: bool = False) -> Bgr:
+    """A video frame as a colour picture, turned and mirrored as a player shows it.
+
+    Args:
+        frame: Gives range, matrix and orientation. Turns by other angles than 90, 180 and 270
+            degrees are left to the player.
+        fast: See `bgr_from_frame`.
+    """
+    bgr = bgr_from_frame(frame, fast=fast)
+    turn = _TURNS.get(frame.orientation.rotation_degrees)
+    if turn is not None:
+        bgr = np.asarray(cv2.rotate(bgr, turn), np.uint8)
+    return np.asarray(cv2.flip(bgr, 1), np.uint8) if frame.orientation.mirrored else bgr
 
 
 def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:

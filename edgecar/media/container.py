@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 from av.container import OutputContainer
+from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
 from edgecar.media.audio import SoundSource, unusual
@@ -82,6 +83,14 @@ def container_for(
         name = re.sub(r"([\\'|\[\]])", r"\\\1", str(path))
         return av.open(f"[f={kind}{options}]file:{name}", "w", format="tee")
     return av.open(f"file:{path}", "w", format=kind, container_options=muxing)
+
+
+def set_orientation(stream: VideoStream, facts: StreamFacts) -> None:
+    """Note in a stream of the output how a player is to turn its pictures."""
+    if facts.mirrored:
+        stream.set_display_rotation(facts.rotation_degrees, hflip=True)
+    elif facts.rotation_degrees:
+        stream.set_display_rotation(facts.rotation_degrees)
 
 
 def stored_time_base(suffix: str, facts: StreamFacts) -> Fraction:

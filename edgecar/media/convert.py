@@ -1,14 +1,25 @@
 """Between FFmpeg's pictures and edgecar's frames."""
 
+import math
 from collections import Counter
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from edgecar.media.frame import CODING_NOT_STATED, Coding, Colour, Frame, Plane
+from edgecar.media.frame import (
+    CODING_NOT_STATED,
+    UPRIGHT,
+    Coding,
+    Colour,
+    Frame,
+    Orientation,
+    Plane,
+)
 from edgecar.spec import Size
 
 PLANAR_420 = ("yuv420p", "yuvj420p")
@@ -44,12 +55,12 @@ class FrameMaker:
         self, picture: av.VideoFrame, pts: int, coding: Coding = CODING_NOT_STATED
     ) -> Frame:
         """Copy a decoded picture into planes without gaps, 8-bit 4:2:0."""
-        colour = colour_of(picture)
+        colour, orientation = colour_of(picture), orientation_of(picture)
         size = self._target_size(picture)
         if picture.format.name not in PLANAR_420 or size != (picture.height, picture.width):
             picture = self._converted(picture, size, colour)
         y, u, v = (array_of(plane).copy() for plane in picture.planes)
-        return Frame(y, u, v, pts, self._time_base, colour, coding)
+        return Frame(y, u, v, pts, self._time_base, colour, coding, orientation)
 
     def _target_size(self, picture: av.VideoFrame) -> Size:
         size = picture.height, picture.width
@@ -90,6 +101,19 @@ def colour_of(picture: av.VideoFrame) -> Colour:
     stated = {ColorRange.MPEG: False, ColorRange.JPEG: True}.get(ColorRange(picture.color_range))
     full_range = True if picture.format.name.startswith("yuvj") else stated
     return Colour(full_range, picture.colorspace, picture.color_primaries, picture.color_trc)
+
+
+def orientation_of(picture: av.VideoFrame) -> Orientation:
+    """How a player turns a decoded picture, by its display matrix."""
+    # Not `picture.side_data`, which keeps picture and side data alive in a circle.
+    every_kind = SideDataContainer(picture)  # type: ignore[call-arg]
+    stated: Any = every_kind.get(Type.DISPLAYMATRIX)
+    if stated is None:
+        return UPRIGHT
+    (a, b, _), (c, d, _), _ = np.frombuffer(stated, np.int32).reshape(3, 3).tolist()
+    mirrored = a * d < b * c
+    degrees = round(math.degrees(math.atan2(-b, -a if mirrored else a)))
+    return Orientation(degrees % 360, mirrored)
 
 
 def range_code(colour: Colour) -> ColorRange:

@@ -24,6 +24,8 @@ class StreamFacts:
     """Width of a pixel over its height; None means square or not stated."""
     rotation_degrees: int = 0
     """Counter-clockwise turn that a player applies before it shows the picture."""
+    mirrored: bool = False
+    """True: a player swaps left and right after that turn."""
     audio_from: Path | None = None
     """The file that holds the audio of this video, if it can be opened again; None: no such file.
     A writer takes `sound`."""

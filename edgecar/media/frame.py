@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,18 @@ class Coding:
 CODING_NOT_STATED = Coding()
 
 
+class Orientation(NamedTuple):
+    """How a player turns a stored picture before it shows it."""
+
+    rotation_degrees: int = 0
+    """Counter-clockwise turn."""
+    mirrored: bool = False
+    """True: left and right change places after the turn."""
+
+
+UPRIGHT = Orientation()
+
+
 def chroma_size(size: Size) -> Size:
     """Size of the two chroma planes of a 4:2:0 picture of ``size``.
 
@@ -93,6 +106,7 @@ class Frame:
         time_base: Seconds in a tick; None if unknown.
         colour: Range and colour space of the planes.
         coding: How coarsely the picture was coded that this one comes from.
+        orientation: How a player turns the picture; the planes are as they are stored.
 
     Raises:
         MediaError: A plane has another type or shape.
@@ -105,6 +119,7 @@ class Frame:
     time_base: Fraction | None = None
     colour: Colour = COLOUR_NOT_STATED
     coding: Coding = CODING_NOT_STATED
+    orientation: Orientation = UPRIGHT
 
     def __post_init__(self) -> None:
         if self.y.ndim != 2 or 0 in self.y.shape:

@@ -13,7 +13,7 @@ from edgecar.closing import Closing
 from edgecar.errors import MediaError
 from edgecar.media.audio import Sound
 from edgecar.media.coding import ask_for_qp, coding_of
-from edgecar.media.convert import FrameMaker, colour_of
+from edgecar.media.convert import FrameMaker, colour_of, orientation_of
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import CODING_NOT_STATED, Colour, Frame
 from edgecar.media.packets import Start, VideoPackets
@@ -200,13 +200,15 @@ class Reader(Closing):
         stream = self._stream
         rate = self._rate(first)
         aspect = stream.sample_aspect_ratio
+        orientation = orientation_of(first)
         return StreamFacts(
             size=(first.height, first.width),
             rate=rate,
             time_base=self._time_base(rate),
             colour=colour_of(first),
             sample_aspect=aspect if aspect and aspect != 1 else None,
-            rotation_degrees=first.rotation,
+            rotation_degrees=orientation.rotation_degrees,
+            mirrored=orientation.mirrored,
             audio_from=self.source.path if self._sound else None,
             sound=self._sound,
             live=self.live,

@@ -20,6 +20,7 @@ from edgecar.media.container import (
     explained,
     format_of,
     longest_ticks,
+    set_orientation,
     stored_time_base,
 )
 from edgecar.media.convert import picture_from_frame, range_code
@@ -191,8 +192,7 @@ class Writer:
         context.color_trc = colour.transfer
         if facts.sample_aspect:
             context.sample_aspect_ratio = facts.sample_aspect
-        if facts.rotation_degrees:
-            stream.set_display_rotation(facts.rotation_degrees)
+        set_orientation(stream, facts)
         return stream
 
     def _warn_of_losses(self, suffix: str) -> None:
@@ -204,7 +204,7 @@ class Writer:
             self.warnings[f"pixel shape {facts.sample_aspect} is not stored with FFV1"] += 1
         if suffix == ".avi" and facts.colour != COLOUR_NOT_STATED:
             self.warnings["range and colour space are not stored in .avi"] += 1
-        if suffix == ".avi" and facts.rotation_degrees:
+        if suffix == ".avi" and (facts.rotation_degrees or facts.mirrored):
             self.warnings["rotation is not stored in .avi"] += 1
 
 

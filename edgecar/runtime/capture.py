@@ -12,7 +12,7 @@ from edgecar.artifact import Artifact
 from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine
 from edgecar.errors import EdgecarError
-from edgecar.media.color import bgr_from_frame
+from edgecar.media.color import bgr_from_frame, upright_bgr
 from edgecar.media.live import LIVE_DEFAULTS, LiveSettings
 from edgecar.runtime.pipeline import PipelineSettings
 from edgecar.runtime.playback import Playback
@@ -24,13 +24,6 @@ _log = logging.getLogger(__name__)
 UNKNOWN = -1.0 if int(cv2.__version__.partition(".")[0]) >= 5 else 0.0
 """What this OpenCV answers where it knows no answer. Not asked of a capture of its own: a program
 may have put this one in its place."""
-
-TURNS = {
-    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    180: cv2.ROTATE_180,
-    270: cv2.ROTATE_90_CLOCKWISE,
-}
-"""By degrees counter-clockwise."""
 
 FOURCC = {"mjpeg": "MJPG", "mpeg4": "mp4v"}
 """Codes where FFmpeg's short name of the coding is not it."""
@@ -47,9 +40,9 @@ class VideoCapture(Closing):
 
     Colours are converted as OpenCV does it: where nothing is restored, its very bytes come out.
     That repeats chroma instead of interpolating it, so pixels at edges of colour are some codes
-    off those of `edgecar.stream`. It differs from OpenCV in this: cameras that break off are
-    connected again, moving to a frame decodes the file up to it, and one that is no longer
-    referred to stops its threads.
+    off those of `edgecar.stream`. It differs from OpenCV in this: pictures that are to be mirrored
+    are, cameras that break off are connected again, moving to a frame decodes the file up to it,
+    and one that is no longer referred to stops its threads.
 
     Args:
         source: A file, a camera's number or a URL; None opens nothing yet.
@@ -160,10 +153,8 @@ class VideoCapture(Closing):
         frame = playback.frame if playback else None
         if playback is None or frame is None:
             return False, None
-        bgr = bgr_from_frame(frame.frame, fast=True)
-        turn = TURNS.get(playback.facts.rotation_degrees % 360)
-        if turn is not None and self._turned:
-            bgr = np.asarray(cv2.rotate(bgr, turn), np.uint8)
+        shown = upright_bgr if self._turned else bgr_from_frame
+        bgr = shown(frame.frame, fast=True)
         if image is not None and image.shape == bgr.shape and image.dtype == bgr.dtype:
             np.copyto(image, bgr)
             bgr = image

@@ -3,7 +3,7 @@
 from functools import cached_property
 
 from edgecar.engines.base import Codes
-from edgecar.media.color import bgr_from_frame
+from edgecar.media.color import upright_bgr
 from edgecar.media.frame import Frame
 from edgecar.runtime.stats import RunStats, Snapshot
 
@@ -40,8 +40,8 @@ class StreamFrame:
 
     @cached_property
     def bgr(self) -> Codes:
-        """The picture, ``(H, W, 3)`` uint8, as OpenCV and detectors take it."""
-        return bgr_from_frame(self.frame)
+        """The picture, ``(H, W, 3)`` uint8, as OpenCV and detectors take it: upright."""
+        return upright_bgr(self.frame)
 
     @property
     def stats(self) -> Snapshot:

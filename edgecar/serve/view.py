@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecar.engines.base import Codes
 from edgecar.errors import MediaError
-from edgecar.media.color import bgr_from_frame
+from edgecar.media.color import upright_bgr
 from edgecar.media.frame import Frame
 from edgecar.runtime.stream_frame import StreamFrame
 
@@ -78,8 +78,8 @@ def _jpeg(frame: StreamFrame, view: View, width: int) -> bytes:
 
 
 def _scaled(frame: Frame, width: int) -> Codes:
-    bgr = bgr_from_frame(frame, fast=True)
-    height = max(1, round(frame.size[0] * width / frame.size[1]))
+    bgr = upright_bgr(frame, fast=True)
+    height = max(1, round(bgr.shape[0] * width / bgr.shape[1]))
     if bgr.shape[1] == width:
         return bgr
     return np.asarray(cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

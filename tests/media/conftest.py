@@ -41,6 +41,7 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
         colour: Colour = Colour(),  # noqa: B008  # frozen
         aspect: Fraction | None = None,
         rotation: int = 0,
+        mirrored: bool = False,
         audio: str | None = None,
         container: str | None = None,
         muxing: dict[str, str] | None = None,
@@ -62,8 +63,8 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
             context.color_primaries, context.color_trc = colour.primaries, colour.transfer
             if aspect:
                 context.sample_aspect_ratio = aspect
-            if rotation:
-                stream.set_display_rotation(rotation)
+            if rotation or mirrored:
+                stream.set_display_rotation(rotation, hflip=mirrored)
             sound = output.add_stream(audio, rate=SAMPLES_A_SECOND) if audio else None
             for index in range(frames):
                 picture = av.VideoFrame.from_ndarray(photo(index, size), "rgb24")
