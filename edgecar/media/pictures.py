@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,17 +10,27 @@ import numpy as np
 from edgecar.errors import MediaError
 from edgecar.files import written_whole
 from edgecar.media.color import Bgr
+from edgecar.media.frame import Plane
+from edgecar.media.still_facts import WITH_ALPHA, StillFacts, facts_of
 
 PICTURE_FORMATS = {
     ".bmp": "bmp",
+    ".dib": "bmp",
+    ".jfif": "jpeg",
+    ".jpe": "jpeg",
     ".jpeg": "jpeg",
     ".jpg": "jpeg",
+    ".pgm": "pnm",
     ".png": "png",
+    ".pnm": "pnm",
+    ".ppm": "pnm",
     ".tif": "tiff",
     ".tiff": "tiff",
     ".webp": "webp",
 }
 """What files that are read as pictures hold, by their suffix in lower case."""
+
+NO_FACTS = StillFacts()
 
 _QUALITY_FLAGS = {
     ".bmp": None,
@@ -65,21 +76,45 @@ def read_picture(path: Path) -> Bgr:
     Raises:
         MediaError: The file cannot be read or decoded.
     """
+    return _decoded(path, _bytes_of(path))[0]
+
+
+def read_still(path: Path) -> tuple[Bgr, StillFacts]:
+    """Decode a picture as `read_picture` does, with what else its file says.
+
+    Raises:
+        MediaError: The file cannot be read or decoded.
+    """
+    code = _bytes_of(path)
+    picture, metadata, deep = _decoded(path, code)
+    return picture, facts_of(path, code, picture, metadata, deep)
+
+
+def _bytes_of(path: Path) -> Plane:
     try:
-        code = np.frombuffer(path.read_bytes(), np.uint8)
+        return np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise MediaError(f"{path} cannot be read ({error.strerror}); give a picture") from error
+
+
+def _decoded(path: Path, code: Plane) -> tuple[Bgr, dict[int, bytes], bool]:
+    """Colours, metadata, and whether samples have more than 8 bits."""
+    found: tuple[Any, Any, Any] = None, (), ()
     try:
-        picture = cv2.imdecode(code, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if code.size else None
+        if code.size:
+            found = cv2.imdecodeWithMetadata(code, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise MediaError(f"{path} cannot be decoded ({error.err}); give another picture") from error
+    picture, kinds, chunks = found
     if picture is None:
         raise MediaError(f"{path} is not a picture or is damaged; give a PNG, JPEG, WebP or BMP")
-    if picture.dtype == np.uint16:
+    deep = picture.dtype == np.uint16
+    if deep:
         picture = np.rint(picture / 257)  # 65535 becomes 255
     elif picture.dtype != np.uint8:
         raise MediaError(f"{path} holds {picture.dtype} samples; need 8 or 16 bits: convert it")
-    return np.asarray(picture, dtype=np.uint8)
+    metadata = {int(kind): chunk.tobytes() for kind, chunk in zip(kinds, chunks, strict=True)}
+    return np.asarray(picture, dtype=np.uint8), metadata, bool(deep)
 
 
 def is_grey(bgr: Bgr) -> bool:
@@ -88,13 +123,19 @@ def is_grey(bgr: Bgr) -> bool:
     return bool(np.array_equal(blue, green) and np.array_equal(green, red))
 
 
-def write_picture(path: Path, bgr: Bgr, quality: int = 95) -> None:
+def write_picture(
+    path: Path, bgr: Bgr, quality: int = 95, facts: StillFacts = NO_FACTS
+) -> list[str]:
     """Write a picture in the format that its suffix names; it appears whole or not at all.
 
     Args:
         path: Where to; missing folders are made.
         bgr: ``(H, W, 3)`` uint8, or ``(H, W)`` for a grey file.
         quality: 1 to 100, for JPEG and WebP. PNG and BMP are lossless.
+        facts: What the picture's file says besides; written where the format takes it.
+
+    Returns:
+        What of ``facts`` is lost, in words.
 
     Raises:
         MediaError: Unknown suffix, quality out of range, or the file cannot be written.
@@ -106,8 +147,14 @@ def write_picture(path: Path, bgr: Bgr, quality: int = 95) -> None:
         raise MediaError(f"picture quality {quality} is out of range; give 1 to 100")
     flag = _QUALITY_FLAGS[suffix]
     options: Sequence[int] = [] if flag is None else [flag, quality]
+    one_channel = facts.grey and facts.alpha is None and bgr.ndim == 3 and is_grey(bgr)
+    channels = bgr[..., 0] if one_channel else bgr
+    if facts.alpha is not None and suffix in WITH_ALPHA:
+        channels = np.dstack([bgr, facts.alpha])
+    kept, lost = facts.storable(suffix, grey=channels.ndim == 2)
+    chunks = [np.frombuffer(chunk, np.uint8) for chunk in kept.values()]
     try:
-        _, code = cv2.imencode(suffix, bgr, options)
+        _, code = cv2.imencodeWithMetadata(suffix, channels, list(kept), chunks, options)
         with written_whole(path) as temporary:
             temporary.write_bytes(code.tobytes())
     except cv2.error as error:
@@ -117,3 +164,4 @@ def write_picture(path: Path, bgr: Bgr, quality: int = 95) -> None:
             f"{path} cannot be written ({error.strerror}), and nothing was; free space on the "
             "disk or choose another folder"
         ) from error
+    return lost

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgecar.errors import MediaError
 from edgecar.media.compare import compared_pictures
 from edgecar.media.inputs import Input, Pictures, open_input
-from edgecar.media.pictures import read_picture, write_picture
+from edgecar.media.pictures import read_still, write_picture
 from edgecar.runtime.cameras import camera_names, run_cameras
 from edgecar.runtime.report import NULL, Job, Progress, Report
 from edgecar.runtime.restorer import Restorer
@@ -53,7 +53,7 @@ def _run_pictures(job: Job, pictures: Pictures, restorer: Restorer, progress: Pr
     outputs = _picture_outputs(job, pictures)
     for number, (path, output) in enumerate(outputs.items(), 1):
         try:
-            before = read_picture(path)
+            before, facts = read_still(path)
         except MediaError:
             if pictures.folder is None:
                 raise
@@ -62,7 +62,7 @@ def _run_pictures(job: Job, pictures: Pictures, restorer: Restorer, progress: Pr
         after = restorer(before)
         report.frames += 1
         if output is not None:
-            write_picture(output, after)
+            report.warnings.update(write_picture(output, after, facts=facts))
             report.outputs.append(output)
             if job.compare:
                 both = compared_pictures(before, after, job.compare)

@@ -1,0 +1,183 @@
+"""What a picture file says besides its colours: transparency, colour profile, camera's notes."""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecar.media.color import Bgr
+from edgecar.media.frame import Plane
+
+ORIENTATION_TAG, ICC_TAG, EXIF_TAG = 0x0112, 0x8773, 0x8769
+"""Numbers of fields in TIFF files, whose form EXIF has too."""
+
+KIND_NAMES = {
+    cv2.IMAGE_METADATA_EXIF: "EXIF",
+    cv2.IMAGE_METADATA_XMP: "XMP",
+    cv2.IMAGE_METADATA_ICCP: "ICC profile",
+    cv2.IMAGE_METADATA_CICP: "colour description (CICP)",
+}
+
+STORED = {
+    ".jpeg": (cv2.IMAGE_METADATA_EXIF, cv2.IMAGE_METADATA_XMP, cv2.IMAGE_METADATA_ICCP),
+    ".png": tuple(KIND_NAMES),
+    ".webp": (cv2.IMAGE_METADATA_EXIF, cv2.IMAGE_METADATA_XMP, cv2.IMAGE_METADATA_ICCP),
+}
+"""Metadata that a format takes, by suffix."""
+
+WITH_ALPHA = (".png", ".webp")
+
+LAID: tuple[Callable[[Bgr], Bgr], ...] = (
+    lambda stored: stored,
+    lambda stored: stored[:, ::-1],
+    lambda stored: stored[::-1, ::-1],
+    lambda stored: stored[::-1],
+    lambda stored: stored.swapaxes(0, 1),
+    lambda stored: stored.swapaxes(0, 1)[:, ::-1],
+    lambda stored: stored.swapaxes(0, 1)[::-1, ::-1],
+    lambda stored: stored.swapaxes(0, 1)[::-1],
+)
+"""How a stored picture is laid to be upright, in the order of EXIF's orientations 1 to 8."""
+
+
+@dataclass(frozen=True)
+class StillFacts:
+    """What is kept of a picture file beside its restored colours.
+
+    Attributes:
+        alpha: How opaque each pixel is, ``(H, W)``; None if all are.
+        grey: Whether it has one channel.
+        metadata: EXIF, XMP, ICC profile by OpenCV's ``IMAGE_METADATA_…``. Orientation is applied.
+        lost: What cannot be kept, in words.
+    """
+
+    alpha: Plane | None = None
+    grey: bool = False
+    metadata: dict[int, bytes] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+
+    def storable(self, suffix: str, *, grey: bool) -> tuple[dict[int, bytes], list[str]]:
+        """The metadata that go into a file, and what is lost there, in words.
+
+        Args:
+            suffix: Of the file, in lower case.
+            grey: Whether it gets one channel.
+        """
+        takes = STORED.get({".jpg": ".jpeg"}.get(suffix, suffix), ())
+        kept = {kind: value for kind, value in self.metadata.items() if kind in takes}
+        profile = kept.get(cv2.IMAGE_METADATA_ICCP, b"")
+        if profile and profile[16:20] != (b"GRAY" if grey else b"RGB "):
+            del kept[cv2.IMAGE_METADATA_ICCP]  # of other channels than the file has
+        lost = [f"{KIND_NAMES[kind]} lost" for kind in self.metadata if kind not in kept]
+        if self.alpha is not None and suffix not in WITH_ALPHA:
+            lost.append(f"transparency is not stored in {suffix}")
+        if self.grey and not grey:
+            lost.append("grey picture became a colour picture")
+        return kept, [*lost, *self.lost]
+
+
+def facts_of(
+    path: Path, code: Plane, upright: Bgr, raw_metadata: dict[int, bytes], deep: bool
+) -> StillFacts:
+    """Read what a file says besides its colours.
+
+    Args:
+        path: The file.
+        code: Its bytes.
+        upright: Its colours, laid as they are shown.
+        raw_metadata: As OpenCV found them.
+        deep: Whether it has more than 8 bits a sample.
+    """
+    lost = ["16-bit samples rounded to 8 bits"] if deep else []
+    stored = np.asarray(cv2.imdecode(code, cv2.IMREAD_UNCHANGED))
+    laid = _laying(stored, upright)
+    alpha = None
+    if stored.ndim == 3 and stored.shape[2] == 4:
+        if laid is None:
+            lost.append("transparency could not be laid on the picture")
+        else:
+            scale = 257 if deep else 1
+            opacity = np.asarray(np.rint(stored[..., 3] / scale), np.uint8)
+            alpha = np.ascontiguousarray(LAID[laid](opacity))
+    metadata = dict(raw_metadata)
+    if code[:4].tobytes() in (b"II*\0", b"MM\0*"):
+        found, words = _tiff_metadata(code.tobytes())
+        metadata |= found
+        lost += words
+    exif = metadata.pop(cv2.IMAGE_METADATA_EXIF, None)
+    if exif is not None:
+        turned = exif if laid == 0 else upright_exif(exif)
+        if turned is None:
+            lost.append("EXIF lost")
+        else:
+            metadata[cv2.IMAGE_METADATA_EXIF] = turned
+    pictures = cv2.imcount(str(path))
+    if pictures > 1:
+        lost.append(f"only the first of {pictures} pictures in a file restored")
+    return StillFacts(alpha, stored.ndim == 2, metadata, tuple(lost))
+
+
+def upright_exif(exif: bytes) -> bytes | None:
+    """EXIF of a picture whose orientation was applied; None if it is damaged.
+
+    The preview in it goes: it shows the picture before it was laid and restored.
+    """
+    changed = bytearray(exif)
+    try:
+        order, start, count = _directory(exif)
+        for at in range(start, start + 12 * count, 12):
+            if struct.unpack_from(order + "H", exif, at)[0] == ORIENTATION_TAG:
+                struct.pack_into(order + "H", changed, at + 8, 1)
+        struct.pack_into(order + "I", changed, start + 12 * count, 0)
+    except (struct.error, KeyError):
+        return None
+    return bytes(changed)
+
+
+def _laying(stored: NDArray[Any], upright: Bgr) -> int | None:
+    """Which of `LAID` was applied to a picture as it is stored; None if none explains it."""
+    colours = cv2.cvtColor(stored, cv2.COLOR_GRAY2BGR) if stored.ndim == 2 else stored[..., :3]
+    if colours.dtype == np.uint16:
+        colours = np.rint(colours / 257)
+    for number, lay in enumerate(LAID):
+        laid = lay(np.asarray(colours, np.uint8))
+        if laid.shape == upright.shape and np.array_equal(laid, upright):
+            return number
+    return None
+
+
+def _tiff_metadata(code: bytes) -> tuple[dict[int, bytes], list[str]]:
+    """The colour profile in a TIFF file, which OpenCV passes over, and what else is lost."""
+    try:
+        order, start, count = _directory(code)
+        fields = {
+            tag: (length, offset)
+            for tag, _, length, offset in (
+                struct.unpack_from(order + "HHII", code, start + 12 * number)
+                for number in range(count)
+            )
+        }
+    except (struct.error, KeyError):
+        return {}, []
+    length, offset = fields.get(ICC_TAG, (0, 0))
+    profile = code[offset : offset + length]
+    found = {cv2.IMAGE_METADATA_ICCP: profile} if profile else {}
+    return found, ["EXIF lost"] if EXIF_TAG in fields else []
+
+
+def _directory(code: bytes) -> tuple[str, int, int]:
+    """Byte order, place and length of the first list of fields.
+
+    Raises:
+        struct.error: It lies behind the end.
+        KeyError: The bytes are no TIFF.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}[bytes(code[:4])]
+    (place,) = struct.unpack_from(order + "I", code, 4)
+    (count,) = struct.unpack_from(order + "H", code, place)
+    return order, place + 2, count
