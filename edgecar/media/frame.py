@@ -107,6 +107,8 @@ class Frame:
         colour: Range and colour space of the planes.
         coding: How coarsely the picture was coded that this one comes from.
         orientation: How a player turns the picture; the planes are as they are stored.
+        duration: How long to show the last frame of a file, in ticks of ``time_base``; None where
+            the next frame or the frame rate tells.
 
     Raises:
         MediaError: A plane has another type or shape.
@@ -120,6 +122,7 @@ class Frame:
     colour: Colour = COLOUR_NOT_STATED
     coding: Coding = CODING_NOT_STATED
     orientation: Orientation = UPRIGHT
+    duration: int | None = None
 
     def __post_init__(self) -> None:
         if self.y.ndim != 2 or 0 in self.y.shape:

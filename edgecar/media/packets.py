@@ -39,6 +39,10 @@ MICROSECOND = Fraction(1, 1_000_000)
 OUTPUT_CORRUPT = 1 << 3
 """FFmpeg's AV_CODEC_FLAG_OUTPUT_CORRUPT, which PyAV's names of codec flags leave out."""
 
+LONG_FRAMES = 1.1
+"""A last picture that is shown for so many frame intervals is shown for longer than others."""
+
+MISSING_FRAMES = "frames missing from the file"
 CORRUPT_FRAMES = "damaged frames concealed by the decoder"
 DAMAGED_PACKETS = "damaged packets skipped"
 SKIPPED_PACKETS = "packets before the first keyframe skipped"
@@ -126,6 +130,26 @@ class VideoPackets:
         yield from self._pictures_of(None)
         if self._source.kind == "file" and self._start is None:
             self._count_losses()
+
+    def shown_until_end(self, last: int | None, rate: Fraction) -> int | None:
+        """How long the last picture is shown, in ticks, if that is longer than the others are.
+
+        Args:
+            last: When it is shown, once all are read.
+            rate: Frames a second.
+        """
+        stream, tick = self._stream, self._stream.time_base
+        if last is None or tick is None or self._times.may_jump or self._warnings[MISSING_FRAMES]:
+            return None
+        seconds = self._stated_seconds()
+        if seconds is not None:
+            end = seconds / tick
+        elif stream.duration is not None:
+            end = Fraction(stream.duration + (stream.start_time or 0))
+        else:
+            return None
+        longer = (end - last) * tick * rate > LONG_FRAMES
+        return int(end - last) if longer else None
 
     def expected_frames(self, rate: Fraction) -> int | None:
         """How many frames the container promises; None where it promises nothing."""
@@ -295,7 +319,7 @@ class VideoPackets:
             self._warnings["packets without a picture"] += silent
         missing = self._missing_at_end()
         if missing > 0:
-            self._warnings["frames missing from the file"] += missing
+            self._warnings[MISSING_FRAMES] += missing
 
     def _missing_at_end(self) -> int:
         frames, rate, tick = self._stream.frames, self._stream.average_rate, self._stream.time_base

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -233,11 +234,20 @@ class Reader(Closing):
     ) -> Generator[Frame, None, None]:
         maker = FrameMaker(self.time_base, keep_size=keep_size, warnings=self.warnings, size=size)
         times = self._times()
+        last: Frame | None = None  # of a file, whose last frame may be shown for long
         for picture in chain([first], self._pictures):
             coding = CODING_NOT_STATED
             if self._read_coding:
                 coding = coding_of(picture, self._packets.last_decoded)
-            yield maker.frame_from_picture(picture, times.pts_of(picture), coding)
+            frame = maker.frame_from_picture(picture, times.pts_of(picture), coding)
+            if last is not None:
+                yield last
+            if self.source.kind == "file":
+                last = frame
+            else:
+                yield frame
+        if last is not None:
+            yield replace(last, duration=self._packets.shown_until_end(last.pts, self.rate))
         self.ended = True
 
     def _times(self) -> Timestamps | DecodingTimes | ArrivalTimes:

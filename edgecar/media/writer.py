@@ -9,6 +9,7 @@ from typing import Literal
 
 import av
 from av.codec.context import Flags as CodecFlags
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
@@ -90,6 +91,9 @@ class Writer:
         self._longest_ticks = longest_ticks(suffix, self._timeline.time_base)
         self._recent: deque[int] = deque(maxlen=REORDERED_FRAMES)  # when frames are shown
         self._picture: av.VideoFrame | None = None
+        self._hold_ticks = 0  # how long the last frame is shown, if that is stated
+        self._held: Packet[VideoStream] | None = None
+        self._first_dts = 0
         self._container = container_for(
             temporary, facts.sound, same_bytes=same_bytes, live=facts.live
         )
@@ -120,6 +124,10 @@ class Writer:
             self._picture = picture_from_frame(frame, even=self._codec == "h264")
             if self._audio and not self.frames and frame.pts is not None and frame.time_base:
                 self._audio.start_at(frame.pts * frame.time_base)
+            if frame.duration and frame.time_base:
+                self._hold_ticks = round(
+                    frame.duration * frame.time_base / self._timeline.time_base
+                )
             self._encode(self._picture, ticks)
         self.frames += 1
 
@@ -137,9 +145,10 @@ class Writer:
         if last is None:
             raise MediaError(f"no frame for {self._path}, so it was not made; check the input")
         with explained(self._path, self._facts.live):
-            self._container.mux(self._stream.encode(None))
+            self._mux(self._stream.encode(None))
+            end_ticks = last + (self._hold_ticks or self._timeline.interval_ticks)
+            self._mux_last(end_ticks)
             if self._audio:
-                end_ticks = last + self._timeline.interval_ticks
                 self._audio.copy_until(END if whole else end_ticks * self._timeline.time_base)
             self._container.close()
 
@@ -166,7 +175,27 @@ class Writer:
         picture.pts, picture.time_base = ticks, self._timeline.time_base
         if self._audio:
             self._audio.copy_until(ticks * self._timeline.time_base)
-        self._container.mux(self._stream.encode(picture))
+        self._mux(self._stream.encode(picture))
+
+    def _mux(self, packets: "list[Packet[VideoStream]]") -> None:
+        """Write packets but for the last one, which tells how long the last frame is shown."""
+        for packet in packets:
+            if self._held is None:
+                self._first_dts = packet.dts or 0
+            else:
+                self._container.mux(self._held)
+            if self._hold_ticks and packet.pts == self._timeline.last_ticks:
+                packet.duration = self._hold_ticks
+            self._held = packet
+
+    def _mux_last(self, end_ticks: int) -> None:
+        """Write the packet that is decoded last, by whose duration MP4 tells the end."""
+        packet, self._held = self._held, None
+        if packet is None:
+            return
+        if self._hold_ticks and packet.dts is not None and format_of(self._path) in ("mp4", "mov"):
+            packet.duration = end_ticks - (packet.dts - self._first_dts)
+        self._container.mux(packet)
 
     def _add_video(self, options: dict[str, str]) -> VideoStream:
         facts, colour = self._facts, self._facts.colour
