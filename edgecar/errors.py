@@ -18,11 +18,16 @@ Messages say what was got, what is needed and what to do.
     └── SettingsError        a recipe, size or option is not understood
 """
 
+from edgecar.redaction import text_redacted
+
 
 class EdgecarError(Exception):
-    """Base of all failures that edgecar explains in one line."""
+    """Base of all failures that edgecar explains in one line, without passwords of addresses."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(text_redacted(a) if isinstance(a, str) else a for a in args))
 
 
 class CheckpointError(EdgecarError):

@@ -14,6 +14,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError, SettingsError
+from edgecar.redaction import redacted, text_redacted
 
 Kind = Literal["file", "camera", "network"]
 Transport = Literal["tcp", "udp", "udp_multicast", "http"]
@@ -30,7 +31,6 @@ TEXT_ART_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
 """FFmpeg renders text files as video of a terminal; nobody who gives one means that."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_SECRET = re.compile(r"(?i)(user|login|pass|pwd|token|key|auth|secret)([a-z]*)=[^&/\s]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +108,7 @@ def source_from(argument: str | int | Path) -> Source:
         text = unquote(urlsplit(text).path)
     path = Path(text).expanduser()
     # The prefix keeps FFmpeg from reading a colon in a name as the end of a protocol's.
-    return Source("file", f"file:{path}", str(path), path)
-
-
-def redacted(url: str) -> str:
-    """A URL without what may be secret: user and password, the query, ``password=…`` in a path.
-
-    What cannot be told apart from a secret goes too: an at sign later on hides all before it.
-
-    Example:
-        >>> redacted("rtsp://10.0.0.5/user=admin_password=x_channel=1?token=y")
-        'rtsp://10.0.0.5/user=***?***'
-    """
-    scheme, separator, rest = url.partition("://")
-    _, at_sign, host = rest.rpartition("@")
-    shown = f"***@{host}" if at_sign else rest
-    address, query, _ = shown.partition("?")
-    return scheme + separator + _SECRET.sub(r"\1\2=***", address) + ("?***" if query else "")
+    return Source("file", f"file:{path}", text_redacted(str(path)), path)
 
 
 def is_endless(container: InputContainer) -> bool:

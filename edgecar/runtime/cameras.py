@@ -13,8 +13,9 @@ from edgecar.errors import MediaError
 from edgecar.media.compare import compared, compared_facts
 from edgecar.media.live import LiveReader
 from edgecar.media.reader import Reader
-from edgecar.media.sources import redacted, source_from
+from edgecar.media.sources import source_from
 from edgecar.media.writer import NullWriter, Writer, open_writer
+from edgecar.redaction import redacted
 from edgecar.runtime.metrics import listening_address, serve_metrics
 from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.report import NULL, Job, Progress, Report

@@ -6,6 +6,7 @@ from pathlib import Path
 from edgecar.media.inputs import open_video
 from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
 from edgecar.media.reader import Reader
+from edgecar.redaction import text_redacted
 from edgecar.runtime.choice import shared_codec
 from edgecar.runtime.loader import Stream
 from edgecar.runtime.pipeline import PipelineSettings
@@ -62,7 +63,7 @@ def stream(
         skip_below_qp=skip_below_qp,
         skip_above_quality=skip_above_quality,
     )
-    named = source if isinstance(source, Mapping) else {str(source): source}
+    named = source if isinstance(source, Mapping) else {text_redacted(str(source)): source}
     sources: dict[str, Reader | LiveReader] = {}
     own: Restorer | None = None
     try:

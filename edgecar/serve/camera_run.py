@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from edgecar.media.sources import redacted
+from edgecar.redaction import redacted
 from edgecar.runtime.pipeline import Camera as PipelineCamera
 from edgecar.runtime.pipeline import Pipeline, PipelineSettings
 from edgecar.runtime.restorer import Restorer

@@ -14,7 +14,7 @@ import av
 from av.container import OutputContainer
 
 from edgecar.errors import MediaError
-from edgecar.media.sources import redacted
+from edgecar.redaction import redacted
 from edgecar.serve import push_child
 from edgecar.serve.coding import Coded, PacketOutput
 from edgecar.serve.settings import Push

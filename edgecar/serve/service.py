@@ -17,7 +17,7 @@ from edgecar.artifact import shipped_names
 from edgecar.closing import Closing
 from edgecar.engines.select import PLANS
 from edgecar.errors import SettingsError
-from edgecar.media.sources import redacted
+from edgecar.redaction import redacted
 from edgecar.runtime.pipeline import ALL, Pipeline
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import PassReason, Snapshot

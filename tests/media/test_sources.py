@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecar.media.sources import redacted, source_from
+from edgecar.media.sources import source_from
+from edgecar.redaction import redacted
 
 # No letter of a secret occurs elsewhere in the URLs below, so one that is left shows.
 SECRETS = st.text("QXZ!$%&*:;=+~", min_size=1)
