@@ -3,10 +3,19 @@
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from edgecar.media.audio import Sound
 from edgecar.media.frame import COLOUR_NOT_STATED, Colour
 from edgecar.spec import Size
+
+
+class Still(NamedTuple):
+    """A coded picture."""
+
+    suffix: str
+    """Of a file that would hold it."""
+    code: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +42,5 @@ class StreamFacts:
     """Coded audio of this video, which one writer takes; None: no audio."""
     live: bool = False
     """True for cameras and network streams, whose clock starts anywhere."""
+    still: Still | None = field(default=None, repr=False, compare=False)
+    """The coded picture, where that is all that the source holds."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from edgecar.closing import Closing
 from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
@@ -17,10 +18,12 @@ class Pictures(Closing):
     Attributes:
         paths: At least one.
         folder: The folder they were found in; None for a single picture.
+        kept: Where a picture lies that came from a pipe or address; removed when closed.
     """
 
     paths: list[Path]
     folder: Path | None = None
+    kept: "TemporaryDirectory[str] | None" = None
 
     @property
     def codec(self) -> str:
@@ -29,7 +32,9 @@ class Pictures(Closing):
         return "jpeg" if "jpeg" in formats else formats[0]
 
     def close(self) -> None:
-        """Nothing is open between pictures."""
+        """Remove a picture that was kept for this; nothing else is open between pictures."""
+        if self.kept:
+            self.kept.cleanup()
 
 
 Input = Pictures | Reader | LiveReader
@@ -58,19 +63,30 @@ def open_video(
     return LiveReader(source, settings, read_coding=read_coding)
 
 
-def open_input(source: str, *, read_coding: bool = False) -> Input:
+def open_input(address: str, *, read_coding: bool = False) -> Input:
     """Find the pictures, or open the video and decode its first frame.
 
     Many cameras allow one connection, so what depends on the coding is decided with the input open.
 
     Args:
-        source: A picture, a folder of pictures, a video file, a stream's URL or a camera's number.
+        address: A picture, a folder of pictures, a video file, a stream's URL, a camera's number,
+            or ``-`` for standard input.
         read_coding: Note in every frame of a video how coarsely it was coded.
 
     Raises:
         MediaError: A folder holds no picture, or a video cannot be opened.
     """
-    path = Path(source)
-    if path.is_dir():
-        return Pictures(list_pictures(path), path)
-    return Pictures([path]) if is_picture(path) else open_video(source, read_coding=read_coding)
+    source = source_from(address)
+    if source.path is not None and source.path.is_dir():
+        return Pictures(list_pictures(source.path), source.path)
+    if source.path is not None and is_picture(source.path) and not source.path.is_fifo():
+        return Pictures([source.path])
+    reader = open_video(address, read_coding=read_coding)
+    still = reader.facts.still
+    if still is None:
+        return reader
+    reader.close()
+    kept = TemporaryDirectory(prefix="edgecar-")
+    path = Path(kept.name) / f"picture{still.suffix}"
+    path.write_bytes(still.code)
+    return Pictures([path], kept=kept)

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import av
@@ -15,16 +16,18 @@ from edgecar.errors import MediaError
 from edgecar.media.audio import Sound
 from edgecar.media.coding import ask_for_qp, coding_of
 from edgecar.media.convert import FrameMaker, colour_of, orientation_of
-from edgecar.media.facts import StreamFacts
+from edgecar.media.facts import Still, StreamFacts
 from edgecar.media.frame import CODING_NOT_STATED, Colour, Frame
 from edgecar.media.packets import Start, VideoPackets
 from edgecar.media.sources import (
     DEFAULT_SETTINGS,
-    MJPEG_STREAM,
+    STILL_SUFFIXES,
+    TIMELESS_FORMATS,
     Source,
     SourceSettings,
     is_endless,
     main_video,
+    may_be_still,
     opened,
     source_from,
 )
@@ -83,7 +86,9 @@ class Reader(Closing):
         self._read_coding = read_coding
         self._container = opened(source, settings)
         try:
-            self._endless = source.kind == "network" and is_endless(self._container)
+            network, form = source.kind == "network", self._container.format.name
+            self._endless = network and is_endless(self._container)
+            self._timeless = network and form in TIMELESS_FORMATS
             self._stream = self._video_stream()
             audio = self._container.streams.audio
             wanted = audio and start is None and not self.live
@@ -104,13 +109,14 @@ class Reader(Closing):
             first = next(self._pictures, None)
             if first is None:
                 raise MediaError(f"{source.shown} holds no frame that can be decoded; record again")
-            self._facts = self._facts_from(first)
+            self._ahead = [first]
+            self._facts = replace(self._facts_from(first), still=self._find_still())
             self.frame_count = self._packets.expected_frames(self.rate)
             """How many frames to expect, for progress; None if nobody knows."""
         except BaseException:
             self._container.close()
             raise
-        self._frames = self._all_frames(first, keep_size, size)
+        self._frames = self._all_frames(keep_size, size)
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -216,7 +222,7 @@ class Reader(Closing):
         )
 
     def _time_base(self, rate: Fraction) -> Fraction:
-        if self._container.format.name == MJPEG_STREAM:
+        if self._timeless:
             return MILLISECOND
         return self._stream.time_base or 1 / rate
 
@@ -229,13 +235,22 @@ class Reader(Closing):
         plausible = (rate for rate in candidates if rate and 0 < rate <= HIGHEST_RATE_FPS)
         return next(plausible, ASSUMED_RATE_FPS)
 
-    def _all_frames(
-        self, first: av.VideoFrame, keep_size: bool, size: Size | None
-    ) -> Generator[Frame, None, None]:
+    def _find_still(self) -> Still | None:
+        """What was read, if it is one picture and a second one does not follow."""
+        suffix, packet = STILL_SUFFIXES.get(self._codec), self._packets.last_decoded
+        if suffix is None or packet is None or not may_be_still(self._container):
+            return None
+        coded = bytes(packet)
+        with suppress(MediaError):  # some cameras break off behind it, or say no more
+            self._ahead.extend(islice(self._pictures, 1))
+        return Still(suffix, coded) if len(self._ahead) == 1 else None
+
+    def _all_frames(self, keep_size: bool, size: Size | None) -> Generator[Frame, None, None]:
         maker = FrameMaker(self.time_base, keep_size=keep_size, warnings=self.warnings, size=size)
         times = self._times()
         last: Frame | None = None  # of a file, whose last frame may be shown for long
-        for picture in chain([first], self._pictures):
+        ahead, self._ahead = iter(self._ahead), []  # pictures are large
+        for picture in chain(ahead, self._pictures):
             coding = CODING_NOT_STATED
             if self._read_coding:
                 coding = coding_of(picture, self._packets.last_decoded)
@@ -252,7 +267,7 @@ class Reader(Closing):
 
     def _times(self) -> Timestamps | DecodingTimes | ArrivalTimes:
         packets = self._packets
-        if self._container.format.name == MJPEG_STREAM:  # for which FFmpeg takes 25 a second
+        if self._timeless:
             return ArrivalTimes(self.time_base)
         if not packets.lacks_display_times:
             gaps = not self.live and not packets.clock_may_jump

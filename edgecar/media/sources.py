@@ -1,6 +1,9 @@
 """Where video comes from, and opening it with errors that a person can act on."""
 
+import errno
+import os
 import re
+import stat
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -24,6 +27,24 @@ LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
 MJPEG_STREAM = "mpjpeg"
 """FFmpeg's name of JPEG pictures that follow each other in one endless HTTP answer."""
 
+RAW_JPEG = "mjpeg"
+"""FFmpeg's name of JPEG pictures one behind the other, whatever lies between them."""
+
+TIMELESS_FORMATS = (MJPEG_STREAM, RAW_JPEG, "jpeg_pipe")
+"""Over a network, their pictures are shown when they come: FFmpeg just counts 25 a second."""
+
+STILL_SUFFIXES = {
+    "bmp": ".bmp",
+    "mjpeg": ".jpg",
+    "png": ".png",
+    "tiff": ".tif",
+    "webp": ".webp",
+}
+"""Suffixes of pictures by FFmpeg's names of their codings."""
+
+PROBE_BYTES = 32768
+"""For FFmpeg to tell a format over HTTP: its megabyte is minutes of a slow camera's pictures."""
+
 PLAYLIST_FORMATS = ("hls", "dash")
 """Their length is that of the playlist."""
 
@@ -31,6 +52,7 @@ TEXT_ART_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
 """FFmpeg renders text files as video of a terminal; nobody who gives one means that."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_DESCRIPTOR = re.compile(r"(?:pipe:|/dev/fd/|/proc/self/fd/)(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +65,12 @@ class Source:
     shown: str
     """The same for messages, without one."""
     path: Path | None = None
-    """The file, where it is one."""
+    """The file, where it is one that has a name."""
+
+    @property
+    def repeatable(self) -> bool:
+        """True for files that can be opened again and read from the start, unlike pipes."""
+        return self.path is not None and self.path.is_file()
 
     @property
     def live(self) -> bool:
@@ -89,7 +116,8 @@ def source_from(argument: str | int | Path) -> Source:
     """Tell camera numbers, URLs and paths apart.
 
     Args:
-        argument: A camera's number (``0`` or ``"0"``) or device, a URL or the path of a file.
+        argument: A camera's number (``0`` or ``"0"``) or device, a URL, the path of a file or pipe,
+            or ``-`` for standard input. A `Path` is never a number.
 
     Example:
         >>> source_from("rtsp://admin:secret@10.0.0.5/stream1").shown
@@ -98,23 +126,53 @@ def source_from(argument: str | int | Path) -> Source:
         '/dev/video0'
     """
     text = str(argument)
-    if text.isdecimal():
+    if isinstance(argument, str):
+        text = text.strip() if is_url(text) else text
+        if is_url(text) and not text.lower().startswith("file://"):
+            scheme, _, rest = text.partition("://")
+            return Source("network", f"{scheme.lower()}://{rest}", redacted(text))
+        if is_url(text):
+            text = unquote(urlsplit(text).path)
+        elif text.startswith("file:"):
+            argument = Path(text.removeprefix("file:"))
+            text = str(argument)
+    if not isinstance(argument, Path) and text.isdecimal():
         return Source("camera", f"/dev/video{int(text)}", f"camera {int(text)}")
     if text.startswith("/dev/video"):
         return Source("camera", text, f"camera {text}")
-    if isinstance(argument, str) and _URL.match(text):
-        if not text.lower().startswith("file://"):
-            return Source("network", text, redacted(text))
-        text = unquote(urlsplit(text).path)
-    path = Path(text).expanduser()
+    number = _descriptor(text)
+    if number is not None and not _is_plain_file(number):
+        shown = "standard input" if number == 0 else f"/dev/fd/{number}"
+        return Source("file", f"pipe:{number}", shown)
+    path = Path(text if number is None else f"/dev/fd/{number}").expanduser()
     # The prefix keeps FFmpeg from reading a colon in a name as the end of a protocol's.
     return Source("file", f"file:{path}", text_redacted(str(path)), path)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an address with a scheme, ``rtsp://…``, and no path."""
+    return _URL.match(text.lstrip()) is not None
+
+
+def _descriptor(text: str) -> int | None:
+    """Number of the open file that a name stands for; None for all other names."""
+    if text in ("-", "pipe:", "/dev/stdin"):
+        return 0
+    match = _DESCRIPTOR.fullmatch(text)
+    return int(match[1]) if match else None
+
+
+def _is_plain_file(descriptor: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
 
 
 def is_endless(container: InputContainer) -> bool:
     """Whether what was opened over a network is sent as it happens: it states no end."""
     name = container.format.name
-    if name == MJPEG_STREAM:
+    if name == MJPEG_STREAM or (name == RAW_JPEG and container.size < 0):
         return True
     return container.duration is None and (container.size < 0 or name in PLAYLIST_FORMATS)
 
@@ -129,8 +187,8 @@ def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> Input
     Raises:
         MediaError: It is missing, unreadable, or not a video.
     """
-    if source.path is not None:
-        _check_file(source.path)
+    if source.kind == "file":
+        _check_file(source)
     started = time.monotonic()
     failure = None
     try:
@@ -150,6 +208,12 @@ def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> Input
         container.close()
         raise MediaError(f"{source.shown} is a text file; give a video file")
     return container
+
+
+def may_be_still(container: InputContainer) -> bool:
+    """Whether a container is of a kind that holds one picture, or several without any frame."""
+    name = container.format.name
+    return name == "image2" or name.endswith("_pipe")
 
 
 def main_video(container: InputContainer) -> VideoStream | None:
@@ -172,26 +236,65 @@ def _opened_by_ffmpeg(source: Source, settings: SourceSettings) -> InputContaine
     # Recorders write names in local encodings; a title that is not UTF-8 must not stop us.
     if source.kind == "file":
         return av.open(source.address, "r", metadata_errors="replace")
+    if source.address.startswith("http"):
+        return _opened_over_http(source, limits)
     rtsp = {"rtsp_transport": settings.rtsp_transport, "allowed_media_types": "video"}
     return av.open(
         source.address,
         "r",
-        options=rtsp if source.address.lower().startswith("rtsp") else {},
+        options=rtsp if source.address.startswith("rtsp") else {},
         metadata_errors="replace",
         timeout=limits,
     )
 
 
-def _check_file(path: Path) -> None:
+def _opened_over_http(source: Source, limits: tuple[float, float]) -> InputContainer:
+    """A file or stream, or whatever holds JPEG pictures one behind the other.
+
+    Cameras send these with boundaries, line ends and headers of their own, which browsers put up
+    with and FFmpeg does not.
+    """
+    try:
+        probe = {"formatprobesize": str(PROBE_BYTES)}
+        container = av.open(
+            source.address, "r", options=probe, metadata_errors="replace", timeout=limits
+        )
+        pictures = container.format.name == MJPEG_STREAM or may_be_still(container)
+        if not pictures or _has_pictures(container):
+            return container
+        container.close()
+        failure = av.InvalidDataError(errno.EINVAL, "no picture in it")
+    except av.InvalidDataError as error:
+        failure = error
+    once = {"analyzeduration": "1", "fpsprobesize": "0"}
+    container = av.open(source.address, "r", format=RAW_JPEG, options=once, timeout=limits)
+    if _has_pictures(container):
+        return container
+    container.close()
+    raise failure
+
+
+def _has_pictures(container: InputContainer) -> bool:
+    """Whether FFmpeg, which looks at the first pictures, knows how large they are."""
+    return any(stream.codec_context.width for stream in container.streams.video)
+
+
+def _check_file(source: Source) -> None:
+    path, shown = source.path, source.shown
+    if path is None:
+        number = int(source.address.removeprefix("pipe:"))
+        if os.isatty(number):
+            raise MediaError(f"{shown} is a terminal; send a video into it: edgecar … < clip.mp4")
+        return
     try:
         if path.is_dir():
-            raise MediaError(f"{path} is a folder; give one video file")
+            raise MediaError(f"{shown} is a folder; give one video file")
         if not path.exists():
-            raise MediaError(f"{path} does not exist; give the path of a video file")
+            raise MediaError(f"{shown} does not exist; give the path of a video file")
         if path.is_file() and path.stat().st_size == 0:
-            raise MediaError(f"{path} is empty (0 bytes); copy or record it again")
+            raise MediaError(f"{shown} is empty (0 bytes); copy or record it again")
     except OSError as error:
-        raise MediaError(f"{path} cannot be read ({error.strerror}); check its rights") from error
+        raise MediaError(f"{shown} cannot be read ({error.strerror}); check its rights") from error
 
 
 def _explained(source: Source, error: Exception, reason: str) -> str:
@@ -205,6 +308,11 @@ def _explained(source: Source, error: Exception, reason: str) -> str:
         )
     if isinstance(error, PermissionError):
         return f"{source.shown} may not be read; give yourself the right to read it"
+    if not source.repeatable:
+        return (
+            f"{source.shown} holds no video that can be read in one go ({reason}); an MP4 or MOV "
+            "file must be given by its name, or be written with its index first (faststart)"
+        )
     if source.path is not None and _starts_like_mp4(source.path):
         return (
             f"{source.shown} has no index (moov), so the recording was cut off before its end; "

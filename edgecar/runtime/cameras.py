@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from edgecar.errors import MediaError
 from edgecar.media.compare import compared, compared_facts
@@ -35,13 +34,18 @@ def camera_name(address: str) -> str:
         >>> camera_name("rtsp://admin:secret@10.0.0.5:554/main"), camera_name("clips/gate.mp4")
         ('10.0.0.5_main', 'gate')
     """
-    source = source_from(address.removeprefix("file:"))
+    source = source_from(address)
     if source.path is not None:
         return source.path.stem
     if source.kind == "camera":
         return f"camera{address}" if address.isdecimal() else Path(address).name
-    parts = urlsplit(redacted(address).replace("***@", ""))
-    return re.sub(r"[^A-Za-z0-9.]+", "_", f"{parts.hostname}{parts.path}").strip("_")
+    if source.kind == "file":
+        return source.address.replace(":", "")
+    _, _, place = redacted(address).replace("***@", "").partition("://")
+    place, _, _ = place.partition("?")
+    host, slash, path = place.partition("/")
+    named = re.sub(r":\d*$", "", host).lower() + slash + path
+    return re.sub(r"[^A-Za-z0-9.]+", "_", named).strip("_")
 
 
 def camera_names(addresses: Iterable[str]) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Playback(Closing):
         """The address without passwords."""
         self.newest = settings.policy == "newest" or (settings.policy is None and reader.live)
         """Whether frames that were overtaken are left out."""
-        self.seekable = source_from(address).kind == "file"
+        self.seekable = source_from(address).repeatable
         self.frame_count = reader.frame_count if isinstance(reader, Reader) else None
         """How many to expect; None if nobody knows."""
         self.frame: StreamFrame | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgecar.errors import MediaError
 from edgecar.media.compare import Layout
+from edgecar.media.sources import is_url
 from edgecar.media.writer import Codec
 from edgecar.runtime.pipeline import PipelineSettings
 from edgecar.runtime.restorer import Restorer
@@ -80,7 +81,8 @@ class Job:
         metrics: ``[HOST:]PORT`` to serve counters at while videos run.
 
     Raises:
-        MediaError: A comparison is asked for and there is no output to stand beside.
+        MediaError: The output is an address, or a comparison is asked for and there is no output
+            to stand beside.
     """
 
     source: str
@@ -92,6 +94,11 @@ class Job:
     metrics: str | None = None
 
     def __post_init__(self) -> None:
+        if is_url(self.output):
+            raise MediaError(
+                f"output {self.output} is an address, and this writes files; give -o FILE, or send "
+                "the video on with edgecar serve"
+            )
         if self.compare and self.output == NULL:
             raise MediaError(
                 "--compare needs an output file to stand beside; give -o FILE, not null"

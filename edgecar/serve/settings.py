@@ -112,9 +112,11 @@ class Camera(Table):
         if "://" in source and not source.lower().startswith("file://"):
             return _with_scheme(source, CAMERA_SCHEMES, "read")
         try:
-            source_from(source)
+            found = source_from(source)
         except (RuntimeError, ValueError) as error:  # "~nobody/…"
             raise ValueError(f"no path is meant by it ({error}); give a whole path") from error
+        if found.kind == "file" and found.path is None:
+            raise ValueError("a service reads no standard input; give a file, camera or address")
         if "\0" in source:
             raise ValueError("a path holds a zero byte; give a path without")
         if source.startswith("/dev/video") and not source.removeprefix("/dev/video").isdecimal():

@@ -11,9 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from edgecar.errors import MediaError
+from edgecar.media.inputs import Pictures, open_input
 from edgecar.media.live import LiveReader, LiveSettings, open_live
 from edgecar.media.reader import open_reader
 from edgecar.media.sources import source_from
+from edgecar.media.writer import open_writer
 
 PICTURES = [np.full((48, 64, 3), 5 * index, np.uint8) for index in range(40)]
 
@@ -110,3 +113,113 @@ def test_a_file_is_read_once(make_clip, name):
         assert len(list(reader)) == 12
         assert reader.ended
         assert reader.stats.connects == 1
+
+
+def multipart(boundary="picture", head="Content-Type: image/jpeg", end="\r\n", first=True):
+    """A function that sends pictures between boundaries as a camera has it; boundless without."""
+
+    def answer(handler):
+        handler.send_response(200)
+        kind = "multipart/x-mixed-replace; boundary=" + boundary if head else "video/x-motion-jpeg"
+        handler.send_header("Content-Type", kind)
+        handler.end_headers()
+        between = "--" + boundary.strip('"').removeprefix("--")
+        for index, picture in enumerate(PICTURES):
+            coded = cv2.imencode(".jpg", picture)[1].tobytes()
+            lines = [] if not head else [between, *head.format(len(coded)).split("|"), "", ""]
+            if index == 0 and not first:
+                del lines[0]
+            handler.wfile.write(end.join(lines).encode() + coded + end.encode() * bool(head))
+
+    return answer
+
+
+LENGTH = "Content-Type: image/jpeg|Content-Length: {}"
+
+
+@pytest.mark.parametrize(
+    "camera",
+    [
+        multipart(),
+        multipart(head=LENGTH),
+        multipart("--picture", LENGTH),
+        multipart('"picture"', LENGTH),
+        multipart(head=LENGTH.lower()),
+        multipart(head=LENGTH + "|X-Timestamp: 1.5|X-Foo: a:b"),
+        multipart(head="Content-Length: {}"),
+        multipart(head=LENGTH, end="\n"),
+        multipart(head=LENGTH, first=False),
+        multipart(head=""),
+    ],
+    ids=[
+        "no length", "plain", "dashes", "quotes", "lower case", "more headers", "no type",
+        "bare line feeds", "no first boundary", "no boundaries",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["stream.jpg", "video"])
+def test_pictures_open_however_a_camera_sends_them(camera, path):
+    with (
+        http(camera) as port,
+        open_input(f"http://user:secret@127.0.0.1:{port}/{path}?token=1") as reader,
+    ):
+        frames = [next(reader) for _ in range(20)]
+        assert (reader.live, reader.codec) == (True, "mjpeg")
+    assert [round(frame.y.mean()) for frame in frames] == [5 * index for index in range(20)]
+    assert all(before.pts <= after.pts for before, after in pairwise(frames))
+
+
+def test_a_page_in_place_of_pictures_is_one_line():
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/html")
+        handler.end_headers()
+        handler.wfile.write(b"<html>log in first</html>" * 2000)
+
+    with http(answer) as port, pytest.raises(MediaError) as failure:
+        open_input(f"http://user:secret@127.0.0.1:{port}/stream.jpg")
+    assert "does not open" in str(failure.value)
+    assert "secret" not in str(failure.value)
+
+
+@pytest.mark.parametrize("stated", [True, False], ids=["with a length", "without"])
+@pytest.mark.parametrize("path", ["snapshot.jpg", "cgi-bin/snapshot"])
+def test_one_picture_is_a_picture(path, stated):
+    coded = cv2.imencode(".jpg", PICTURES[20])[1].tobytes()
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "image/jpeg")
+        if stated:
+            handler.send_header("Content-Length", str(len(coded)))
+        handler.end_headers()
+        handler.wfile.write(coded)
+
+    with http(answer) as port, open_input(f"http://127.0.0.1:{port}/{path}") as found:
+        assert isinstance(found, Pictures)
+        assert found.codec == "jpeg"
+        assert found.paths[0].read_bytes() == coded
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
+def test_a_file_behind_an_address_keeps_its_sound(make_clip, tmp_path, audio_packets, suffix):
+    muxing = {"movflags": "faststart"} if suffix == ".mp4" else {}
+    source = make_clip(f"a{suffix}", audio="aac", frames=30, muxing=muxing)
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(source.stat().st_size))
+        handler.end_headers()
+        handler.wfile.write(source.read_bytes())
+
+    target, local = tmp_path / "out.mkv", tmp_path / "local.mkv"
+    with (
+        http(answer) as port,
+        open_input(f"http://127.0.0.1:{port}/a{suffix}") as reader,
+        open_writer(target, like=reader.facts) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+    with open_reader(source) as reader, open_writer(local, like=reader) as writer:
+        for frame in reader:
+            writer.write(frame)
+    assert audio_packets(target) == audio_packets(local) != []
