@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from edgecar.compact import widen
 from edgecar.errors import ArtifactError
-from edgecar.files import WEIGHTS
+from edgecar.files import WEIGHTS, is_bare_name
 from edgecar.spec import CODERS, Coder, Context, Precision
 
 if TYPE_CHECKING:
@@ -110,6 +110,11 @@ class Artifact:
     facts: Facts
     onnx: bytes
     path: Path | None = None
+
+    @property
+    def shipped(self) -> bool:
+        """True for weights that ship with edgecar, False for those of the user's."""
+        return self.path is not None and self.path.parent == WEIGHTS
 
 
 def write_facts(model: "ModelProto", facts: Facts) -> None:
@@ -242,10 +247,13 @@ def shipped_coders(network: str) -> list[Coder]:
 
 
 def is_artifact_path(name_or_path: str | Path) -> bool:
-    """Whether a file is meant rather than a network that ships; it need not exist."""
+    """Whether a file is meant rather than a network that ships; it need not exist.
+
+    Only a bare name may mean what ships: a mistake in a path must not give other weights.
+    """
     path = Path(name_or_path)
     try:
-        return path.suffix == ".onnx" or path.is_file()
+        return path.suffix == ".onnx" or not is_bare_name(name_or_path) or path.is_file()
     except OSError:  # longer than a name can be
         return False
 
@@ -257,7 +265,7 @@ def find_artifact(name_or_path: str | Path, codec: Coder = "jpeg") -> Path:
         ArtifactError: Neither a file nor a shipped network; says what there is.
     """
     path = Path(name_or_path)
-    if is_artifact_path(path):
+    if is_artifact_path(name_or_path):  # a Path forgets that "./edgecar-s" names a folder
         return path
     if codec not in CODERS:
         raise ArtifactError(f"no weights are made for {codec!r}; choose {', '.join(CODERS)}")

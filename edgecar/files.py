@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shlex
 import shutil
 import stat
 import sys
@@ -35,6 +36,28 @@ def shipped(*parts: str) -> Path:
     """
     inside = PACKAGE.joinpath("data", *parts)
     return inside if inside.exists() else PACKAGE.parent.joinpath(*parts)
+
+
+def is_bare_name(name_or_path: str | Path) -> bool:
+    """Return whether a name may stand for something that ships: it names no folder.
+
+    Example:
+        >>> is_bare_name("edgecar-s"), is_bare_name("./edgecar-s"), is_bare_name("/x/edgecar-s.pt")
+        (True, False, False)
+    """
+    text = str(name_or_path)
+    return os.path.basename(text) == text  # noqa: PTH119  # a Path forgets the dot and slash
+
+
+def quoted(path: str | Path) -> str:
+    """Return a path as a word of a command, for a shell to read.
+
+    Example:
+        >>> quoted("two words.mp4"), quoted("-x.mp4"), quoted("clip.mp4")
+        ("'two words.mp4'", './-x.mp4', 'clip.mp4')
+    """
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def cache_folder(*parts: str) -> Path:
@@ -263,7 +286,8 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | Path] = ()) ->
             continue
         if (identity := _identity(path)) in read:
             raise OutputError(
-                f"{path} is an input ({read[identity]}), which would be lost; give another output"
+                f"{path} is an input and would be lost{_also_called(path, read[identity])}; give "
+                "another output"
             )
         name = _folded(path)
         if name in written and _is_one_name(written[name], path):
@@ -271,6 +295,10 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | Path] = ()) ->
                 f"two outputs would be one file, {path}; give another name to one of them"
             )
         written[name] = path
+
+
+def _also_called(path: Path, other: Path) -> str:
+    return "" if path == other else f" (it is {other})"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

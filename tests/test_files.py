@@ -220,7 +220,7 @@ def test_outputs_are_no_inputs_and_differ(there, tmp_path, monkeypatch) -> None:
     names = ["source.mp4", "./source.mp4", tmp_path / "source.mp4", "folder/../source.mp4"]
     names += ["link.mp4", "hard.mp4", "linked/other.mp4"]
     for name in names:
-        with pytest.raises(OutputError, match=r"is an input .*, which would be lost"):
+        with pytest.raises(OutputError, match="is an input and would be lost"):
             check_outputs([Path("new.mp4"), Path(name)], inputs)
     if there:
         Path("clean.mp4").touch()

@@ -1,11 +1,12 @@
 """Which clips an archive has, and where each one's output goes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecar.batch.cut import SUFFIXES
 from edgecar.errors import BatchError
+from edgecar.files import check_outputs
 from edgecar.media.writer import Codec
 
 VIDEO_SUFFIXES = frozenset(
@@ -46,8 +47,8 @@ def find_clips(sources: Sequence[Path], out: Path, codec: Codec) -> list[Clip]:
         codec: Of the outputs, which their suffix says.
 
     Raises:
-        BatchError: A source is missing, two give one output, an output would take the place of a
-            source, or there is no clip at all.
+        BatchError: A source is missing, two give one output, or there is no clip at all.
+        OutputError: An output would take the place of a source, or cannot be written.
     """
     out = out.resolve()
     if out.exists() and not out.is_dir():
@@ -69,7 +70,7 @@ def find_clips(sources: Sequence[Path], out: Path, codec: Codec) -> list[Clip]:
             f"no video is in {', '.join(map(str, sources))} (looked for "
             f"{', '.join(sorted(VIDEO_SUFFIXES))}); give other folders, or name the files"
         )
-    _check_outputs(clips.values())
+    check_outputs(clips, {clip.source for clip in clips.values()})
     return [clips[output] for output in sorted(clips)]
 
 
@@ -90,11 +91,3 @@ def _clips_of(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         yield source.resolve(), Path(source.name)
     else:
         raise BatchError(f"{source} does not exist; give files or folders")
-
-
-def _check_outputs(clips: Iterable[Clip]) -> None:
-    """Refuse to write over any source, whether it is this clip's or another's."""
-    sources = {clip.source for clip in clips}
-    for clip in clips:
-        if clip.output.resolve() in sources:
-            raise BatchError(f"{clip.output} is a source and would be lost; give another --out")

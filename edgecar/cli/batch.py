@@ -1,6 +1,5 @@
 """``edgecar batch``: restore an archive of clips with many workers."""
 
-import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +18,7 @@ from edgecar.cli.output import (
     stdout,
 )
 from edgecar.errors import BatchError
+from edgecar.files import quoted
 from edgecar.media.writer import Codec as OutputCodec
 from edgecar.spec import Coder
 
@@ -105,7 +105,7 @@ def command(
     if report.failed:
         raise BatchError(_failures(report))
     if not as_json:
-        first = shlex.quote(str(clips[0].source))
+        first = quoted(clips[0].source)
         next_step(f"edgecar run {first} -o look.mp4 --frames 100 --compare")
 
 

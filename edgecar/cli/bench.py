@@ -12,6 +12,7 @@ from edgecar.artifact import is_artifact_path, read_artifact, shipped_names
 from edgecar.cli.output import (
     Json,
     PrecisionName,
+    check_files,
     next_step,
     print_json,
     progress_bar,
@@ -65,6 +66,9 @@ def command(
     from edgecar.bench.speed import Setting, bench_row
 
     names = chosen(networks)
+    check_files((save, chart), names)
+    for file in filter(is_artifact_path, names):
+        read_artifact(Path(file))  # a mistake in a path shows now, not after an hour
     choices = product(map(size_named, res.split(",")), names, engine.split(","))
     settings = [
         Setting(network, channels, size, name, precision) for size, network, name in choices

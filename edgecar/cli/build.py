@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from edgecar.artifact import Artifact, find_artifact, is_artifact_path, read_artifact
-from edgecar.cli.output import Codec, Json, next_step, print_json, size_named, status_line, stdout
+from edgecar.cli.output import (
+    Codec,
+    Json,
+    check_files,
+    next_step,
+    print_json,
+    size_named,
+    status_line,
+    stdout,
+)
 from edgecar.engines.gpu import Gpu, find_gpu
 from edgecar.engines.plan import (
     SUFFIX,
@@ -18,6 +27,7 @@ from edgecar.engines.plan import (
     read_plan,
     read_plan_facts,
     settings_for,
+    sidecar_of,
     why_not_here,
     write_plan,
 )
@@ -25,7 +35,7 @@ from edgecar.engines.targets import LibraryName, Target, own_target, target_name
 from edgecar.engines.trt_build import BuildSettings, Report
 from edgecar.engines.trt_library import TITLES, load_library
 from edgecar.errors import ArtifactError, EdgecarError, EngineError, ExportError
-from edgecar.files import written_whole
+from edgecar.files import quoted, written_whole
 from edgecar.spec import Precision
 
 
@@ -128,6 +138,7 @@ def command(
             order = Order(path, artifact, box, library or box.library, settings)
         if order.path.suffix != SUFFIX:
             raise ArtifactError(f"output {order.path} is no {SUFFIX} file; name one")
+        check_files((order.path, sidecar_of(order.path)), (target, *(() if rebuild else (model,))))
         loaded = load_library(order.library)
         if order.path.exists() and not rebuild:
             facts = _current(order, loaded.version, gpu)
@@ -225,7 +236,9 @@ def _fitting(path: Path, gpu: Gpu | None) -> PlanFacts:
     library = load_library(library_of(facts))
     reason = why_not_here(facts, library.version, gpu)
     if reason:
-        raise EngineError(f"{path} does not run here: {reason}; edgecar build {path} --rebuild")
+        raise EngineError(
+            f"{path} does not run here: {reason}; edgecar build {quoted(path)} --rebuild"
+        )
     return facts
 
 
@@ -261,7 +274,7 @@ def _order_again(
     if onnx_sha256(artifact) != facts.onnx_sha256:
         raise ArtifactError(
             f"{source} is not what {path.name} was built from; build from it under another name: "
-            f"edgecar build {source} -o OTHER{SUFFIX}"
+            f"edgecar build {quoted(source)} -o OTHER{SUFFIX}"
         )
     own = asdict(facts.settings) | {"compute_capability": box.compute_capability}
     given = {key: value for key, value in changes.items() if value is not None}
@@ -289,7 +302,9 @@ def _print(path: Path, facts: PlanFacts, outcome: str, as_json: bool) -> None:
     stdout.print(f"shape     {tiles} of {width}x{height} px, {kept} of them kept")
     stdout.print(f"layers    {_layers(facts)}; built in {facts.build_seconds:.1f} s")
     stdout.print(outcome)
-    next_step(f"edgecar run INPUT -o OUTPUT --engine {facts.library} --network {facts.onnx}")
+    next_step(
+        f"edgecar run INPUT -o OUTPUT --engine {facts.library} --network {quoted(facts.onnx)}"
+    )
 
 
 def _layers(facts: PlanFacts) -> str:

@@ -23,6 +23,7 @@ from edgecar.cli.output import (
     Json,
     PrecisionName,
     ReportPath,
+    check_files,
     check_report,
     next_step,
     print_json,
@@ -33,6 +34,7 @@ from edgecar.cli.output import (
     stdout,
 )
 from edgecar.errors import MediaError, SettingsError
+from edgecar.files import quoted
 from edgecar.media.video_codec import VideoCodec, VideoCoding
 from edgecar.spec import Coder, Precision
 
@@ -92,6 +94,7 @@ def command(
 
     if crf and qp:
         raise SettingsError("got --crf and --qp; give one: CRF is of H.264, QP of HEVC")
+    check_files((save, report), (detector, *clips, *(network or [])))
     check_report(report)
     names, numbers = _apart(clips)
     codec: VideoCodec = "hevc" if qp else "h264"
@@ -120,7 +123,7 @@ def command(
         stdout.print(table)
     if save:
         stdout.print(f"wrote     {save}")
-    next_step(f"edgecar run {names[0]} -o clean.mp4 --compare")
+    next_step(f"edgecar run {quoted(names[0])} -o clean.mp4 --compare")
 
 
 @dataclass(frozen=True)

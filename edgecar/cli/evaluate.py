@@ -16,6 +16,7 @@ from edgecar.cli.output import (
     Json,
     PrecisionName,
     ReportPath,
+    check_files,
     check_report,
     engine_line,
     next_step,
@@ -101,6 +102,7 @@ def jpeg(
     from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
     from edgecar.runtime.restorer import Restorer
 
+    check_files((save, report), (data, *(network or [])))
     check_report(report)
     pictures = load_pictures(data)
     qualities = [*(quality or []), *(more or [])] or QUALITIES
@@ -165,6 +167,7 @@ def h264(
     quantisers = [*(crf or []), *(more or [])]
     study = VideoStudy("h264", data, suite, quantisers, frames, every, network, baseline or [])
     outputs = Outputs(save, report, as_json)
+    check_files((save, report), (data, suite, *(network or [])))
     (show_variants if variants else show_video)(study, engine, precision, weights_for, outputs)
 
 
@@ -197,6 +200,7 @@ def hevc(
     quantisers = [*(qp or []), *(more or [])]
     study = VideoStudy("hevc", data, suite, quantisers, frames, every, network, baseline or [])
     outputs = Outputs(save, report, as_json)
+    check_files((save, report), (data, suite, *(network or [])))
     (show_variants if variants else show_video)(study, engine, precision, weights_for, outputs)
 
 

@@ -10,6 +10,7 @@ from edgecar.artifact import read_artifact
 from edgecar.cli.output import (
     Codec,
     Json,
+    check_files,
     next_step,
     print_json,
     quality_line,
@@ -21,6 +22,7 @@ from edgecar.engines.plan import SUFFIX
 from edgecar.engines.triton import served_graph, served_plan, write_repository
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.exporter.quantize import ForEngine
+from edgecar.files import quoted
 
 if TYPE_CHECKING:
     from edgecar.bench.payoff import Contest
@@ -100,6 +102,7 @@ def command(
             )
         _serve(Path(checkpoint), triton, instances or 1, as_json)
         return
+    check_files((output,), (checkpoint, recipe, calibrate))
     try:
         from edgecar.bench.payoff import export_fastest
         from edgecar.bench.report import contest_table
@@ -121,17 +124,22 @@ def command(
     served: Path | None = None
     if triton:
         served = write_repository(served_graph(read_artifact(done.path)), triton, instances or 1)
+    if done.shipped:
+        stderr.print(
+            f"note      no file {checkpoint} here; exporting edgecar's own {done.facts.model} "
+            f"weights for {codec} ({done.facts.trained_on})"
+        )
     if as_json:
-        document = {"path": str(done.path), "params": done.params, **asdict(done.facts)}
+        document = {
+            "path": str(done.path),
+            "shipped": done.shipped,
+            "params": done.params,
+            **asdict(done.facts),
+        }
         if served:
             document["triton"] = str(served)
         print_json(document if found is None else {**document, "contest": asdict(found)})
         return
-    if done.shipped:
-        stderr.print(
-            f"note      no file {checkpoint}; exporting edgecar's own {done.facts.model} weights "
-            f"for {codec} ({done.facts.trained_on})"
-        )
     if found:
         stdout.print(contest_table(found))
     _print(done)
@@ -141,7 +149,7 @@ def command(
         )
     if served:
         stdout.print(f"wrote     {served}")
-    next_step(f"edgecar run INPUT -o OUTPUT --network {done.path}")
+    next_step(f"edgecar run INPUT -o OUTPUT --network {quoted(done.path)}")
 
 
 def _serve(path: Path, folder: Path, instances: int, as_json: bool) -> None:
@@ -158,7 +166,7 @@ def _serve(path: Path, folder: Path, instances: int, as_json: bool) -> None:
         batches = f"always {model.input.dims[0]} tiles"
     stdout.print(f"model     {model.name}, {model.platform}; {batches}")
     stdout.print(f"serves    {written}")
-    next_step(" ".join(f"tritonserver --model-repository {folder} {model.needs}".split()))
+    next_step(f"tritonserver --model-repository {quoted(folder)} {model.needs}".rstrip())
 
 
 def _lowering(

@@ -8,6 +8,7 @@ import typer
 
 from edgecar.artifact import Quality
 from edgecar.cli.output import Json, next_step, print_json, quality_line, stdout
+from edgecar.files import quoted
 
 UNKNOWN = "–"
 
@@ -28,7 +29,7 @@ def command(
         return
     for name, text in _lines(found):
         stdout.print(f"{name:<10}{text}")
-    next_step(f"edgecar run INPUT -o OUTPUT --network {file}")
+    next_step(f"edgecar run INPUT -o OUTPUT --network {quoted(file)}")
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:

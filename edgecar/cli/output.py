@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,8 @@ from edgecar.cli.streams import one_line
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import NAMES
 from edgecar.errors import SettingsError
+from edgecar.files import check_outputs
+from edgecar.media.pictures import is_picture
 from edgecar.spec import Coder, Precision, Size
 
 if TYPE_CHECKING:
@@ -100,6 +102,23 @@ def save_report(path: Path | None, results: "Results", exhibits: "Exhibits | Non
 
         write_report(path, report_of(results, exhibits))
         stderr.print(f"report    {path}")
+
+
+def check_files(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None]) -> None:
+    """Refuse outputs that would replace an input or each other, before anything is opened.
+
+    Args:
+        outputs: Files that will be written; None for those that were not asked for.
+        inputs: Files that will be read, and folders of pictures and clips.
+
+    Raises:
+        OutputError: An output is an input or another output, or cannot be written.
+    """
+    written = [path for path in outputs if path is not None]
+    read = [Path(path) for path in inputs if path is not None]
+    if any(is_picture(path) for path in written):
+        read += [file for path in read if path.is_dir() for file in path.rglob("*")]
+    check_outputs(written, read)
 
 
 def print_json(value: Any) -> None:

@@ -110,7 +110,7 @@ def command(
     """
     from edgecar.media.inputs import Input, open_input
     from edgecar.runtime.choice import choose_weights, shared_codec
-    from edgecar.runtime.job import run_opened
+    from edgecar.runtime.job import check_job, run_opened
     from edgecar.runtime.pipeline import PipelineSettings
     from edgecar.runtime.report import Job
     from edgecar.runtime.restorer import Restorer
@@ -125,6 +125,7 @@ def command(
     layout_asked = layout if compare else None
     job = Job(sources[0], output, codec, layout_asked, frames, settings, metrics_port)
     window = size_named(tile) if tile else None
+    check_job(job, sources, [stats_json] if stats_json else [], [network])
     with ExitStack() as stack:
         inputs: list[Input] = []
         for source in sources:
@@ -149,7 +150,7 @@ def command(
         with written_whole(stats_json) as temporary:
             temporary.write_text(json.dumps(report.stats_table(), indent=2) + "\n")
     if as_json:
-        print_json(report.table())
+        print_json({**report.table(), "shipped": choice.artifact.shipped})
         return
     _print_report(report, shown=None if len(sources) > 1 else 2)
     if reuse and reuse_tolerance:

@@ -23,6 +23,7 @@ from edgecar.cli.output import (
 )
 from edgecar.cli.streams import one_line
 from edgecar.errors import SettingsError
+from edgecar.files import quoted
 from edgecar.spec import Coder
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def _show_scores(
             one_line(worst["name"]),
         )
     stdout.print(table)
-    next_step(f"edgecar score {reference} {given[0]} --network edgecar-s")
+    next_step(f"edgecar score {quoted(reference)} {quoted(given[0])} --network edgecar-s")
 
 
 def _means(rows: "list[ScoreRow]") -> dict[str, float]:
@@ -271,7 +272,7 @@ def _show_cleaning(
         where = f"hurts in {len(hurt)} of {len(found)} place(s)" if hurt else "hurts nowhere"
         stdout.print(f"cleaning  {where}; {worse} of {len(rows)} picture(s) or frame(s) got worse")
         clean = "clean.mp4" if clip else f"clean{reference.suffix}"
-        next_step(f"edgecar run {reference} -o {clean} --compare")
+        next_step(f"edgecar run {quoted(reference)} -o {quoted(clean)} --compare")
     if hurt:
         raise typer.Exit(HURTS_EXIT)
 

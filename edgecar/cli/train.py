@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgecar.cli.output import Json, next_step, print_json, progress_bar, stderr, stdout
+from edgecar.cli.output import (
+    Json,
+    check_files,
+    next_step,
+    print_json,
+    progress_bar,
+    stderr,
+    stdout,
+)
 from edgecar.errors import DataError, EdgecarError, SettingsError
+from edgecar.files import quoted
 
 if TYPE_CHECKING:
     from edgecar.train.fit import Progress
@@ -71,6 +80,7 @@ def command(
     if weights.suffix != ".safetensors":
         raise SettingsError(f"output {weights} has another suffix; write to {weights}.safetensors")
     checkpoint = weights.with_suffix(".state.pt")
+    check_files((weights, weights.with_suffix(".json"), checkpoint), (path, settings.start))
     if threads:
         torch.set_num_threads(threads)
     run = new_run(settings, device_named(device))
@@ -114,7 +124,7 @@ def command(
     stdout.print(f"trained   {run.step} of {settings.steps} steps in {run.seconds:.0f} s, {state}")
     stdout.print(f"wrote     {weights}")
     lower = " --precision int8" if settings.qat else ""
-    next_step(f"edgecar export {weights}{lower}")
+    next_step(f"edgecar export {quoted(weights)}{lower}")
 
 
 def continue_or_begin(checkpoint: Path, resume: bool) -> None:

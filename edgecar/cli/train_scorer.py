@@ -9,9 +9,18 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from edgecar.cli.output import Json, next_step, print_json, progress_bar, stderr, stdout
+from edgecar.cli.output import (
+    Json,
+    check_files,
+    next_step,
+    print_json,
+    progress_bar,
+    stderr,
+    stdout,
+)
 from edgecar.cli.train import continue_or_begin
 from edgecar.errors import EdgecarError, SettingsError
+from edgecar.files import quoted
 
 if TYPE_CHECKING:
     from edgecar.train.quality.fit import QualityRun
@@ -85,6 +94,8 @@ def command(
     if weights.suffix != ".safetensors":
         raise SettingsError(f"output {weights} has another suffix; write to {weights}.safetensors")
     checkpoint = weights.with_suffix(".state.pt")
+    beside = [weights.with_suffix(suffix) for suffix in (".json", ".onnx")]
+    check_files((weights, checkpoint, *beside), (path, scores))
     if threads:
         torch.set_num_threads(threads)
     continue_or_begin(checkpoint, resume)
@@ -114,7 +125,7 @@ def command(
     stdout.print(f"trained   {run.step} steps in {run.seconds:.0f} s, {state}")
     stdout.print(agreement_table(found, sources.target))
     stdout.print(f"wrote     {weights} and {weights.with_suffix('.onnx').name}")
-    next_step(f"edgecar score REF DIST --scorer {weights.with_suffix('.onnx')}")
+    next_step(f"edgecar score REF DIST --scorer {quoted(weights.with_suffix('.onnx'))}")
 
 
 def switched(

@@ -19,6 +19,8 @@ from edgecar.cli.output import (
     stdout,
     warn_if_slow,
 )
+from edgecar.files import quoted
+from edgecar.media.sources import source_from
 from edgecar.spec import Coder, Size
 
 if TYPE_CHECKING:
@@ -140,9 +142,11 @@ def command(
         if lower.taken != "fp32":
             coder = choice.artifact.facts.coder
             form = " --for-engine onnxruntime" if info.name == "onnxruntime" else ""
-            next_step(f"edgecar export {network} --for {coder} --precision {lower.taken}{form}")
+            next_step(
+                f"edgecar export {quoted(network)} --for {coder} --precision {lower.taken}{form}"
+            )
             return
-    next_step(f"edgecar run {clip} -o null --network {network}")
+    next_step(f"edgecar run {quoted(source_from(clip).shown)} -o null --network {quoted(network)}")
 
 
 def _precisions(

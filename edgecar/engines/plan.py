@@ -22,7 +22,7 @@ from edgecar.engines.trt_build import BuildSettings, Report, build_engine
 from edgecar.engines.trt_library import TITLES, Library
 from edgecar.engines.trt_lint import refuse_misread_bytes
 from edgecar.errors import ArtifactError, EngineError, WindowError
-from edgecar.files import cache_folder, written_whole
+from edgecar.files import cache_folder, quoted, written_whole
 
 FORMAT = 1
 SUFFIX = ".plan"
@@ -245,7 +245,7 @@ def read_plan(path: Path) -> Plan:
     if hashlib.sha256(content).hexdigest() != facts.plan_sha256:
         raise ArtifactError(
             f"{path}: other bytes than {sidecar_of(path).name} names (cut off, or replaced); build "
-            f"it again with: edgecar build {path} --rebuild"
+            f"it again with: edgecar build {quoted(path)} --rebuild"
         )
     return Plan(path, facts, content)
 

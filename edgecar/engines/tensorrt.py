@@ -9,6 +9,7 @@ from edgecar.engines.plan import Plan, library_of, read_plan, why_not_here
 from edgecar.engines.tiles import TileEngine, TileType
 from edgecar.engines.trt_library import Library, load_library
 from edgecar.errors import EngineError
+from edgecar.files import quoted
 
 
 class TensorrtTiles(TileEngine):
@@ -31,7 +32,9 @@ class TensorrtTiles(TileEngine):
         library = library or load_library(library_of(plan.facts))
         reason = why_not_here(plan.facts, library.version, gpu or find_gpu())
         if reason:
-            raise EngineError(f"{path} does not run here: {reason}; edgecar build {path} --rebuild")
+            raise EngineError(
+                f"{path} does not run here: {reason}; edgecar build {quoted(path)} --rebuild"
+            )
         self._library = library
         self._load(plan)
         self._names = self._tensors(plan)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from edgecar.artifact import Artifact, Facts, read_artifact
 from edgecar.engines.plan import library_of, onnx_sha256, read_plan
 from edgecar.errors import ArtifactError, EngineError
-from edgecar.files import writing, written_whole
+from edgecar.files import quoted, writing, written_whole
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -98,13 +98,13 @@ def served_plan(path: Path) -> Served:
     if library_of(facts) == "tensorrt-rtx":
         raise EngineError(
             f"{path} is of TensorRT-RTX, which Triton does not run; build it on the server with "
-            f"edgecar build {facts.onnx} --library tensorrt, or serve {facts.onnx} itself"
+            f"edgecar build {quoted(facts.onnx)} --library tensorrt, or serve {facts.onnx} itself"
         )
     artifact = read_artifact(path.with_name(facts.onnx))
     if onnx_sha256(artifact) != facts.onnx_sha256:
         raise ArtifactError(
             f"{artifact.path} is not what {path.name} was built from; build the plan again with "
-            f"edgecar build {path} --rebuild"
+            f"edgecar build {quoted(path)} --rebuild"
         )
     picture, restored = _ends(artifact)
     batch = () if settings.any_batch else (settings.batch,)

@@ -22,7 +22,7 @@ from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.trt_ops import refuse_unsupported
 from edgecar.exporter.upsampling import convolve_upsampling
-from edgecar.files import sha256_of, written_whole
+from edgecar.files import is_bare_name, sha256_of, written_whole
 from edgecar.spec import CODERS, Coder, Precision
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network
@@ -88,8 +88,9 @@ def export(
     """Turn a checkpoint into an ONNX artifact that was checked against torch.
 
     Args:
-        checkpoint: A ``.pt``, ``.pth``, ``.pkl`` or ``.safetensors`` file; or, where there is no
-            such file and its stem names a network of the zoo, that network's shipped weights.
+        checkpoint: A ``.pt``, ``.pth``, ``.pkl`` or ``.safetensors`` file; or the name of a network
+            of the zoo, with a suffix or without, for its shipped weights. A name that has a folder
+            in it always means a file.
         output: Where to write; if not given, beside the checkpoint, or for shipped weights
             ``<network>.<codec>.onnx`` in the current folder.
         codec: Which shipped weights: what the input will be coded with.
@@ -200,7 +201,7 @@ def source_of(
     checkpoint: str | Path, *, codec: Coder, recipe: Path | None = None, trained_on: str = ""
 ) -> Source:
     """Find and read what is to be exported; arguments and failures as of `export`."""
-    own = _shipped(Path(checkpoint), codec)
+    own = _shipped(checkpoint, codec)
     path = own.path if own else Path(checkpoint)
     loaded = load_network(path)
     return Source(
@@ -223,11 +224,12 @@ def _noted_degradation(checkpoint: Path) -> str:
         return ""
 
 
-def _shipped(checkpoint: Path, codec: Coder) -> ShippedWeights | None:
-    """Our own weights, where there is no such file but its stem names a network."""
-    if checkpoint.exists() or checkpoint.stem not in [card.name for card in CARDS]:
+def _shipped(checkpoint: str | Path, codec: Coder) -> ShippedWeights | None:
+    """Our own weights, where a bare name is given, there is no such file and a network has it."""
+    path = Path(checkpoint)
+    if not is_bare_name(checkpoint) or path.exists():
         return None
-    return shipped_checkpoint(checkpoint.stem, codec)
+    return shipped_checkpoint(path.stem, codec) if path.stem in [c.name for c in CARDS] else None
 
 
 def artifact_from_network(

@@ -116,10 +116,18 @@ def facts_of(
             lost.append("EXIF lost")
         else:
             metadata[cv2.IMAGE_METADATA_EXIF] = turned
-    pictures = cv2.imcount(str(path))
+    pictures = _pictures_in(path, code)
     if pictures > 1:
         lost.append(f"only the first of {pictures} pictures in a file restored")
     return StillFacts(alpha, stored.ndim == 2, metadata, tuple(lost))
+
+
+def _pictures_in(path: Path, code: Plane) -> int:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # OpenCV crashes on names that are not UTF-8
+        return len(cv2.imdecodemulti(code, cv2.IMREAD_UNCHANGED)[1])
+    return cv2.imcount(str(path))
 
 
 def upright_exif(exif: bytes) -> bytes | None:

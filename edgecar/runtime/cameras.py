@@ -56,12 +56,14 @@ def camera_names(addresses: Iterable[str]) -> dict[str, str]:
         {'x': 'a/x.mp4', 'x-2': 'b/x.mp4'}
     """
     names: dict[str, str] = {}
+    taken: set[str] = set()  # some file systems take names that differ in case for one
     for address in addresses:
         name = wanted = camera_name(address)
         number = 1
-        while name in names:
+        while name.casefold() in taken:
             number += 1
             name = f"{wanted}-{number}"
+        taken.add(name.casefold())
         names[name] = address
     return names
 
@@ -83,7 +85,7 @@ def run_cameras(job: Job, readers: Readers, restorer: Restorer, progress: Progre
     outputs: dict[str, _Output] = {}
     with ExitStack() as stack:
         for name, reader in readers.items():
-            outputs[name] = _output(_job_of(job, name, len(readers)), reader, report, stack)
+            outputs[name] = _output(job_of(job, name, len(readers)), reader, report, stack)
         address = listening_address(job.metrics) if job.metrics else None
         began = time.perf_counter()
         with Pipeline(readers, restorer, job.settings) as pipeline:
@@ -122,7 +124,7 @@ class _Output:
             self.comparison.write(compared(frame.before, frame.frame, self.job.compare))
 
 
-def _job_of(job: Job, name: str, cameras: int) -> Job:
+def job_of(job: Job, name: str, cameras: int) -> Job:
     """The part of a job that concerns one camera.
 
     Raises:

@@ -2,14 +2,16 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgecar.errors import MediaError
+from edgecar.files import check_outputs
 from edgecar.media.compare import compared_pictures
 from edgecar.media.inputs import Input, Pictures, open_input
-from edgecar.media.pictures import read_still, write_picture
-from edgecar.runtime.cameras import camera_names, run_cameras
+from edgecar.media.pictures import is_picture, list_pictures, read_still, write_picture
+from edgecar.media.sources import source_from
+from edgecar.runtime.cameras import camera_names, job_of, run_cameras
 from edgecar.runtime.report import NULL, Job, Progress, Report
 from edgecar.runtime.restorer import Restorer
 
@@ -23,8 +25,44 @@ def run_job(job: Job, restorer: Restorer, progress: Progress) -> Report:
         MediaError: The source is unreadable or the output cannot be written.
         EngineError: The engine failed.
     """
+    check_job(job, [job.source])
     with open_input(job.source) as source:
         return run_opened(job, source, restorer, progress)
+
+
+def check_job(
+    job: Job, sources: Sequence[str], outputs: Sequence[Path] = (), inputs: Sequence[str] = ()
+) -> None:
+    """Refuse a job whose outputs would replace what is read, before anything is opened.
+
+    Args:
+        job: What to restore and where to put it.
+        sources: All that is restored together.
+        outputs: Other files that will be written.
+        inputs: Other files that will be read.
+
+    Raises:
+        OutputError: An output is an input or another output, or cannot be written.
+        MediaError: A folder holds no picture.
+    """
+    planned, read = list(outputs), list(map(Path, inputs))
+    path = Path(sources[0])
+    if len(sources) == 1 and (path.is_dir() or is_picture(path)):
+        pictures = Pictures(list_pictures(path), path) if path.is_dir() else Pictures([path])
+        read += pictures.paths
+        planned += _with_comparisons(job, _picture_outputs(job, pictures).values())
+    else:
+        places = [source_from(source) for source in sources]
+        read += [place.path for place in places if place.path]
+        names = camera_names(place.address for place in places)
+        videos = [job_of(job, name, len(names)) for name in names]
+        planned += _with_comparisons(job, [Path(v.output) for v in videos if v.output != NULL])
+    check_outputs(planned, read)
+
+
+def _with_comparisons(job: Job, outputs: Iterable[Path | None]) -> list[Path]:
+    planned = [path for path in outputs if path is not None]
+    return planned + [job.compare_path(path) for path in planned if job.compare]
 
 
 def run_opened(
@@ -76,23 +114,29 @@ def _run_pictures(job: Job, pictures: Pictures, restorer: Restorer, progress: Pr
 
 
 def _picture_outputs(job: Job, pictures: Pictures) -> dict[Path, Path | None]:
-    """Where each restored picture goes; never over a picture that is read.
-
-    Raises:
-        MediaError: An output would take the place of an input.
-    """
+    """Where each restored picture goes; None for nowhere."""
     paths = pictures.paths[: job.frames]
     if job.output == NULL:
         return dict.fromkeys(paths)
     if pictures.folder is None:
         outputs = {paths[0]: Path(job.output)}
     else:
-        stems = Counter(path.stem for path in paths)
         # PNG: coding the result as JPEG again would bring the artifacts back.
-        names = {p: f"{p.stem if stems[p.stem] == 1 else p.name}.png" for p in paths}
-        outputs = {path: Path(job.output) / name for path, name in names.items()}
-    inputs = {path.resolve() for path in pictures.paths}
-    for path in outputs.values():
-        if path.resolve() in inputs:
-            raise MediaError(f"{path} is an input and would be lost; write somewhere else")
+        outputs = {p: Path(job.output) / f"{name}.png" for p, name in _names(paths).items()}
     return dict(outputs)
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Names for the outputs of pictures: no two differ in case alone."""
+    stems = Counter(path.stem.casefold() for path in paths)
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        name = wanted = path.stem if stems[path.stem.casefold()] == 1 else path.name
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{wanted}-{number}"
+        taken.add(name.casefold())
+        names[path] = name
+    return names

@@ -43,7 +43,10 @@ def load_settings(path: Path) -> Settings:
         settings = Settings.model_validate(table)
     except ValidationError as error:
         raise SettingsError(explained(error, path, text)) from error
-    return _with_token(_resolved(settings, path.parent.resolve()))
+    settings = _resolved(settings, path.parent.resolve())
+    if settings.state.exists() and settings.state.samefile(path):
+        raise SettingsError(f"state is {path} itself, which would be lost; give it another name")
+    return _with_token(settings)
 
 
 def with_address(settings: Settings, host: str | None, port: int | None) -> Settings:

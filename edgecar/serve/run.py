@@ -19,7 +19,7 @@ OPEN_REQUESTS_SECONDS = 1
 """For requests under way when the service ends; endless streams are cut off then."""
 
 BACKLOG = 128
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def http_config(app: App, server: Server) -> uvicorn.Config:
 
 
 def serve(service: Service, listening: socket.socket, started: Callable[[], None]) -> None:
-    """Answer requests until SIGTERM or SIGINT; the service is closed at the end.
+    """Answer requests until SIGTERM, SIGINT or SIGHUP; the service is closed at the end.
 
     Args:
         service: Closed whatever happens.
@@ -79,7 +79,8 @@ def serve(service: Service, listening: socket.socket, started: Callable[[], None
     server = _Server(config, service, started)
     # uvicorn listens to signals once it runs, and gives each on to the handler from before when it
     # has ended. One that comes earlier must end it as well.
-    before = {number: signal.signal(number, server.handle_exit) for number in SIGNALS}
+    heard = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup ignores one
+    before = {number: signal.signal(number, server.handle_exit) for number in heard}
     try:
         server.run(sockets=[listening])
     finally:

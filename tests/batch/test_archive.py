@@ -1,7 +1,7 @@
 import pytest
 
 from edgecar.batch.archive import find_clips
-from edgecar.errors import BatchError
+from edgecar.errors import BatchError, OutputError
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def test_two_sources_of_one_output_are_refused(tree):
 
 def test_no_source_is_written_over(tree):
     root = tree("a.mp4")
-    with pytest.raises(BatchError, match="is a source and would be lost"):
+    with pytest.raises(OutputError, match="is an input and would be lost"):
         find_clips([root / "a.mp4"], root, "h264")
     with pytest.raises(BatchError, match="where the outputs go, too"):
         find_clips([root], root, "h264")
     (root / "out").mkdir()
     (root / "out" / "a.mp4").symlink_to(root / "a.mp4")
-    with pytest.raises(BatchError, match="would be lost"):
+    with pytest.raises(OutputError, match="would be lost"):
         find_clips([root / "a.mp4"], root / "out", "h264")
 
 

@@ -29,6 +29,7 @@ NETWORK = "edgecar-s"
 REPORT_KEYS = {
     "frames", "fps", "seconds", "windows_run", "computed_share", "engine", "provider", "precision",
     "input_codec", "weights_for", "trained_on", "warnings", "frames_compared", "psnr_to_exact_db",
+    "shipped",
 }  # fmt: skip
 
 

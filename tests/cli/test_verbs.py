@@ -72,9 +72,9 @@ def test_export_of_a_shipped_network_says_so(edgecar, tmp_path, monkeypatch):
         12,
         "jpeg 10-40",
     )
+    assert facts["shipped"] is True
     assert Path(facts["path"]) == Path("edgecar-s.jpeg.onnx")
-    done = edgecar("export", "edgecar-s.pt", "-o", "again.onnx")
-    assert "no file edgecar-s.pt; exporting edgecar's own" in done.err
+    assert "no file edgecar-s.pt here; exporting edgecar's own" in done.err
 
 
 def test_failed_parity_is_code_three(edgecar, tmp_path):

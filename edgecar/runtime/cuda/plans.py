@@ -14,6 +14,7 @@ from edgecar.engines.targets import LibraryName
 from edgecar.engines.tensorrt import TensorrtTiles
 from edgecar.engines.tiles import TileEngine
 from edgecar.errors import ArtifactError, EngineError
+from edgecar.files import quoted
 from edgecar.runtime.cuda.device import Device
 from edgecar.runtime.cuda.restorer import TiledRestorer
 from edgecar.runtime.cuda.through_pycuda import CudaDevice
@@ -37,8 +38,8 @@ def find_plan(artifact: Artifact, library: LibraryName) -> Path:
     named = artifact.path or artifact.facts.model
     if not found:
         raise EngineError(
-            f"no {library} plan of {named} beside it or here; edgecar build {named} --library "
-            f"{library}"
+            f"no {library} plan of {named} beside it or here; edgecar build "
+            f"{quoted(named)} --library {library}"
         )
     names = ", ".join(path.name for path in found)
     raise EngineError(f"{len(found)} {library} plans of {named} ({names}); keep one of them here")
