@@ -10,9 +10,11 @@ from hypothesis import settings
 
 from edgecar import artifact as artifacts
 from edgecar.artifact import Artifact
+from tests.exports import pytest_runtest_setup
 from tests.skips import pytest_sessionfinish, pytest_terminal_summary
 
-__all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]  # hooks of pytest
+# Hooks of pytest.
+__all__ = ["pytest_runtest_setup", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 # How long an example takes says nothing: machines are shared.
 settings.register_profile("untimed", deadline=None)

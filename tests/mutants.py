@@ -11,6 +11,7 @@ that fails is run again on the unchanged copy: only if it passes there was the m
 
 import argparse
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -24,10 +25,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).resolve().parent
 DEFAULT = "not slow and not gpu"
 FIRST_SECONDS, WHOLE_SECONDS = 600, 3600
 """After these a stage is ended: tests that hang never pass. Long, since machines are shared."""
+
+LIBRARIES = "av cv2 hypothesis numpy onnx openvino rich torch typer".split()
+"""Loaded once for all runs; not the package, which changes."""
 
 ENDS = ("killed", "hung")
 
@@ -153,27 +159,15 @@ class Copy:
         """The first test that fails; None if none does, empty if they do not end."""
         with tempfile.TemporaryDirectory(dir=self.home) as own:
             known_red = [f"--deselect={test}" for test in self.red]
-            command = [
-                *(sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-m", DEFAULT),
-                *("-p", PLUGIN, "-p", "no:schemathesis", "-p", "no:anyio"),
+            arguments = [
+                *("-x", "-q", "--tb=no", "-m", DEFAULT, "-p", PLUGIN),
                 *("-o", f"cache_dir={own}/pytest", "--basetemp", f"{own}/tmp"),
                 *(*known_red, *tests),
             ]
             # What one mistake left in the user's cache must not be seen with another.
             places = {"EDGECAR_CACHE": f"{own}/cache", "PYTHONPATH": str(self.root)}
-            environment = {**os.environ, **places, "PYTHONDONTWRITEBYTECODE": "1"}
-            process = subprocess.Popen(
-                command, cwd=self.root, env=environment,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            )  # fmt: skip
-            try:
-                said = process.communicate(timeout=seconds)[0]
-            except subprocess.TimeoutExpired:
-                said = ""
-            with suppress(ProcessLookupError):  # and whatever the tests started
-                os.killpg(process.pid, signal.SIGKILL)
-            code = process.wait()
-            if not said:
+            code, said = forked(arguments, self.root, places, Path(own, "said"), seconds)
+            if code is None:
                 return ""
             if code == 0 or code == 5:  # 5: nothing was selected
                 return None
@@ -181,6 +175,38 @@ class Copy:
             if not failures.is_file():
                 raise SystemExit(f"pytest ended with {code} and names no test:\n{said[-2000:]}")
             return next(iter(json.loads(failures.read_text())))
+
+
+def forked(
+    arguments: list[str], root: Path, places: dict[str, str], said: Path, seconds: int
+) -> tuple[int | None, str]:
+    """Run pytest in a copy of this process, in which large libraries are loaded already.
+
+    Returns:
+        Its exit code, None if it did not end in time, and what it printed.
+    """
+    child = os.fork()
+    if not child:
+        os.setsid()
+        file = os.open(said, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.environ.update(places)
+        os.chdir(root)
+        sys.path.insert(0, str(root))
+        sys.dont_write_bytecode = True
+        os._exit(int(pytest.main(arguments)))
+    until, code = time.monotonic() + seconds, None
+    while code is None and time.monotonic() < until:
+        time.sleep(0.1)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+    with suppress(ProcessLookupError):  # and whatever the tests started
+        os.killpg(child, signal.SIGKILL)
+    if code is None:
+        os.waitpid(child, 0)
+    return code, said.read_text(errors="replace")
 
 
 def summary(results: dict[str, dict[str, object]]) -> str:
@@ -210,6 +236,8 @@ def main() -> int:
     if asked.check:
         print(f"all {len(listed)} fit {tree}")
         return 0
+    for library in LIBRARIES:
+        importlib.import_module(library)
     results: dict[str, dict[str, object]] = {}
     if asked.results and asked.results.is_file():
         results = json.loads(asked.results.read_text())
