@@ -257,7 +257,8 @@ class Pipeline(Closing):
                 camera.source.close()
         until = time.monotonic() + STOP_SECONDS
         for thread in [self._thread, *(camera.thread for camera in cameras)]:
-            if thread is not None:
+            # One of them may run this itself: that of the collector of garbage is any thread's.
+            if thread is not None and thread is not threading.current_thread():
                 thread.join(max(0.0, until - time.monotonic()))
         with self._changed:
             for camera in cameras:

@@ -15,6 +15,7 @@ from edgecar.runtime.restorer import Restorer
 from tests.gstreamer import drive
 from tests.media.conftest import make_clip  # noqa: F401  # a fixture
 
+pytestmark = pytest.mark.slow  # starts processes of the system's Python
 PYTHON = "/usr/bin/python3"  # the system's, whose bindings of GStreamer no other one can use
 PACKAGES = (
     "python3-gst-1.0 gstreamer1.0-python3-plugin-loader gstreamer1.0-tools gstreamer1.0-libav "

@@ -19,6 +19,8 @@ from edgecar.errors import MediaError
 from edgecar.media.live import LiveReader, LiveSettings, open_live
 from edgecar.media.sources import source_from
 
+pytestmark = pytest.mark.slow  # waits for a server that is killed and stopped
+
 PYTHON = "/usr/bin/python3"  # the system's, whose bindings of GStreamer no other one can use
 SCRIPT = Path(rtsp_server.__file__)
 PACKAGES = (
@@ -30,7 +32,7 @@ PICTURES = 60
 """One keyframe and its followers: 1.2 s."""
 LONGEST_TEST_SECONDS = 30
 SETTINGS = LiveSettings(
-    read_seconds=2,
+    read_seconds=4,
     first_backoff_seconds=0.1,
     longest_backoff_seconds=0.5,
     give_up_after_seconds=LONGEST_TEST_SECONDS,

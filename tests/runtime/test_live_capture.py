@@ -4,10 +4,13 @@ import time
 
 import cv2
 import numpy as np
+import pytest
 
 import edgecar
 from tests.media.test_rtsp import SETTINGS, SIZE, clip, gstreamer, server  # noqa: F401  # fixtures
 from tests.runtime.test_capture import NOTHING, edgecar_threads, fake
+
+pytestmark = pytest.mark.slow  # waits for a server that is killed and stopped
 
 
 def test_a_camera_gives_its_newest_frames_until_it_is_released(server, clip):  # noqa: F811
@@ -24,7 +27,9 @@ def test_a_camera_gives_its_newest_frames_until_it_is_released(server, clip):  #
         assert ok
         assert bgr.shape == (*SIZE, 3)
         grabbed.append(place[cap._playback.frame.frame.y.tobytes()])
-        time.sleep(0.2)  # ten frames of the camera
+        came = cap._playback.frame.stats.frames_read
+        while cap._playback.frame.stats.frames_read < came + 10:
+            time.sleep(0.01)
     steps = np.diff(grabbed) % len(place)
     assert all(step > 1 for step in steps[1:])
     cap.release()

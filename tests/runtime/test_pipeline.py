@@ -340,3 +340,25 @@ def test_a_pipeline_that_is_closed_leaves_no_memory_in_a_restorer_of_the_callers
         assert camera.stats.snapshot().windows_run > 0
         assert restorer.stats_of(name).frames == 0
     assert restorer.stats.frames == 6
+
+
+def test_its_own_thread_may_close_it():
+    """As the collector of garbage does where it comes upon a pipeline there."""
+    made: list[Pipeline] = []
+    failures: list[BaseException] = []
+
+    def choose(_frame):
+        try:
+            made[0].close()
+        except BaseException as error:
+            failures.append(error)
+        return "network_off"
+
+    with restorer_with():
+        source = Source(3, pause=0.2)
+        made.append(Pipeline({"gate": source}, choose))
+        list(made[0])
+        made[0].close()
+    assert failures == []
+    assert source.closed
+    assert not alive()
