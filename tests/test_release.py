@@ -104,6 +104,7 @@ def test_weights_ship_rounded_with_all_that_is_known_of_them(folder, pictures, t
     assert read.psnr == entry["psnr"]
 
 
+@pytest.mark.slow  # weights are measured on every clip and picture
 def test_shipped_weights_are_admitted_again_unchanged(folder, pictures, trained) -> None:
     admit(trained(strength=0.1), [pictures])
     before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
@@ -132,6 +133,7 @@ def test_worse_weights_are_refused_unless_told(folder, pictures, trained, capsys
     )
 
 
+@pytest.mark.slow  # weights are measured on every clip and picture
 @pytest.mark.usefixtures("folder")
 def test_other_sizes_and_pooling_are_told(pictures, trained, monkeypatch) -> None:
     monkeypatch.setattr(release, "TILE_PX", 96)
@@ -142,6 +144,7 @@ def test_other_sizes_and_pooling_are_told(pictures, trained, monkeypatch) -> Non
     assert set(entry["tiling"]) == {"tile_px", "tiled_minus_whole_db"}
 
 
+@pytest.mark.slow  # weights are measured on every clip and picture
 @pytest.mark.parametrize(
     ("codec", "keys"),
     [

@@ -79,6 +79,7 @@ def test_without_ray_the_extra_is_named(edgecar, archive, tmp_path, monkeypatch)
     assert "pip install 'edgecar[batch]', or use --ray none" in done.err
 
 
+@pytest.mark.slow  # kills a process
 def test_a_batch_that_is_killed_goes_on_with_the_same_bytes(edgecar, archive, tmp_path):
     pytest.importorskip("ray")
     command = [sys.executable, "-m", "edgecar.cli", "batch", str(archive), "-o", "out"]

@@ -56,6 +56,7 @@ def test_artifact_in_fp32_is_inspected(edgecar, tmp_path, write_artifact):
     assert "gate" not in shown
 
 
+@pytest.mark.slow  # many graphs are judged
 def test_refusal_is_code_three_and_no_file(edgecar, tmp_path):
     done = edgecar(
         "export", "edgecar-xs", "--precision", "int8", "--for-engine", "onnxruntime",
@@ -101,6 +102,7 @@ def test_auto_writes_the_fastest_that_keeps_the_picture(edgecar, tmp_path, fps):
     assert eight[5:7] == [f"{facts.quality.loss_db:.3f}", f"{facts.quality.worst_db:.3f}"]
 
 
+@pytest.mark.slow  # many graphs are judged
 def test_auto_tells_what_the_gate_refused_and_writes_fp32(edgecar, tmp_path, fps):
     fps |= {"fp32": 10.0, "int8": 17.0}
     options = ("--precision", "auto", "--budget-db", "0.0001", "-o", "x.onnx", "--json")

@@ -136,6 +136,7 @@ def test_it_answers_and_ends_with_everything_written(start, config, tmp_path):
     assert written == frames_in(tmp_path / "recordings" / "gate")
 
 
+@pytest.mark.slow  # kills a process
 def test_after_a_kill_all_cameras_are_there_and_the_recording_plays(start, config, tmp_path):
     killed = start(config(GATE))
     yard = {"name": "yard", "source": str(tmp_path / "gate.mp4"), "network": "pass",

@@ -89,6 +89,7 @@ def test_a_stopped_run_goes_on_and_exports(edgecar, workplace):
     assert read_artifact(workplace / "tiny.onnx").facts.model == "edgecar-xs"
 
 
+@pytest.mark.slow  # a network is trained, exported and judged
 def test_weights_trained_in_eight_bits_export_with_their_ranges(edgecar, workplace, monkeypatch):
     monkeypatch.setattr(qat, "STEPS", 2)
     done = edgecar(*TRAIN, "--qat")

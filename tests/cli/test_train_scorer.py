@@ -63,6 +63,7 @@ def workplace(tmp_path, monkeypatch):
 TRAIN = ("train-scorer", "tiny.toml", "--threads", 1)
 
 
+@pytest.mark.slow  # a scorer is trained
 def test_opinions_are_learned_and_split_by_reference(edgecar, workplace):
     done = edgecar(*TRAIN, "--scores", "study.csv", "--json")
     assert done.code == 0, done.err
@@ -94,6 +95,7 @@ def test_without_opinions_the_proxy_is_named(edgecar, workplace):
     assert "6 pictures" not in facts["trained_on"]  # five, and the photograph as it is
 
 
+@pytest.mark.slow  # a scorer is trained
 def test_a_run_goes_on_and_is_not_lost(edgecar, workplace):
     first = edgecar(*TRAIN, "--scores", "study.csv", "--minutes", 0)
     assert first.code == 0, first.err

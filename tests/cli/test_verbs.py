@@ -117,6 +117,7 @@ def test_bench_measures_and_saves(edgecar, tmp_path):
         assert row["peak_mb"] > 0
 
 
+@pytest.mark.slow  # a colour network is measured
 def test_bench_in_colour(edgecar):
     done = edgecar("bench", "--res", "48x32", "--channels", 3, "--networks", "arcnn", "--json")
     rows = json.loads(done.out)["rows"]

@@ -56,6 +56,7 @@ def test_files_are_timed_together_and_nothing_else_of_them_changes(tmp_path, mon
         assert replace(new, rows=rows, command=old.command) == old
 
 
+@pytest.mark.slow  # every candidate is exported
 def test_every_deployed_shape_is_timed_once(monkeypatch) -> None:
     made = []
 
@@ -70,6 +71,7 @@ def test_every_deployed_shape_is_timed_once(monkeypatch) -> None:
     assert deployed(BRANCHES) == PLAIN
 
 
+@pytest.mark.slow  # every candidate is exported
 def test_what_is_timed_is_an_artifact_of_the_candidate() -> None:
     facts = artifact_of(HARD).facts
     assert (facts.align_px, facts.context, facts.channels) == (4, "local", 1)

@@ -83,6 +83,7 @@ def test_fp16_passes_with_nothing_kept(trained, frames) -> None:
     assert set(layer_types(model).values()) == {"fp16"}
 
 
+@pytest.mark.slow  # many graphs are judged
 def test_more_layers_are_kept_where_less_may_be_lost(trained, frames) -> None:
     kept = [
         len(made(trained, frames, budget=Budget(db, 3 * db))[1].quality.kept) for db in (0.05, 1)
@@ -108,6 +109,7 @@ def test_calibration_on_noise_is_refused(trained, tmp_path) -> None:
         made(trained, own_frames(tmp_path, "jpeg 10-40", 1, 2))
 
 
+@pytest.mark.slow  # many graphs are judged
 def test_saturated_range_is_refused(trained, frames, monkeypatch) -> None:
     monkeypatch.setattr(lower, "ranges_of", scaled(lambda: 0.25))
     with pytest.raises(GateError, match=r"loses \d.\d+ dB on average \(allowed 0.05\)"):
@@ -267,6 +269,7 @@ def test_layer_that_does_too_much_to_be_kept_does_not_keep_others_from_it() -> N
     assert candidate.kept == ("a", "d")
 
 
+@pytest.mark.slow  # many graphs are judged
 @pytest.mark.parametrize("name", ["edgecar-xs", "fastarcnn"])
 def test_networks_that_pass_only_with_inner_layers_kept(name, frames) -> None:
     artifact = read_artifact(find_artifact(name, "jpeg"))

@@ -117,6 +117,7 @@ def test_the_graph_rounds_as_training_did(narrow, codes) -> None:
         assert (np.abs(engine.run(batch) - expected) < SAME).mean() < 0.05
 
 
+@pytest.mark.slow  # a network is trained and exported
 def test_what_was_learned_travels_with_the_weights(tmp_path) -> None:
     recipe = recipe_in_eight_bits(TrainRecipe("edgecar-xs", **SMALL))
     assert (recipe.start, recipe.teacher, recipe.steps) == ("jpeg", "edgecar-xs", qat.STEPS)
@@ -144,6 +145,7 @@ def test_a_damaged_note_is_refused(tmp_path) -> None:
         int8_training_of(tmp_path / "a.safetensors")
 
 
+@pytest.mark.slow  # a network is trained and exported
 def test_weights_it_was_tuned_from_must_be_there(tmp_path) -> None:
     start = tmp_path / "start.safetensors"
     start.write_bytes(shipped_checkpoint("edgecar-xs", "jpeg").path.read_bytes())
