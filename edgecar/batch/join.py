@@ -25,6 +25,7 @@ from edgecar.media.container import (
     stored_time_base,
 )
 from edgecar.media.facts import StreamFacts
+from edgecar.media.notes import write_notes
 
 
 class SeamError(BatchError):
@@ -105,6 +106,8 @@ def join_parts(
         if audio:
             audio.start_at(parts[0].first_ticks * tick)
             resources.callback(audio.close)
+        kind, first = format_of(target), parts[0].first_ticks * tick
+        write_notes(facts.notes, output, stream, kind, facts.rate, first, warnings)
         for number, packet in enumerate(_packets(paths, parts, tick)):
             packet.dts = times.decoded(number)
             packet.stream = stream

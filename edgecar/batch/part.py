@@ -15,6 +15,7 @@ from edgecar.files import written_whole
 from edgecar.media.container import stored_time_base
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
+from edgecar.media.notes import NO_NOTES
 from edgecar.media.reader import Reader
 from edgecar.media.sources import source_from
 from edgecar.media.timing import Timeline
@@ -135,7 +136,7 @@ def make_part(
         EngineError: The engine failed.
     """
     began = time.perf_counter()
-    facts = replace(plan.facts, audio_from=None)
+    facts = replace(plan.facts, audio_from=None, notes=NO_NOTES)
     tick = stored_time_base(path.suffix, facts)
     warnings: Counter[str] = Counter()
     timeline = Timeline(tick, facts.rate, from_zero=False, warnings=warnings)

@@ -1,4 +1,4 @@
-"""The sound of a restored video: the source's own packets, not coded again."""
+"""The sound of a restored video, subtitles and further videos: the source's own packets."""
 
 import os
 import threading
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import av
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
 from edgecar.media.breaks import UnbrokenTimes
+from edgecar.media.notes import copied_streams
 from edgecar.media.sources import main_video, opened, source_from
 
 END = None
@@ -39,6 +39,8 @@ OUT_OF_ORDER_SECONDS = 1
 EARLY_SECONDS = 1
 """Sound so long before the first picture is kept: decoders need some of it to begin."""
 
+WORDS = {"audio": "audio", "subtitle": "subtitles", "video": "further video"}
+
 OUT_OF_ORDER = "audio packets out of order left out"
 
 
@@ -46,10 +48,10 @@ class SoundSource(Protocol):
     """Something that coded sound is taken from."""
 
     @property
-    def streams(self) -> "Mapping[int, AudioStream]": ...
+    def streams(self) -> "Mapping[int, Stream]": ...
     @property
     def lacking(self) -> int: ...
-    def take(self) -> "Packet[AudioStream] | None": ...
+    def take(self) -> "Packet[Stream] | None": ...
 
 
 class Sound:
@@ -63,10 +65,10 @@ class Sound:
         warnings: Receives a count for every packet for which there was no room.
     """
 
-    def __init__(self, streams: Iterable[AudioStream], warnings: Counter[str]) -> None:
+    def __init__(self, streams: Iterable[Stream], warnings: Counter[str]) -> None:
         # Copies, as a source may be closed before its sound is written.
         self._shelf = av.open(os.devnull, "w", format="null")
-        self.streams: dict[int, AudioStream] = {}
+        self.streams: dict[int, Stream] = {}
         """What the source has, by index."""
         self.lacking = 0
         """Number of streams that nobody can copy: FFmpeg does not know their coding."""
@@ -78,12 +80,12 @@ class Sound:
             copy.metadata.update(stream.metadata)
             self.streams[stream.index] = copy
         self._warnings = warnings
-        self._packets: deque[Packet[AudioStream]] = deque()
+        self._packets: deque[Packet[Stream]] = deque()
         self._bytes = 0
         self._limit_bytes: int | None = UNASKED_BYTES
         self._lock = threading.Lock()
 
-    def put(self, packet: "Packet[AudioStream]") -> None:
+    def put(self, packet: "Packet[Stream]") -> None:
         """Keep a packet for the writer, or leave it out where there is none or no room."""
         with self._lock:
             if self._limit_bytes is None:
@@ -98,7 +100,7 @@ class Sound:
                 return
         self._warnings["audio packets left out, for want of pictures between them"] += 1
 
-    def take(self) -> "Packet[AudioStream] | None":
+    def take(self) -> "Packet[Stream] | None":
         """The next packet, or None if there is none yet or any more."""
         with self._lock:
             if self._limit_bytes == UNASKED_BYTES:
@@ -124,10 +126,11 @@ class SoundOfFile:
 
     def __init__(self, path: Path, warnings: Counter[str]) -> None:
         self._input, self._warnings = opened(source_from(path)), warnings
-        self.streams = {stream.index: stream for stream in self._input.streams.audio}
+        copied = copied_streams(self._input, main_video(self._input))
+        self.streams = {stream.index: stream for stream in copied}
         self._packets = self._chosen_packets()
 
-    def take(self) -> "Packet[AudioStream] | None":
+    def take(self) -> "Packet[Stream] | None":
         """The next packet, or None at the end."""
         try:
             return next((packet for packet in self._packets if packet.size), None)
@@ -140,18 +143,16 @@ class SoundOfFile:
         """Let go of the file."""
         self._input.close()
 
-    def _chosen_packets(self) -> "Iterator[Packet[AudioStream]]":
+    def _chosen_packets(self) -> "Iterator[Packet[Stream]]":
         chosen: list[Stream] = list(self.streams.values())
         pictures = main_video(self._input)
         if not chosen or pictures is None:
-            packets = self._input.demux(chosen) if chosen else iter(())
-            return cast("Iterator[Packet[AudioStream]]", packets)
+            return self._input.demux(chosen) if chosen else iter(())
         times = UnbrokenTimes(self._input, pictures, Counter())  # the reader counts the jumps
         if times.may_jump:  # and the pictures say where
             chosen.append(pictures)
         placed = times.placed(self._input.demux(chosen))
-        sound = (packet for packet in placed if packet.stream is not pictures)
-        return cast("Iterator[Packet[AudioStream]]", sound)
+        return (packet for packet in placed if packet.stream is not pictures)
 
 
 class AudioCopy:
@@ -172,7 +173,7 @@ class AudioCopy:
     ) -> None:
         self._sound, self._output, self._warnings = sound, output, warnings
         self._kind = kind
-        self._waiting: deque[Packet[AudioStream]] = deque()
+        self._waiting: deque[Packet[Stream]] = deque()
         self._first_seconds = Fraction(0)
         self._tracks: dict[int, _Track] = {}
         while len(self._waiting) < TRIAL_PACKETS * len(sound.streams) and self._fetch():
@@ -237,13 +238,14 @@ class AudioCopy:
         self._waiting.popleft()
         self._warnings[reason] += 1
 
-    def _add(self, index: int, stream: AudioStream) -> None:
+    def _add(self, index: int, stream: Stream) -> None:
         name = stream.codec_context.name
         first = [packet for packet in self._waiting if packet.stream_index == index]
         copy = _added(self._output, stream) if _fits(self._kind, stream, first) else None
         if copy is None:
             other = ".mov" if self._kind in ("mp4", "matroska") else ".mkv"
-            self._warnings[f"audio left out: {self._kind} does not take {name}, {other} may"] += 1
+            words = f"{WORDS[stream.type]} left out: {self._kind} does not take {name}"
+            self._warnings[f"{words}, {other} may"] += 1
             return
         copy.metadata.update(stream.metadata)
         self._tracks[index] = _Track(self._kind, stream, copy, self._output, self._warnings)
@@ -255,8 +257,8 @@ class _Track:
     def __init__(
         self,
         kind: str,
-        template: AudioStream,
-        copy: AudioStream,
+        template: Stream,
+        copy: Stream,
         output: OutputContainer,
         warnings: Counter[str],
     ) -> None:
@@ -269,17 +271,17 @@ class _Track:
         self._last_ticks: int | None = None
         self._end = Fraction(0)  # of the last packet, in seconds of the source
 
-    def start_of(self, packet: "Packet[AudioStream]") -> Fraction:
+    def start_of(self, packet: "Packet[Stream]") -> Fraction:
         """When a packet starts, in seconds of the source; where the last one ended if unknown."""
         ticks = packet.pts if packet.dts is None else packet.dts
         return self._end if ticks is None else ticks * packet.time_base
 
-    def is_ahead_of(self, packet: "Packet[AudioStream]", following: "Packet[AudioStream]") -> bool:
+    def is_ahead_of(self, packet: "Packet[Stream]", following: "Packet[Stream]") -> bool:
         """True where a packet's time is a mistake: the next one goes on from where the last was."""
         ahead = self.start_of(packet) - self.start_of(following)
         return ahead > OUT_OF_ORDER_SECONDS and self.start_of(following) >= self._end
 
-    def copy(self, packet: "Packet[AudioStream]", starts: Fraction) -> None:
+    def copy(self, packet: "Packet[Stream]", starts: Fraction) -> None:
         """Write a packet, no earlier than the one before it.
 
         Args:
@@ -319,7 +321,7 @@ class _Track:
             with suppress(av.FFmpegError):
                 guard.close()
 
-    def _passes(self, packet: "Packet[AudioStream]") -> bool:
+    def _passes(self, packet: "Packet[Stream]") -> bool:
         if self._guard is None or self._checked % GUARD_PACKETS == 0:
             self.close()
             self._guard = _Guard(self._kind, self._template)
@@ -337,17 +339,18 @@ class _Guard:
         av.FFmpegError: It refuses the stream.
     """
 
-    def __init__(self, kind: str, template: AudioStream) -> None:
+    def __init__(self, kind: str, template: Stream) -> None:
         # PyAV asks formats for codings that are usual in them, and Matroska takes more. It does
         # not ask FFmpeg's "tee", which writes through another format.
         self._container = av.open(f"[f={kind}:strict=experimental]{os.devnull}", "w", format="tee")
-        self._stream = self._container.add_stream_from_template(template)
+        opaque = True if template.type == "video" else None
+        self._stream = self._container.add_stream_from_template(template, opaque=opaque)
         self._container.start_encoding()
         self._packets = 0
 
-    def passes(self, packet: "Packet[AudioStream]") -> bool:
+    def passes(self, packet: "Packet[Stream]") -> bool:
         """Whether the format takes a packet."""
-        copy = cast("Packet[AudioStream]", Packet(bytes(packet)))
+        copy = Packet(bytes(packet))
         copy.stream, copy.is_keyframe = self._stream, packet.is_keyframe
         copy.pts = copy.dts = self._packets  # order is seen to elsewhere
         copy.time_base, self._packets = Fraction(1), self._packets + 1
@@ -366,7 +369,7 @@ class _Guard:
         self._container.close()
 
 
-def _fits(kind: str, stream: AudioStream, packets: "Sequence[Packet[AudioStream]]") -> bool:
+def _fits(kind: str, stream: Stream, packets: "Sequence[Packet[Stream]]") -> bool:
     """Whether a format takes a stream, as far as its first packets and its index show.
 
     The very first ones may be damaged.
@@ -375,7 +378,7 @@ def _fits(kind: str, stream: AudioStream, packets: "Sequence[Packet[AudioStream]
     return any(_takes_all(kind, stream, packets[start:]) for start in starts)
 
 
-def _takes_all(kind: str, stream: AudioStream, packets: "Sequence[Packet[AudioStream]]") -> bool:
+def _takes_all(kind: str, stream: Stream, packets: "Sequence[Packet[Stream]]") -> bool:
     try:
         guard = _Guard(kind, stream)
         taken = all(guard.passes(packet) for packet in packets)
@@ -385,10 +388,11 @@ def _takes_all(kind: str, stream: AudioStream, packets: "Sequence[Packet[AudioSt
     return taken
 
 
-def _added(output: OutputContainer, template: AudioStream) -> AudioStream | None:
+def _added(output: OutputContainer, template: Stream) -> Stream | None:
     """A stream like another; None where PyAV refuses it or FFmpeg has no decoder for it."""
     with suppress(ValueError):
-        return output.add_stream_from_template(template)
+        opaque = True if template.type == "video" else None  # which would need an encoder
+        return output.add_stream_from_template(template, opaque=opaque)
     return None
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
+from edgecar.media.notes import NO_NOTES
 
 Layout = Literal["split", "side"]
 """``split``: left half before, right half after. ``side``: both whole, beside each other."""
@@ -31,10 +32,10 @@ def compared(before: Frame, after: Frame, layout: Layout) -> Frame:
 
 
 def compared_facts(facts: StreamFacts, layout: Layout) -> StreamFacts:
-    """Of a stream of such frames; without audio, which is in the restored file already."""
+    """Of a stream of such frames; without audio and notes, which the restored file has."""
     height, width = facts.size
     shown = width // 2 * 2 * (2 if layout == "side" else 1)
-    return replace(facts, size=(height, shown), audio_from=None, sound=None)
+    return replace(facts, size=(height, shown), audio_from=None, sound=None, notes=NO_NOTES)
 
 
 def compared_pictures(

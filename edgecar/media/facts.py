@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from edgecar.media.audio import Sound
 from edgecar.media.frame import COLOUR_NOT_STATED, Colour
+from edgecar.media.notes import NO_NOTES, Notes
 from edgecar.spec import Size
 
 
@@ -40,6 +41,8 @@ class StreamFacts:
     A writer takes `sound`."""
     sound: Sound | None = field(default=None, repr=False, compare=False)
     """Coded audio of this video, which one writer takes; None: no audio."""
+    notes: Notes = NO_NOTES
+    """Title, chapters and other words of the file."""
     live: bool = False
     """True for cameras and network streams, whose clock starts anywhere."""
     still: Still | None = field(default=None, repr=False, compare=False)

@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import NamedTuple, cast
 
 import av
-from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import ExitError
 from av.packet import Packet
@@ -210,8 +209,9 @@ class VideoPackets:
 
     def _demuxed(self) -> "Generator[Packet[VideoStream], None, None]":
         if not self._live:
-            audio = [self._container.streams[i] for i in self._sound.streams] if self._sound else ()
-            packets = self._container.demux(self._stream, *audio)
+            others = self._sound.streams if self._sound else ()
+            copied = [self._container.streams[index] for index in others]
+            packets = self._container.demux(self._stream, *copied)
             if self._start is not None:
                 pictures = cast("Iterator[Packet[VideoStream]]", packets)
                 yield from self._from_start(pictures, self._start)
@@ -233,7 +233,7 @@ class VideoPackets:
             if packet.stream is self._stream:
                 yield cast("Packet[VideoStream]", packet)
             elif self._sound and packet.size:
-                self._sound.put(cast("Packet[AudioStream]", packet))
+                self._sound.put(packet)
 
     def _from_start(
         self, packets: "Iterator[Packet[VideoStream]]", start: Start

@@ -18,6 +18,7 @@ from edgecar.media.coding import ask_for_qp, coding_of
 from edgecar.media.convert import FrameMaker, colour_of, orientation_of
 from edgecar.media.facts import Still, StreamFacts
 from edgecar.media.frame import CODING_NOT_STATED, Colour, Frame
+from edgecar.media.notes import copied_streams, read_notes
 from edgecar.media.packets import Start, VideoPackets
 from edgecar.media.sources import (
     DEFAULT_SETTINGS,
@@ -90,9 +91,9 @@ class Reader(Closing):
             self._endless = network and is_endless(self._container)
             self._timeless = network and form in TIMELESS_FORMATS
             self._stream = self._video_stream()
-            audio = self._container.streams.audio
-            wanted = audio and start is None and not self.live
-            self._sound = Sound(audio, self.warnings) if wanted else None
+            copied = copied_streams(self._container, self._stream)
+            wanted = copied and start is None and not self.live
+            self._sound = Sound(copied, self.warnings) if wanted else None
             if threads:
                 self._stream.thread_count = threads
             self._packets = VideoPackets(
@@ -218,6 +219,7 @@ class Reader(Closing):
             mirrored=orientation.mirrored,
             audio_from=self.source.path if self._sound else None,
             sound=self._sound,
+            notes=read_notes(self._container, stream),
             live=self.live,
         )
 

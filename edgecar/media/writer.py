@@ -4,6 +4,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,7 @@ from edgecar.media.container import (
 from edgecar.media.convert import picture_from_frame, range_code
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import COLOUR_NOT_STATED, Frame
+from edgecar.media.notes import write_notes
 from edgecar.media.reader import Reader
 from edgecar.media.timing import Timeline
 
@@ -120,10 +122,10 @@ class Writer:
             )
         ticks = self._timeline.place(frame)
         with explained(self._path, self._facts.live):
+            if not self.frames:
+                self._begin(frame)
             self._fill_gap(ticks)
             self._picture = picture_from_frame(frame, even=self._codec == "h264")
-            if self._audio and not self.frames and frame.pts is not None and frame.time_base:
-                self._audio.start_at(frame.pts * frame.time_base)
             if frame.duration and frame.time_base:
                 self._hold_ticks = round(
                     frame.duration * frame.time_base / self._timeline.time_base
@@ -159,6 +161,18 @@ class Writer:
         # What failed to be written fails again here, and the first failure has the reason.
         with suppress(av.FFmpegError):
             self._container.close()
+
+    def _begin(self, first: Frame) -> None:
+        """Take the first frame's time for zero."""
+        facts, seconds = self._facts, Fraction(0)
+        if first.pts is not None and first.time_base is not None:
+            seconds = first.pts * first.time_base
+        kind = format_of(self._path)
+        write_notes(
+            facts.notes, self._container, self._stream, kind, facts.rate, seconds, self.warnings
+        )
+        if self._audio:
+            self._audio.start_at(seconds)
 
     def _fill_gap(self, ticks: int) -> None:
         """Show the last frame again until the next one, at ``ticks``, is near enough."""
