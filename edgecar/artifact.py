@@ -41,6 +41,8 @@ class Quality:
         kept: Those in higher precision, by name.
         engines: Those that the form of the graph is made for.
         fp32_sha256: Of the FP32 graph it was compared with.
+        by_engine: PSNR lost on average by each engine that judged; the losses above are the worst
+            of them. Empty in files of earlier versions.
     """
 
     loss_db: float
@@ -56,6 +58,7 @@ class Quality:
     kept: tuple[str, ...]
     engines: tuple[str, ...]
     fp32_sha256: str
+    by_engine: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,9 @@ def _quality(text: str) -> Quality:
     """Raises ValueError if the text is not what `write_facts` stores."""
     try:
         table = json.loads(text)
-        return Quality(**{**table, **{key: tuple(table[key]) for key in ("kept", "engines")}})
+        lists = {key: tuple(table[key]) for key in ("kept", "engines")}
+        judged = tuple((str(name), float(loss)) for name, loss in table.get("by_engine", ()))
+        return Quality(**{**table, **lists, "by_engine": judged})
     except (KeyError, TypeError) as error:
         raise ValueError(f"its quality is not understood ({error})") from error
 

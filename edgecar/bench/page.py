@@ -13,8 +13,10 @@ from edgecar.bench.live_page import LIVE_INTRO, live_cells
 from edgecar.bench.markdown import markdown, number, provenance
 from edgecar.bench.overhead_page import OVERHEAD_INTRO, overhead_cells
 from edgecar.bench.precision_page import (
+    INT8_INTRO,
     PRECISION_INTRO,
     TITLES,
+    int8_cells,
     precision_cells,
     precision_settings,
 )
@@ -93,6 +95,9 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 "## Precisions",
                 PRECISION_INTRO,
                 *_precision_section(of("precision")),
+                "### INT8 by every arithmetic",
+                INT8_INTRO,
+                *_study_section(of("int8"), int8_cells, "edgecar.bench.precision"),
                 "## What the runtime adds",
                 OVERHEAD_INTRO,
                 *_study_section(of("overhead"), overhead_cells, "edgecar.bench.overhead"),

@@ -19,9 +19,10 @@ from typing import Annotated, Literal, TypedDict
 import typer
 
 from edgecar.artifact import Artifact, read_artifact
+from edgecar.bench.int8_losses import MADE_FOR, int8_row
 from edgecar.bench.payoff import ROUNDS, RUN_BY, Speed, dense_restorer, native_form, timed
 from edgecar.bench.results import new_results, resumed, write_results
-from edgecar.errors import EdgecarError, GateError
+from edgecar.errors import EdgecarError, GateError, SettingsError
 from edgecar.evaluate.clips import ClipSet, load_clips
 from edgecar.evaluate.stills import Pictures, evaluate_jpeg, load_pictures
 from edgecar.evaluate.video import NetworkMethod, evaluate_video
@@ -129,13 +130,21 @@ class Study:
 
 
 def measure(
-    data: Annotated[
-        Path, typer.Option(help="Folder with classic5, live1 and the files of the video suite.")
-    ],
     save: Annotated[Path, typer.Option(help="Result file; what it has already is kept.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with classic5, live1 and the files of the video suite."),
+    ] = None,
     only: Annotated[
         str | None, typer.Option(help="Only weights whose name contains this: edgecar-s.jpeg.")
     ] = None,
+    arithmetics: Annotated[
+        bool,
+        typer.Option(
+            "--arithmetics",
+            help="Only INT8: its loss by every engine here on the gate's pictures, nothing timed.",
+        ),
+    ] = False,
     qat: Annotated[
         Path | None, typer.Option(help="Folder of weights that edgecar train --qat made.")
     ] = None,
@@ -151,7 +160,12 @@ def measure(
     ] = ROUNDS,
 ) -> None:
     """Measure and save."""
+    if arithmetics:
+        _measure_arithmetics(save, only)
+        return
     try:
+        if data is None:
+            raise SettingsError("got no --data, which all but --arithmetics measures on; give it")
         study = Study(
             {f"{name}_db": load_pictures(data / name) for name in STILLS},
             load_clips(data, frames=frames),
@@ -173,6 +187,27 @@ def measure(
                 typer.echo(line(row))
                 rows.append(row)
             write_results(save, new_results("precision", rows, command))
+    except EdgecarError as error:
+        typer.echo(f"{error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+    typer.echo(f"wrote     {save}; next: make tables")
+
+
+def _measure_arithmetics(save: Path, only: str | None) -> None:
+    """Measure INT8 by every arithmetic, and save; rows that the file has are kept."""
+    try:
+        command = " ".join(["python -m edgecar.bench.precision", *sys.argv[1:]])
+        rows, command = resumed(save, command)
+        done = {(row["network"], row["weights"], row["made_for"]) for row in rows}
+        for made_for in MADE_FOR:
+            for weights in shipped_weights():
+                if (only or "") not in f"{weights.network}.{weights.codec}":
+                    continue
+                if (weights.network, weights.codec, made_for) in done:
+                    continue
+                rows.append(int8_row(weights, made_for))
+                typer.echo(" ".join(f"{key}={value}" for key, value in rows[-1].items()))
+                write_results(save, new_results("int8", rows, command))
     except EdgecarError as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(error.exit_code) from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from edgecar.bench.markdown import number
 from edgecar.bench.results import Row
 
 PRECISION_INTRO = """\
@@ -13,6 +14,17 @@ the precisions of a network in turn in one process; *times FP32* is the median r
 the FP32 graph computed in FP32 by the same engine. bf16 is the FP32 graph as the engine computes it
 if it is let. FP16 that the engine computes in something else is not timed, and its PSNR is ONNX
 Runtime's, which rounds as the graph says. Below 1 it is slower; what the gate refused says why."""
+
+INT8_INTRO = """\
+INT8 as it is exported now, with weights of at most seven bits, whose sums no CPU cuts off (the
+tables above are of eight bits). The gate's loss in dB stands beside what was measured apart from
+it, with the finished file on the gate's pictures: the mean, and the worst picture in brackets.
+*OpenVINO* and *ONNX Runtime* ran on the machine named below the table, which has VNNI only where
+that is listed. *Exact* is the arithmetic of VNNI and of GPUs, sums that do not end at 16 bits,
+computed in float32 by ONNX Runtime without its optimisations; a CPU with VNNI was not measured."""
+
+MEASURED = ("openvino", "exact", "onnxruntime")
+"""Engines and arithmetic that INT8 files are measured by."""
 
 TITLES = {"jpeg": "Weights for JPEG", "h264": "Weights for H.264", "hevc": "Weights for HEVC"}
 COLUMNS = {
@@ -47,7 +59,7 @@ def _cells(row: Row, base: Row | None, coder: str) -> list[str]:
     for key, _ in COLUMNS[coder]:
         value, before = row[key], base[key] if base else None
         loss = None if value is None or before is None else before - value
-        decibels += [_number(value, 2), _number(loss, 3)]
+        decibels += [number(value, 2), number(loss, 3)]
     kept = "–" if row["kept"] is None else f"{row['kept']} of {row['layers']}"
     return [
         row["network"],
@@ -56,14 +68,28 @@ def _cells(row: Row, base: Row | None, coder: str) -> list[str]:
         *decibels,
         row["method"] or "–",
         kept,
-        _number(row["loss_db"], 3),
-        _number(row["worst_db"], 3),
-        _number(None if row["bytes"] is None else row["bytes"] / 1000, 0),
-        _number(row["fps"], 2),
-        _number(row["to_fp32"], 2),
+        number(row["loss_db"], 3),
+        number(row["worst_db"], 3),
+        number(None if row["bytes"] is None else row["bytes"] / 1000, 0),
+        number(row["fps"], 2),
+        number(row["to_fp32"], 2),
         f"{row['outcome']}: {row['why']}" if row["why"] else row["outcome"],
     ]
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+def int8_cells(rows: Iterable[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Header and cells of the rows of an ``int8`` result file."""
+    header = ("Network", "Weights", "Made for", "Kept", "Allowed dB", "Gate dB", "OpenVINO")
+    return (*header, "Exact", "ONNX Runtime", "Outcome"), [_int8_cells(row) for row in rows]
+
+
+def _int8_cells(row: Row) -> list[str]:
+    figures = [
+        f"{number(row[f'{key}_db'], 3)} ({number(row[f'{key}_worst_db'], 3)})"
+        if row[f"{key}_db"] is not None
+        else "–"
+        for key in ("budget", "gate", *MEASURED)
+    ]
+    kept = "–" if row["kept"] is None else f"{row['kept']} of {row['layers']}"
+    outcome = f"{row['outcome']}: {row['why']}" if row["why"] else row["outcome"]
+    return [row["network"], row["weights"], row["made_for"], kept, *figures, outcome]

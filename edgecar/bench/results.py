@@ -82,6 +82,11 @@ PRECISION_KEYS = (
     *("method", "layers", "kept", "loss_db", "worst_db", "shift_codes", "budget_db", "bytes"),
     *("classic5_db", "live1_db", "video_db", "height", "width", "rounds", "fps", "to_fp32"),
 )
+INT8_KEYS = (
+    *("network", "weights", "made_for", "outcome", "why", "method", "layers", "kept", "pictures"),
+    *("gate_db", "gate_worst_db", "budget_db", "budget_worst_db", "openvino_db"),
+    *("openvino_worst_db", "exact_db", "exact_worst_db", "onnxruntime_db", "onnxruntime_worst_db"),
+)
 GPU_KEYS = (
     *("gpu", "compute_capability", "network", "engine", "provider", "precision", "height", "width"),
     *("tile_height", "tile_width", "batch", "p50_ms", "p95_ms", "fps", "upload_ms", "compute_ms"),
@@ -116,6 +121,7 @@ ROW_KEYS: Mapping[str, frozenset[str]] = {
     "realtime": frozenset(REALTIME_KEYS),
     "live": frozenset(LIVE_KEYS),
     "precision": frozenset(PRECISION_KEYS),
+    "int8": frozenset(INT8_KEYS),
     "service": frozenset(SERVICE_KEYS),
     "service-checks": frozenset(SERVICE_CHECK_KEYS),
     "gpu": frozenset(GPU_KEYS),

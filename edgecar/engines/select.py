@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Engine
+from edgecar.engines.saturation import refuse_saturating
 from edgecar.engines.targets import LIBRARIES, LibraryName
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
@@ -18,6 +19,9 @@ NAMES = (
     *PLANS,
     "torch",
 )
+
+ON_CPU = ("openvino", "onnxruntime")
+"""Engines that multiply eight bits on a CPU."""
 
 
 def usable_cores() -> int:
@@ -65,6 +69,8 @@ def open_engine(
     name = resolved(name)
     if name in PLANS:
         raise EngineError(f"{name} runs plans; open it through a Restorer")
+    if name in ON_CPU:
+        refuse_saturating(artifact)
     threads = threads or usable_cores()
     if name == "openvino":
         from edgecar.engines.openvino import OpenvinoEngine

@@ -5,11 +5,13 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from importlib.util import find_spec
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 from edgecar.artifact import Facts, Quality, write_facts
 from edgecar.errors import GateError
+from edgecar.exporter import exact
 from edgecar.exporter.bias import Errors, corrected, mean_errors
 from edgecar.exporter.equalise import equalised
 from edgecar.exporter.frames import MOST_PX, GateFrames
@@ -18,12 +20,14 @@ from edgecar.exporter.precision import halved
 from edgecar.exporter.quality import GLANCED_PX, SHIFT_CODES, Budget, Judge, Verdict
 from edgecar.exporter.quantize import FORMS, SIGNED, Form, quantised
 from edgecar.exporter.ranges import METHODS, Method, Ranges, ranges_of
+from edgecar.exporter.rounding import rounded_weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 JUDGED = 2  # ways, of those that seem to lose least, that are judged in full before layers are kept
 FEW = 4  # layers, of which every set is judged
+CPU_ENGINES = ("openvino", "onnxruntime")  # those that an export may judge with
 
 Lower = Literal["fp16", "int8"]
 Report = Callable[[str], None]
@@ -126,11 +130,14 @@ def lowered(
             equalised(model, frames.calibration, channel_outliers)
         )
         trials = _int8_trials(alike, facts.align_px, form, frames, least_share)
-    judge = Judge(reference, facts, frames.held)
+    judge = Judge(reference, facts, frames.held, precision, judges_of(precision, form))
     best = best_candidate(trials, judge, budget, report)
     if best.verdict.spent(budget) > 1:
-        half = judge.verdict(halved(model, ())).spent(budget) <= 1
-        instead = "--precision fp16" if half and precision == "int8" else "--precision fp32"
+        instead = "--precision fp32"
+        if precision == "int8":
+            halves = Judge(reference, facts, frames.held, "fp16", judges_of("fp16", form))
+            if halves.verdict(halved(model, ())).spent(budget) <= 1:
+                instead = "--precision fp16"
         raise GateError(_refusal(facts.model, precision, best, budget, instead))
     quality = Quality(
         loss_db=best.verdict.loss_db,
@@ -146,10 +153,21 @@ def lowered(
         kept=best.kept,
         engines=form.engines if precision == "int8" else tuple(FORMS),
         fp32_sha256=hashlib.sha256(reference.SerializeToString(deterministic=True)).hexdigest(),
+        by_engine=best.verdict.by_engine,
     )
     made = replace(facts, precision=precision, quality=quality)
     write_facts(best.model, made)
     return best.model, made
+
+
+def judges_of(precision: Lower, form: Form) -> tuple[str, ...]:
+    """Names of the engines that the gate judges with: those that the form is for, as far as here.
+
+    Besides, each graph is computed as it is written: as TensorRT does, which is not asked, and CPUs
+    that sum products of eight bits without an intermediate step. CPUs of x86 do not compute halves.
+    """
+    here = (name for name in form.engines if name in CPU_ENGINES and find_spec(name))
+    return (*(here if precision == "int8" else ()), exact.NAME)
 
 
 def best_candidate(
@@ -291,6 +309,7 @@ def _int8_trials(
     """One for each way to find ranges, of a graph whose channels are alike."""
     layers, always = convolutions(alike), always_kept(alike)
     may_keep = _leaves_enough(alike, least_share)
+    codes = rounded_weights(alike, frames.calibration)
 
     def trial(method: Method) -> Trial:
         ranges = ranges_of(alike, frames.calibration, method, symmetric=form.signed)
@@ -298,10 +317,10 @@ def _int8_trials(
         @cache
         def errors(side_px: int) -> Errors:
             cut = [picture[:, :side_px, :side_px] for picture in frames.calibration]
-            return mean_errors(alike, quantised(alike, ranges, always, SIGNED), cut)
+            return mean_errors(alike, quantised(alike, ranges, always, SIGNED, codes), cut)
 
         def lower(side_px: int, keep: Collection[str]) -> "ModelProto":
-            return quantised(corrected(alike, errors(side_px), keep), ranges, keep, form)
+            return quantised(corrected(alike, errors(side_px), keep), ranges, keep, form, codes)
 
         rough = partial(lower, max(GLANCED_PX // align_px, 1) * align_px)
         return Trial(method, partial(lower, MOST_PX), rough, layers, always, may_keep)

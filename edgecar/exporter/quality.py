@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecar.artifact import Artifact, Facts
-from edgecar.engines.base import CODE, codes_from_unit
-from edgecar.engines.torch import TorchEngine
+from edgecar.engines.base import CODE, Codes, Engine, codes_from_unit
+from edgecar.engines.select import open_engine
+from edgecar.errors import ExportError
+from edgecar.exporter import exact
+from edgecar.exporter.exact import ExactEngine
+from edgecar.spec import Precision
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -48,11 +51,13 @@ class Verdict:
         loss_db: PSNR on average; infinite if an output is not finite.
         worst_db: PSNR on the picture that lost most.
         shift_codes: Largest change of a picture's mean, in 8-bit codes.
+        by_engine: PSNR on average by each engine that judged; the other figures are the worst.
     """
 
     loss_db: float
     worst_db: float
     shift_codes: float
+    by_engine: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
     def spent(self, budget: Budget) -> float:
         """The largest share of what was allowed; above 1 it does not pass."""
@@ -71,37 +76,55 @@ class Verdict:
 
 
 class Judge:
-    """Compares graphs with the FP32 graph they were made from.
-
-    Every graph runs in torch, operator by operator, so that what is judged is the file and not what
-    one engine makes of it.
+    """Compares graphs with the FP32 graph they were made from, as engines run them here.
 
     Args:
         fp32: The graph to compare with.
-        facts: Of that graph.
+        facts: Its metadata.
         held: Pictures to compare on.
+        precision: Arithmetic that the graphs to judge ask for.
+        engines: Engines that judge, by name; `edgecar.exporter.exact.NAME` is one that computes a
+            graph as it is written. The first also makes the pictures in FP32, and glances.
     """
 
-    def __init__(self, fp32: "ModelProto", facts: Facts, held: "Sequence[CodedPair]") -> None:
+    def __init__(
+        self,
+        fp32: "ModelProto",
+        facts: Facts,
+        held: "Sequence[CodedPair]",
+        precision: Precision,
+        engines: Sequence[str],
+    ) -> None:
         self._model, self._facts, self._held = fp32, facts, held
-        self._fp32 = self._outputs(fp32, held)
+        self._precision, self._engines = precision, engines
+        self._fp32 = self._in_fp32(held)
 
     def verdict(self, model: "ModelProto") -> Verdict:
-        """What a graph loses."""
-        return self._compared(model, self._held, self._fp32)
+        """Loss of a graph: the largest that any engine makes of it."""
+        verdicts = []
+        for engine in self._engines:
+            verdicts.append(self._compared(model, engine, self._held, self._fp32))
+            if not math.isfinite(verdicts[-1].loss_db):
+                break  # nothing the others could add
+        return Verdict(
+            max(verdict.loss_db for verdict in verdicts),
+            max(verdict.worst_db for verdict in verdicts),
+            max(verdict.shift_codes for verdict in verdicts),
+            tuple((n, v.loss_db) for n, v in zip(self._engines, verdicts, strict=False)),
+        )
 
     def glance(self, model: "ModelProto") -> Verdict:
-        """Roughly what a graph loses: on the middles of some pictures, in a quarter of the time."""
-        return self._compared(model, *self._glanced)
+        """Rough loss of a graph: on the middles of some pictures, by one engine."""
+        return self._compared(model, self._engines[0], *self._glanced)
 
     @cached_property
-    def _glanced(self) -> "tuple[list[CodedPair], list[NDArray[np.float32]]]":
+    def _glanced(self) -> "tuple[list[CodedPair], list[Codes]]":
         step = -(-len(self._held) // GLANCED)
         pairs = [
             replace(pair, coded=self._middle(pair.coded), clean=self._middle(pair.clean))
             for pair in self._held[::step]
         ]
-        return pairs, self._outputs(self._model, pairs)
+        return pairs, self._in_fp32(pairs)
 
     def _middle(self, picture: "Picture") -> "Picture":
         align = self._facts.align_px
@@ -113,30 +136,54 @@ class Judge:
         rows, columns = (slice(at, at + side) for at, side in zip(starts, sides, strict=True))
         return np.ascontiguousarray(picture[:, rows, columns])
 
+    def _in_fp32(self, pairs: "Sequence[CodedPair]") -> list[Codes]:
+        outputs = self._outputs(self._model, "fp32", self._engines[0], pairs)
+        if outputs is None:
+            raise ExportError(f"{self._facts.model} gives numbers that are not finite in FP32")
+        return outputs
+
     def _compared(
         self,
         model: "ModelProto",
+        engine: str,
         pairs: "Sequence[CodedPair]",
-        fp32: Sequence[NDArray[np.float32]],
+        fp32: Sequence[Codes],
     ) -> Verdict:
-        outputs = self._outputs(model, pairs)
-        if not all(np.isfinite(output).all() for output in outputs):
+        outputs = self._outputs(model, self._precision, engine, pairs)
+        if outputs is None:
             return Verdict(math.inf, math.inf, math.inf)
         losses, shifts = [], []
         for pair, before, after in zip(pairs, fp32, outputs, strict=True):
             losses.append(_error_db(pair, after) - _error_db(pair, before))
-            shifts.append(255 * abs(float(np.mean(after - before, dtype=np.float64))))
+            shifts.append(abs(float(np.mean(after, dtype=float) - np.mean(before, dtype=float))))
         return Verdict(float(np.mean(losses)), max(losses), max(shifts))
 
     def _outputs(
-        self, model: "ModelProto", pairs: "Sequence[CodedPair]"
-    ) -> list[NDArray[np.float32]]:
-        with TorchEngine(Artifact(self._facts, model.SerializeToString())) as engine:
-            return [engine.run(pair.coded[None] * CODE)[0] for pair in pairs]
+        self, model: "ModelProto", precision: Precision, name: str, pairs: "Sequence[CodedPair]"
+    ) -> list[Codes] | None:
+        """Codes of the restored pictures; None if a value is seen that is not finite."""
+        artifact = Artifact(replace(self._facts, precision=precision), model.SerializeToString())
+        outputs: list[Codes] = []
+        with _opened(name, artifact) as engine:
+            for pair in pairs:
+                if name != exact.NAME:  # as a runtime does, conversions in the graph
+                    engine.run_codes([pair.coded], lambda _, codes: outputs.append(codes.copy()))
+                    continue
+                unit = engine.run(pair.coded[None] * CODE)[0]
+                if not np.isfinite(unit).all():
+                    return None
+                outputs.append(codes_from_unit(unit))
+        return outputs
 
 
-def _error_db(pair: "CodedPair", output: NDArray[np.float32]) -> float:
-    """Squared error of the restored codes in dB: what PSNR is of, with the sign turned."""
-    codes = codes_from_unit(output)
+def _opened(name: str, artifact: Artifact) -> Engine:
+    if name == exact.NAME:
+        return ExactEngine(artifact)
+    # FP32 is what is compared with: no bfloat16. Below it an engine chooses, as it does for users.
+    return open_engine(artifact, name, "fp32" if artifact.facts.precision == "fp32" else None)
+
+
+def _error_db(pair: "CodedPair", codes: Codes) -> float:
+    """Squared error of the restored codes in dB: PSNR with the sign turned."""
     total: float = cv2.norm(pair.clean.ravel(), codes.ravel(), cv2.NORM_L2SQR)
     return 10 * math.log10(max(total / codes.size, FLAWLESS))

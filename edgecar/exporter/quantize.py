@@ -1,16 +1,18 @@
 """INT8: the same graph with explicit Q/DQ pairs, in the form that an engine runs fastest."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.trt_lint import CHANNEL_AXES, refuse_misread
 from edgecar.exporter.layers import convolutions, residual_adds
 from edgecar.exporter.precision import halved
 from edgecar.exporter.ranges import Ranges
+from edgecar.exporter.rounding import step_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -52,15 +54,23 @@ FORMS: dict[ForEngine, Form] = {
 
 
 def quantised(
-    model: "ModelProto", ranges: Ranges, keep: Collection[str], form: Form
+    model: "ModelProto",
+    ranges: Ranges,
+    keep: Collection[str],
+    form: Form,
+    codes: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> "ModelProto":
     """A graph whose convolutions compute in eight bits, weights with a scale for each channel.
+
+    Weights use seven of the eight bits, so that sums are the same on every CPU: see
+    `edgecar.engines.saturation`.
 
     Args:
         model: In float32, with inferred shapes.
         ranges: Of every tensor that a convolution reads or makes.
         keep: Names of the convolutions that stay in floating point.
         form: What it is made for.
+        codes: Rounded weights by name; those not in it are rounded to the nearest.
 
     Returns:
         A new model with inferred shapes.
@@ -81,7 +91,7 @@ def quantised(
     quantizer = library.QDQQuantizer(
         plain,
         per_channel=True,
-        reduce_range=False,
+        reduce_range=True,  # weights of at most 64; activations keep all eight bits
         weight_qType=library.QuantType.QInt8,
         activation_qType=library.QuantType.QInt8 if form.signed else library.QuantType.QUInt8,
         tensors_range={
@@ -96,6 +106,7 @@ def quantised(
     if chosen:
         quantizer.quantize_model()
     made: ModelProto = quantizer.model.model
+    _take_codes(made, model, codes or {})
     if form.signed:
         _narrow_readers(made, model, keep)
     _tidy(made, model)
@@ -115,6 +126,25 @@ def _signed_options(operators: list[str]) -> dict[str, Any]:
         "QDQOpTypePerChannelSupportToAxis": CHANNEL_AXES,
         "QDQDisableWeightAdjustForInt32Bias": True,
     }
+
+
+def _take_codes(
+    made: "ModelProto", plain: "ModelProto", codes: Mapping[str, NDArray[np.int8]]
+) -> None:
+    """Put rounded weights in place of those that the library rounded to the nearest."""
+    from onnx import numpy_helper
+
+    suffix = imported_onnxruntime("quantization.quant_utils").TENSOR_NAME_QUANT_SUFFIX
+    weights = {tensor.name: tensor for tensor in plain.graph.initializer}
+    constants = {tensor.name: tensor for tensor in made.graph.initializer}
+    for node in made.graph.node:
+        name = node.input[0].removesuffix(suffix)
+        if node.op_type != "DequantizeLinear" or name not in codes:
+            continue
+        own, step = constants[node.input[0]], numpy_helper.to_array(constants[node.input[1]])
+        # The library takes larger steps where a bias would not fit into 32 bits of the usual ones.
+        if np.allclose(step, step_of(numpy_helper.to_array(weights[name])), rtol=1e-4, atol=0):
+            own.CopyFrom(numpy_helper.from_array(codes[name], own.name))
 
 
 def _narrow_readers(made: "ModelProto", plain: "ModelProto", keep: Collection[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from edgecar.engines.saturation import LARGEST_WEIGHT
 from edgecar.errors import SettingsError
 from edgecar.exporter.equalise import equalised
 from edgecar.exporter.frames import generated_frames
@@ -27,7 +28,7 @@ from edgecar.zoo.checkpoints import Int8Training
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-LARGEST = 127  # code; symmetric, so that -128 is not used
+LARGEST = 127  # code of what a convolution reads; symmetric, so that -128 is not used
 BEGIN = 0.999  # quantile of the magnitudes in the first batch that a reach begins with
 MOST_SAMPLED = 1 << 20  # of those magnitudes: more takes longer and says the same
 WEIGHTS = ".weight"
@@ -63,18 +64,18 @@ class NarrowConv2d(nn.Conv2d):
             self.reach.copy_(torch.quantile(magnitudes[::step].float(), BEGIN).clamp_min(1e-6))
 
 
-def rounded(x: Tensor, scale: Tensor) -> Tensor:
-    """``x`` as eight bits hold it; ``scale`` broadcasts against it and receives a gradient."""
-    steps = (x / scale).clamp(-LARGEST, LARGEST)
+def rounded(x: Tensor, scale: Tensor, largest: int = LARGEST) -> Tensor:
+    """``x`` as codes hold it; ``scale`` broadcasts against it and receives a gradient."""
+    steps = (x / scale).clamp(-largest, largest)
     return (steps + (steps.round() - steps).detach()) * scale
 
 
 def rounded_weights(weight: Tensor) -> Tensor:
-    """Weights ``(O, I, H, W)`` as eight bits hold them, with a scale for each output channel."""
+    """Weights ``(O, I, H, W)`` as codes hold them, with a scale for each output channel."""
     with torch.no_grad():
-        largest = weight.abs().amax((1, 2, 3), keepdim=True)
-        scale = largest.clamp_min(torch.finfo(torch.float32).tiny) / LARGEST
-    return rounded(weight, scale)
+        reach = weight.abs().amax((1, 2, 3), keepdim=True)
+        scale = reach.clamp_min(torch.finfo(torch.float32).tiny) / LARGEST_WEIGHT
+    return rounded(weight, scale, LARGEST_WEIGHT)
 
 
 def narrow_(network: nn.Module, card: Card, trained_on: str) -> None:

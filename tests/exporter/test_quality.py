@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecar.exporter import quality
+from edgecar.exporter import exact, quality
 from edgecar.exporter.frames import CodedPair
 from edgecar.exporter.quality import Budget, Judge, Verdict
 from tests.exporter.graphs import INPUT, Drawing
@@ -29,7 +29,11 @@ def pair(seed: int, error: int = 10) -> CodedPair:
 
 
 def judged(model: onnx.ModelProto, *pairs: CodedPair) -> Verdict:
-    return Judge(brighter(0), FACTS, pairs or (pair(0), pair(2))).verdict(model)
+    return judge(*pairs).verdict(model)
+
+
+def judge(*pairs: CodedPair) -> Judge:
+    return Judge(brighter(0), FACTS, pairs or (pair(0), pair(2)), "fp16", [exact.NAME])
 
 
 def test_same_graph_loses_nothing() -> None:
@@ -113,4 +117,4 @@ def test_glance_is_at_the_middles_of_some_pictures(monkeypatch) -> None:
         for whole in (pairs[0], pairs[2])
     ]
     model = brighter(2 / 255)
-    assert Judge(brighter(0), FACTS, pairs).glance(model) == judged(model, *middles)
+    assert judge(*pairs).glance(model) == judged(model, *middles)

@@ -73,8 +73,8 @@ def test_gradients_pass_through_and_reach_the_range() -> None:
 
 
 def test_each_channel_of_the_weights_has_a_scale_of_its_own() -> None:
-    weight = torch.tensor([[[[127.0]], [[0.4]]], [[[1.27]], [[0.014]]]])
-    assert rounded_weights(weight).flatten().tolist() == pytest.approx([127, 0, 1.27, 0.01])
+    weight = torch.tensor([[[[64.0]], [[0.4]]], [[[0.64]], [[0.014]]]])
+    assert rounded_weights(weight).flatten().tolist() == pytest.approx([64, 0, 0.64, 0.01])
 
 
 def test_all_but_the_first_and_last_are_narrow(narrow) -> None:

@@ -1,0 +1,140 @@
+"""INT8 of every network that ships, by every arithmetic there is here: what the gate said of it.
+
+``python -m edgecar.bench.precision --arithmetics --save FILE`` measures.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import TypedDict
+
+import numpy as np
+
+from edgecar.artifact import Artifact, read_artifact
+from edgecar.bench.payoff import dense_restorer
+from edgecar.bench.precision_page import MEASURED
+from edgecar.engines.base import CODE, Codes, codes_from_unit
+from edgecar.errors import GateError
+from edgecar.evaluate.metrics import psnr
+from edgecar.exporter.exact import ExactEngine
+from edgecar.exporter.frames import CodedPair, generated_frames
+from edgecar.exporter.quantize import ForEngine
+from edgecar.exporter.to_onnx import Lowering, export
+from edgecar.zoo.shipped import ShippedWeights
+
+MADE_FOR: tuple[ForEngine, ...] = ("openvino", "onnxruntime")
+
+
+class Int8Row(TypedDict):
+    """Losses of one network's INT8 file in dB, against FP32; all but ``why`` None if refused.
+
+    ``made_for`` is what ``--for-engine`` said. ``gate_db`` to ``budget_worst_db`` are in the file;
+    the others were measured with it on the pictures that the gate judges on.
+    """
+
+    network: str
+    weights: str
+    made_for: str
+    outcome: str
+    why: str
+    method: str
+    layers: int | None
+    kept: int | None
+    pictures: int
+    gate_db: float | None
+    gate_worst_db: float | None
+    budget_db: float | None
+    budget_worst_db: float | None
+    openvino_db: float | None
+    openvino_worst_db: float | None
+    exact_db: float | None
+    exact_worst_db: float | None
+    onnxruntime_db: float | None
+    onnxruntime_worst_db: float | None
+
+
+def int8_row(weights: ShippedWeights, made_for: ForEngine) -> Int8Row:
+    """Export weights in INT8 and measure what each arithmetic makes of the file.
+
+    Raises:
+        EngineError: An engine is not to be had here.
+        ExportError: The network cannot be exported at all.
+    """
+    with TemporaryDirectory() as folder:
+        plain = Path(folder) / "fp32.onnx"
+        export(weights.network, plain, codec=weights.codec)
+        fp32 = read_artifact(plain)
+        facts = fp32.facts
+        held = generated_frames(facts.trained_on, facts.channels, facts.align_px).held
+        try:
+            path = Path(folder) / "int8.onnx"
+            lowering = Lowering("int8", for_engine=made_for)
+            export(weights.network, path, codec=weights.codec, lowering=lowering)
+        except GateError as error:
+            return _row(weights, made_for, held, None, {}, str(error).partition(";")[0])
+        lower = read_artifact(path)
+    before = _decibels(held, _by_engine(fp32, "onnxruntime"))
+    losses = {}
+    for name in MEASURED:
+        run = _exactly(lower) if name == "exact" else _by_engine(lower, name)
+        after = _decibels(held, run)
+        losses[name] = [one - other for one, other in zip(before, after, strict=True)]
+    return _row(weights, made_for, held, lower, losses)
+
+
+def _row(
+    weights: ShippedWeights,
+    made_for: ForEngine,
+    held: Sequence[CodedPair],
+    lower: Artifact | None,
+    losses: Mapping[str, Sequence[float]],
+    why: str = "",
+) -> Int8Row:
+    quality = lower.facts.quality if lower else None
+    means = {name: round(fmean(each), 4) for name, each in losses.items()}
+    worst = {name: round(max(each), 4) for name, each in losses.items()}
+    return Int8Row(
+        network=weights.network,
+        weights=weights.codec,
+        made_for=made_for,
+        outcome="passed" if quality else "refused",
+        why=why,
+        method=quality.method if quality else "",
+        layers=quality.layers if quality else None,
+        kept=len(quality.kept) if quality else None,
+        pictures=len(held),
+        gate_db=round(quality.loss_db, 4) if quality else None,
+        gate_worst_db=round(quality.worst_db, 4) if quality else None,
+        budget_db=quality.budget_db if quality else None,
+        budget_worst_db=quality.budget_worst_db if quality else None,
+        openvino_db=means.get("openvino"),
+        openvino_worst_db=worst.get("openvino"),
+        exact_db=means.get("exact"),
+        exact_worst_db=worst.get("exact"),
+        onnxruntime_db=means.get("onnxruntime"),
+        onnxruntime_worst_db=worst.get("onnxruntime"),
+    )
+
+
+def _decibels(
+    held: Sequence[CodedPair], run: Callable[[Sequence[Codes]], list[Codes]]
+) -> list[float]:
+    restored = run([pair.coded for pair in held])
+    return [psnr(pair.clean[0], codes[0]) for pair, codes in zip(held, restored, strict=True)]
+
+
+def _by_engine(artifact: Artifact, name: str) -> Callable[[Sequence[Codes]], list[Codes]]:
+    def run(pictures: Sequence[Codes]) -> list[Codes]:
+        with dense_restorer(artifact, name) as restorer:
+            return [np.array(restorer.luma(picture[0]))[None] for picture in pictures]
+
+    return run
+
+
+def _exactly(artifact: Artifact) -> Callable[[Sequence[Codes]], list[Codes]]:
+    def run(pictures: Sequence[Codes]) -> list[Codes]:
+        with ExactEngine(artifact) as engine:
+            return [codes_from_unit(engine.run(picture[None] * CODE)[0]) for picture in pictures]
+
+    return run

@@ -1,0 +1,89 @@
+"""A graph computed as it is written: ONNX Runtime without its optimisations."""
+
+from typing import TYPE_CHECKING
+
+from edgecar.artifact import Artifact
+from edgecar.engines.base import Batch, Engine, EngineInfo
+from edgecar.engines.libraries import imported_onnxruntime
+from edgecar.errors import EngineError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+NAME = "exact"
+
+
+class ExactEngine(Engine):
+    """Runs a graph operator by operator, and rounds where the graph rounds.
+
+    Nothing is fused: codes of eight bits are widened before they are multiplied, so that sums are
+    those of a CPU with VNNI or of a GPU, and halves are rounded after every operator. It is slow.
+    It is what the gate compares graphs with that no engine at hand computes as they are written.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the graph.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        onnxruntime = imported_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                _holding_halves(artifact.onnx), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its classes are private and share no base
+            cause = " ".join(str(error).split())[:200]
+            raise EngineError(f"ONNX Runtime refused the graph: {cause}") from error
+        self._input = self._session.get_inputs()[0].name
+        provider = f"ONNX Runtime {onnxruntime.__version__}, nothing fused"
+        info = EngineInfo(NAME, provider, artifact.facts.precision, None, "cpu")
+        super().__init__(info, artifact.facts.channels, artifact.facts.align_px)
+
+    def _run(self, batch: Batch) -> Batch:
+        output: Batch = self._session.run(None, {self._input: batch})[0]
+        return output
+
+    def close(self) -> None:
+        self._session = None
+        super().close()
+
+
+def _holding_halves(onnx_bytes: bytes) -> bytes:
+    """The same graph, in which ONNX Runtime does not leave out the rounding to half precision.
+
+    On a CPU it computes halves in float32 and drops the casts between its operators, even without
+    optimisations; between two copies of a tensor it keeps them.
+    """
+    import onnx
+
+    model = onnx.load_model_from_string(onnx_bytes)
+    halves = _halves(model)
+    if not halves:
+        return onnx_bytes
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        for place, name in enumerate(node.output):
+            if name in halves:
+                node.output[place] = f"{name}_computed"
+                nodes.append(
+                    onnx.helper.make_node("Identity", [node.output[place]], [f"{name}_copy"])
+                )
+                nodes.append(onnx.helper.make_node("Identity", [f"{name}_copy"], [name]))
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+    held: bytes = model.SerializeToString()
+    return held
+
+
+def _halves(model: "ModelProto") -> set[str]:
+    """Tensors in half precision that nodes make."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model)
+    half = onnx.TensorProto.FLOAT16
+    values = inferred.graph.value_info
+    return {value.name for value in values if value.type.tensor_type.elem_type == half}
