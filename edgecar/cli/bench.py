@@ -1,6 +1,5 @@
 """``edgecar bench``: cost, speed and memory of networks at one frame size."""
 
-import sys
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -14,6 +13,7 @@ from edgecar.cli.output import (
     PrecisionName,
     check_files,
     next_step,
+    own_command,
     print_json,
     progress_bar,
     quality_line,
@@ -78,7 +78,7 @@ def command(
         for done, setting in enumerate(settings):
             progress(done, len(settings))
             rows.append(bench_row(setting))
-    results = new_results("bench", rows, command=" ".join(["edgecar", *sys.argv[1:]]))
+    results = new_results("bench", rows, command=own_command())
     if save:
         write_results(save, results)
     if chart:

@@ -1,6 +1,5 @@
 """``edgecar eval detect``: what a detector still finds in coded and restored clips."""
 
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from edgecar.cli.output import (
     check_files,
     check_report,
     next_step,
+    own_command,
     print_json,
     progress_bar,
     save_report,
@@ -112,7 +112,7 @@ def command(
         asked, network, engine, precision, weights_for or codec, bool(report)
     )
     if save or report:
-        results = new_results("detection", rows, " ".join(["edgecar", *sys.argv[1:]]))
+        results = new_results("detection", rows, own_command())
         if save:
             write_results(save, results)
         save_report(report, results, exhibits)

@@ -1,6 +1,5 @@
 """``edgecar eval``: picture quality, measured like the papers."""
 
-import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from edgecar.cli.output import (
     check_report,
     engine_line,
     next_step,
+    own_command,
     print_json,
     progress_bar,
     save_report,
@@ -125,7 +125,7 @@ def jpeg(
                     exhibits=exhibits,
                 )
     if save or report:
-        results = new_results("jpeg", rows, command=_command())
+        results = new_results("jpeg", rows, command=own_command())
         if save:
             write_results(save, results)
         save_report(report, results, exhibits)
@@ -247,7 +247,7 @@ def show_variants(
 
     check_report(outputs.report)
     save = outputs.save
-    rows, commands = resumed(save, _command()) if save else ([], _command())
+    rows, commands = resumed(save, own_command()) if save else ([], own_command())
     with opened_study(study, engine, precision, weights_for) as (found, quantisers, methods):
         # The number of variants does not depend on the size.
         each = len(VARIANTS[study.codec]((2, 2), quantisers)) * len(methods)
@@ -297,7 +297,7 @@ def show_video(
     check_report(outputs.report)
     rows, exhibits = video_rows(study, engine, precision, weights_for, bool(outputs.report))
     if outputs.save or outputs.report:
-        results = new_results("video", rows, command=_command())
+        results = new_results("video", rows, command=own_command())
         if outputs.save:
             write_results(outputs.save, results)
         save_report(outputs.report, results, exhibits)
@@ -396,8 +396,3 @@ def opened_networks(
         warn_if_slow(restorer.facts, restorer.engine.info)
         methods.append(NetworkMethod(restorer, shown))
     return methods
-
-
-def _command() -> str:
-    """What was typed."""
-    return " ".join(["edgecar", *sys.argv[1:]])

@@ -27,6 +27,7 @@ from edgecar.engines.select import NAMES
 from edgecar.errors import SettingsError
 from edgecar.files import check_outputs
 from edgecar.media.pictures import is_picture
+from edgecar.redaction import text_redacted
 from edgecar.spec import Coder, Precision, Size
 
 if TYPE_CHECKING:
@@ -122,14 +123,27 @@ def check_files(outputs: Iterable[Path | None], inputs: Iterable[str | Path | No
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    json.dump(value, sys.stdout, indent=2)
+    """One JSON document on stdout, with no password of an address in it."""
+    json.dump(_shown(value), sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return text_redacted(value)
+    if isinstance(value, dict):
+        return {_shown(key): _shown(each) for key, each in value.items()}
+    return [_shown(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def own_command() -> str:
+    """What was typed, without passwords of addresses, to stand beside results."""
+    return text_redacted(" ".join(["edgecar", *sys.argv[1:]]))
 
 
 def next_step(command: str) -> None:
     """Tell what to type next, on stderr, so that piped results stay clean."""
-    stderr.print(f"next      {command}", style="dim")
+    stderr.print(f"next      {text_redacted(command)}", style="dim")
 
 
 def engine_line(info: EngineInfo) -> str:

@@ -36,7 +36,7 @@ def command(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Picture, folder, video, URL or camera number; several videos share an engine.",
+            help="Picture, folder, video, URL, camera number or - (stdin); videos share an engine.",
         ),
     ],
     output: Annotated[

@@ -117,7 +117,8 @@ class VideoCapture(Closing):
         self.release()
         self.error = None
         try:
-            playback = Playback(str(source), self._suit, self._settings, self._live)
+            address = source if isinstance(source, Path) else str(source)
+            playback = Playback(address, self._suit, self._settings, self._live)
         except EdgecarError as error:
             return self._failed(error)
         self._playback = playback

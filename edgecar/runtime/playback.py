@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 from edgecar.closing import Closing
 from edgecar.media.frame import Frame
@@ -30,7 +31,7 @@ class Playback(Closing):
     """
 
     def __init__(
-        self, address: str, suit: Suit, settings: PipelineSettings, live: LiveSettings
+        self, address: str | Path, suit: Suit, settings: PipelineSettings, live: LiveSettings
     ) -> None:
         self._address, self._settings, self._live = address, settings, live
         reader = self._opened()

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from edgecar.redaction import redacted
+from edgecar.redaction import text_redacted
 from edgecar.runtime.pipeline import Camera as PipelineCamera
 from edgecar.runtime.pipeline import Pipeline, PipelineSettings
 from edgecar.runtime.restorer import Restorer
@@ -180,7 +180,7 @@ class CameraRun:
         size = source.facts.size if source and source.facts else (0, 0)
         return CameraStatus(
             name=settings.name,
-            source=redacted(settings.source) if "://" in settings.source else settings.source,
+            source=text_redacted(settings.source),
             state=source.state if source and camera else "stopped",
             error=(source.error if source and camera else None) or self._network_error(),
             enabled=settings.enabled,

@@ -91,3 +91,16 @@ def test_a_broken_address_is_one_line(edgecar):
 )
 def test_other_text_stays_as_it_is(text):
     assert text_redacted(text) == text
+
+
+def test_json_and_next_commands_print_none(capsys, monkeypatch):
+    from edgecar.cli.output import next_step, own_command, print_json
+
+    for address in ADDRESSES:
+        print_json({"command": [address], address: {"path": (f"got {address}",)}, "count": 3})
+        next_step(f"edgecar run {address} -o null")
+        monkeypatch.setattr("sys.argv", ["edgecar", "run", address])
+        assert SECRET not in own_command()
+    shown = capsys.readouterr()
+    assert SECRET not in shown.out + shown.err
+    assert shown.out.count('"count": 3') == len(ADDRESSES)
