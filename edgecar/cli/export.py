@@ -135,6 +135,8 @@ def command(
             "shipped": done.shipped,
             "params": done.params,
             **asdict(done.facts),
+            "source": done.source,
+            "restored": asdict(done.restored) if done.restored else None,
         }
         if served:
             document["triton"] = str(served)
@@ -216,6 +218,16 @@ def _print(done: "Exported") -> None:
         f"parity    max {facts.parity_max_error:.1e} of 1.0 against torch on real crops, "
         f"allowed {facts.parity_budget:.0e}"
     )
+    if done.source:
+        stdout.print(f"read      {done.source}")
+    if done.restored:
+        undone = done.restored
+        stdout.print(
+            f"restores  {undone.before_db:.1f} to {undone.after_db:.1f} dB on photographs, "
+            f"{undone.undoes}"
+        )
+        if undone.note:
+            stderr.print(f"warning   {undone.note}")
     if quality:
         stdout.print(f"gate      {quality_line(quality)}")
         stdout.print(f"judged on {quality.data}")

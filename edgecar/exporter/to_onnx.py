@@ -20,6 +20,7 @@ from edgecar.exporter.quantize import FORMS, ForEngine
 from edgecar.exporter.ranges import ranges_from_reaches
 from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.recipe import Recipe, recipe_for
+from edgecar.exporter.restoring import Restored, restoration
 from edgecar.exporter.trt_ops import refuse_unsupported
 from edgecar.exporter.upsampling import convolve_upsampling
 from edgecar.files import is_bare_name, sha256_of, written_whole
@@ -67,12 +68,17 @@ class Exported:
         facts: Its metadata.
         params: Trainable scalars of the deployed network.
         shipped: Whether the weights were edgecar's own rather than a file of the user's.
+        restored: What the network was measured to restore; None for shipped weights, which were
+            measured before they shipped, and where it was not asked for.
+        source: Where in the checkpoint its weights were; empty if the file is the weights.
     """
 
     path: Path
     facts: Facts
     params: int
     shipped: bool
+    restored: Restored | None = None
+    source: str = ""
 
 
 def export(
@@ -83,6 +89,7 @@ def export(
     recipe: Path | None = None,
     trained_on: str = "",
     lowering: Lowering | None = None,
+    restores: bool = True,
     report: Report = lambda _what: None,
 ) -> Exported:
     """Turn a checkpoint into an ONNX artifact that was checked against torch.
@@ -98,6 +105,9 @@ def export(
         trained_on: Degradation that the weights undo, the coder first, for the record; known for
             shipped ones, and for those that ``edgecar train`` left its facts beside.
         lowering: A precision below FP32, if wanted.
+        restores: Refuse a network that makes coded and noisy photographs worse. False exports
+            whatever it is, for its speed or as a stand-in: one that is made by hand, say. Weights
+            that look untrained need no False: they are exported, and it is noted.
         report: Told what takes long.
 
     Returns:
@@ -106,11 +116,13 @@ def export(
     Raises:
         CheckpointError: The checkpoint is unreadable, unsafe or unknown.
         ExportError: The graph has an operator that TensorRT does not take.
-        GateError: The ONNX file differs from torch by more than the recipe allows, or a lower
-            precision loses too much; nothing is written.
+        GateError: The network makes pictures worse, the ONNX file differs from torch by more than
+            the recipe allows, or a lower precision loses too much; nothing is written.
         DataError: The frames to calibrate on are too few or too small.
     """
-    source = source_of(checkpoint, codec=codec, recipe=recipe, trained_on=trained_on)
+    source = source_of(
+        checkpoint, codec=codec, recipe=recipe, trained_on=trained_on, restores=restores
+    )
     path = source.output(lowering.precision if lowering else "fp32", output)
     model, facts = source.graph()
     if lowering:
@@ -131,6 +143,7 @@ class Source:
         trained_on: Degradation that its weights undo.
         recipe: Settings.
         shipped: Whether the weights are edgecar's own.
+        restored: What the network was measured to restore; None if it was not.
     """
 
     checkpoint: Path
@@ -140,6 +153,7 @@ class Source:
     trained_on: str
     recipe: Recipe
     shipped: bool
+    restored: Restored | None = None
 
     def output(self, precision: Precision, given: str | Path | None = None) -> Path:
         """Where to write a precision.
@@ -194,24 +208,33 @@ class Source:
         with written_whole(path) as temporary:
             temporary.write_bytes(artifact.onnx)
         params = sum(p.numel() for p in self.loaded.network.parameters())
-        return Exported(path, artifact.facts, params, self.shipped)
+        return Exported(
+            path, artifact.facts, params, self.shipped, self.restored, self.loaded.source
+        )
 
 
 def source_of(
-    checkpoint: str | Path, *, codec: Coder, recipe: Path | None = None, trained_on: str = ""
+    checkpoint: str | Path,
+    *,
+    codec: Coder,
+    recipe: Path | None = None,
+    trained_on: str = "",
+    restores: bool = True,
 ) -> Source:
-    """Find and read what is to be exported; arguments and failures as of `export`."""
+    """Find, read and judge what is to be exported; arguments and failures as of `export`."""
     own = _shipped(checkpoint, codec)
     path = own.path if own else Path(checkpoint)
     loaded = load_network(path)
+    known = own.trained_on if own else trained_on or _noted_degradation(path)
     return Source(
         path,
         stem=f"{own.network}.{own.codec}" if own else path.stem,
         folder=Path() if own else path.parent,
         loaded=loaded,
-        trained_on=own.trained_on if own else trained_on or _noted_degradation(path),
+        trained_on=known,
         recipe=recipe_for(loaded.card.name, recipe),
         shipped=own is not None,
+        restored=restoration(loaded, known, path) if restores and not own else None,
     )
 
 

@@ -71,6 +71,8 @@ ENDINGS: tuple[tuple[str, str, str], ...] = (
 
 def is_safetensors(path: Path) -> bool:
     """Tell a safetensors file by its header: the length of a JSON table, then the table."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         head = file.read(9)
     return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
