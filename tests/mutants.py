@@ -35,6 +35,9 @@ FIRST_SECONDS, WHOLE_SECONDS = 600, 3600
 LIBRARIES = "av cv2 hypothesis numpy onnx openvino rich torch typer".split()
 """Loaded once for all runs; not the package, which changes."""
 
+ALONE = {"artifact.py": "exporter", "redaction.py": "media"}
+"""Files in no package, and the package whose tests see them."""
+
 ENDS = ("killed", "hung")
 
 PLUGIN = "without_shrinking"
@@ -72,9 +75,8 @@ class Mutant:
 
     @property
     def part(self) -> str:
-        """Package that it is in; an artifact's metadata counts to the exporter."""
-        first = self.path.partition("/")[0]
-        return "exporter" if first == "artifact.py" else first
+        """Package that it is in, or whose tests see it."""
+        return ALONE.get(self.path, self.path.partition("/")[0])
 
     def stages(self) -> list[tuple[list[str], int]]:
         """Arguments of pytest, cheapest first, and how long each may take."""
