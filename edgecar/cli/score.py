@@ -185,7 +185,7 @@ def _restorer(asked: Cleaning, given: list[Path]) -> Any:
     from edgecar.runtime.restorer import Restorer
 
     if given:
-        with open_input(str(given[0])) as opened:
+        with open_input(given[0]) as opened:
             codec = opened.codec
     else:
         codec = asked.coders[0]

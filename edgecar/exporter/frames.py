@@ -215,7 +215,7 @@ def _panned(luma: NDArray[np.uint8], coder: VideoCodec, quantiser: int) -> NDArr
 
 def _read(source: Path, channels: int) -> list[Picture]:
     """Up to `OWN_FRAMES` frames, spread over a folder or clip."""
-    with open_input(str(source)) as found:
+    with open_input(source) as found:
         if isinstance(found, LiveReader):
             raise DataError(f"{source} is live; calibrate on a clip recorded from it")
         if isinstance(found, Pictures):

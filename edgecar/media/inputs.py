@@ -63,7 +63,7 @@ def open_video(
     return LiveReader(source, settings, read_coding=read_coding)
 
 
-def open_input(address: str, *, read_coding: bool = False) -> Input:
+def open_input(address: str | Path, *, read_coding: bool = False) -> Input:
     """Find the pictures, or open the video and decode its first frame.
 
     Many cameras allow one connection, so what depends on the coding is decided with the input open.

@@ -40,6 +40,9 @@ _QUALITY_FLAGS = {
     ".webp": cv2.IMWRITE_WEBP_QUALITY,
 }
 
+LARGEST_PX = {".jpeg": 65500, ".jpg": 65500, ".webp": 16383}
+"""Height and width that formats end at; for JPEG the limit of libjpeg."""
+
 
 def is_picture(path: str | Path) -> bool:
     """Whether a path ends like a picture; the file is not looked at."""
@@ -153,8 +156,16 @@ def write_picture(
         channels = np.dstack([bgr, facts.alpha])
     kept, lost = facts.storable(suffix, grey=channels.ndim == 2)
     chunks = [np.frombuffer(chunk, np.uint8) for chunk in kept.values()]
+    most = LARGEST_PX.get(suffix)
+    if most and max(bgr.shape[:2]) > most:
+        raise MediaError(
+            f"{path} cannot hold {bgr.shape[1]}x{bgr.shape[0]} px, {suffix} has at most {most} a "
+            "side; use .png"
+        )
     try:
-        _, code = cv2.imencodeWithMetadata(suffix, channels, list(kept), chunks, options)
+        written, code = cv2.imencodeWithMetadata(suffix, channels, list(kept), chunks, options)
+        if not written:
+            raise MediaError(f"{path} cannot be encoded as {suffix}; use .png")
         with written_whole(path) as temporary:
             temporary.write_bytes(code.tobytes())
     except cv2.error as error:

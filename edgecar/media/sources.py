@@ -297,14 +297,20 @@ def _check_file(source: Source) -> None:
         raise MediaError(f"{shown} cannot be read ({error.strerror}); check its rights") from error
 
 
+def _file_named(source: Source) -> str:
+    """A hint where a file has the camera's number for a name."""
+    number = source.shown.removeprefix("camera ")
+    return f"; the file of that name is ./{number}" if Path(number).is_file() else ""
+
+
 def _explained(source: Source, error: Exception, reason: str) -> str:
     if source.kind == "network":
         return f"{source.shown} does not open ({reason}); check address, password and network"
     if source.kind == "camera":
         present = ", ".join(sorted(str(device) for device in Path("/dev").glob("video*")))
         return (
-            f"{source.shown} ({source.address}) does not open ({reason}); "
-            f"give one of the cameras here: {present or 'none found, plug one in'}"
+            f"{source.shown} ({source.address}) does not open ({reason}); give one of the cameras "
+            f"here: {present or 'none found, plug one in'}{_file_named(source)}"
         )
     if isinstance(error, PermissionError):
         return f"{source.shown} may not be read; give yourself the right to read it"

@@ -63,7 +63,7 @@ class Cleaner(Closing):
             )
         codec: str = coder or ""
         if video is not None and coder is None:
-            with open_input(str(video)) as source:
+            with open_input(video) as source:
                 codec = source.codec
         suit = Suit(
             network=network,

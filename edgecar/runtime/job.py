@@ -46,8 +46,8 @@ def check_job(
         MediaError: A folder holds no picture.
     """
     planned, read = list(outputs), list(map(Path, inputs))
-    path = Path(sources[0])
-    if len(sources) == 1 and (path.is_dir() or is_picture(path)):
+    path = source_from(sources[0]).path
+    if len(sources) == 1 and path is not None and (path.is_dir() or is_picture(path)):
         pictures = Pictures(list_pictures(path), path) if path.is_dir() else Pictures([path])
         read += pictures.paths
         planned += _with_comparisons(job, _picture_outputs(job, pictures).values())

@@ -119,3 +119,20 @@ def test_folders_without_pictures_are_explained(tmp_path):
         list_pictures(tmp_path)
     with pytest.raises(MediaError, match="is not a folder"):
         list_pictures(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "largest"), [(".jpg", 65500), (".jpeg", 65500), (".JPG", 65500), (".webp", 16383)]
+)
+@pytest.mark.parametrize("upright", [True, False])
+def test_size_that_a_format_cannot_hold_is_one_line(suffix, largest, upright, tmp_path) -> None:
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(b"an older one")
+    for size in (largest, largest + 1):
+        picture = np.zeros((size, 1, 3) if upright else (1, size, 3), np.uint8)
+        if size == largest:
+            write_picture(tmp_path / f"fits{suffix}", picture)
+            continue
+        with pytest.raises(MediaError, match=rf"cannot hold .* at most {largest} a side; use .png"):
+            write_picture(path, picture)
+    assert path.read_bytes() == b"an older one"

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecar.media.sources import source_from
+from edgecar.errors import MediaError
+from edgecar.media.sources import opened, source_from
 from edgecar.redaction import redacted
 
 # No letter of a secret occurs elsewhere in the URLs below, so one that is left shows.
@@ -55,3 +58,16 @@ def test_passwords_in_paths_are_hidden(url, shown):
 def test_sources_are_told_apart(argument, kind, address, live):
     source = source_from(argument)
     assert (source.kind, source.address, source.live) == (kind, address, live)
+
+
+def test_bare_number_is_a_camera_and_a_path_is_a_file(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("2024").write_bytes(b"a recording")
+    assert source_from("2024").kind == source_from(2024).kind == "camera"
+    for path in ("./2024", tmp_path / "2024", Path("2024"), str(tmp_path / "2024"), "file:2024"):
+        assert source_from(path).kind == "file"
+    with pytest.raises(MediaError, match=r"; the file of that name is \./2024"):
+        opened(source_from("2024"))
+    with pytest.raises(MediaError) as caught:
+        opened(source_from("2023"))
+    assert "./2023" not in str(caught.value)
