@@ -25,6 +25,36 @@ _TURNS = {
 }
 
 
+def bgr_from_array(picture: object) -> Bgr:
+    """Return a picture as contiguous memory.
+
+    Raises:
+        MediaError: It is no BGR picture of 8 bits; says what it is and how to make it one.
+    """
+    if not isinstance(picture, np.ndarray):
+        kind = type(picture)
+        remedy = "give numpy arrays, one at a time"
+        if kind.__module__.startswith("PIL."):
+            remedy = "give np.asarray(picture.convert('RGB'))[..., ::-1]"
+        raise MediaError(f"got a {kind.__name__}, need an array uint8 (H, W, 3) in BGR; {remedy}")
+    if picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8 and picture.size:
+        return np.ascontiguousarray(picture)
+    remedy = "convert it"
+    if 0 in picture.shape:
+        remedy = "it is empty: check where it comes from"
+    elif picture.dtype != np.uint8:
+        remedy = "scale it to 0..255, round it and use .astype(np.uint8)"
+    elif picture.ndim == 2 or picture.shape[2:] == (1,):
+        remedy = "use cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)"
+    elif picture.ndim == 3 and picture.shape[2] == 4:
+        remedy = "use cv2.cvtColor(picture, cv2.COLOR_BGRA2BGR)"
+    elif picture.ndim == 4:
+        remedy = "give the pictures of a batch one at a time"
+    raise MediaError(
+        f"got an array {picture.dtype} {picture.shape}, need uint8 (H, W, 3) in BGR order; {remedy}"
+    )
+
+
 def paper_luma_from_bgr(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """BT.601 limited-range luma as the artifact-reduction papers compute it.
 

@@ -14,7 +14,13 @@ from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine, FrameRunner
 from edgecar.engines.select import PLANS, open_engine, usable_cores
 from edgecar.errors import EngineError, MediaError, ReuseError
-from edgecar.media.color import bgr_from_frame, bgr_with_luma, frame_with_bgr, luma_from_bgr
+from edgecar.media.color import (
+    bgr_from_array,
+    bgr_from_frame,
+    bgr_with_luma,
+    frame_with_bgr,
+    luma_from_bgr,
+)
 from edgecar.media.frame import Frame
 from edgecar.runtime.canvas import Packer, Work
 from edgecar.runtime.cells import Grid
@@ -135,10 +141,7 @@ class Restorer(Closing):
         Raises:
             MediaError: The array is no BGR picture.
         """
-        if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8:
-            raise MediaError(
-                f"got an array {bgr.dtype} {bgr.shape}, need uint8 (H, W, 3) in BGR order"
-            )
+        bgr = bgr_from_array(bgr)
         if self.facts.channels == 3:
             (restored,) = self._planes([bgr.transpose(2, 0, 1)[::-1]], [stream])
             return np.ascontiguousarray(restored[::-1].transpose(1, 2, 0))
