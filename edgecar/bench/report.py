@@ -31,6 +31,9 @@ if TYPE_CHECKING:  # it needs torch, of which tables do without
     from edgecar.bench.payoff import Contest
 
 NOT_IN_TERMINAL = 3  # columns of the page: clip, frames and objects are in the title
+BY_CLASS = "mAP50 by class"
+NARROW = ((3, 5, 6, 7, 8), (3, 5, 9, 10, 11), (3, 4, 5, 12))
+"""Columns of the page by tables for 80 columns: at IoU 0.50, from there to 0.95, and by class."""
 STALE_EXIT = 3  # the check ran and the answer is no
 
 
@@ -126,28 +129,39 @@ def variants_report(rows: Sequence[Row]) -> list[Table]:
     return tables
 
 
-def detection_tables(rows: Sequence[Row]) -> list[Table]:
-    """Rows of a ``detection`` result file as ``edgecar eval detect`` prints them: one a clip."""
+def detection_tables(rows: Sequence[Row], *, narrow: bool = False) -> list[Table]:
+    """Rows of a ``detection`` result file as ``edgecar eval detect`` prints them.
+
+    Args:
+        rows: Of one or several clips.
+        narrow: Fit 80 columns: three tables for each clip in place of one.
+    """
     tables: list[Table] = []
     for clip in dict.fromkeys(row["clip"] for row in rows):
         own = [row for row in rows if row["clip"] == clip]
         first, rare = own[0], own[0]["rare_boxes"]
         objects = ", ".join(f"{entry['boxes']} {entry['name']}" for entry in first["classes"])
         left_out = f"; {rare} of rarer classes left out" if rare else ""
-        table = Table(
-            box=SIMPLE_HEAD,
-            title=f"{clip}: {first['frames']} frames, {objects}{left_out}",
-            title_justify="left",
-        )
         header, lines = detection_cells(own)
-        for name in header[NOT_IN_TERMINAL:]:
-            words = name in ("At", "Network", "mAP50 by class")
-            table.add_column(name, justify="left" if words else "right", no_wrap=True)
-        for line in lines:
-            table.add_row(*line[NOT_IN_TERMINAL:])
-        tables.append(table)
+        wide = range(NOT_IN_TERMINAL, len(header))
+        parts = [_detection_columns(header, lines, part) for part in (NARROW if narrow else [wide])]
+        parts[0].title = f"{clip}: {first['frames']} frames, {objects}{left_out}"
+        tables += parts
     tables[-1].caption = "mAP × 100; [95 % interval over frames]: one with 0 in it shows nothing."
     return tables
+
+
+def _detection_columns(
+    header: Sequence[str], lines: Sequence[Sequence[str]], columns: Sequence[int]
+) -> Table:
+    table = Table(box=SIMPLE_HEAD, title_justify="left")
+    for column in columns:
+        name = header[column]
+        words = name in ("At", "Network", BY_CLASS)
+        table.add_column(name, justify="left" if words else "right", no_wrap=name != BY_CLASS)
+    for line in lines:
+        table.add_row(*(line[column] for column in columns))
+    return table
 
 
 def load_all(folder: Path) -> list[Named]:

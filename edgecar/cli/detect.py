@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.measure import Measurement
 
 from edgecar.cli.evaluate import (
     FRAMES,
@@ -119,7 +120,10 @@ def command(
     if as_json:
         print_json({"rows": rows})
         return
-    for table in detection_tables(rows):
+    wide = detection_tables(rows)
+    room = stdout.options.update(max_width=1000)
+    columns = max(Measurement.get(stdout, room, table).maximum for table in wide)
+    for table in detection_tables(rows, narrow=True) if columns > stdout.width else wide:
         stdout.print(table)
     if save:
         stdout.print(f"wrote     {save}")

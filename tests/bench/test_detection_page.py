@@ -1,5 +1,6 @@
 """The table of what a detector finds."""
 
+import io
 import json
 
 import jsonschema
@@ -8,6 +9,7 @@ import pytest
 from edgecar.bench.page import readme
 from edgecar.bench.report import detection_tables
 from edgecar.bench.results import SCHEMA_PATH, write_results
+from edgecar.cli.output import WIDTH, Lines
 
 CODED = {
     "network": "coded", "detector": "yolox", "head": "YOLOX", "confidence": 0.25,
@@ -52,3 +54,24 @@ def test_the_terminal_has_a_table_for_each_clip():
     assert first.title == "plaza: 50 frames, 135 person; 3 of rarer classes left out"
     assert second.title == "gate: 50 frames, 135 person"
     assert (first.row_count, second.row_count) == (2, 1)
+
+
+LARGE = RESTORED | {
+    "over_coded50_interval": [-0.105, 0.123], "over_spp50": 0.1, "over_spp50_interval": [-0.1, 0.2],
+    "over_spp": 0.1, "over_spp_interval": [-0.1, 0.2],
+    "classes": [{"name": f"class {n}", "boxes": 20, "map50": 0.5, "map": 0.4} for n in range(12)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [80, None])
+def test_nothing_is_cut_off_in_80_columns_or_in_a_pipe(columns):
+    """In a pipe there is room for one table; a terminal gets three that fit."""
+    console = Lines(width=columns or WIDTH, file=io.StringIO())
+    for table in detection_tables([CODED, LARGE], narrow=columns is not None):
+        console.print(table)
+    text = console.file.getvalue()
+    assert "…" not in text
+    for value in ("+5.0 [-10.5, +12.3]", "+10.0 [-10.0, +20.0]", "96", "66.0", "class 11 50.0"):
+        assert value in (text if columns is None else " ".join(text.split()))
+    if columns:
+        assert max(map(len, text.splitlines())) <= columns
