@@ -31,7 +31,7 @@ class StreamFacts:
     """Seconds in one tick of a frame's ``pts``."""
     colour: Colour = COLOUR_NOT_STATED
     sample_aspect: Fraction | None = None
-    """Width of a pixel over its height; None means square or not stated."""
+    """Width of a pixel over its height, 1 where it is stated to be square; None: not stated."""
     rotation_degrees: int = 0
     """Counter-clockwise turn that a player applies before it shows the picture."""
     mirrored: bool = False

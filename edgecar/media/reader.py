@@ -214,7 +214,7 @@ class Reader(Closing):
             rate=rate,
             time_base=self._time_base(rate),
             colour=colour_of(first),
-            sample_aspect=aspect if aspect and aspect != 1 else None,
+            sample_aspect=aspect or None,
             rotation_degrees=orientation.rotation_degrees,
             mirrored=orientation.mirrored,
             audio_from=self.source.path if self._sound else None,

@@ -243,7 +243,7 @@ class Writer:
         if (stream.height, stream.width) != facts.size:
             padded = f"{_pixels(facts.size)} padded to {stream.width}x{stream.height}"
             self.warnings[f"odd size {padded}, as H.264 needs even ones"] += 1
-        if facts.sample_aspect and self._codec == "ffv1":
+        if facts.sample_aspect not in (None, 1) and self._codec == "ffv1":
             self.warnings[f"pixel shape {facts.sample_aspect} is not stored with FFV1"] += 1
         if suffix == ".avi" and facts.colour != COLOUR_NOT_STATED:
             self.warnings["range and colour space are not stored in .avi"] += 1

@@ -25,8 +25,29 @@ UNKNOWN = -1.0 if int(cv2.__version__.partition(".")[0]) >= 5 else 0.0
 """What this OpenCV answers where it knows no answer. Not asked of a capture of its own: a program
 may have put this one in its place."""
 
-FOURCC = {"mjpeg": "MJPG", "mpeg4": "mp4v"}
-"""Codes where FFmpeg's short name of the coding is not it."""
+FOURCC = {
+    "av1": "AV01",
+    "cinepak": "cvid",
+    "dnxhd": "AVdn",
+    "dvvideo": "dvsd",
+    "ffvhuff": "FFVH",
+    "huffyuv": "HFYU",
+    "jpeg2000": "mjp2",
+    "mjpeg": "MJPG",
+    "mpeg1video": "mpg1",
+    "mpeg2video": "mpg2",
+    "mpeg4": "FMP4",
+    "msmpeg4v2": "MP42",
+    "msmpeg4v3": "MP43",
+    "png": "MPNG",
+    "prores": "apch",
+    "qtrle": "rle",
+    "rawvideo": "\0\0\0\0",
+    "utvideo": "ULRA",
+    "vp8": "VP80",
+    "vp9": "VP90",
+}
+"""Codes that OpenCV answers, whatever a file says, where FFmpeg's name of the coding is not it."""
 
 
 class VideoCapture(Closing):

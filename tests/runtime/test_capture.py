@@ -5,6 +5,7 @@ import logging
 import threading
 from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -264,3 +265,50 @@ def test_release_ends_a_read_in_another_thread(clip):
     reader.join(30)
     assert not reader.is_alive()
     assert seen == [(False, None)]
+
+
+MADE = {
+    ("mpeg4", "avi"): None,
+    ("mpeg4", "mp4"): Fraction(12, 11),
+    ("mpeg4", "mkv"): None,
+    ("mjpeg", "avi"): None,
+    ("mjpeg", "mov"): Fraction(4, 3),
+    ("libx264", "mp4"): None,
+    ("libx264", "mkv"): Fraction(4, 3),
+    ("libx264", "mov"): Fraction(1),
+    ("libx265", "mkv"): Fraction(2),
+    ("mpeg2video", "mpg"): Fraction(16, 15),
+    ("mpeg1video", "mpg"): None,
+    ("libvpx", "webm"): None,
+    ("libvpx-vp9", "webm"): None,
+    ("ffv1", "mkv"): None,
+    ("huffyuv", "avi"): None,
+    ("wmv2", "asf"): None,
+    ("msmpeg4", "avi"): None,
+    ("rawvideo", "avi"): None,
+    ("png", "mov"): None,
+}
+PIXELS = {"mjpeg": "yuvj420p", "huffyuv": "yuv422p", "png": "rgb24"}
+
+
+@pytest.mark.parametrize("made", MADE, ids=" ".join)
+def test_coding_and_shape_of_pixels_are_those_that_opencv_answers(made, tmp_path):
+    codec, suffix = made
+    path = tmp_path / f"clip.{suffix}"
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=25, width=96, height=64)
+        stream.pix_fmt = PIXELS.get(codec, "yuv420p")
+        if MADE[made]:
+            stream.codec_context.sample_aspect_ratio = MADE[made]
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 50 * index, np.uint8), "bgr24")
+            frame = frame.reformat(format=stream.pix_fmt)
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    theirs = cv2.VideoCapture(str(path))
+    asked = [cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN]
+    asked += [cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_ORIENTATION_META]
+    with capture(path) as ours:
+        assert ours.isOpened(), ours.error
+        assert [ours.get(each) for each in asked] == [theirs.get(each) for each in asked]
