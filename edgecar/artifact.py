@@ -73,8 +73,8 @@ class Facts:
         context: ``local``: exact with that halo. ``windowed``: global pooling besides.
         bytes_per_px: Activations alive at one time, per pixel of a window, in float32.
         precision: Arithmetic the graph asks for.
-        trained_on: Degradation the weights were trained to undo, the coder first (``h264 crf
-            29-47``); empty if unknown.
+        trained_on: Degradation the weights were trained to undo: coder, scale and range (``jpeg
+            10-40``, ``h264 crf 29-47``, ``hevc qp 22-37``), or free words; empty if unknown.
         weights_sha256: Of the checkpoint file.
         parity_max_error: Largest difference to the torch network on real crops, of 1.0.
         parity_budget: What was allowed.
@@ -98,6 +98,21 @@ class Facts:
     def coder(self) -> Coder | None:
         """The coder that ``trained_on`` begins with; None if it names none."""
         return coder_of(self.trained_on)
+
+    @property
+    def finest(self) -> int | None:
+        """Finest setting of the coder that the weights were trained for; None if unknown.
+
+        The highest quality of JPEG, the lowest CRF of H.264, the lowest QP of HEVC.
+        """
+        if self.coder is None:
+            return None
+        words = self.trained_on.split()
+        low, _, high = words[-1].partition("-")
+        if not (len(words) in (2, 3) and low.isdecimal() and (high or low).isdecimal()):
+            return None
+        settings = int(low), int(high or low)
+        return max(settings) if self.coder == "jpeg" else min(settings)
 
 
 def coder_of(trained_on: str) -> Coder | None:

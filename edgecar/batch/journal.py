@@ -21,16 +21,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from edgecar.artifact import Artifact
 from edgecar.batch.archive import Clip
 from edgecar.closing import Closing
 from edgecar.errors import BatchError
 from edgecar.files import written_whole
 from edgecar.media.writer import Codec
+from edgecar.runtime.choice import Choice
 from edgecar.spec import Coder, Precision
 
 FOLDER = ".edgecar-batch"
-FORMAT = 1
+FORMAT = 2
 """Raised when parts made by older code must not be joined with newer ones."""
 
 LIBRARIES = ("edgecar", "av", "numpy", "openvino", "onnxruntime")
@@ -51,6 +51,8 @@ class BatchSettings:
         codec: Of the outputs.
         part_seconds: How long parts are at least.
         retries: How often a part that fails is tried again.
+        skip_below_qp: Pass H.264 frames finer than this mean QP; 0: none. None: by the weights.
+        skip_above_quality: Pass JPEG frames of a higher quality; 100: none. None: by the weights.
 
     Raises:
         BatchError: A number is out of range.
@@ -63,6 +65,8 @@ class BatchSettings:
     codec: Codec = "h264"
     part_seconds: float = 30
     retries: int = 2
+    skip_below_qp: float | None = None
+    skip_above_quality: int | None = None
 
     def __post_init__(self) -> None:
         if not self.part_seconds > 0:
@@ -105,12 +109,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def clip_key(clip: Clip, settings: BatchSettings, artifact: Artifact) -> str:
+def clip_key(clip: Clip, settings: BatchSettings, choice: Choice) -> str:
     """What stands for all that decides the bytes of a clip's output."""
+    limits = choice.limits.but(settings.skip_below_qp, settings.skip_above_quality)
     facts = {
         "format": FORMAT,
         "source": [str(clip.source), clip.size_bytes, clip.changed_ns],
-        "artifact": hashlib.sha256(artifact.onnx).hexdigest(),
+        "artifact": hashlib.sha256(choice.artifact.onnx).hexdigest(),
+        "limits": asdict(limits),
         "settings": [settings.engine, settings.precision, settings.codec, settings.part_seconds],
         "versions": versions(),
     }

@@ -20,8 +20,9 @@ from edgecar.media.reader import Reader
 from edgecar.media.sources import source_from
 from edgecar.media.timing import Timeline
 from edgecar.media.writer import Codec, open_writer
-from edgecar.runtime.pipeline import Pipeline, PipelineSettings
+from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.source import PipelineSettings
 
 SEAM_FRAMES = 4
 """Frames behind a cut that are decoded from both sides and compared."""
@@ -88,7 +89,12 @@ class SpanFrames:
     def __init__(self, path: Path, facts: StreamFacts, span: Span) -> None:
         self._end = span.end
         self._reader = Reader(
-            source_from(path), keep_size=True, size=facts.size, start=span.start, threads=1
+            source_from(path),
+            keep_size=True,
+            size=facts.size,
+            start=span.start,
+            threads=1,
+            read_coding=True,
         )
         self.warnings = self._reader.warnings
         self.begins: list[str] = []
@@ -152,6 +158,8 @@ def make_part(
             ticks = timeline.place(each.frame)
             first_ticks = ticks if first_ticks is None else first_ticks
             writer.write(replace(each.frame, pts=ticks - first_ticks, time_base=tick))
+            if each.passed_because:
+                warnings[f"frames passed as they are ({each.passed_because})"] += 1
             count()
     if first_ticks is None:
         raise MediaError(f"no frame in part {span.number} of {source}; copy or record it again")

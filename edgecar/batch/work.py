@@ -157,10 +157,10 @@ class Batch:
         if done is None:
             return False
         try:
-            artifact = self._choice_for(done.codec, silent=True).artifact
+            choice = self._choice_for(done.codec, silent=True)
         except EdgecarError:  # said when the clip is planned
             return False
-        if done.key != clip_key(clip, self._settings, artifact):
+        if done.key != clip_key(clip, self._settings, choice):
             return False
         self.report.skipped[clip.source] = f"done before: {clip.output}, {done.frames} frame(s)"
         self._all_bytes -= clip.size_bytes
@@ -201,7 +201,7 @@ class Batch:
         state.plan = plan
         if state.choice is None:
             state.choice = self._choice_for(plan.codec)
-            state.key = clip_key(state.clip, self._settings, state.choice.artifact)
+            state.key = clip_key(state.clip, self._settings, state.choice)
             state.folder = self._journal.parts_folder(state.clip, state.key)
         why = self._journal.must_be_whole(state.folder)
         if why and len(plan.spans) > 1:
@@ -308,8 +308,11 @@ class Batch:
 
     def _part_task(self, state: _State, span: Span) -> PartTask:
         assert state.plan is not None
+        assert state.choice is not None
+        settings = self._settings
         path = self._path_of(state, span)
-        return PartTask(state.clip.source, state.plan, span, path, self._settings.codec)
+        limits = state.choice.limits.but(settings.skip_below_qp, settings.skip_above_quality)
+        return PartTask(state.clip.source, state.plan, span, path, settings.codec, limits)
 
     def _join_task(self, state: _State) -> JoinTask:
         assert state.plan is not None

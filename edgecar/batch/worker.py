@@ -12,6 +12,7 @@ from edgecar.batch.part import PartDone, finished_part, make_part, part_path
 from edgecar.closing import Closing
 from edgecar.errors import BatchError, EdgecarError
 from edgecar.media.writer import Codec
+from edgecar.runtime.choice import Limits
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import Precision
 
@@ -39,6 +40,7 @@ class PartTask:
         span: Which part.
         path: What to write.
         codec_out: How to encode.
+        limits: Frames that pass as they are.
     """
 
     source: Path
@@ -46,6 +48,7 @@ class PartTask:
     span: Span
     path: Path
     codec_out: Codec
+    limits: Limits
 
     def __str__(self) -> str:
         return f"part {self.span.number + 1} of {len(self.plan.spans)}"
@@ -163,6 +166,7 @@ class Worker(Closing):
             self._restorers[digest] = Restorer(
                 artifact, self._engine, self._precision, threads=self._threads
             )
+        self._restorers[digest].limits = task.limits
         return make_part(
             task.source,
             task.plan,

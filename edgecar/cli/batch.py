@@ -66,6 +66,20 @@ def command(
         float, typer.Option(help="Clips are cut at keyframes into parts of about this length.")
     ] = 30,
     retries: Annotated[int, typer.Option(min=0, help="How often what failed is tried again.")] = 2,
+    skip_below_qp: Annotated[
+        float | None,
+        typer.Option(
+            metavar="QP",
+            help="H.264 frames finer than this pass as they are; 0: none. Default: by the weights.",
+        ),
+    ] = None,
+    skip_above_quality: Annotated[
+        int | None,
+        typer.Option(
+            metavar="QUALITY",
+            help="JPEG finer than this passes as it is; 100: none. Default: by the weights.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Restore an archive of clips: cut at keyframes, done by many workers, joined again.
@@ -82,7 +96,17 @@ def command(
     from edgecar.batch.journal import BatchSettings, Journal
     from edgecar.batch.work import Batch
 
-    settings = BatchSettings(network, weights_for, engine, precision, codec, part_seconds, retries)
+    settings = BatchSettings(
+        network,
+        weights_for,
+        engine,
+        precision,
+        codec,
+        part_seconds,
+        retries,
+        skip_below_qp,
+        skip_above_quality,
+    )
     _check(settings)
     clips = find_clips(sources, out, codec)
     with ExitStack() as stack:

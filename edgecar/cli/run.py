@@ -85,11 +85,17 @@ def command(
     ] = None,
     skip_below_qp: Annotated[
         float | None,
-        typer.Option(metavar="QP", help="Frames coded finer than this pass as they are (H.264)."),
+        typer.Option(
+            metavar="QP",
+            help="H.264 frames finer than this pass as they are; 0: none. Default: by the weights.",
+        ),
     ] = None,
     skip_above_quality: Annotated[
         int | None,
-        typer.Option(metavar="QUALITY", help="JPEG frames finer than this pass as they are."),
+        typer.Option(
+            metavar="QUALITY",
+            help="JPEG finer than this passes as it is; 100: none. Default: by the weights.",
+        ),
     ] = None,
     metrics_port: Annotated[
         str | None,
@@ -103,7 +109,8 @@ def command(
 ) -> None:
     """Restore INPUT, or several videos and cameras side by side.
 
-    Shipped weights are chosen by what INPUT is coded with. Timestamps, audio, frame rate and colour
+    Shipped weights are chosen by what INPUT is coded with. What is coded otherwise, or finer than
+    they were trained for, passes as it is and is counted. Timestamps, audio, frame rate and colour
     facts of a video pass through untouched. Cameras and streams that break off are connected again.
 
     Example: edgecar run clip.mp4 -o clean.mp4 --compare
@@ -111,10 +118,10 @@ def command(
     from edgecar.media.inputs import Input, open_input
     from edgecar.runtime.choice import choose_weights, shared_codec
     from edgecar.runtime.job import check_job, run_opened
-    from edgecar.runtime.pipeline import PipelineSettings
     from edgecar.runtime.report import Job
     from edgecar.runtime.restorer import Restorer
     from edgecar.runtime.reuse import Reuse
+    from edgecar.runtime.source import PipelineSettings
 
     settings = PipelineSettings(
         policy=policy,
@@ -136,7 +143,13 @@ def command(
         choice = choose_weights(network, codec_in, weights_for)
         kept = Reuse(reuse_tolerance, verify_reuse) if reuse else False
         with Restorer(
-            choice.artifact, engine, precision, reuse=kept, tile=window, threads=threads
+            choice.artifact,
+            engine,
+            precision,
+            reuse=kept,
+            tile=window,
+            threads=threads,
+            limits=choice.limits,
         ) as restorer:
             if not as_json:
                 stderr.print(f"network   {choice.reason}")
@@ -166,10 +179,15 @@ def _print_report(report: "Report", shown: int | None) -> None:
     warnings = [f"{warning}: {count}" for warning, count in report.warnings.items()]
     for warning in [*restorer.tunings.warnings, *warnings]:
         stderr.print(f"warning   {warning}")
+    passed = report.passed_because.total()
     stdout.print(
-        f"restored  {report.frames} frame(s) in {report.seconds:.2f} s, {report.fps:.2f} frames/s; "
-        f"{restorer.stats.windows_run} window(s), {restorer.stats.computed_share:.0%} of the pixels"
+        f"restored  {report.frames - passed} frame(s) in {report.seconds:.2f} s, "
+        f"{report.fps:.2f} frames/s; {restorer.stats.windows_run} window(s), "
+        f"{restorer.stats.computed_share:.0%} of the pixels"
     )
+    if passed:
+        why = ", ".join(f"{reason} {count}" for reason, count in report.passed_because.items())
+        stdout.print(f"passed    {passed} frame(s) as they are: {why}")
     for path in report.outputs[-shown:] if shown else report.outputs:
         stdout.print(f"wrote     {path}")
 

@@ -1,5 +1,6 @@
 """How coarsely a picture was coded, as far as its stream tells."""
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,7 @@ from av.sidedata.encparams import VideoEncParamsType
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.stream import VideoStream
 
-from edgecar.media.frame import CODING_NOT_STATED, Coding
+from edgecar.media.frame import Coding
 
 DELTA_QP_OFFSET = 16
 """Bytes before ``delta_qp`` in FFmpeg's AVVideoBlockParams: four integers of place and size."""
@@ -21,6 +22,19 @@ QP_PER_BIT = 6
 
 START, TABLES, SCAN, FILL = 0xD8, 0xDB, 0xDA, 0xFF
 """Second bytes of JPEG markers (ITU-T T.81, table B.1)."""
+
+BEGINNINGS = (
+    (rb"\xff\xd8\xff", "jpeg"),
+    (rb"\x89PNG\r\n\x1a\n", "png"),
+    (rb"GIF8[79]a", "gif"),
+    (rb"RIFF....WEBP", "webp"),
+    (rb"BM", "bmp"),
+    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "tiff"),
+    (rb"....ftyp(avif|avis|heic|heix|mif1)", "avif"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "jpeg2000"),
+    (rb"P[1-7]\s", "pnm"),
+)
+"""First bytes of picture files, by format."""
 
 LUMA_AT_50 = np.array(
     [
@@ -36,11 +50,12 @@ LUMA_AT_50 = np.array(
 def ask_for_qp(stream: VideoStream) -> None:
     """Have the decoder of ``stream`` export QPs; call before anything is decoded.
 
-    Changes nothing unless the stream is H.264, the only coding whose QPs are used. Turns frame
-    threads off: with them FFmpeg 8 hands out B-frames' QPs before they are decoded.
+    Changes nothing unless the stream is H.264, the only coding whose QPs are used. Decodes on one
+    thread: with frame threads FFmpeg 8 hands out B-frames' QPs before they are decoded, and with
+    slice threads it does not notice damage.
     """
     if stream.codec_context.codec.canonical_name == "h264":
-        stream.thread_type = "SLICE"
+        stream.thread_count = 1
         stream.codec_context.options = {"export_side_data": "venc_params"}
 
 
@@ -51,10 +66,21 @@ def coding_of(picture: av.VideoFrame, packet: "Packet[VideoStream] | None") -> C
         picture: As it left a decoder that `ask_for_qp` was called for.
         packet: The one that was decoded last; of Motion JPEG, it is the picture's.
     """
-    if packet is not None and packet.stream.codec_context.codec.canonical_name == "mjpeg":
-        return Coding(jpeg_quality=jpeg_quality(memoryview(packet)))
-    qp = mean_qp(picture)
-    return CODING_NOT_STATED if qp is None else Coding(qp)
+    codec = packet.stream.codec_context.codec.canonical_name if packet is not None else ""
+    if packet is not None and codec == "mjpeg":
+        return Coding(jpeg_quality=jpeg_quality(memoryview(packet)), codec=codec)
+    return Coding(mean_qp(picture), codec=codec)
+
+
+def picture_coding(code: bytes) -> Coding:
+    """Return the format that a picture file begins like, and the quality of a JPEG.
+
+    Args:
+        code: The file, whatever its name.
+    """
+    found = (name for begins, name in BEGINNINGS if re.match(begins, code[:32], re.DOTALL))
+    codec = next(found, "")
+    return Coding(jpeg_quality=jpeg_quality(code) if codec == "jpeg" else None, codec=codec)
 
 
 def mean_qp(picture: av.VideoFrame) -> float | None:

@@ -49,6 +49,9 @@ class Coding:
     """Mean QP of the macroblocks, 0 (finest) to 51, below 0 for more than 8 bits; H.264 only."""
     jpeg_quality: int | None = None
     """1 to 100 (finest), as the common libraries count; JPEG and Motion JPEG only."""
+    codec: str = ""
+    """Coding of the stream or picture: FFmpeg's short name, or a picture's format; empty if
+    unknown."""
 
     def is_finer(self, *, than_qp: float | None = None, than_quality: int | None = None) -> bool:
         """Whether the picture is known to be coded so finely that it needs no cleaning.

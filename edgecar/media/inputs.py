@@ -5,10 +5,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgecar.closing import Closing
+from edgecar.media.coding import picture_coding
 from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
 from edgecar.media.pictures import is_picture, list_pictures, picture_format
 from edgecar.media.reader import Reader
 from edgecar.media.sources import source_from
+
+HEAD_BYTES = 64
+"""Enough of a file to tell its format."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,13 @@ class Pictures(Closing):
 
     @property
     def codec(self) -> str:
-        """What they are coded with: ``jpeg`` if any is, else the format of the first."""
-        formats = [picture_format(path) for path in self.paths]
-        return "jpeg" if "jpeg" in formats else formats[0]
+        """What they are coded with: ``jpeg`` if any is, else the format of the first.
+
+        Files tell by their first bytes; a suffix may be wrong.
+        """
+        formats = (_format(path) for path in self.paths)
+        first = next(formats)
+        return "jpeg" if first == "jpeg" or "jpeg" in formats else first
 
     def close(self) -> None:
         """Remove a picture that was kept for this; nothing else is open between pictures."""
@@ -90,3 +98,13 @@ def open_input(address: str | Path, *, read_coding: bool = False) -> Input:
     path = Path(kept.name) / f"picture{still.suffix}"
     path.write_bytes(still.code)
     return Pictures([path], kept=kept)
+
+
+def _format(path: Path) -> str:
+    """Format of a picture; by its suffix where the file cannot be read or begins like none."""
+    try:
+        with path.open("rb") as file:
+            codec = picture_coding(file.read(HEAD_BYTES)).codec
+    except OSError:  # said when it is read
+        codec = ""
+    return codec or picture_format(path)

@@ -176,3 +176,20 @@ def write_picture(
             "disk or choose another folder"
         ) from error
     return lost
+
+
+def copy_picture(source: Path, target: Path) -> None:
+    """Copy a picture's file; it appears whole or not at all.
+
+    Raises:
+        MediaError: It cannot be read or written.
+    """
+    code = _bytes_of(source)
+    try:
+        with written_whole(target) as temporary:
+            temporary.write_bytes(code.tobytes())
+    except OSError as error:
+        raise MediaError(
+            f"{target} cannot be written ({error.strerror}), and nothing was; free space on the "
+            "disk or choose another folder"
+        ) from error

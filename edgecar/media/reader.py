@@ -17,7 +17,7 @@ from edgecar.media.audio import Sound
 from edgecar.media.coding import ask_for_qp, coding_of
 from edgecar.media.convert import FrameMaker, colour_of, orientation_of
 from edgecar.media.facts import Still, StreamFacts
-from edgecar.media.frame import CODING_NOT_STATED, Colour, Frame
+from edgecar.media.frame import Coding, Colour, Frame
 from edgecar.media.notes import copied_streams, read_notes
 from edgecar.media.packets import Start, VideoPackets
 from edgecar.media.sources import (
@@ -253,7 +253,7 @@ class Reader(Closing):
         last: Frame | None = None  # of a file, whose last frame may be shown for long
         ahead, self._ahead = iter(self._ahead), []  # pictures are large
         for picture in chain(ahead, self._pictures):
-            coding = CODING_NOT_STATED
+            coding = Coding(codec=self._codec)
             if self._read_coding:
                 coding = coding_of(picture, self._packets.last_decoded)
             frame = maker.frame_from_picture(picture, times.pts_of(picture), coding)

@@ -97,6 +97,8 @@ def run_cameras(job: Job, readers: Readers, restorer: Restorer, progress: Progre
                 for frame in islice(pipeline, job.frames):
                     outputs[frame.camera].write(frame)
                     report.frames += 1
+                    if frame.passed_because:
+                        report.passed_because[frame.passed_because] += 1
                     progress(report.frames, _expected(job, readers))
             except KeyboardInterrupt:
                 # How a camera's recording ends; a file's is cut short and thrown away.

@@ -14,8 +14,8 @@ from edgecar.engines.base import Codes, Engine
 from edgecar.errors import EdgecarError
 from edgecar.media.color import bgr_from_frame, upright_bgr
 from edgecar.media.live import LIVE_DEFAULTS, LiveSettings
-from edgecar.runtime.pipeline import PipelineSettings
 from edgecar.runtime.playback import Playback
+from edgecar.runtime.source import PipelineSettings
 from edgecar.runtime.suited import NETWORK, Suit
 from edgecar.spec import Coder, Policy, Precision
 
@@ -78,6 +78,10 @@ class VideoCapture(Closing):
         threads: CPU threads at most; None: all.
         policy: ``newest`` or ``block``; None: by the source.
         max_latency_ms: Frames that would be older when restored pass as they are.
+        skip_below_qp: H.264 frames finer than this mean QP pass as they are; 0: none. None: those
+            finer than the weights were trained for.
+        skip_above_quality: JPEG frames of a higher quality than this pass as they are; 100: none.
+            None: those finer than the weights were trained for.
         live: Timeouts and backoff of cameras and network streams.
 
     Example:
@@ -107,6 +111,8 @@ class VideoCapture(Closing):
         threads: int | None = None,
         policy: Policy | None = None,
         max_latency_ms: float | None = None,
+        skip_below_qp: float | None = None,
+        skip_above_quality: int | None = None,
         live: LiveSettings = LIVE_DEFAULTS,
     ) -> None:
         self.error: str | None = None
@@ -119,7 +125,12 @@ class VideoCapture(Closing):
             reuse=reuse,
             threads=threads,
         )
-        self._settings = PipelineSettings(policy=policy, max_latency_ms=max_latency_ms)
+        self._settings = PipelineSettings(
+            policy=policy,
+            max_latency_ms=max_latency_ms,
+            skip_below_qp=skip_below_qp,
+            skip_above_quality=skip_above_quality,
+        )
         self._live = live
         self._turned = True
         self._raises = False

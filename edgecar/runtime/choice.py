@@ -1,10 +1,11 @@
-"""Which weights suit an input."""
+"""Which weights suit an input, and which of its frames they were not trained for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecar.artifact import (
     Artifact,
+    Facts,
     find_artifact,
     is_artifact_path,
     read_artifact,
@@ -12,13 +13,19 @@ from edgecar.artifact import (
     shipped_names,
 )
 from edgecar.errors import ArtifactError
-from edgecar.media.pictures import PICTURE_FORMATS
+from edgecar.media.frame import Coding
+from edgecar.runtime.stats import PassReason
 from edgecar.spec import CODERS, Coder
 
 SAME: dict[str, Coder] = {"mjpeg": "jpeg", **{coder: coder for coder in CODERS}}
 """Codings that weights are made for, by the names that inputs give them."""
 
-PICTURES = set(PICTURE_FORMATS.values())
+QP_ABOVE_CRF = 6
+"""Mean QP that x264 gives the coarsest frames of a clip, less its CRF; at QPs below that of the
+finest training clips, edgecar-s lost quality on validation clips, and gained above."""
+
+NEVER_BELOW_QP, NEVER_ABOVE_QUALITY = 0, 100
+"""Limits that no frame is passed for."""
 
 
 @dataclass(frozen=True)
@@ -29,39 +36,130 @@ class Choice:
         artifact: What to open a restorer with.
         reason: Network, weights and input in words.
         note: What the user must be told besides; empty if the weights are made for the input.
+        any_coder: The user chose the weights: frames of any coding are restored with them.
     """
 
     artifact: Artifact
     reason: str
     note: str = ""
+    any_coder: bool = False
+
+    @property
+    def limits(self) -> "Limits":
+        """Frames of the input that pass as they are."""
+        return limits_of(self.artifact.facts, any_coder=self.any_coder)
 
 
-def coder_for(codec: str) -> Coder:
-    """The coder whose artifacts an input most likely shows.
+@dataclass(frozen=True)
+class Limits:
+    """Frames that weights were not trained for: they pass as they are.
+
+    Attributes:
+        coder: Frames of another coding pass; None: of none.
+        below_qp: H.264 frames of a lower mean QP pass; None: of none.
+        above_quality: JPEG frames of a higher quality pass; None: of none.
+        trained_on: Degradation the weights were trained to undo, for messages.
+    """
+
+    coder: Coder | None = None
+    below_qp: float | None = None
+    above_quality: int | None = None
+    trained_on: str = ""
+
+    def but(self, skip_below_qp: float | None, skip_above_quality: int | None) -> "Limits":
+        """The same with the limits that are given; 0 and 100 mean that no frame passes."""
+        limits = self
+        if skip_below_qp is not None:
+            never = skip_below_qp <= NEVER_BELOW_QP
+            limits = replace(limits, below_qp=None if never else skip_below_qp)
+        if skip_above_quality is not None:
+            never = skip_above_quality >= NEVER_ABOVE_QUALITY
+            limits = replace(limits, above_quality=None if never else skip_above_quality)
+        return limits
+
+    def reason_to_pass(self, coding: Coding) -> PassReason | None:
+        """Return why a frame passes as it is; None if it is to be restored.
+
+        Nothing is known against a frame that does not say how it was coded.
+        """
+        if self.coder and coding.codec and coder_for(coding.codec) != self.coder:
+            return "other_coder"
+        if coding.is_finer(than_qp=self.below_qp):
+            return "below_qp"
+        if coding.is_finer(than_quality=self.above_quality):
+            return "above_quality"
+        return None
+
+    def in_words(self, reason: PassReason, coding: Coding) -> str:
+        """Say why a frame passes, and what restores it all the same."""
+        trained = f"the weights were trained on {self.trained_on or 'another'}"
+        if reason == "below_qp":
+            return (
+                f"frames of H.264 finer than QP {self.below_qp:g} pass as they are (got QP "
+                f"{coding.qp:.1f}; {trained}); a skip-below-qp of 0 restores them too"
+            )
+        if reason == "above_quality":
+            return (
+                f"JPEG finer than quality {self.above_quality} passes as it is (got "
+                f"{coding.jpeg_quality}; {trained}); a skip-above-quality of 100 restores it too"
+            )
+        return (
+            f"{coding.codec} passes as it is ({trained}); ask for weights for a coder, as with "
+            "--for, to restore it too"
+        )
+
+
+def limits_of(facts: Facts, *, any_coder: bool = False) -> Limits:
+    """Return the limits that follow from what weights were trained on.
+
+    Blind networks soften what is finer than that: at QPs below, shipped ones lost up to 3 dB on
+    validation clips. HEVC has no such limit, because FFmpeg does not export its QPs.
+
+    Args:
+        facts: Of the artifact.
+        any_coder: Let no frame pass for its coding.
+
+    Example:
+        >>> facts = Facts("s", 1, 8, 1, "local", 8, "fp32", "h264 crf 22-48", "", 0.0, 0.0)
+        >>> limits = limits_of(facts)
+        >>> [limits.reason_to_pass(Coding(qp, codec="h264")) for qp in (18, 30)]
+        ['below_qp', None]
+    """
+    finest = facts.finest
+    return Limits(
+        coder=None if any_coder else facts.coder,
+        below_qp=finest + QP_ABOVE_CRF if facts.coder == "h264" and finest is not None else None,
+        above_quality=finest if facts.coder == "jpeg" else None,
+        trained_on=facts.trained_on,
+    )
+
+
+def coder_for(codec: str) -> Coder | None:
+    """Return the coder whose artifacts an input shows; None if no weights are made for it.
 
     Args:
         codec: How the input is coded: FFmpeg's short name, or the format of a picture.
 
     Example:
-        >>> coder_for("mjpeg"), coder_for("png"), coder_for("mpeg4")
-        ('jpeg', 'jpeg', 'h264')
+        >>> coder_for("mjpeg"), coder_for("h264"), coder_for("png"), coder_for("mpeg4")
+        ('jpeg', 'h264', None, None)
     """
-    return SAME.get(codec, "jpeg" if codec in PICTURES else "h264")
+    return SAME.get(codec)
 
 
 def shared_codec(codecs: Sequence[str]) -> str:
-    """The codec of inputs that are restored with the same weights.
+    """Return the codec of the inputs that weights are made for; they are restored together.
 
     Raises:
         ArtifactError: They need different ones.
     """
-    coders = {coder_for(codec): codec for codec in codecs}
+    coders = {coder: codec for codec in codecs if (coder := coder_for(codec))}
     if len(coders) > 1:
         raise ArtifactError(
             f"the inputs need weights for {' and '.join(sorted(coders))}; run them apart, or give "
             "--for with the one to take for all"
         )
-    return codecs[0]
+    return next(iter(coders.values()), codecs[0])
 
 
 def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choice:
@@ -69,7 +167,8 @@ def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choi
 
     A file of the user's is taken as it is. Of the weights that ship, those for the input's coder
     are taken. Others must be asked for, because they do harm: on HEVC at fine quantisers, weights
-    for JPEG lost up to 3 dB and those for H.264 up to 1.6 dB.
+    for JPEG lost up to 3 dB and those for H.264 up to 1.6 dB. Where none are made for the input,
+    some are taken that `limits_of` lets no frame of it through to.
 
     Args:
         network: A network that ships with weights, or an exported file.
@@ -88,27 +187,32 @@ def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choi
         return Choice(
             artifact,
             reason=f"{facts.model}, {network} ({trained}{why})",
-            note=f"{network} was trained on {facts.trained_on}, not {wanted}" if unfit else "",
+            note=f"{network} was trained on {facts.trained_on}, not {asked or codec}"
+            if unfit
+            else "",
+            any_coder=True,
         )
-    if wanted not in shipped_coders(network) and not asked:
+    there = shipped_coders(network)
+    if not there or (wanted and wanted not in there and not asked):
         raise ArtifactError(_none_ship(network, wanted))
-    artifact = read_artifact(find_artifact(network, wanted))
-    return Choice(artifact, f"{network}, weights for {wanted} ({artifact.facts.trained_on}; {why})")
+    artifact = read_artifact(find_artifact(network, wanted or there[0]))
+    if wanted is None:
+        return Choice(
+            artifact,
+            f"{network}, but no weights are made for {codec}, which passes as it is; --for "
+            f"{' or '.join(there)} restores it all the same",
+        )
+    reason = f"{network}, weights for {wanted} ({artifact.facts.trained_on}; {why})"
+    return Choice(artifact, reason, any_coder=asked is not None)
 
 
 def _input_in_words(codec: str, asked: Coder | None) -> str:
-    if asked:
-        return f"as asked; the input is {codec}"
-    if codec in SAME:
-        return f"the input is {codec}"
-    if codec in PICTURES:
-        return f"the input is {codec}, which was probably JPEG before"
-    return f"the input is {codec}, for which no weights are made"
+    return f"{'as asked; ' if asked else ''}the input is {codec}"
 
 
-def _none_ship(network: str, wanted: Coder) -> str:
+def _none_ship(network: str, wanted: Coder | None) -> str:
     there = shipped_coders(network)
-    if there:
+    if there and wanted:
         others = ", ".join(shipped_names(wanted)) or "none"
         return (
             f"no {wanted} weights ship for {network}, and its {there[0]} ones would make things "

@@ -1,14 +1,26 @@
 """A step that cleans pictures, for loops that another library runs."""
 
+import logging
+from itertools import islice
 from pathlib import Path
+from statistics import fmean
+
+import numpy as np
 
 from edgecar.artifact import Artifact
 from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine
 from edgecar.errors import SettingsError
-from edgecar.media.inputs import open_input
+from edgecar.media.coding import picture_coding
+from edgecar.media.frame import Coding
+from edgecar.media.inputs import Input, Pictures, open_input
 from edgecar.runtime.suited import NETWORK, Suit
 from edgecar.spec import Coder, Precision
+
+LOOKED_AT = 25
+"""Frames at the beginning of a file that tell how finely it is coded."""
+
+_log = logging.getLogger(__name__)
 
 
 class Cleaner(Closing):
@@ -17,6 +29,10 @@ class Cleaner(Closing):
     It is a callback of ``supervision.process_video`` as it stands: the number of the frame, which
     comes second, is accepted and not used. Threads may share it. Use one for
     each video: outputs are used again from frame to frame.
+
+    A picture in BGR does not say how it was coded. So all of them pass as they are, and are counted
+    in ``restorer.stats``, where the video's first second is coded in another way or finer than the
+    weights were trained for; a warning is logged.
 
     Clean whole frames, before they are sliced: a slice that is cleaned alone has edges which the
     network takes for those of the picture.
@@ -30,6 +46,8 @@ class Cleaner(Closing):
         precision: Arithmetic; None takes the engine's choice.
         reuse: Compute only what a change can reach; same bytes out.
         threads: CPU threads at most; None: all.
+        skip_below_qp: Pass H.264 finer than this mean QP; 0: none. None: by the weights.
+        skip_above_quality: Pass JPEG of a higher quality; 100: none. None: by the weights.
 
     Raises:
         SettingsError: Neither ``video`` nor ``coder`` is given, and ``network`` is no artifact.
@@ -55,16 +73,18 @@ class Cleaner(Closing):
         precision: Precision | None = None,
         reuse: bool = True,
         threads: int | None = None,
+        skip_below_qp: float | None = None,
+        skip_above_quality: int | None = None,
     ) -> None:
         if video is None and coder is None and not isinstance(network, Artifact):
             raise SettingsError(
                 "got neither a video nor a coder; give the video whose frames will come, or "
                 "coder='jpeg', 'h264' or 'hevc'"
             )
-        codec: str = coder or ""
+        coding = Coding(codec=coder or "")
         if video is not None and coder is None:
-            with open_input(video) as source:
-                codec = source.codec
+            with open_input(video, read_coding=True) as source:
+                coding = _coding_of(source)
         suit = Suit(
             network=network,
             coder=coder,
@@ -72,9 +92,16 @@ class Cleaner(Closing):
             precision=precision,
             reuse=reuse,
             threads=threads,
+            skip_below_qp=skip_below_qp,
+            skip_above_quality=skip_above_quality,
         )
-        self.restorer = suit.restorer_for(codec)
+        self.restorer = suit.restorer_for(coding.codec)
         """Does the work; says what is in use and what was done."""
+        limits = self.restorer.limits
+        self.passes_because = limits.reason_to_pass(coding)
+        """Why pictures pass as they are; None if they are restored."""
+        if self.passes_because:
+            _log.warning("%s", limits.in_words(self.passes_because, coding))
 
     def __call__(self, bgr: Codes, index: int | None = None) -> Codes:  # noqa: ARG002
         """Clean a picture, ``(H, W, 3)`` uint8 in BGR order; same shape and order out.
@@ -86,7 +113,24 @@ class Cleaner(Closing):
         Raises:
             MediaError: The array is no BGR picture.
         """
+        if self.passes_because:
+            self.restorer.count_passed(self.passes_because)
+            return np.array(bgr)
         return self.restorer(bgr)
 
     def close(self) -> None:
         self.restorer.close()
+
+
+def _coding_of(source: Input) -> Coding:
+    """How an input is coded: a picture, or the mean of a video's first frames."""
+    if isinstance(source, Pictures):
+        return picture_coding(source.paths[0].read_bytes())
+    codings = [frame.coding for frame in islice(source, 1 if source.live else LOOKED_AT)]
+    qps = [coding.qp for coding in codings if coding.qp is not None]
+    qualities = [each.jpeg_quality for each in codings if each.jpeg_quality is not None]
+    return Coding(
+        fmean(qps) if qps else None,
+        round(fmean(qualities)) if qualities else None,
+        source.codec,
+    )

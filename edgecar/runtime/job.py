@@ -1,5 +1,6 @@
 """Whatever a person gives, from one end to the other; pictures here, videos in `cameras`."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,13 +8,23 @@ from pathlib import Path
 
 from edgecar.errors import MediaError
 from edgecar.files import check_outputs
+from edgecar.media.coding import picture_coding
 from edgecar.media.compare import compared_pictures
 from edgecar.media.inputs import Input, Pictures, open_input
-from edgecar.media.pictures import is_picture, list_pictures, read_still, write_picture
+from edgecar.media.pictures import (
+    PICTURE_FORMATS,
+    copy_picture,
+    is_picture,
+    list_pictures,
+    read_still,
+    write_picture,
+)
 from edgecar.media.sources import source_from
 from edgecar.runtime.cameras import camera_names, job_of, run_cameras
 from edgecar.runtime.report import NULL, Job, Progress, Report
 from edgecar.runtime.restorer import Restorer
+
+_log = logging.getLogger(__name__)
 
 
 def run_job(job: Job, restorer: Restorer, progress: Progress) -> Report:
@@ -26,7 +37,7 @@ def run_job(job: Job, restorer: Restorer, progress: Progress) -> Report:
         EngineError: The engine failed.
     """
     check_job(job, [job.source])
-    with open_input(job.source) as source:
+    with open_input(job.source, read_coding=job.settings.reads_coding) as source:
         return run_opened(job, source, restorer, progress)
 
 
@@ -88,6 +99,8 @@ def run_opened(
 
 def _run_pictures(job: Job, pictures: Pictures, restorer: Restorer, progress: Progress) -> Report:
     report, began = Report(restorer, pictures.codec), time.perf_counter()
+    settings = job.settings
+    limits = restorer.limits.but(settings.skip_below_qp, settings.skip_above_quality)
     outputs = _picture_outputs(job, pictures)
     for number, (path, output) in enumerate(outputs.items(), 1):
         try:
@@ -97,10 +110,19 @@ def _run_pictures(job: Job, pictures: Pictures, restorer: Restorer, progress: Pr
                 raise
             report.warnings["pictures that cannot be decoded, skipped"] += 1
             continue
-        after = restorer(before)
+        coding = picture_coding(path.read_bytes())
+        reason = limits.reason_to_pass(coding)
+        after = before if reason else restorer(before)
         report.frames += 1
+        if reason:
+            report.passed_because[reason] += 1
+            if report.passed_because[reason] == 1:
+                _log.warning("%s: %s", path, limits.in_words(reason, coding))
         if output is not None:
-            report.warnings.update(write_picture(output, after, facts=facts))
+            if reason and PICTURE_FORMATS.get(output.suffix.lower()) == coding.codec:
+                copy_picture(path, output)  # coded again it would be worse
+            else:
+                report.warnings.update(write_picture(output, after, facts=facts))
             report.outputs.append(output)
             if job.compare:
                 both = compared_pictures(before, after, job.compare)

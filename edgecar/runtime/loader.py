@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from edgecar.errors import SettingsError
 from edgecar.media.live import LiveReader
 from edgecar.media.reader import Reader
-from edgecar.runtime.pipeline import Pipeline, PipelineSettings
+from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.source import PipelineSettings
 from edgecar.runtime.stream_frame import StreamFrame
 
 LOADERS = "ultralytics.data.loaders"

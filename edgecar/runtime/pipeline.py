@@ -4,127 +4,33 @@ Every camera has a thread that reads. One thread restores for all, in turn, so t
 engine fairly. Whoever iterates uses the results. Frames of a camera stay in order.
 """
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
 
 from edgecar.closing import Closing
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.media.frame import Frame
 from edgecar.media.live import LiveSource
+from edgecar.redaction import text_redacted
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.stats import PassReason, RunStats, Stats
+from edgecar.runtime.source import Camera, FrameSource, PipelineSettings
+from edgecar.runtime.stats import PassReason
 from edgecar.runtime.stream_frame import StreamFrame
-from edgecar.spec import Policy
 
-DEPTH = 3  # frames in a queue: enough to ride out an I-frame, little enough to bound memory
 STOP_SECONDS = 5.0  # to wait for threads at the end
 ALL = 1 << 16  # cameras: more than there will be
 SLOW_START = 0.25  # share of a measured time in the next estimate
 
-
-class FrameSource(Protocol):
-    """What a pipeline reads: `edgecar.media.reader.Reader`, `edgecar.media.live.LiveReader`."""
-
-    @property
-    def live(self) -> bool: ...
-    def __iter__(self) -> Iterator[Frame]: ...
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineSettings:
-    """How frames are queued and which go out as they came in.
-
-    Attributes:
-        policy: ``block`` restores every frame, and the source waits; ``newest`` leaves out frames
-            that a newer one has overtaken, and counts them. None: ``newest`` for live sources.
-        max_latency_ms: A frame that would be older than this when it is restored passes as it is.
-        skip_below_qp: Frames coded finer than this mean QP pass as they are.
-        skip_above_quality: JPEG frames of a higher quality than this pass as they are.
-
-    Raises:
-        SettingsError: A limit is not above zero.
-    """
-
-    policy: Policy | None = None
-    max_latency_ms: float | None = None
-    skip_below_qp: float | None = None
-    skip_above_quality: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_latency_ms is not None and not self.max_latency_ms > 0:
-            raise SettingsError(f"max_latency_ms is {self.max_latency_ms}; give a time above 0")
-
-    @property
-    def reads_coding(self) -> bool:
-        """Whether frames must say how coarsely they were coded."""
-        return self.skip_below_qp is not None or self.skip_above_quality is not None
-
+_log = logging.getLogger(__name__)
 
 Choose = Callable[[StreamFrame], Restorer | PassReason]
 """What restores a frame, or why it passes as it is."""
 
 Failed = Callable[[Restorer, EdgecarError], PassReason]
 """Told of a restorer that failed; why its frames pass."""
-
-
-class Camera:
-    """One source on its way through a pipeline."""
-
-    def __init__(self, name: str, source: FrameSource, settings: PipelineSettings) -> None:
-        self.name, self.source, self.settings = name, source, settings
-        self.stats = RunStats()
-        policy = settings.policy
-        self.newest = policy == "newest" or (policy is None and source.live)
-        self.depth = 1 if self.newest else DEPTH
-        self.read: deque[StreamFrame] = deque()
-        self.done: deque[StreamFrame] = deque()
-        self.in_hand = 0  # being restored
-        self.removed = False
-        self.read_to_end = False
-        self.error: BaseException | None = None
-        self.thread: threading.Thread | None = None
-        self.restorers: set[Restorer] = set()
-        """Those that restored a frame of it and still keep memory for it."""
-        self._earlier_work = Stats()  # of restorers let go of
-        self._counting = threading.Lock()
-        self.stats.watch_restorer(lambda: self.work)
-        self.stats.watch_queue("read", lambda: len(self.read))
-        self.stats.watch_queue("done", lambda: len(self.done))
-        if isinstance(source, LiveSource):
-            self.stats.watch_source(lambda: source.stats)
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more will come out."""
-        return self.read_to_end and not (self.read or self.in_hand or self.done)
-
-    @property
-    def work(self) -> Stats:
-        """What all restorers did for it."""
-        with self._counting:
-            now = (each.stats_of(self.name) for each in self.restorers)
-            return sum(now, self._earlier_work)
-
-    def forget(self, restorer: Restorer | None = None) -> None:
-        """Free the memory that a restorer keeps for it, and let go of it; None: of all."""
-        with self._counting:
-            gone = self.restorers if restorer is None else {restorer} & self.restorers
-            for each in gone:
-                self._earlier_work += each.stats_of(self.name)
-            self.restorers = self.restorers - gone
-        for each in gone:  # which may have to wait for a frame of another camera
-            each.forget(self.name)
-
-    def drop_waiting(self) -> None:
-        """Leave out what waits to be restored."""
-        for _ in range(len(self.read)):
-            self.read.popleft()
-            self.stats.count_dropped()
 
 
 class Pipeline(Closing):
@@ -350,11 +256,12 @@ class Pipeline(Closing):
         """Restore frames, each of another camera, or let them pass."""
         groups: dict[Restorer, list[tuple[StreamFrame, Camera]]] = {}
         for frame, camera in frames:
-            way = self._reason_to_pass(frame, camera.settings) or self._way_of(frame)
-            if isinstance(way, Restorer):
+            way = self._way_of(frame)
+            reason = self._reason_to_pass(frame, camera, way) if isinstance(way, Restorer) else way
+            if reason is None and isinstance(way, Restorer):
                 groups.setdefault(way, []).append((frame, camera))
-            else:
-                camera.stats.count_passed(way)
+            elif reason is not None:
+                _pass(frame, camera, reason)
         for restorer, chosen in groups.items():
             try:
                 self._run(restorer, chosen)
@@ -366,8 +273,8 @@ class Pipeline(Closing):
                     cameras = list(self._turn)
                 for each in cameras:  # it may be closed now, and another one opened in its place
                     each.forget(restorer)
-                for _, camera in chosen:
-                    camera.stats.count_passed(reason)
+                for frame, camera in chosen:
+                    _pass(frame, camera, reason)
 
     def _way_of(self, frame: StreamFrame) -> Restorer | PassReason:
         restorer = self._restorer
@@ -386,14 +293,25 @@ class Pipeline(Closing):
             camera.stats.times.add("restore", seconds)
             camera.stats.count_restored()
 
-    def _reason_to_pass(self, frame: StreamFrame, settings: PipelineSettings) -> PassReason | None:
-        coding = frame.before.coding
-        if coding.is_finer(than_qp=settings.skip_below_qp):
-            return "below_qp"
-        if coding.is_finer(than_quality=settings.skip_above_quality):
-            return "above_quality"
+    def _reason_to_pass(
+        self, frame: StreamFrame, camera: Camera, restorer: Restorer
+    ) -> PassReason | None:
+        coding, settings = frame.before.coding, camera.settings
+        limits = restorer.limits.but(settings.skip_below_qp, settings.skip_above_quality)
+        reason = limits.reason_to_pass(coding)
+        if reason is not None:
+            if reason not in camera.told:
+                camera.told.add(reason)
+                _log.warning("%s: %s", text_redacted(camera.name), limits.in_words(reason, coding))
+            return reason
         if settings.max_latency_ms is not None:
             age = self._clock() - frame.arrived_seconds
             if 1e3 * (age + self._restore_seconds) > settings.max_latency_ms:
                 return "over_latency_budget"
         return None
+
+
+def _pass(frame: StreamFrame, camera: Camera, reason: PassReason) -> None:
+    """Let a frame go out as it came in."""
+    frame.passed_because = reason
+    camera.stats.count_passed(reason)

@@ -10,7 +10,8 @@ from edgecar.media.inputs import open_video
 from edgecar.media.live import LiveReader, LiveSettings
 from edgecar.media.reader import Reader
 from edgecar.media.sources import source_from
-from edgecar.runtime.pipeline import Pipeline, PipelineSettings
+from edgecar.runtime.pipeline import Pipeline
+from edgecar.runtime.source import PipelineSettings
 from edgecar.runtime.stream_frame import StreamFrame
 from edgecar.runtime.suited import Suit
 

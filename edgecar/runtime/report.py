@@ -11,8 +11,8 @@ from edgecar.errors import MediaError
 from edgecar.media.compare import Layout
 from edgecar.media.sources import is_url
 from edgecar.media.writer import Codec
-from edgecar.runtime.pipeline import PipelineSettings
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.source import PipelineSettings
 from edgecar.runtime.stats import Snapshot
 
 NULL = "null"  # an output that writes nothing
@@ -25,6 +25,9 @@ class Report:
     restorer: Restorer
     input_codec: str
     frames: int = 0
+    """Written: restored ones, and those that passed as they were."""
+    passed_because: Counter[str] = field(default_factory=Counter)
+    """Frames that passed as they were, by `edgecar.runtime.stats.PassReason`."""
     seconds: float = 0.0
     warnings: Counter[str] = field(default_factory=Counter)
     outputs: list[Path] = field(default_factory=list)
@@ -41,6 +44,9 @@ class Report:
         facts, exact = self.restorer.facts, stats.psnr_to_exact
         return {
             "frames": self.frames,
+            "restored": self.frames - self.passed_because.total(),
+            "passed": self.passed_because.total(),
+            "passed_because": dict(self.passed_because),
             "fps": round(self.fps, 3),
             "seconds": round(self.seconds, 3),
             "windows_run": stats.windows_run,
@@ -51,7 +57,9 @@ class Report:
             "provider": info.provider,
             "precision": info.precision,
             "input_codec": self.input_codec,
-            "weights_for": facts.coder,
+            "weights_for": None
+            if self.passed_because["other_coder"] == self.frames
+            else facts.coder,
             "trained_on": facts.trained_on,
             "warnings": dict(self.warnings),
             **({"stats": self.stats_table()} if self.stats else {}),

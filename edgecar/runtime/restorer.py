@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Facts, find_artifact, read_artifact
+from edgecar.artifact import Artifact, Facts, find_artifact, is_artifact_path, read_artifact
 from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine, FrameRunner
 from edgecar.engines.select import PLANS, open_engine, usable_cores
@@ -24,9 +24,10 @@ from edgecar.media.color import (
 from edgecar.media.frame import Frame
 from edgecar.runtime.canvas import Packer, Work
 from edgecar.runtime.cells import Grid
+from edgecar.runtime.choice import Limits, limits_of
 from edgecar.runtime.execution import Execution
 from edgecar.runtime.reuse import Memory, Reuse
-from edgecar.runtime.stats import Stats
+from edgecar.runtime.stats import PassReason, Stats
 from edgecar.runtime.tuning import Tuning, Tunings, tuning_key
 from edgecar.runtime.windows import Window, aligned_size, plan_grid, plan_windows
 from edgecar.spec import Coder, Precision, Size
@@ -42,6 +43,10 @@ class Restorer(Closing):
     Any number of threads may use a restorer, and several restorers may share an engine: each frame
     waits until the one before it is done. Frames of one stream give the same bytes in any order.
 
+    A `Frame` says how it was coded, so far as its reader knows: those that the weights were not
+    trained for, of another coding or finer, are given back as they are and counted in `stats`. An
+    array says nothing of the kind and is always restored: leave out what is fine already.
+
     Args:
         name_or_path: An exported ONNX file, or the name of a network that ships with weights.
         engine: A name (see ``edgecar.engines.select.NAMES``) or an open engine, which stays the
@@ -51,11 +56,13 @@ class Restorer(Closing):
             without. A `Reuse` says more; False computes every frame in full.
         tile: ``(height, width)`` of equal windows, halos included; None lets free rectangles cover
             the frame.
-        codec: What the input is coded with, to choose among shipped weights.
+        codec: What the input is coded with, to choose among shipped weights; None: JPEG.
         threads: CPU threads at most; all usable cores if not given.
         tuning: How to go about it; None takes what `edgecar tune` chose on this machine for frames
             of their size, else the defaults. Where it chose other threads, the engine is opened
             again for the first frame. The output is the same bytes.
+        limits: Frames that are given back as they are. None: finer ones than the weights were
+            trained for and, where only a network's name was given, those of another coding.
 
     Raises:
         ArtifactError: Neither a usable file nor a shipped name.
@@ -77,16 +84,20 @@ class Restorer(Closing):
         precision: Precision | None = None,
         reuse: bool | Reuse = True,
         tile: Size | None = None,
-        codec: Coder = "jpeg",
+        codec: Coder | None = None,
         threads: int | None = None,
         tuning: Tuning | None = None,
+        limits: Limits | None = None,
     ) -> None:
         artifact = (
             name_or_path
             if isinstance(name_or_path, Artifact)
-            else read_artifact(find_artifact(name_or_path, codec))
+            else read_artifact(find_artifact(name_or_path, codec or "jpeg"))
         )
         self.facts: Facts = artifact.facts
+        given = codec is not None or not isinstance(name_or_path, str)
+        any_coder = given or is_artifact_path(str(name_or_path))
+        self.limits = limits or limits_of(self.facts, any_coder=any_coder)
         self._allowed = allowed = threads or usable_cores()
         self._threads = min(allowed, (tuning.threads if tuning else None) or allowed)
         self._open: Callable[[int], Engine] | None = None
@@ -149,11 +160,18 @@ class Restorer(Closing):
         return bgr_with_luma(bgr, y, self.luma(y, stream))
 
     def restore(self, frame: Frame, stream: Hashable = None) -> Frame:
-        """Restore a video frame; timestamps and colour facts pass through."""
+        """Restore a video frame; timestamps and colour facts pass through.
+
+        One that the weights were not trained for (`limits`) is given back as it is.
+        """
+        reason = self.limits.reason_to_pass(frame.coding)
+        if reason:
+            self.count_passed(reason)
+            return frame
         return self.restore_all([frame], [stream])[0]
 
     def restore_all(self, frames: Sequence[Frame], streams: Sequence[Hashable]) -> list[Frame]:
-        """Restore frames of several cameras together.
+        """Restore frames of several cameras together, those beyond `limits` as well.
 
         Engines that take batches of one shape fill them with windows of all cameras.
 
@@ -169,8 +187,8 @@ class Restorer(Closing):
             return [f.with_luma(plane[0]) for f, plane in zip(frames, planes, strict=True)]
         pictures = [bgr_from_frame(frame).transpose(2, 0, 1)[::-1] for frame in frames]
         planes = self._planes(pictures, streams)
-        restored = [np.ascontiguousarray(plane[::-1].transpose(1, 2, 0)) for plane in planes]
-        return [frame_with_bgr(f, bgr) for f, bgr in zip(frames, restored, strict=True)]
+        bgrs = [np.ascontiguousarray(plane[::-1].transpose(1, 2, 0)) for plane in planes]
+        return [frame_with_bgr(f, bgr) for f, bgr in zip(frames, bgrs, strict=True)]
 
     def whole(self, y: Codes) -> Codes:
         """Restore a luma plane in one window, without tiling: the reference for tests.
@@ -185,27 +203,27 @@ class Restorer(Closing):
         padded = Memory(self._grid(size), 1, [full], free=False, tolerance=0).take(y[None])
         with self._turn:
             self._run([Execution(Work([full]), padded, restored)])
-        plane: Codes = restored[0]
-        return plane
+        return np.asarray(restored[0])
 
     def plan(self, size: Size) -> list[Window]:
         """The windows that cover a frame of ``(height, width)``."""
         if size not in self._plans:
             facts, fixed = self.facts, self.engine.info.shape
             tile = fixed[1:] if fixed else self._tile
+            halo_px, align_px = facts.halo_px, facts.align_px
             if tile:
-                plan = plan_grid(size, tile, halo_px=facts.halo_px, align_px=facts.align_px)
+                plan = plan_grid(size, tile, halo_px=halo_px, align_px=align_px)
             else:
-                plan = plan_windows(
-                    size,
-                    halo_px=facts.halo_px,
-                    align_px=facts.align_px,
-                    max_read_px=min(
-                        self.tunings.of(size).max_read_px, WINDOW_MEMORY // facts.bytes_per_px
-                    ),
-                )
+                most_px = WINDOW_MEMORY // facts.bytes_per_px
+                most_px = min(self.tunings.of(size).max_read_px, most_px)
+                plan = plan_windows(size, halo_px=halo_px, align_px=align_px, max_read_px=most_px)
             self._plans[size] = plan
         return self._plans[size]
+
+    def count_passed(self, reason: PassReason) -> None:
+        """Note in `stats` that a frame was given back as it is."""
+        with self._turn:
+            self.stats.passed_because[reason] += 1
 
     def stats_of(self, stream: Hashable) -> Stats:
         """What was done for one stream."""

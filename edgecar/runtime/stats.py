@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 from edgecar.media.frame import CODING_NOT_STATED, Coding
@@ -13,7 +13,13 @@ from edgecar.runtime.stages import Latency, StageTimes
 from edgecar.spec import Size
 
 PassReason = Literal[
-    "over_latency_budget", "below_qp", "above_quality", "overload", "as_asked", "engine_failed"
+    "over_latency_budget",
+    "below_qp",
+    "above_quality",
+    "other_coder",
+    "overload",
+    "as_asked",
+    "engine_failed",
 ]
 """Why a frame goes out as it came in."""
 
@@ -42,6 +48,8 @@ class Stats:
     """Of a tolerance: sum over those frames, in codes²."""
     seconds: float = 0.0
     """Spent on them."""
+    passed_because: Counter[str] = field(default_factory=Counter)
+    """Frames that the weights were not trained for, given back as they came, by `PassReason`."""
 
     def count(self, size: Size, windows: int, pixels: int, seconds: float) -> None:
         """Add a frame, how many windows were run for it, what they read and how long it took."""

@@ -9,8 +9,8 @@ from edgecar.media.reader import Reader
 from edgecar.redaction import text_redacted
 from edgecar.runtime.choice import shared_codec
 from edgecar.runtime.loader import Stream
-from edgecar.runtime.pipeline import PipelineSettings
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.source import PipelineSettings
 from edgecar.runtime.suited import Suit
 from edgecar.spec import Policy
 
@@ -39,8 +39,10 @@ def stream(
         policy: ``newest`` leaves out frames that were overtaken, ``block`` makes the source wait.
             None: ``newest`` for cameras and network streams, ``block`` for files.
         max_latency_ms: Frames that would be older when restored pass as they are.
-        skip_below_qp: Frames coded finer than this mean QP pass as they are.
-        skip_above_quality: JPEG frames of a higher quality than this pass as they are.
+        skip_below_qp: H.264 frames finer than this mean QP pass as they are; 0: none. None: those
+            finer than the weights were trained for.
+        skip_above_quality: JPEG frames of a higher quality than this pass as they are; 100: none.
+            None: those finer than the weights were trained for.
         live: Timeouts and backoff of what is no file.
 
     Raises:

@@ -5,7 +5,7 @@ from functools import cached_property
 from edgecar.engines.base import Codes
 from edgecar.media.color import upright_bgr
 from edgecar.media.frame import Frame
-from edgecar.runtime.stats import RunStats, Snapshot
+from edgecar.runtime.stats import PassReason, RunStats, Snapshot
 
 
 class StreamFrame:
@@ -16,6 +16,7 @@ class StreamFrame:
         before: The same frame as it was read.
         camera: The name of its camera.
         restored: False if it passed as it was.
+        passed_because: Why it did; None for a frame that was restored.
         arrived_seconds: When it was read, on the clock of `time.monotonic`.
     """
 
@@ -23,6 +24,7 @@ class StreamFrame:
         self.before = self.frame = before
         self.camera = camera
         self.restored = False
+        self.passed_because: PassReason | None = None
         self.arrived_seconds = arrived_seconds
         self._stats = stats
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Engine
-from edgecar.runtime.choice import choose_weights
+from edgecar.runtime.choice import choose_weights, limits_of
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import Coder, Precision
 
@@ -27,6 +27,8 @@ class Suit:
         precision: Arithmetic; None takes the engine's choice.
         reuse: Compute only what a change can reach.
         threads: CPU threads at most; None: all.
+        skip_below_qp: Pass H.264 frames finer than this mean QP; 0: none. None: by the weights.
+        skip_above_quality: Pass JPEG of a higher quality; 100: none. None: by the weights.
     """
 
     network: str | Path | Artifact = NETWORK
@@ -35,6 +37,8 @@ class Suit:
     precision: Precision | None = None
     reuse: bool = True
     threads: int | None = None
+    skip_below_qp: float | None = None
+    skip_above_quality: int | None = None
 
     def restorer_for(self, codec: str) -> Restorer:
         """Open one; what was chosen is logged, as a warning where it does not fit.
@@ -47,14 +51,21 @@ class Suit:
             EngineError: The engine is absent or refuses the artifact.
         """
         artifact = self.network
-        if not isinstance(artifact, Artifact):
+        if isinstance(artifact, Artifact):
+            limits = limits_of(artifact.facts, any_coder=True)
+        else:
             choice = choose_weights(str(artifact), codec, self.coder)
-            artifact = choice.artifact
+            artifact, limits = choice.artifact, choice.limits
             _log.info("network: %s", choice.reason)
             if choice.note:
                 _log.warning("%s", choice.note)
         restorer = Restorer(
-            artifact, self.engine, self.precision, reuse=self.reuse, threads=self.threads
+            artifact,
+            self.engine,
+            self.precision,
+            reuse=self.reuse,
+            threads=self.threads,
+            limits=limits.but(self.skip_below_qp, self.skip_above_quality),
         )
         _log.info("engine: %s", restorer.engine.info)
         return restorer

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from edgecar.redaction import text_redacted
-from edgecar.runtime.pipeline import Camera as PipelineCamera
-from edgecar.runtime.pipeline import Pipeline, PipelineSettings
+from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.source import Camera as PipelineCamera
+from edgecar.runtime.source import PipelineSettings
 from edgecar.runtime.stats import PassReason
 from edgecar.runtime.stream_frame import StreamFrame
 from edgecar.serve.coding import Coder, PacketOutput
@@ -22,6 +23,7 @@ from edgecar.serve.shedding import Demand
 from edgecar.serve.sources import SupervisedSource
 from edgecar.serve.status import AgeMs, CameraStatus, FrameCounts
 from edgecar.serve.view import LatestFrame
+from edgecar.spec import CODERS
 from edgecar.spec import Coder as CoderName
 
 NEW_COST_SHARE = 0.5
@@ -118,12 +120,14 @@ class CameraRun:
             self._costs.pop(self.settings.networks[level], None)
         self.level = level
 
-    def way_of(self, _frame: StreamFrame) -> Restorer | PassReason:
+    def way_of(self, frame: StreamFrame) -> Restorer | PassReason:
         """What restores a frame; called by the thread that restores."""
         network = self.running
         if network == PASS:
             return "overload" if self.settings.network != PASS else "as_asked"
-        return self._networks.restorer(network, self.weights)
+        codec = frame.before.coding.codec or self._codec
+        coder = coder_of(codec, network, self.settings.coder)
+        return self._networks.restorer(network, coder) if coder else "other_coder"
 
     def deliver(self, frame: StreamFrame) -> None:
         """Give a frame to all outputs; none of them makes anybody wait."""
@@ -140,9 +144,9 @@ class CameraRun:
         return chain[min(self.level, len(chain) - 1)]
 
     @property
-    def weights(self) -> CoderName:
-        """The coder whose weights are taken."""
-        return coder_of(self._source.codec if self._source else "h264", self.settings.coder)
+    def weights(self) -> CoderName | None:
+        """The coder whose weights are taken; None if none are made for what the camera sends."""
+        return coder_of(self._codec, self.running, self.settings.coder)
 
     def tick(self) -> float:
         """Note a moment in the history; returns the seconds of restoring since the last one."""
@@ -185,10 +189,10 @@ class CameraRun:
             error=(source.error if source and camera else None) or self._network_error(),
             enabled=settings.enabled,
             network=settings.network,
-            running=self.running,
+            running=self.running if self.weights or not self._codec else PASS,
             shed=self.level > 0,
             engine=self._engine(),
-            codec=source.codec if source else "",
+            codec=self._codec,
             width=size[1],
             height=size[0],
             sequence=self.latest.sequence,
@@ -219,21 +223,36 @@ class CameraRun:
         outputs: Sequence[PacketOutput | Coder] = [coder, *coder.targets] if coder else []
         return [each.status for each in outputs]
 
+    @property
+    def _codec(self) -> str:
+        """Coding of what the camera sends; empty until it is known."""
+        return self._source.codec if self._source else ""
+
     def _engine(self) -> str | None:
-        if self.running == PASS:
+        coder = self.weights
+        if self.running == PASS or coder is None:
             return None
-        restorer = self._networks.peek(self.running, self.weights)
+        restorer = self._networks.peek(self.running, coder)
         info = restorer.engine.info if restorer else None
         return f"{info.name}, {info.precision}, {info.device}" if info else None
 
     def _network_error(self) -> str | None:
-        return None if self.running == PASS else self._networks.error(self.running, self.weights)
+        coder = self.weights
+        if self.running == PASS or not self._codec:
+            return None
+        if coder is None:
+            return (
+                f"no weights are made for {self._codec}: pictures pass as they are; set coder to "
+                f"{', '.join(CODERS)} to restore them with weights for that"
+            )
+        return self._networks.error(self.running, coder)
 
     def _note_costs(self) -> float:
         """Learn what each network costs here."""
         spent = 0.0
         for network in self.settings.networks:
-            restorer = None if network == PASS else self._networks.peek(network, self.weights)
+            coder = coder_of(self._codec, network, self.settings.coder)
+            restorer = self._networks.peek(network, coder) if coder and network != PASS else None
             if restorer is None:
                 continue
             stats = restorer.stats_of(self.settings.name)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgecar.artifact import is_artifact_path
 from edgecar.closing import Closing
 from edgecar.engines.base import EngineInfo
 from edgecar.errors import EdgecarError
@@ -125,9 +126,15 @@ def open_restorer(network: str, coder: Coder, choice: EngineChoice) -> Restorer:
         EngineError: The engine is absent or refuses it.
     """
     artifact = choose_weights(network, coder).artifact
-    return Restorer(artifact, choice.name, choice.precision, threads=choice.threads)
+    return Restorer(artifact, choice.name, choice.precision, threads=choice.threads, codec=coder)
 
 
-def coder_of(codec: str, asked: Coder | None) -> Coder:
-    """The coder whose weights suit an input."""
-    return asked or coder_for(codec)
+def coder_of(codec: str, network: str, asked: Coder | None) -> Coder | None:
+    """Return the coder whose weights suit an input; None if none are made for it.
+
+    Args:
+        codec: How the input is coded: FFmpeg's short name.
+        network: A network that ships with weights, or a file, which is taken whatever the input.
+        asked: What the camera's settings say.
+    """
+    return asked or coder_for(codec) or ("h264" if is_artifact_path(network) else None)

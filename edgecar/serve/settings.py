@@ -93,7 +93,9 @@ class Camera(Table):
     rtsp_transport: Transport = DEFAULT_SETTINGS.rtsp_transport
     max_latency_ms: float | None = Field(None, gt=0, le=3_600_000)
     skip_below_qp: float | None = Field(None, ge=-100, le=100)
+    """H.264 frames finer than this pass as they are; 0: none; None: by the weights."""
     skip_above_quality: int | None = Field(None, ge=0, le=100)
+    """JPEG frames finer than this pass as they are; 100: none; None: by the weights."""
     publish: bool = True
     """Frames go to the server's ZeroMQ socket, where it has one."""
     video: Video = Video()

@@ -28,8 +28,8 @@ from edgecar.runtime.restorer import Restorer
 NETWORK = "edgecar-s"
 REPORT_KEYS = {
     "frames", "fps", "seconds", "windows_run", "computed_share", "engine", "provider", "precision",
-    "input_codec", "weights_for", "trained_on", "warnings", "frames_compared", "psnr_to_exact_db",
-    "shipped",
+    "input_codec", "restored", "passed", "passed_because", "weights_for", "trained_on",
+    "warnings", "frames_compared", "psnr_to_exact_db", "shipped",
 }  # fmt: skip
 
 
@@ -152,7 +152,11 @@ def test_lossless_clip_holds_what_the_restorer_gives(edgecar, clip, tmp_path):
     output = tmp_path / "out" / "clean.mkv"
     arguments = ("--codec", "ffv1", "--network", NETWORK, "--for", "jpeg")
     assert edgecar("run", clip, "-o", output, *arguments).code == 0
-    with Restorer(NETWORK) as restorer, open_reader(clip) as coded, open_reader(output) as restored:
+    with (
+        Restorer(NETWORK, codec="jpeg") as restorer,
+        open_reader(clip) as coded,
+        open_reader(output) as restored,
+    ):
         assert restored.rate == coded.rate
         for before, after in zip(coded, restored, strict=True):
             expected = restorer.restore(before)

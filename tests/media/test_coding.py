@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecar.media.coding import ask_for_qp, jpeg_quality, mean_qp
+from edgecar.media.coding import ask_for_qp, jpeg_quality, mean_qp, picture_coding
 from edgecar.media.frame import CODING_NOT_STATED, Coding
 from edgecar.media.reader import open_reader
 
@@ -100,21 +100,21 @@ def test_qp_of_ten_bits_is_on_the_scale_of_eight(make_clip):
 
 def test_qp_is_read_only_if_asked_for(make_clip):
     with open_reader(make_clip()) as reader:
-        assert {frame.coding for frame in reader} == {CODING_NOT_STATED}
+        assert {frame.coding for frame in reader} == {Coding(codec="h264")}
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec", "options"),
+    ("suffix", "codec", "options", "named"),
     [
-        (".mp4", "libx265", {"x265-params": "log-level=none"}),
-        (".mp4", "mpeg4", {}),
-        (".ts", "mpeg2video", {}),
-        (".webm", "libvpx-vp9", {}),
+        (".mp4", "libx265", {"x265-params": "log-level=none"}, "hevc"),
+        (".mp4", "mpeg4", {}, "mpeg4"),
+        (".ts", "mpeg2video", {}, "mpeg2video"),
+        (".webm", "libvpx-vp9", {}, "vp9"),
     ],
 )
-def test_other_scales_are_not_taken_for_that_of_h264(make_clip, suffix, codec, options):
+def test_other_scales_are_not_taken_for_that_of_h264(make_clip, suffix, codec, options, named):
     path = make_clip(f"a{suffix}", codec=codec, options=options)
-    assert set(codings(path)) == {CODING_NOT_STATED}
+    assert set(codings(path)) == {Coding(codec=named)}
 
 
 def test_no_qp_even_where_the_decoder_exports_those_of_another_scale(make_clip):
@@ -220,15 +220,15 @@ def test_no_quality_without_a_table(code):
 def test_motion_jpeg_tells_the_quality_of_every_frame(tmp_path):
     qualities = [30, 75, 75, 40, 95, 10]
     path = motion_jpeg(tmp_path / "a.avi", [jpeg(quality) for quality in qualities])
-    assert codings(path) == [Coding(jpeg_quality=quality) for quality in qualities]
+    assert codings(path) == [Coding(jpeg_quality=q, codec="mjpeg") for q in qualities]
     with open_reader(path) as reader:
-        assert {frame.coding for frame in reader} == {CODING_NOT_STATED}
+        assert {frame.coding for frame in reader} == {Coding(codec="mjpeg")}
 
 
 def test_coding_goes_with_the_frame(make_clip):
     with open_reader(make_clip(options={"qp": "30"}), read_coding=True) as reader:
         frame = next(reader)
-    assert frame.with_luma(frame.y // 2).coding == frame.coding == Coding(qp=27)
+    assert frame.with_luma(frame.y // 2).coding == frame.coding == Coding(qp=27, codec="h264")
 
 
 @pytest.mark.parametrize(
@@ -245,3 +245,41 @@ def test_coding_goes_with_the_frame(make_clip):
 def test_finer_than_what_needs_cleaning(coding, expected):
     assert coding.is_finer(than_qp=20, than_quality=90) is expected
     assert not coding.is_finer()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".webp", ".jpg", ".jp2"])
+def test_a_picture_tells_its_format_whatever_its_name(suffix):
+    grey = np.full((64, 64), 90, np.uint8)
+    _, code = cv2.imencode(suffix, grey)
+    names = {".jpg": "jpeg", ".jp2": "jpeg2000"}
+    coding = picture_coding(code.tobytes())
+    assert coding.codec == names.get(suffix, suffix[1:])
+    assert (coding.jpeg_quality is not None) == (suffix == ".jpg")
+
+
+@pytest.mark.parametrize("code", [b"", b"P", b"nothing of the kind", bytes(64)])
+def test_what_begins_like_no_picture_has_no_format(code):
+    assert picture_coding(code) == CODING_NOT_STATED
+
+
+def test_damage_is_noticed_while_qps_are_read(tmp_path):
+    """On one thread: with slice threads FFmpeg conceals it and says nothing."""
+    random = np.random.default_rng(3)
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 176, 144, "yuv420p"
+    encoder.time_base = Fraction(1, 25)
+    encoder.options = {"qp": "30", "g": "99", "bf": "0", "threads": "1"}
+    pictures = [random.integers(0, 256, (216, 176), np.uint8) for _ in range(8)]
+    frames = [av.VideoFrame.from_ndarray(picture, "yuv420p") for picture in pictures]
+    packets = [bytes(packet) for frame in [*frames, None] for packet in encoder.encode(frame)]
+    half = len(packets[4]) // 2
+    packets[4] = packets[4][:half] + random.integers(1, 256, half, np.uint8).tobytes()
+    hurt = tmp_path / "hurt.264"
+    hurt.write_bytes(b"".join(packets))
+    found = []
+    for read_coding in (False, True):
+        with open_reader(hurt, read_coding=read_coding) as reader:
+            count = len(list(reader))
+            found.append((count, reader.warnings["damaged frames concealed by the decoder"]))
+    assert found[0] == found[1]
+    assert found[1][1] > 0

@@ -1,11 +1,13 @@
 """Weights are chosen by what the input is coded with, and never silently."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
 from edgecar.errors import ArtifactError
-from edgecar.runtime.choice import choose_weights, coder_for
+from edgecar.media.frame import Coding
+from edgecar.runtime.choice import choose_weights, coder_for, limits_of
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import CODERS
 
@@ -17,8 +19,8 @@ from edgecar.spec import CODERS
         ("mjpeg", "jpeg"),
         ("h264", "h264"),
         ("hevc", "hevc"),
-        *((name, "jpeg") for name in ("png", "bmp", "tiff", "webp")),
-        *((name, "h264") for name in ("mpeg4", "vp9", "av1", "rawvideo", "something new")),
+        *((name, None) for name in ("png", "bmp", "tiff", "webp", "gif", "jpeg2000", "")),
+        *((name, None) for name in ("mpeg4", "mpeg2video", "vp9", "av1", "prores", "rawvideo")),
     ],
 )
 def test_coder_whose_artifacts_an_input_shows(codec, coder) -> None:
@@ -41,26 +43,68 @@ def test_reason_names_network_weights_and_input(ship) -> None:
     assert reason == "edgecar-s, weights for h264 (h264 crf 29-47; the input is h264)"
 
 
+@pytest.mark.parametrize("there", [CODERS, ("h264",), ("jpeg",)])
+@pytest.mark.parametrize("codec", ["png", "mpeg4", "vp9", "something new"])
+def test_what_no_weights_are_made_for_passes_and_that_is_said(ship, there, codec) -> None:
+    ship("edgecar-xs", *there)
+    choice = choose_weights("edgecar-xs", codec)
+    assert choice.limits.reason_to_pass(Coding(codec=codec)) == "other_coder"
+    said = f"no weights are made for {codec}, which passes as it is; --for {' or '.join(there)}"
+    assert said in choice.reason
+
+
+@pytest.mark.parametrize("asked", CODERS)
+def test_asked_for_restores_any_coding(ship, asked) -> None:
+    ship("edgecar-xs", *CODERS)
+    limits = choose_weights("edgecar-xs", "mpeg4", asked).limits
+    assert limits.reason_to_pass(Coding(codec="mpeg4")) is None
+
+
 @pytest.mark.parametrize(
-    ("codec", "coder", "said"),
+    ("trained_on", "coding", "reason"),
     [
-        ("png", "jpeg", "the input is png, which was probably JPEG before"),
-        ("mpeg4", "h264", "the input is mpeg4, for which no weights are made"),
+        ("jpeg 10-40", Coding(jpeg_quality=40, codec="jpeg"), None),
+        ("jpeg 10-40", Coding(jpeg_quality=41, codec="jpeg"), "above_quality"),
+        ("jpeg 10-40", Coding(jpeg_quality=90, codec="mjpeg"), "above_quality"),
+        ("jpeg 10-80", Coding(jpeg_quality=75, codec="mjpeg"), None),
+        ("jpeg 10-40", Coding(codec="mjpeg"), None),
+        ("jpeg 10-40", Coding(qp=40, codec="h264"), "other_coder"),
+        ("h264 crf 22-48", Coding(qp=0, codec="h264"), "below_qp"),
+        ("h264 crf 22-48", Coding(qp=-11, codec="h264"), "below_qp"),
+        ("h264 crf 22-48", Coding(qp=27.9, codec="h264"), "below_qp"),
+        ("h264 crf 22-48", Coding(qp=28, codec="h264"), None),
+        ("h264 crf 12-48", Coding(qp=20, codec="h264"), None),
+        ("h264 crf 22-48", Coding(codec="h264"), None),
+        ("h264 crf 22-48", Coding(codec="hevc"), "other_coder"),
+        ("hevc qp 20-38", Coding(codec="hevc"), None),
+        ("h264 crf 22-48", Coding(), None),
+        ("my camera", Coding(jpeg_quality=99, codec="jpeg"), None),
+        ("", Coding(qp=1, codec="h264"), None),
+        ("h264", Coding(qp=1, codec="h264"), None),
     ],
 )
-def test_guess_is_said(ship, codec, coder, said) -> None:
-    ship("edgecar-xs", *CODERS)
-    choice = choose_weights("edgecar-xs", codec)
-    assert choice.artifact.facts.coder == coder
-    assert said in choice.reason
+def test_frames_that_weights_were_not_trained_for_pass(exported, trained_on, coding, reason):
+    facts = replace(exported("edgecar-xs").facts, trained_on=trained_on)
+    limits = limits_of(facts)
+    assert limits.reason_to_pass(coding) == reason
+    assert limits.but(0, 100).reason_to_pass(coding) in (None, "other_coder")
+    if reason:
+        assert len(limits.in_words(reason, coding).splitlines()) == 1
+
+
+def test_limits_that_are_given_come_before_those_of_the_weights(exported) -> None:
+    facts = replace(exported("edgecar-xs").facts, trained_on="h264 crf 22-48")
+    limits = limits_of(facts).but(35, 50)
+    assert limits.reason_to_pass(Coding(qp=34, codec="h264")) == "below_qp"
+    assert limits.reason_to_pass(Coding(qp=36, codec="h264")) is None
+    anything = limits_of(facts, any_coder=True).but(None, 50)
+    assert anything.reason_to_pass(Coding(jpeg_quality=60, codec="mjpeg")) == "above_quality"
 
 
 @pytest.mark.parametrize(
     ("there", "codec"),
     [
         (("jpeg",), "h264"),
-        (("jpeg",), "vp9"),
-        (("h264", "hevc"), "png"),
         (("h264",), "hevc"),
         (("hevc",), "h264"),
     ],
@@ -108,10 +152,10 @@ def test_unknown_network_is_answered_with_all_there_are(ship) -> None:
     ("trained_on", "codec", "noted"),
     [
         ("jpeg 10-40", "jpeg", False),
-        ("jpeg 10-40", "png", False),
+        ("jpeg 10-40", "png", True),
         ("jpeg 10-40", "h264", True),
         ("h264 crf 29-47", "h264", False),
-        ("h264 crf 29-47", "vp9", False),
+        ("h264 crf 29-47", "vp9", True),
         ("h264 crf 29-47", "hevc", True),
         ("", "h264", False),
         ("my camera", "h264", False),
@@ -123,7 +167,7 @@ def test_file_is_taken_as_it_is_and_a_misfit_is_noted(
     path = write_artifact(tmp_path / "mine.onnx", trained_on)
     choice = choose_weights(str(path), codec)
     assert choice.artifact.path == path
-    note = f"{path} was trained on {trained_on}, not {coder_for(codec)}"
+    note = f"{path} was trained on {trained_on}, not {codec}"
     assert choice.note == (note if noted else "")
     trained = f"trained on {trained_on}; " if trained_on else ""
     assert choice.reason.startswith(f"edgecar-xs, {path} ({trained}the input is {codec}")

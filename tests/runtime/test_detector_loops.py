@@ -24,7 +24,7 @@ NOTHING = Artifact(Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0),
 
 @pytest.fixture
 def clip(make_clip):  # noqa: F811
-    return make_clip("clip.mp4", frames=FRAMES, size=SIZE)
+    return make_clip("clip.mp4", frames=FRAMES, size=SIZE, options={"crf": "45"})
 
 
 @pytest.fixture
