@@ -19,6 +19,7 @@ except OSError:
     THERE = False
 
 
+@pytest.mark.slow  # waits for a server that breaks off
 @pytest.mark.skipif(not THERE, reason="needs GStreamer's RTSP server (gir1.2-gst-rtsp-server-1.0)")
 def test_a_stream_that_breaks_off_is_accounted_for(tmp_path, monkeypatch, make_results):
     monkeypatch.setattr(soak, "SIZE", (360, 480))

@@ -224,6 +224,7 @@ def test_an_ffmpeg_that_gives_no_time_is_explained(script, tmp_path, monkeypatch
         ffmpeg_seconds(Path("in.mkv"), "spp=3", 1)
 
 
+@pytest.mark.slow  # a benchmark from end to end
 @pytest.mark.usefixtures("case")
 def test_it_runs_from_suite_to_page(tmp_path, write_artifact, monkeypatch):
     artifact = write_artifact(tmp_path / "own.onnx", "h264 crf 29-47")

@@ -40,6 +40,7 @@ def test_frames_under_load_add_up(clip, tmp_path, monkeypatch, make_results):
     checked(tmp_path / "service.json", make_results(row, kind="service"))
 
 
+@pytest.mark.slow  # kills processes
 @pytest.mark.skipif(not THERE, reason="needs GStreamer's RTSP server (gir1.2-gst-rtsp-server-1.0)")
 def test_cameras_that_are_killed_are_accounted_for(clip, tmp_path, monkeypatch, make_results):
     monkeypatch.setattr(service, "KILL_SECONDS", (2.0, 3.0))

@@ -207,6 +207,7 @@ def test_titles_of_frames(gain, kind, title):
     assert "frame" not in described(exhibit(), "best", "jpeg").place
 
 
+@pytest.mark.slow  # codes many large frames
 def test_a_page_of_many_large_noisy_frames_stays_small():
     random = np.random.default_rng(0)
     one = exhibit(size=(720, 1280))
