@@ -1,5 +1,6 @@
 """Artifacts of small networks, exported once per run."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -15,6 +16,13 @@ from tests.skips import pytest_sessionfinish, pytest_terminal_summary
 
 # Hooks of pytest.
 __all__ = ["pytest_runtest_setup", "pytest_sessionfinish", "pytest_terminal_summary"]
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of every later collection of garbage what modules hold: it takes seconds in all."""
+    gc.collect()
+    gc.freeze()
+
 
 # How long an example takes says nothing: machines are shared.
 settings.register_profile("untimed", deadline=None)

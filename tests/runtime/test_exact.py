@@ -62,7 +62,13 @@ def test_windows_give_the_floats_of_the_whole_frame(exported, name, engine, prec
                 np.testing.assert_array_equal(kept, same_part(whole, window))
 
 
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        n if n in ("edgecar-s", "fastarcnn") else pytest.param(n, marks=pytest.mark.slow)
+        for n in LOCAL
+    ],
+)
 @pytest.mark.parametrize("kind", LOWER)
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_windows_in_lower_precision_give_the_floats_of_the_whole_frame(lowered, name, kind, engine):
