@@ -128,7 +128,7 @@ def _of_cameras(service: Service) -> APIRouter:
     @router.get("")
     def all_cameras() -> list[CameraStatus]:
         """All cameras."""
-        return [service.run_of(name).status for name in service.names()]
+        return service.statuses()
 
     @router.post("", status_code=201, responses=CHANGING)
     def add(camera: Camera) -> CameraStatus:

@@ -31,7 +31,7 @@ class _Collector(Collector):
         load = GaugeMetricFamily("edgecar_load_ratio", "Share of the restoring thread's time.")
         load.add_metric([], self._service.load)
         yield load
-        statuses = [self._service.run_of(name).status for name in self._service.names()]
+        statuses = self._service.statuses()
         of_camera, of_output = ["camera_name"], ["camera_name", "kind"]
         up = GaugeMetricFamily("edgecar_camera_up", "1 while it runs.", labels=of_camera)
         shed = GaugeMetricFamily("edgecar_camera_shed", "1 under overload.", labels=of_camera)

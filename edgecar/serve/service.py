@@ -191,6 +191,10 @@ class Service(Closing):
             self._runs = {n: each for n, each in self._runs.items() if n != name}
             run.stop()
 
+    def statuses(self) -> list[CameraStatus]:
+        """Return the status of every camera that is there now; others may be removed meanwhile."""
+        return [run.status for run in self._runs.values()]
+
     @property
     def status(self) -> ServiceStatus:
         """The service as a whole."""

@@ -1,7 +1,9 @@
 """The HTTP API: what it answers, whom, and that nothing makes it fail."""
 
 import json
+from contextlib import suppress
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from starlette.testclient import TestClient
 
 from edgecar.serve import security
 from edgecar.serve.api import application
+from edgecar.serve.camera_run import CameraRun
+from edgecar.serve.errors import UnknownCameraError
 from edgecar.serve.security import Rate
 from tests.serve.conftest import until
 
@@ -233,3 +237,48 @@ def test_no_password_is_in_any_answer(make_service, client_of):
         assert not [s for s in ("hunter22", "secret33", "hunter44") if s in text]
     bad = client.patch("/api/cameras/gate", json={"source": "gopher://admin:hunter55@h/"})
     assert "hunter55" not in bad.text
+
+
+@pytest.mark.parametrize("path", ["/api/cameras", "/metrics"])
+def test_a_camera_that_is_removed_while_all_are_listed_does_no_harm(
+    make_service, client_of, clip, monkeypatch, path
+):
+    cameras = [{"name": name, "source": str(clip), "enabled": False} for name in ("gate", "yard")]
+    service = make_service(*cameras)
+    status = CameraRun.status
+
+    def removed_meanwhile(run):
+        with suppress(UnknownCameraError):
+            service.remove("yard")
+        return status.fget(run)
+
+    monkeypatch.setattr(CameraRun, "status", property(removed_meanwhile))
+    answer = client_of(service).get(path)
+    assert answer.status_code == 200
+    assert "gate" in answer.text
+
+
+@pytest.mark.parametrize("coder", [None, "h264"])
+def test_a_camera_that_no_weights_are_made_for_passes_and_says_so(
+    make_service, client_of, tmp_path, coder
+):
+    path = tmp_path / "old.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(50):
+            picture = np.full((72, 64), number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "yuv420p")))
+        container.mux(stream.encode(None))
+    service = make_service({"name": "old", "source": str(path), "coder": coder})
+    until(lambda: service.run_of("old").status.sequence >= 3)
+    camera = client_of(service).get("/api/cameras/old").json()
+    if coder:
+        assert camera["running"] == "edgecar-s"
+        assert camera["error"] is None
+        assert camera["passed_because"] == {}
+    else:
+        assert camera["running"] == "pass"
+        assert "no weights are made for mpeg4: pictures pass as they are" in camera["error"]
+        assert camera["passed_because"]["other_coder"] >= 3
+        assert camera["frames"]["restored"] == 0
