@@ -23,6 +23,7 @@ from edgecar.media.pictures import read_picture
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import BT709, fixed_camera
 from edgecar.media.writer import open_writer
+from edgecar.runtime import reuse
 from edgecar.runtime.restorer import Restorer
 
 NETWORK = "edgecar-s"
@@ -364,3 +365,18 @@ def test_preview_of_a_frame_has_its_colours(clip):
     photo = data.coffee()[:180, :240, ::-1].astype(float)
     # CRF 35 and 4:2:0 chroma blur the picture; a wrong matrix would shift it by tens of codes.
     assert np.abs(bgr.mean((0, 1)) - photo.mean((0, 1))).max() < 6
+
+
+def test_reuse_that_changes_the_output_is_an_answer_of_no(edgecar, clip, monkeypatch):
+    """Exit code 3, as of every check that ran and failed."""
+    monkeypatch.setattr(reuse, "changed_cells", lambda known, _now, side: blind(known, side))
+    arguments = ("run", clip, "-o", "null", "--network", NETWORK, "--verify-reuse", "1")
+    done = edgecar(*arguments, "--skip-below-qp", "0")
+    assert done.code == 3
+    assert len(done.err.strip().splitlines()[-1:]) == 1
+    assert "other bytes than computing frame 2 in full" in done.err
+
+
+def blind(known, side: int):
+    """A map of cells on which nothing ever changes."""
+    return np.zeros([-(-length // side) for length in known.shape[1:]], np.uint8)
