@@ -222,18 +222,24 @@ class VideoPackets:
         for packet in self._container.demux():
             self._check_pictures_come()
             if packet.stream is not self._stream:
+                self._keep(packet)
                 continue
             wanted = cast("Packet[VideoStream]", packet)
             if not self._comes_too_early(wanted):
                 yield wanted
 
     def _video_alone(self, packets: "Iterator[Packet[Stream]]") -> "Iterator[Packet[VideoStream]]":
-        """Packets of the pictures; those between them that hold sound go where it is kept."""
+        """Packets of the pictures; others go where they are kept."""
         for packet in packets:
             if packet.stream is self._stream:
                 yield cast("Packet[VideoStream]", packet)
-            elif self._sound and packet.size:
-                self._sound.put(packet)
+            else:
+                self._keep(packet)
+
+    def _keep(self, packet: "Packet[Stream]") -> None:
+        """Put a packet of another stream where a writer finds it, if it can be copied."""
+        if self._sound and packet.size and packet.stream_index in self._sound.streams:
+            self._sound.put(packet)
 
     def _from_start(
         self, packets: "Iterator[Packet[VideoStream]]", start: Start

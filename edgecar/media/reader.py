@@ -92,7 +92,8 @@ class Reader(Closing):
             self._timeless = network and form in TIMELESS_FORMATS
             self._stream = self._video_stream()
             copied = copied_streams(self._container, self._stream)
-            wanted = copied and start is None and not self.live
+            # A writer takes the sound of the first connection to a live source, which has no size.
+            wanted = copied and start is None and not (self.live and size)
             self._sound = Sound(copied, self.warnings) if wanted else None
             if threads:
                 self._stream.thread_count = threads

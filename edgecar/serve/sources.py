@@ -28,6 +28,9 @@ JITTER = 0.2
 LATE_SECONDS = 1.0
 """A file that is played falls behind by more only where the machine cannot decode it in time."""
 
+STILL_SECONDS = 1.0
+"""Before a source that is one picture is looked at again."""
+
 TICK = Fraction(1, 90_000)
 """Of the one clock of a camera, whose connections may count in others; RTSP's own."""
 
@@ -140,6 +143,8 @@ class SupervisedSource(LiveSource):
         if inner.live and not self._closing.is_set():
             raise MediaError(f"{inner.source.shown} ended; it is opened again")
         self._ended = not self._camera.loop
+        if inner.facts.still and not self._ended:
+            self._sleep(STILL_SECONDS)
 
     def _paced(self, frames: Opened) -> Iterator[Frame]:
         """A file's frames when they are due."""

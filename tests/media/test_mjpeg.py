@@ -223,3 +223,26 @@ def test_a_file_behind_an_address_keeps_its_sound(make_clip, tmp_path, audio_pac
         for frame in reader:
             writer.write(frame)
     assert audio_packets(target) == audio_packets(local) != []
+
+
+def test_a_stream_without_an_end_keeps_its_sound(make_clip, tmp_path, audio_packets):
+    source, target = make_clip("a.ts", audio="aac", frames=100), tmp_path / "out.mkv"
+    done = threading.Event()
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(source.read_bytes())
+        done.wait()
+
+    with http(answer) as port, open_input(f"http://127.0.0.1:{port}/a.ts") as reader:
+        assert reader.live
+        with open_writer(target, like=reader.facts) as writer:
+            for _ in range(75):
+                writer.write(next(reader))
+        done.set()
+    sent, kept = audio_packets(source), audio_packets(target)
+    headless = [packet[7:] for packet in sent]
+    assert len(kept) > len(sent) / 2
+    assert kept == headless[: len(kept)]
+    assert not [each for each in writer.warnings if "audio" in each]
