@@ -200,7 +200,7 @@ def test_one_picture_is_a_picture(path, stated):
         assert found.paths[0].read_bytes() == coded
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
+@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
 def test_a_file_behind_an_address_keeps_its_sound(make_clip, tmp_path, audio_packets, suffix):
     muxing = {"movflags": "faststart"} if suffix == ".mp4" else {}
     source = make_clip(f"a{suffix}", audio="aac", frames=30, muxing=muxing)
@@ -226,7 +226,7 @@ def test_a_file_behind_an_address_keeps_its_sound(make_clip, tmp_path, audio_pac
 
 
 def test_a_stream_without_an_end_keeps_its_sound(make_clip, tmp_path, audio_packets):
-    source, target = make_clip("a.ts", audio="aac", frames=100), tmp_path / "out.mkv"
+    source, target = make_clip("a.ts", audio="aac", frames=60), tmp_path / "out.mkv"
     done = threading.Event()
 
     def answer(handler):
@@ -238,7 +238,7 @@ def test_a_stream_without_an_end_keeps_its_sound(make_clip, tmp_path, audio_pack
     with http(answer) as port, open_input(f"http://127.0.0.1:{port}/a.ts") as reader:
         assert reader.live
         with open_writer(target, like=reader.facts) as writer:
-            for _ in range(75):
+            for _ in range(45):
                 writer.write(next(reader))
         done.set()
     sent, kept = audio_packets(source), audio_packets(target)

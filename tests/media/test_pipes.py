@@ -17,7 +17,7 @@ from edgecar.media.reader import open_reader
 from edgecar.media.sources import source_from
 from edgecar.media.writer import open_writer
 
-FRAMES = 40
+FRAMES = 20
 
 
 @contextmanager
