@@ -167,6 +167,7 @@ def test_an_unfit_result_file_is_named_and_the_page_kept(tmp_path, capsys) -> No
     assert (tmp_path / "README.md").read_text() == "old"
 
 
+@pytest.mark.slow  # three processes; `make check` runs one
 def test_it_runs_as_a_module(tmp_path) -> None:
     (tmp_path / "results").mkdir()
     command = [sys.executable, "-m", "edgecar.bench.report", "--folder", str(tmp_path)]

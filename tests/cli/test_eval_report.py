@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import cv2
 import numpy as np
@@ -72,7 +73,10 @@ def test_of_pictures(edgecar, tmp_path):
 
 def test_of_detections(edgecar, tmp_path, artifact, monkeypatch):
     pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    from edgecar.evaluate import detection
+
     monkeypatch.setenv("EDGECAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(detection, "drawn_frames", partial(detection.drawn_frames, resamples=60))
     folder, random = tmp_path / "squares", np.random.default_rng(2)
     folder.mkdir()
     for index in range(4):
