@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from edgecar.compact import widen
 from edgecar.errors import ArtifactError
 from edgecar.files import WEIGHTS, is_bare_name
+from edgecar.known_answer import KnownAnswer, answer_from_table
 from edgecar.spec import CODERS, Coder, Context, Precision
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 PREFIX = "edgecar."
 FORMAT = "1"
-QUALITY = "quality"  # the one fact that FP32 artifacts do without
+QUALITY = "quality"  # FP32 artifacts do without
+ANSWER = "known_answer"  # older artifacts do without
+OPTIONAL = (QUALITY, ANSWER)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Facts:
         parity_max_error: Largest difference to the torch network on real crops, of 1.0.
         parity_budget: What was allowed.
         quality: What a lower precision costs; None for FP32.
+        known_answer: Picture and output with which an engine is checked when it opens the artifact.
     """
 
     model: str
@@ -93,6 +97,7 @@ class Facts:
     parity_max_error: float
     parity_budget: float
     quality: Quality | None = None
+    known_answer: KnownAnswer | None = None
 
     @property
     def coder(self) -> Coder | None:
@@ -141,9 +146,10 @@ def write_facts(model: "ModelProto", facts: Facts) -> None:
     del model.metadata_props[:]
     model.metadata_props.extend(others)
     table = {"format": FORMAT, **asdict(facts)}
-    quality = table.pop(QUALITY)
-    if quality:
-        table[QUALITY] = json.dumps(quality)
+    for key in OPTIONAL:
+        stored = table.pop(key)
+        if stored:
+            table[key] = json.dumps(stored)
     for key, value in table.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = f"{PREFIX}{key}", str(value)
@@ -212,7 +218,7 @@ def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:
             f"{path}: artifact format {table.get('format')}, this edgecar reads {FORMAT}; "
             "export it again"
         )
-    needed = [field for field in fields(Facts) if field.name != QUALITY]
+    needed = [field for field in fields(Facts) if field.name not in OPTIONAL]
     missing = [field.name for field in needed if field.name not in table]
     if missing:
         raise ArtifactError(f"{path}: fact {missing[0]!r} is missing; export it again")
@@ -220,6 +226,7 @@ def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:
         facts = Facts(
             **{field.name: _parsed(field.type, table[field.name]) for field in needed},
             quality=_quality(table[QUALITY]) if QUALITY in table else None,
+            known_answer=_answer(table[ANSWER]) if ANSWER in table else None,
         )
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}; export it again") from error
@@ -228,6 +235,10 @@ def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:
             f"{path}: {facts.channels} channels, {facts.bytes_per_px} bytes per px, alignment "
             f"{facts.align_px} px; need 1 or 3 channels and positive sizes; export again"
         )
+    if facts.known_answer:
+        channels, *sides = facts.known_answer.shape
+        if channels != facts.channels or any(side % facts.align_px for side in sides):
+            raise ArtifactError(f"{path}: its known answer is of another network; export it again")
     if facts.halo_px < 0 or facts.halo_px % facts.align_px:
         raise ArtifactError(
             f"{path}: halo {facts.halo_px} px, need a multiple of {facts.align_px}; export again"
@@ -253,6 +264,14 @@ def _quality(text: str) -> Quality:
         return Quality(**{**table, **lists, "by_engine": judged})
     except (KeyError, TypeError) as error:
         raise ValueError(f"its quality is not understood ({error})") from error
+
+
+def _answer(text: str) -> KnownAnswer:
+    """Raises ValueError if the text is not what `write_facts` stores."""
+    table = json.loads(text)
+    if not isinstance(table, dict):
+        raise ValueError("its known answer is damaged (no table)")
+    return answer_from_table(table)
 
 
 def shipped_names(codec: Coder = "jpeg") -> list[str]:

@@ -8,6 +8,7 @@ Messages say what was got, what is needed and what to do.
     │   └── GateError        an artifact was made but failed its check (exit code 3)
     ├── ArtifactError        an ONNX file lacks edgecar's facts or they do not fit
     ├── EngineError          an engine cannot be opened or refuses a batch
+    │   ├── AnswerError      an engine does not reproduce an artifact's known answer (exit code 3)
     │   └── ReuseError       reuse changed the output (exit code 3)
     ├── WindowError          a frame cannot be covered by windows
     ├── MediaError           a picture, clip or camera cannot be read or written
@@ -50,6 +51,12 @@ class ArtifactError(EdgecarError):
 
 class EngineError(EdgecarError):
     """An engine cannot be opened, or refuses what it was given."""
+
+
+class AnswerError(EngineError):
+    """The check ran and the answer is no: this machine computes an artifact wrongly."""
+
+    exit_code = 3
 
 
 class ReuseError(EngineError):

@@ -1,11 +1,13 @@
 """Networks of the zoo with weights of sensible size, narrowed where width only costs time."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from edgecar.artifact import Artifact
 from edgecar.zoo.carcnn import CarcnnConfig
 from edgecar.zoo.dncnn import DncnnConfig
 from edgecar.zoo.glfusion import GlFusionConfig
@@ -63,6 +65,11 @@ def _scale(layer: nn.Module, _given: tuple[Tensor, ...], made: Tensor) -> Tensor
     for weight in layer.parameters():
         weight.mul_(factor)
     return made * factor
+
+
+def unanswered(artifact: Artifact) -> Artifact:
+    """An artifact without its known answer, to be changed, or run by a function."""
+    return replace(artifact, facts=replace(artifact.facts, known_answer=None))
 
 
 def narrow(name: str, channels: int = 1) -> nn.Module:

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgecar import artifact as artifacts
 from edgecar.artifact import (
+    OPTIONAL,
     PREFIX,
     Facts,
     Quality,
@@ -37,7 +38,7 @@ FACTS = Facts(
 )
 
 
-NEEDED = [field.name for field in fields(Facts) if field.name != "quality"]
+NEEDED = [field.name for field in fields(Facts) if field.name not in OPTIONAL]
 QUALITY = Quality(
     loss_db=0.0321,
     worst_db=0.14,
@@ -185,7 +186,7 @@ def test_missing_fact_is_named(name, write) -> None:
         ({"bytes_per_px": 0}, "0 bytes per px"),
         ({"bytes_per_px": -68}, "-68 bytes per px"),
         ({"context": "global"}, "'global' is none of local, windowed"),
-        ({"precision": "fp8"}, "'fp8' is none of fp32, bf16, fp16, int8"),
+        ({"precision": "fp8"}, "'fp8' is none of fp32, tf32, bf16, fp16, int8"),
         ({"parity_budget": "little"}, "'little'"),
         ({"format": 2}, "artifact format 2, this edgecar reads 1"),
         ({"format": ""}, "artifact format , this edgecar reads 1"),

@@ -1,9 +1,13 @@
 """``edgecar doctor``: what this machine has and which engine would run."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgecar.cli.output import Json, next_step, print_json, stdout
+import typer
+
+from edgecar.cli.output import Json, next_step, print_json, status_line, stdout
+from edgecar.errors import AnswerError
 from edgecar.spec import CODERS
 
 if TYPE_CHECKING:
@@ -13,7 +17,8 @@ if TYPE_CHECKING:
 def command(as_json: Json = False) -> None:
     """Describe the machine, its GPU, the installed libraries and the engines that can run here.
 
-    Where there is a GPU, also what is missing for full speed on it.
+    Where there is a GPU, also what is missing for full speed on it. Every network that ships is run
+    on its known answer; exit code 3 says that one came out wrong.
 
     Example: edgecar doctor
     """
@@ -31,6 +36,9 @@ def command(as_json: Json = False) -> None:
             p.removesuffix("ExecutionProvider"): True for p in onnxruntime.get_available_providers()
         }
     accelerator = accelerator_facts()
+    with status_line("known answers") as report:
+        answers = shipped_answers(report)
+    wrong = [answer for answer in answers if answer["passed"] is False]
     facts = {
         "machine": machine,
         "accelerator": accelerator,
@@ -39,11 +47,12 @@ def command(as_json: Json = False) -> None:
         "usable_cores": usable_cores(),
         "engines": engines,
         "default_engine": default_engine(),
+        "known_answers": answers,
         "weights": {coder: shipped_names(coder) for coder in CODERS},
     }
     if as_json:
         print_json(facts)
-        return
+        raise typer.Exit(AnswerError.exit_code if wrong else 0)
     stdout.print(f"machine   {machine_line(machine)}")
     for name, version in versions().items():
         stdout.print(f"          {name} {version}")
@@ -53,7 +62,41 @@ def command(as_json: Json = False) -> None:
         stdout.print(f"{label:<10}{text}")
     for label, coder in zip(("weights", "", ""), CODERS, strict=True):
         stdout.print(f"{label:<9} {coder}: {', '.join(shipped_names(coder)) or 'none'}")
+    for label, text in _answer_lines(answers):
+        stdout.print(f"{label:<10}{text}")
+    if wrong:
+        raise typer.Exit(AnswerError.exit_code)
     next_step("edgecar bench --res 1080p")
+
+
+def shipped_answers(report: Callable[[str], None] = lambda _what: None) -> list[dict[str, Any]]:
+    """Open every shipped network here and tell how its known answer came out.
+
+    Args:
+        report: Called with the name of each file.
+    """
+    from edgecar.artifact import find_artifact, read_artifact, shipped_names
+    from edgecar.exporter.inspection import answer_here
+
+    answers = []
+    for coder in CODERS:
+        for name in shipped_names(coder):
+            report(f"{name}.{coder}")
+            artifact = read_artifact(find_artifact(name, coder))
+            answers.append({"network": name, "for": coder, **answer_here(artifact)})
+    return answers
+
+
+def _answer_lines(answers: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    passed = [answer for answer in answers if answer["passed"]]
+    slowest = max((answer["milliseconds"] for answer in passed), default=0.0)
+    lines = [
+        f"{len(passed)} of {len(answers)} shipped networks compute what they promise here "
+        f"(each checked when it is opened, in {slowest:.0f} ms at most)"
+    ]
+    others = [answer for answer in answers if not answer["passed"]]
+    lines += [f"{each['network']} for {each['for']}: {each['words']}" for each in others]
+    return list(zip(["answers", *[""] * len(others)], lines, strict=True))
 
 
 def _gpu_lines(found: "Accelerator") -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import typer
 
 from edgecar.artifact import Quality
 from edgecar.cli.output import Json, next_step, print_json, quality_line, stdout
+from edgecar.errors import AnswerError
 from edgecar.files import quoted
 
 UNKNOWN = "–"
@@ -19,6 +20,8 @@ def command(
 ) -> None:
     """Print an artifact's facts: layers by precision, halo, quality gate and hashes.
 
+    Runs its known answer on this machine, too; exit code 3 says that it came out wrong.
+
     Example: edgecar inspect edgecar-s.jpeg.int8.onnx
     """
     from edgecar.exporter.inspection import inspection
@@ -26,10 +29,13 @@ def command(
     found = inspection(file)
     if as_json:
         print_json(found)
-        return
-    for name, text in _lines(found):
-        stdout.print(f"{name:<10}{text}")
-    next_step(f"edgecar run INPUT -o OUTPUT --network {quoted(file)}")
+    else:
+        for name, text in _lines(found):
+            stdout.print(f"{name:<10}{text}")
+    if found["known_answer"]["passed"] is False:
+        raise typer.Exit(AnswerError.exit_code)
+    if not as_json:
+        next_step(f"edgecar run INPUT -o OUTPUT --network {quoted(file)}")
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -46,6 +52,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("trained", found["trained_on"] or UNKNOWN),
         ("parity", f"max {found['parity_max_error']:.1e} of 1.0 against torch, allowed "
                    f"{found['parity_budget']:.0e}"),
+        ("answer", found["known_answer"]["words"]),
     ]  # fmt: skip
     if quality:
         gate = Quality(**quality)

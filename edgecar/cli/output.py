@@ -148,7 +148,8 @@ def next_step(command: str) -> None:
 
 def engine_line(info: EngineInfo) -> str:
     """What computes, in which arithmetic."""
-    return f"{info.name} ({info.provider}), {info.precision}, on {info.device}"
+    note = f"; {info.note}" if info.note else ""
+    return f"{info.name} ({info.provider}), {info.precision}, on {info.device}{note}"
 
 
 def warn_if_slow(facts: Facts, info: EngineInfo) -> None:

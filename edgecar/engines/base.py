@@ -4,7 +4,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from edgecar.closing import Closing
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
+
+if TYPE_CHECKING:
+    from edgecar.engines.answer import AnswerCheck
 
 Batch = NDArray[np.float32]
 """``(N, C, H, W)`` float32 in [0, 1], C-contiguous."""
@@ -36,6 +39,7 @@ class EngineInfo:
         precision: Arithmetic really in use.
         shape: ``(batch, height, width)`` of the only batch it takes, or None for any.
         device: Where it runs.
+        note: Why something else runs than what was asked for; empty if it does not.
     """
 
     name: str
@@ -43,6 +47,7 @@ class EngineInfo:
     precision: Precision
     shape: tuple[int, int, int] | None
     device: str
+    note: str = ""
 
 
 class FrameRunner(Protocol):
@@ -79,6 +84,8 @@ class Engine(Closing):
     """
 
     info: EngineInfo
+    check: "AnswerCheck | None" = None
+    """Outcome of the artifact's known answer when the engine was opened; None if it had none."""
 
     def __init__(self, info: EngineInfo, channels: int, align_px: int) -> None:
         self.info = info

@@ -8,7 +8,7 @@ larger sum becomes that. With weights of at most 64 no pair gets there: 2 · 255
 import platform
 
 from edgecar.artifact import Artifact
-from edgecar.errors import EngineError
+from edgecar.errors import AnswerError
 
 LARGEST_WEIGHT = 64
 
@@ -17,13 +17,13 @@ def refuse_saturating(artifact: Artifact) -> None:
     """Refuse a graph in eight bits whose sums may overflow on a CPU of x86.
 
     Raises:
-        EngineError: It has larger weights, as files of earlier versions do.
+        AnswerError: It has larger weights, as files of earlier versions do.
     """
     if artifact.facts.precision != "int8" or platform.machine().lower() not in ("x86_64", "amd64"):
         return
     largest = largest_weight(artifact.onnx)
     if largest > LARGEST_WEIGHT:
-        raise EngineError(
+        raise AnswerError(
             f"{artifact.path or artifact.facts.model}: its INT8 weights go up to {largest}, whose "
             f"sums overflow on CPUs without VNNI; export it again, which limits them to "
             f"{LARGEST_WEIGHT}"

@@ -4,7 +4,8 @@ import os
 import platform
 from importlib.util import find_spec
 
-from edgecar.artifact import Artifact
+from edgecar.artifact import Artifact, Facts
+from edgecar.engines.answer import open_checked
 from edgecar.engines.base import Engine
 from edgecar.engines.saturation import refuse_saturating
 from edgecar.engines.targets import LIBRARIES, LibraryName
@@ -54,7 +55,10 @@ def open_engine(
     precision: Precision | None = None,
     threads: int | None = None,
 ) -> Engine:
-    """Open an engine for an artifact.
+    """Open an engine for an artifact and check it with the artifact's known answer.
+
+    An engine that fails the check gives way to the same network in FP32, with a warning, if that
+    is at hand and no precision was asked for (`edgecar.engines.answer.open_checked`).
 
     Args:
         artifact: What to run.
@@ -63,15 +67,24 @@ def open_engine(
         threads: CPU threads; all usable cores if not given.
 
     Raises:
+        AnswerError: This machine computes the artifact wrongly.
         EngineError: The name is unknown, its library is absent, or it refuses the artifact. There
             is no silent fallback to another engine.
     """
     name = resolved(name)
     if name in PLANS:
         raise EngineError(f"{name} runs plans; open it through a Restorer")
+    count = threads or usable_cores()
+
+    def opener(opened: Artifact, wanted: Precision | None) -> tuple[Engine, Facts]:
+        return _unchecked(opened, name, wanted, count), opened.facts
+
+    return open_checked(artifact, precision, opener)
+
+
+def _unchecked(artifact: Artifact, name: str, precision: Precision | None, threads: int) -> Engine:
     if name in ON_CPU:
         refuse_saturating(artifact)
-    threads = threads or usable_cores()
     if name == "openvino":
         from edgecar.engines.openvino import OpenvinoEngine
 

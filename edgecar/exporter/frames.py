@@ -97,6 +97,37 @@ def generated_frames(trained_on: str, channels: int, align_px: int) -> GateFrame
     return GateFrames([pair.coded for pair in fitted], judged, data)
 
 
+def coded_photo(trained_on: str, channels: int, align_px: int, side_px: int) -> CodedPair:
+    """Return a square of one photograph, coded as finely as the weights are made for.
+
+    There a lower precision loses most against the original.
+
+    Args:
+        trained_on: Degradation that the weights undo, the coder first; JPEG if it names none.
+        channels: 1 (luma) or 3 (RGB).
+        align_px: Alignment of the network.
+        side_px: Side of the square, a multiple of ``align_px``.
+
+    Raises:
+        ExportError: scikit-image is not installed.
+    """
+    coder, levels = _coding_of(trained_on)
+    planes = _cut(_planes(_photo(JUDGED_ON[0]), channels, limited=True), align_px)
+    pair = _pair(planes, coder, max(levels) if coder == "jpeg" else min(levels))
+    coded, clean = (
+        np.ascontiguousarray(_coloured_edges(picture, side_px))
+        for picture in (pair.coded, pair.clean)
+    )
+    return CodedPair(coded, clean)
+
+
+def _coloured_edges(picture: Picture, side_px: int) -> Picture:
+    """Cut out a square, below the middle, where that photograph has all colours and levels."""
+    height, width = picture.shape[1:]
+    left = min(width // 2, width - side_px)
+    return picture[:, height - side_px :, left : left + side_px]
+
+
 def own_frames(source: Path, trained_on: str, channels: int, align_px: int) -> GateFrames:
     """A person's own frames: every other one to fit to as it is, the rest to judge on.
 

@@ -5,7 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecar.artifact import read_artifact
+from edgecar.artifact import Artifact, read_artifact
+from edgecar.engines.select import open_engine
+from edgecar.errors import AnswerError, EngineError
 from edgecar.exporter.layers import CONVOLUTIONS
 from edgecar.files import sha256_of
 
@@ -19,7 +21,7 @@ def inspection(path: Path) -> dict[str, Any]:
     Returns:
         The metadata's facts; ``path``, ``bytes`` and ``sha256`` of the file; ``opset`` and
         ``ir_version``; ``params``; ``layers``, which says for each convolution the type it computes
-        in; and ``operators``, how many there are of each.
+        in; ``operators``, how many there are of each; and ``known_answer``, how that came out here.
 
     Raises:
         ArtifactError: The file is no artifact.
@@ -34,12 +36,37 @@ def inspection(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": sha256_of(path),
         **asdict(artifact.facts),
+        "known_answer": answer_here(artifact),
         "opset": opsets.get("", opsets.get("ai.onnx")),
         "ir_version": model.ir_version,
         "params": _params(model),
         "layers": layer_types(model),
         "operators": dict(sorted(Counter(node.op_type for node in model.graph.node).items())),
     }
+
+
+def answer_here(artifact: Artifact) -> dict[str, Any]:
+    """Open an artifact on this machine's default engine and tell how its known answer came out.
+
+    Returns:
+        ``passed``: None if the file has no known answer, or no engine opens it; ``words``: the
+        outcome for people; and where an engine was opened ``engine``, ``provider`` and
+        ``precision``, and the figures of `edgecar.engines.answer.AnswerCheck`.
+    """
+    if artifact.facts.known_answer is None:
+        return {"passed": None, "words": "none; export the network again to have one"}
+    try:
+        with open_engine(artifact) as engine:
+            info, check = engine.info, engine.check
+    except AnswerError as error:
+        return {"passed": False, "words": str(error)}
+    except EngineError as error:
+        return {"passed": None, "words": f"not checked: {error}"}
+    figures = asdict(check) if check else {}
+    on = f"{info.name} ({info.provider}) in {info.precision}"
+    words = info.note or f"{on} {check}, in {figures['milliseconds']:.0f} ms"
+    used = {"engine": info.name, "provider": info.provider, "precision": info.precision}
+    return {**figures, **used, "passed": not info.note, "words": words}
 
 
 def layer_types(model: "ModelProto") -> dict[str, str]:

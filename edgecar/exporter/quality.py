@@ -162,7 +162,9 @@ class Judge:
         self, model: "ModelProto", precision: Precision, name: str, pairs: "Sequence[CodedPair]"
     ) -> list[Codes] | None:
         """Codes of the restored pictures; None if a value is seen that is not finite."""
-        artifact = Artifact(replace(self._facts, precision=precision), model.SerializeToString())
+        # Without the known answer: what is judged here is what the engine makes of it, not FP32.
+        facts = replace(self._facts, precision=precision, known_answer=None)
+        artifact = Artifact(facts, model.SerializeToString())
         outputs: list[Codes] = []
         with _opened(name, artifact) as engine:
             for pair in pairs:

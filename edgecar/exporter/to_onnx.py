@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from edgecar.artifact import Artifact, Facts, write_facts
 from edgecar.errors import ExportError, GateError, SettingsError
+from edgecar.exporter.answer import known_answer, with_stated_loss
 from edgecar.exporter.frames import generated_frames, own_frames
 from edgecar.exporter.gate import parity_error
 from edgecar.exporter.lower import Lower, Report, Trained, lowered
@@ -288,6 +289,7 @@ def artifact_from_network(
         parity_max_error=error,
         parity_budget=recipe.parity_max_error,
     )
+    facts = replace(facts, known_answer=known_answer(model, facts))
     write_facts(model, facts)
     return model, facts
 
@@ -324,7 +326,7 @@ def lowered_artifact(
         if allowed is None
         else Budget(allowed, WORST_TO_MEAN * allowed)
     )
-    return lowered(
+    made, stated = lowered(
         model,
         facts,
         lowering.precision,
@@ -336,6 +338,7 @@ def lowered_artifact(
         trained=trained if lowering.precision == "int8" else None,
         report=report,
     )
+    return made, with_stated_loss(made, stated)
 
 
 def onnx_from_network(

@@ -56,6 +56,7 @@ class Report:
             "engine": info.name,
             "provider": info.provider,
             "precision": info.precision,
+            "engine_note": info.note,
             "input_codec": self.input_codec,
             "weights_for": None
             if self.passed_because["other_coder"] == self.frames

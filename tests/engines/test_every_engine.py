@@ -278,7 +278,7 @@ def test_numbers_that_are_none_pass_through(engine) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in ENGINES if kind != "fake"])
 def test_facts_that_do_not_fit_the_graph_are_one_line(kind, artifact) -> None:
-    wrong = replace(artifact, facts=replace(artifact.facts, channels=3))
+    wrong = replace(artifact, facts=replace(artifact.facts, channels=3, known_answer=None))
     with opened(kind, wrong) as engine, pytest.raises(EngineError) as refused:
         engine.run(windows(1, channels=3))
     assert "\n" not in str(refused.value)

@@ -95,6 +95,8 @@ def test_plan_without_its_facts_is_not_loaded(built) -> None:
         (lambda table: table.update(more=1), "'more' is missing or unknown"),
         (lambda table: table["settings"].update(tiles=1), "tiles"),
         (lambda table: table["network"].pop("halo_px"), "halo_px"),
+        (lambda table: table["network"]["known_answer"].update(allowed_db=9.0), "is damaged"),
+        (lambda table: table["network"].update(known_answer="much"), "is damaged"),
     ],
 )
 def test_facts_that_are_not_understood_are_refused(change, said, built) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecar.artifact import Artifact
+from edgecar.artifact import Artifact, Facts
+from edgecar.engines.answer import open_checked
 from edgecar.engines.base import Batch, Codes, Engine
 from edgecar.engines.plan import SUFFIX, onnx_sha256, read_plan_facts
 from edgecar.engines.targets import LibraryName
@@ -59,9 +60,10 @@ def open_plan(
     precision: Precision | None,
     threads: int,  # noqa: ARG001  # every engine is opened alike; a GPU has none
 ) -> Engine:
-    """The engine of an artifact's plan.
+    """Open the engine of an artifact's plan and check it with the plan's known answer.
 
     Raises:
+        AnswerError: The plan computes something else than the artifact.
         EngineError: There is no plan, it does not run here, or it is in another precision.
     """
     own = artifact.facts.precision
@@ -70,9 +72,13 @@ def open_plan(
             f"got --precision {precision}, but the plan computes what its graph says, {own}; leave "
             f"it out, or edgecar build it with --precision {precision}"
         )
-    path = find_plan(artifact, library)
-    device = CudaDevice()
-    return StagedEngine(device, TensorrtTiles(path))
+
+    def opener(opened: Artifact, _precision: Precision | None) -> tuple[Engine, Facts]:
+        path = find_plan(opened, library)
+        device = CudaDevice()
+        return StagedEngine(device, TensorrtTiles(path)), read_plan_facts(path).network
+
+    return open_checked(artifact, precision, opener)
 
 
 class DeviceFrames:

@@ -2,18 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import av
 import numpy as np
+import onnx
 import pytest
 
-from edgecar.artifact import read_artifact
+from edgecar.artifact import read_artifact, write_facts
 from edgecar.engines.fake import FakeEngine
 from edgecar.engines.plan import plan_path, settings_for, sidecar_of, write_plan
 from edgecar.engines.select import open_engine
 from edgecar.engines.targets import target_named
 from edgecar.engines.trt_library import load_library
-from edgecar.errors import EngineError, WindowError
+from edgecar.errors import AnswerError, EngineError, WindowError
 from edgecar.runtime.cuda import plans
 from edgecar.runtime.cuda.plans import StagedEngine, find_plan, open_plan
 from edgecar.runtime.cuda.restorer import ReferenceTiles
@@ -25,16 +27,24 @@ from tests.runtime.cuda.host_device import HostDevice
 pytest.importorskip("tensorrt_rtx")
 
 
-@pytest.fixture(scope="module")
-def folder(exported, tmp_path_factory):
-    """A graph and its plan."""
-    folder = tmp_path_factory.mktemp("plans")
-    (folder / "net.onnx").write_bytes(exported("edgecar-xs").onnx)
+def built(folder, artifact):
+    """A folder with a graph and its plan."""
+    model = onnx.load_model_from_string(artifact.onnx)
+    write_facts(model, artifact.facts)
+    (folder / "net.onnx").write_bytes(model.SerializeToString())
     artifact, target = read_artifact(folder / "net.onnx"), target_named("rtx")
     settings = settings_for(artifact, target, tile=(64, 64), batch=2, level=0)
     path = plan_path(folder / "net.onnx", target)
     write_plan(artifact, path, load_library("tensorrt-rtx"), target, settings, None)
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(exported, tmp_path_factory):
+    """Without a known answer: functions stand for the plan."""
+    network = exported("edgecar-xs")
+    plain = replace(network, facts=replace(network.facts, known_answer=None))
+    return built(tmp_path_factory.mktemp("plans"), plain)
 
 
 @pytest.fixture
@@ -105,6 +115,27 @@ def test_restorer_runs_a_plan_by_the_engines_name(shared, artifact, monkeypatch)
         assert isinstance(restorer.engine, StagedEngine)
         assert (restorer.luma(frame) == 255 - frame).all()
         assert restorer.stats.windows_run == 6
+
+
+def test_a_plan_that_computes_something_else_is_refused(exported, tmp_path, monkeypatch) -> None:
+    network, device = exported("edgecar-xs"), HostDevice()
+    artifact = read_artifact(built(tmp_path, network) / "net.onnx")
+    assert artifact.facts.known_answer == network.facts.known_answer
+    monkeypatch.setattr(plans, "CudaDevice", lambda: device)
+
+    def runs(function) -> None:
+        engine = FakeEngine(function, align_px=2)
+        monkeypatch.setattr(
+            plans, "TensorrtTiles", lambda _path: ReferenceTiles(device, engine, (2, 64, 64))
+        )
+
+    with open_engine(artifact, "onnxruntime", threads=1) as truth:
+        runs(truth.run)
+        with open_plan(artifact, "tensorrt-rtx", None, 1) as engine:
+            assert engine.check.passed
+        runs(lambda batch: truth.run(batch) * np.float32(0.999))
+        with pytest.raises(AnswerError, match="on its known answer; this machine computes it"):
+            open_plan(artifact, "tensorrt-rtx", None, 1)
 
 
 def test_engines_do_not_open_plans_themselves(artifact) -> None:

@@ -1,0 +1,266 @@
+"""Checks on this machine that an engine computes what an artifact promises.
+
+Every artifact carries a small picture with the output of its network in float32
+(`edgecar.known_answer.KnownAnswer`). Whoever opens an engine for an artifact does so with
+`open_checked`, which runs that picture through the engine first.
+"""
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgecar.artifact import Artifact, Facts, find_artifact, read_artifact
+from edgecar.engines.base import Codes, Engine
+from edgecar.errors import AnswerError, ArtifactError, EngineError
+from edgecar.known_answer import KnownAnswer
+from edgecar.spec import Precision, Size
+
+ROUNDING_CODES = 1 / 512
+"""Largest error of a stored output."""
+
+LEAST_TOLERANCE = 3e-5
+"""Of 1.0. Sums in float32 in another order were seen to change the outputs of trained networks by
+2e-6; products in TF32 or FP16 change them by 5e-5 and more."""
+
+PARITY_TOLERANCE = 10
+"""Times the difference between two libraries on the machine that exported the network: deep or
+untrained networks are more sensitive to the order of sums."""
+
+REDUCED_DB = 0.05
+"""Loss allowed where an engine computes an FP32 artifact in fewer bits: what the recipe for lower
+precisions allows by default."""
+
+FLAWLESS = 255**2 / 10**6
+"""Mean squared error at 60 dB; a loss is never measured against less."""
+
+Opener = Callable[[Artifact, Precision | None], tuple[Engine, Facts]]
+"""Opens an engine in a precision (None: the engine's choice); the facts hold its known answer."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AnswerCheck:
+    """Outcome of running an artifact's known answer.
+
+    Attributes:
+        passed: Whether the engine may be used.
+        exact: Whether `largest_codes` decided, as for FP32; else `loss_db` did.
+        largest_codes: Largest difference to the FP32 output, in 8-bit codes, beyond rounding.
+        allowed_codes: Largest difference that FP32 may have.
+        psnr_db: PSNR against the FP32 output; None if no difference was found.
+        loss_db: PSNR lost against the original picture, by the difference to the FP32 output.
+        allowed_db: Loss that the artifact states as allowed.
+        milliseconds: Time the check took.
+    """
+
+    passed: bool
+    exact: bool
+    largest_codes: float
+    allowed_codes: float
+    psnr_db: float | None
+    loss_db: float
+    allowed_db: float
+    milliseconds: float
+
+    def __str__(self) -> str:
+        if self.exact:
+            return (
+                f"differs by {self.largest_codes:.3f} codes from FP32 (allowed "
+                f"{self.allowed_codes:.3f})"
+            )
+        return f"loses {self.loss_db:.3f} dB against FP32 (allowed {self.allowed_db:.3f})"
+
+
+def open_checked(artifact: Artifact, precision: Precision | None, opener: Opener) -> Engine:
+    """Open an engine and check it with the artifact's known answer.
+
+    An engine that fails is closed. If the caller left the precision open, the same network in FP32
+    is opened in its place, with a warning; ``info.note`` says so too.
+
+    Args:
+        artifact: File to run. Without a known answer nothing is checked.
+        precision: Arithmetic that was asked for.
+        opener: Opens the engine.
+
+    Raises:
+        AnswerError: The engine is wrong, and so is FP32, or there is no FP32 to take instead.
+        EngineError: The engine cannot be opened.
+    """
+    try:
+        return _opened(artifact, precision, opener)
+    except AnswerError as error:
+        fp32 = fp32_of(artifact) if precision is None else None
+        if fp32 is None:
+            raise
+        try:
+            engine = _opened(fp32, "fp32", opener)
+        except AnswerError:
+            raise
+        except EngineError as absent:  # no plan of it, say
+            raise error from absent
+        note = f"{_unlike(error)}; {fp32.path or 'the same file'} runs in FP32 instead"
+        engine.info = replace(engine.info, note=note)
+        _log.warning("warning   %s", note)
+        return engine
+
+
+def _opened(artifact: Artifact, precision: Precision | None, opener: Opener) -> Engine:
+    """Open an engine; one that is not what the artifact promises is closed again."""
+    engine, facts = opener(artifact, precision)
+    try:
+        engine.check = _required(engine, facts)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def check_answer(engine: Engine, facts: Facts) -> AnswerCheck | None:
+    """Run a known answer through an engine.
+
+    Args:
+        engine: Open engine.
+        facts: Facts of what it runs.
+
+    Returns:
+        The outcome; None if there is no known answer, or the engine's only shape does not suit it.
+
+    Raises:
+        EngineError: The engine fails.
+    """
+    answer = facts.known_answer
+    if answer is None:
+        return None
+    tile = engine.info.shape[1:] if engine.info.shape else None
+    kept = _comparable(answer, facts, tile)
+    if kept is None:
+        return None
+    began = time.perf_counter()
+    got = np.full(answer.shape, 0, np.uint8)
+
+    def take(_number: int, codes: Codes) -> None:
+        got[:, : kept[0], : kept[1]] = codes[:, : kept[0], : kept[1]]
+
+    with np.errstate(invalid="ignore"):  # what is no number becomes a wrong code
+        engine.run_codes([mirrored(answer.codes(), tile or answer.shape[1:])], take)
+    milliseconds = 1000 * (time.perf_counter() - began)
+    region = (slice(None), slice(kept[0]), slice(kept[1]))
+    return _judged(got[region], answer, region, facts, engine.info.precision, milliseconds)
+
+
+def mirrored(codes: Codes, size: Size) -> Codes:
+    """Mirror or cut a picture, ``(channels, height, width)``, at the bottom and on the right."""
+    rows, columns = (
+        np.resize(np.r_[:side, side - 1 : -1 : -1], wanted)
+        for side, wanted in zip(codes.shape[1:], size, strict=True)
+    )
+    return np.ascontiguousarray(codes[:, rows][:, :, columns])
+
+
+def fp32_of(artifact: Artifact) -> Artifact | None:
+    """Return the FP32 artifact of the same network, if it is at hand.
+
+    It is the artifact itself, ``NAME.onnx`` beside ``NAME.int8.onnx``, or the shipped one.
+    """
+    facts, path = artifact.facts, artifact.path
+    if facts.precision == "fp32":
+        return artifact
+    beside = path and path.with_name(f"{path.stem.removesuffix(f'.{facts.precision}')}.onnx")
+    candidates: list[Path] = [beside] if beside else []
+    if facts.coder:
+        with contextlib.suppress(ArtifactError):  # no network of that name ships
+            candidates.append(find_artifact(facts.model, facts.coder))
+    for candidate in candidates:
+        try:
+            found = read_artifact(candidate)
+        except ArtifactError:  # no such file, or none of ours
+            continue
+        if found.facts.precision == "fp32" and _same_network(found.facts, facts):
+            return found
+    return None
+
+
+def _same_network(one: Facts, other: Facts) -> bool:
+    names = ("model", "channels", "halo_px", "align_px", "context", "trained_on", "weights_sha256")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def _required(engine: Engine, facts: Facts) -> AnswerCheck | None:
+    """Raises AnswerError if the engine does not reproduce the known answer."""
+    check = check_answer(engine, facts)
+    if check is None or check.passed:
+        return check
+    info = engine.info
+    asked = "give --engine another" if info.precision == "fp32" else (
+        "export the network in fp32 beside it, or give --engine another"
+    )  # fmt: skip
+    raise AnswerError(
+        f"{facts.model} in {info.precision} on {info.provider} {check} on its known answer; this "
+        f"machine computes it wrongly: {asked}"
+    )
+
+
+def _unlike(error: AnswerError) -> str:
+    """Return what was got and needed, without what to do."""
+    return str(error).partition("; ")[0]
+
+
+def _comparable(answer: KnownAnswer, facts: Facts, tile: Size | None) -> Size | None:
+    """Return how many rows and columns of a known answer an engine of one shape can reproduce.
+
+    Its tile is filled with the mirrored picture, so that the network sees no edge of the picture at
+    the bottom and on the right. What is nearer to them than the halo differs. Where a network pools
+    over the whole picture, all of it does, unless the output was computed for this tile.
+    """
+    size: Size = (answer.shape[1], answer.shape[2])
+    if tile is None:
+        return size if answer.tile is None else None
+    if tile in (answer.tile, size if answer.tile is None else None):
+        return size
+    if answer.tile is not None or facts.context != "local":
+        return None
+    rows, columns = (
+        side if side == whole else min(side, whole) - facts.halo_px
+        for side, whole in zip(size, tile, strict=True)
+    )
+    return (rows, columns) if rows > 0 and columns > 0 else None
+
+
+def _judged(
+    got: Codes,
+    answer: KnownAnswer,
+    region: tuple[slice, ...],
+    facts: Facts,
+    computed: Precision,
+    milliseconds: float,
+) -> AnswerCheck:
+    expected = answer.expected_codes()[region]
+    apart = np.abs(got - expected)
+    largest = max(0.0, float(apart.max()) - 0.5)
+    # Of the squared error, what rounding to codes does not explain.
+    rounding = np.mean((np.rint(expected) - expected) ** 2)
+    error = max(0.0, float(np.mean(apart**2) - rounding))
+    loss_db = 10 * math.log10(1 + error / max(answer.error_codes2, FLAWLESS))
+    exact = facts.precision == computed == "fp32"
+    allowed_codes = (
+        255 * max(PARITY_TOLERANCE * facts.parity_max_error, LEAST_TOLERANCE) + ROUNDING_CODES
+    )
+    stated = facts.quality.budget_db if facts.quality else REDUCED_DB
+    allowed_db = max(answer.allowed_db, stated)
+    return AnswerCheck(
+        passed=largest <= allowed_codes if exact else loss_db <= allowed_db,
+        exact=exact,
+        largest_codes=largest,
+        allowed_codes=allowed_codes,
+        psnr_db=10 * math.log10(255**2 / error) if error else None,
+        loss_db=loss_db,
+        allowed_db=allowed_db,
+        milliseconds=milliseconds,
+    )

@@ -1,0 +1,485 @@
+"""An artifact's known answer: engines that compute something else are found when opened."""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgecar.artifact import (
+    Artifact,
+    Quality,
+    find_artifact,
+    read_artifact,
+    write_facts,
+)
+from edgecar.engines import select
+from edgecar.engines.answer import check_answer
+from edgecar.engines.fake import FakeEngine
+from edgecar.engines.plan import facts_at_tile
+from edgecar.engines.select import open_engine
+from edgecar.errors import AnswerError, ArtifactError
+from edgecar.known_answer import KnownAnswer, answer_from_table, packed_answer
+from edgecar.runtime.restorer import Restorer
+from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
+
+CODE = 1 / 255
+QUALITY = Quality(0.01, 0.03, 0.01, 0.05, 0.15, 6, "photos", "", "min-max", 6, (), ("fake",), "")
+
+
+def ten_bits(values: np.ndarray) -> np.ndarray:
+    """With mantissas as TF32 has them."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.int32)
+    return ((bits + (1 << 12)) & ~((1 << 13) - 1)).view(np.float32)
+
+
+def noise(batch: np.ndarray, codes: float) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, codes * CODE, batch.shape).astype(np.float32)
+
+
+def one_pixel(_batch: np.ndarray, output: np.ndarray) -> np.ndarray:
+    changed = output.copy()
+    changed[..., 20, 20] += 0.2
+    return changed
+
+
+WRONG = {
+    "not a number": lambda _batch, output: np.full_like(output, np.nan),
+    "some not a number": lambda _batch, output: np.where(output > 0.5, np.nan, output),
+    "infinite": lambda _batch, output: np.full_like(output, np.inf),
+    "constant": lambda _batch, output: np.full_like(output, output.mean()),
+    "nothing done": lambda batch, _output: batch,
+    "moved": lambda _batch, output: np.roll(output, 1, axis=3),
+    "mirrored": lambda _batch, output: output[..., ::-1],
+    "doubled change": lambda batch, output: 2 * output - batch,
+    "saturated": lambda batch, output: batch + np.clip(output - batch, -2 * CODE, 2 * CODE),
+    "noisy": lambda batch, output: output + noise(batch, 2),
+    "one pixel": one_pixel,
+}
+"""What is wrong in any arithmetic."""
+
+WRONG_IN_FP32 = {
+    "TF32": lambda _batch, output: ten_bits(output),
+    "FP16 sums": lambda _batch, output: output.astype(np.float16).astype(np.float32),
+    "a little darker": lambda _batch, output: output - 0.05 * CODE,
+    "a little noise": lambda batch, output: output + noise(batch, 0.05),
+}
+"""What a lower precision may do."""
+
+
+@pytest.fixture(scope="module")
+def network() -> Artifact:
+    return read_artifact(find_artifact("edgecar-xs", "jpeg"))
+
+
+@pytest.fixture(scope="module")
+def truth(network):
+    """What the network computes, in float32."""
+    with open_engine(network, "onnxruntime", threads=1) as engine:
+        yield lambda batch: engine.run(batch).copy()
+
+
+def fake(facts, function, precision="fp32", shape=None) -> FakeEngine:
+    engine = FakeEngine(function, facts.channels, shape, facts.align_px)
+    engine.info = replace(engine.info, precision=precision)
+    return engine
+
+
+@pytest.fixture
+def opens(monkeypatch):
+    """Has every engine replaced by a function of the artifact and the precision asked for."""
+
+    def by(make) -> None:
+        monkeypatch.setattr(
+            select, "_unchecked", lambda artifact, _name, precision, _n: make(artifact, precision)
+        )
+
+    return by
+
+
+def int8(network: Artifact, **facts: object) -> Artifact:
+    lower = replace(network.facts, precision="int8", quality=QUALITY, **facts)
+    return Artifact(lower, network.onnx, network.path)
+
+
+def written(artifact: Artifact, path: Path) -> Path:
+    model = onnx.load_model_from_string(artifact.onnx)
+    write_facts(model, artifact.facts)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("name", [*WRONG, *WRONG_IN_FP32])
+def test_fp32_that_is_something_else_is_refused(name, network, truth, opens) -> None:
+    fault = (WRONG | WRONG_IN_FP32)[name]
+    opened = []
+
+    def make(artifact, _precision):
+        opened.append(fake(artifact.facts, lambda batch: fault(batch, truth(batch))))
+        return opened[-1]
+
+    opens(make)
+    with pytest.raises(
+        AnswerError, match=r"differs by \d.*allowed 0\.010.*: give --engine"
+    ) as said:
+        open_engine(network)
+    assert "\n" not in str(said.value)
+    assert not opened[0]._open
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_lower_precision_that_loses_more_than_stated_is_refused(
+    name, network, truth, opens
+) -> None:
+    opens(lambda a, _: fake(a.facts, lambda batch: WRONG[name](batch, truth(batch)), "int8"))
+    with pytest.raises(AnswerError, match=r"edgecar-xs in int8 on .* loses .* \(allowed 0\.050\)"):
+        open_engine(int8(network, trained_on="", weights_sha256="other"))
+
+
+@pytest.mark.parametrize("name", WRONG_IN_FP32)
+def test_lower_precision_may_lose_what_is_stated(name, network, truth, opens) -> None:
+    fault = WRONG_IN_FP32[name]
+    opens(lambda a, _: fake(a.facts, lambda batch: fault(batch, truth(batch)), "int8"))
+    with open_engine(int8(network)) as engine:
+        assert engine.check.passed
+        assert 0 <= engine.check.loss_db < 0.01
+        assert not engine.info.note
+
+
+def test_channels_in_another_order_are_found(exported, opens) -> None:
+    artifact = exported("edgecar-xs", 3)
+    with open_engine(artifact, "onnxruntime", threads=1) as right:
+        turned = lambda batch: right.run(batch)[:, ::-1]  # noqa: E731
+        opens(lambda a, _: fake(a.facts, turned))
+        with pytest.raises(AnswerError):
+            open_engine(artifact)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
+@pytest.mark.parametrize("network", ["edgecar-s", "msfan", "dncnn"])
+def test_every_engine_reproduces_untrained_networks(name, network, exported) -> None:
+    """Their sums are larger than those of trained ones, and so is what their order changes."""
+    with open_engine(exported(network), name, "fp32", threads=2) as engine:
+        assert engine.check.exact
+        assert engine.check.passed
+
+
+@pytest.mark.parametrize("tile", [(48, 48), (64, 80), (48, 96), (32, 40), (28, 28), (200, 256)])
+def test_engines_of_one_shape_are_checked_in_their_tile(tile, network, truth) -> None:
+    facts = network.facts
+    with fake(facts, truth, shape=(2, *tile)) as engine:
+        check = check_answer(engine, facts)
+        assert check.passed
+        assert check.largest_codes == 0
+    with fake(facts, lambda batch: one_pixel(batch, truth(batch)), shape=(2, *tile)) as engine:
+        wrong = check_answer(engine, facts)
+        # Only what is farther from the cut edges than the halo can be compared.
+        assert wrong.passed is (min(tile) - facts.halo_px <= 20)
+
+
+def test_a_network_that_pools_has_an_answer_for_the_tile_of_a_plan(exported) -> None:
+    artifact, tile = exported("msfan"), (80, 112)
+    with open_engine(artifact, "onnxruntime", threads=1) as whole:
+        with fake(artifact.facts, whole.run, shape=(1, *tile)) as engine:
+            assert check_answer(engine, artifact.facts) is None  # nothing to compare with
+            facts = facts_at_tile(artifact, tile)
+            assert check_answer(engine, facts).passed
+        turned = lambda batch: whole.run(batch)[..., ::-1]  # noqa: E731
+        with fake(artifact.facts, turned, shape=(1, *tile)) as engine:
+            assert not check_answer(engine, facts).passed
+    local = exported("edgecar-xs")
+    assert facts_at_tile(local, tile) == local.facts
+
+
+# FP32 instead.
+
+
+@pytest.fixture
+def broken_int8(truth, opens):
+    """Engines that compute FP32 and do nothing in eight bits."""
+    opens(
+        lambda a, asked: (
+            fake(a.facts, truth)
+            if a.facts.precision == "fp32" or asked == "fp32"
+            else fake(a.facts, lambda batch: batch, "int8")
+        )
+    )
+
+
+@pytest.mark.usefixtures("broken_int8")
+def test_fp32_beside_it_is_taken_and_said(network, tmp_path, caplog) -> None:
+    fp32 = written(network, tmp_path / "net.onnx")
+    lower = written(int8(network), tmp_path / "net.int8.onnx")
+    frame = np.random.default_rng(0).integers(0, 256, (64, 80), np.uint8)
+    with caplog.at_level(logging.WARNING), Restorer(lower) as restorer:
+        got = restorer.luma(frame)
+        assert restorer.engine.info.precision == "fp32"
+        assert restorer.engine.info.note in caplog.text
+        assert f"{fp32} runs in FP32 instead" in caplog.text
+        assert restorer.engine.check.exact
+    with Restorer(fp32) as restorer:
+        assert np.array_equal(got, restorer.luma(frame))
+        assert not restorer.engine.info.note
+
+
+@pytest.mark.usefixtures("broken_int8")
+def test_shipped_fp32_is_taken_where_none_lies_beside_it(network, tmp_path) -> None:
+    lower = written(int8(network), tmp_path / "mine.int8.onnx")
+    with open_engine(read_artifact(lower)) as engine:
+        assert f"{network.path} runs in FP32 instead" in engine.info.note
+
+
+@pytest.mark.usefixtures("broken_int8")
+@pytest.mark.parametrize("other", [{"weights_sha256": "a" * 64}, {"halo_px": 14}, {"model": "x"}])
+def test_fp32_of_another_network_is_not_taken(other, network, tmp_path) -> None:
+    written(Artifact(network.facts, network.onnx), tmp_path / "net.onnx")
+    lower = written(int8(network, **other), tmp_path / "net.int8.onnx")
+    with pytest.raises(AnswerError, match="export the network in fp32 beside it") as refused:
+        open_engine(read_artifact(lower))
+    assert refused.value.exit_code == 3
+
+
+@pytest.mark.usefixtures("broken_int8")
+def test_who_asked_for_int8_is_refused_and_gets_nothing_else(network, tmp_path) -> None:
+    written(network, tmp_path / "net.onnx")
+    lower = read_artifact(written(int8(network), tmp_path / "net.int8.onnx"))
+    with pytest.raises(AnswerError, match="in int8"):
+        open_engine(lower, precision="int8")
+
+
+def test_fewer_bits_chosen_by_an_engine_give_way_to_fp32(network, truth, opens, caplog) -> None:
+    def make(artifact, asked):
+        if asked == "fp32":
+            return fake(artifact.facts, truth)
+        return fake(artifact.facts, lambda batch: batch, "bf16")
+
+    opens(make)
+    with caplog.at_level(logging.WARNING), open_engine(network) as engine:
+        assert engine.info.precision == "fp32"
+    assert "in bf16" in caplog.text
+    with pytest.raises(AnswerError, match="in bf16"):
+        open_engine(network, precision="bf16")
+
+
+def test_fp32_that_is_wrong_too_is_refused(network, opens, tmp_path) -> None:
+    opens(lambda a, _: fake(a.facts, lambda batch: batch, a.facts.precision))
+    written(network, tmp_path / "net.onnx")
+    lower = read_artifact(written(int8(network), tmp_path / "net.int8.onnx"))
+    with pytest.raises(AnswerError, match=r"in fp32 on .* differs by"):
+        open_engine(lower)
+
+
+def test_an_artifact_of_before_there_were_answers_opens(network, opens) -> None:
+    opens(lambda a, _: fake(a.facts, lambda batch: batch))
+    with open_engine(replace(network, facts=replace(network.facts, known_answer=None))) as engine:
+        assert engine.check is None
+
+
+# What the file holds.
+
+
+def test_a_known_answer_comes_back(network) -> None:
+    rng = np.random.default_rng(1)
+    codes = rng.integers(0, 256, (3, 20, 30), np.uint8)
+    output = rng.uniform(-30, 300, codes.shape)
+    answer = packed_answer(codes, output, np.float64(2.5), 0.25, (64, 96))
+    again = answer_from_table(json.loads(json.dumps(asdict(answer))))
+    assert again == answer
+    assert np.array_equal(again.codes(), codes)
+    assert np.abs(again.expected_codes() - np.clip(output, 0, 255)).max() <= 1 / 512
+    shipped = network.facts.known_answer
+    assert min(shipped.shape[1:]) > network.facts.halo_px
+    assert len(shipped.input) + len(shipped.output) < 8 << 10
+
+
+def damaged(answer: KnownAnswer, damage: str) -> str:
+    table = asdict(answer)
+    text = table["output"]
+    changes = {
+        "cut": {"output": text[:-40]},
+        "swapped": {"input": table["output"], "output": table["input"]},
+        "letter": {"output": text[:100] + ("a" if text[100] != "a" else "b") + text[101:]},
+        "not base 85": {"input": '"' * 40},
+        "shape": {"shape": [1, 48, 47]},
+        "no shape": {"shape": None},
+        "error": {"error_codes2": 1e9},
+        "allowed": {"allowed_db": 99.0},
+        "no number": {"allowed_db": "much"},
+        "unknown": {"colour": "red"},
+    }
+    if damage in ("text", "list"):
+        return "known" if damage == "text" else "[]"
+    if damage == "missing":
+        del table["crc32"]
+    return json.dumps(table | changes.get(damage, {}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("cut", "swapped", "letter", "not base 85", "shape", "no shape", "error", "allowed"),
+        *("no number", "unknown", "missing", "text", "list"),
+    ],
+)
+def test_a_damaged_known_answer_is_refused(damage, network, tmp_path) -> None:
+    path = written(network, tmp_path / "net.onnx")
+    model = onnx.load(path)
+    entry = next(e for e in model.metadata_props if e.key == "edgecar.known_answer")
+    entry.value = damaged(network.facts.known_answer, damage)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ArtifactError, match=f"{path}: .*; export it again") as refused:
+        read_artifact(path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("other", [{"channels": 3}, {"align_px": 5, "halo_px": 15}])
+def test_a_known_answer_of_another_network_is_refused(other, network, tmp_path) -> None:
+    wrong = Artifact(replace(network.facts, **other), network.onnx)
+    with pytest.raises(ArtifactError, match="known answer is of another network; export it again"):
+        read_artifact(written(wrong, tmp_path / "net.onnx"))
+
+
+# Through the command line.
+
+
+def test_inspect_shows_how_it_came_out(network, tmp_path, opens, edgecar) -> None:  # noqa: F811
+    path = written(network, tmp_path / "net.onnx")
+    done = edgecar("inspect", path, "--json")
+    table = json.loads(done.out)["known_answer"]
+    assert done.code == 0
+    assert table["passed"] is True
+    assert table["largest_codes"] <= table["allowed_codes"]
+    opens(lambda a, _: fake(a.facts, lambda batch: batch))
+    done = edgecar("inspect", path)
+    assert done.code == 3
+    assert "this machine computes it wrongly" in done.out
+    old = written(replace(network, facts=replace(network.facts, known_answer=None)), path)
+    done = edgecar("inspect", old)
+    assert done.code == 0
+    assert "answer    none; export the network again" in done.out
+
+
+def test_doctor_checks_what_ships(ship, opens, edgecar) -> None:  # noqa: F811
+    ship("edgecar-xs", "jpeg", "h264")
+    done = edgecar("doctor", "--json")
+    assert done.code == 0
+    answers = json.loads(done.out)["known_answers"]
+    assert [(each["network"], each["for"], each["passed"]) for each in answers] == [
+        ("edgecar-xs", "jpeg", True),
+        ("edgecar-xs", "h264", True),
+    ]
+    opens(lambda a, _: fake(a.facts, lambda batch: batch))
+    done = edgecar("doctor")
+    assert done.code == 3
+    assert "0 of 2 shipped networks compute what they promise" in done.out
+    assert done.out.count("this machine computes it wrongly") == 2
+
+
+@pytest.mark.usefixtures("broken_int8")
+def test_run_says_that_fp32_runs(network, tmp_path, edgecar) -> None:  # noqa: F811
+    written(network, tmp_path / "net.onnx")
+    lower = written(int8(network), tmp_path / "net.int8.onnx")
+    cv2.imwrite(str(tmp_path / "in.png"), np.full((64, 80, 3), 90, np.uint8))
+    wanted = ["run", tmp_path / "in.png", "-o", tmp_path / "out.png", "--network", lower]
+    done = edgecar(*wanted, "--json")
+    assert done.code == 0
+    report = json.loads(done.out)
+    assert report["precision"] == "fp32"
+    assert "runs in FP32 instead" in report["engine_note"]
+    assert "runs in FP32 instead" in edgecar(*wanted).err
+
+
+# Eight bits that saturate: OpenVINO without VNNI adds up pairs of products in 16 bits.
+
+
+def saturating(folder: Path) -> Path:
+    """A network of two convolutions whose products are as large as eight bits allow."""
+    from edgecar.exporter.answer import known_answer
+
+    wide = np.full((16, 1, 1, 1), 1.0, np.float32)
+    signs = np.where(np.arange(16) < 8, 127, -127).astype(np.int8)
+    signs[15] = 1  # what remains: 128 of 127 times the picture
+    narrow = signs.reshape(1, 16, 1, 1)
+    scale = np.float32(1 / 128)
+    value = lambda n, x: numpy_helper.from_array(np.asarray(x), n)  # noqa: E731
+    picture = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, "h", "w"])
+        for name in ("input", "output")
+    ]
+
+    def model(nodes, constants) -> onnx.ModelProto:
+        graph = helper.make_graph(nodes, "net", [picture[0]], [picture[1]], constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+
+    conv = helper.make_node
+    fp32 = model(
+        [
+            conv("Conv", ["input", "wide"], ["many"], "first", kernel_shape=[1, 1]),
+            conv("Conv", ["many", "narrow"], ["output"], "second", kernel_shape=[1, 1]),
+        ],
+        [value("wide", wide), value("narrow", narrow * scale)],
+    )
+    lower = model(
+        [
+            conv("Conv", ["input", "wide"], ["many"], "first", kernel_shape=[1, 1]),
+            conv("QuantizeLinear", ["many", "step", "none"], ["eight"], "quantise"),
+            conv("DequantizeLinear", ["eight", "step", "none"], ["read"], "dequantise"),
+            conv("DequantizeLinear", ["narrow", "scale", "none"], ["weights"], "weights"),
+            conv("Conv", ["read", "weights"], ["output"], "second", kernel_shape=[1, 1]),
+        ],
+        [
+            value("wide", wide),
+            value("narrow", narrow),
+            value("scale", scale),
+            value("step", np.float32(1 / 127)),
+            value("none", np.int8(0)),
+        ],
+    )
+    plain = read_artifact(find_artifact("edgecar-xs", "jpeg")).facts
+    facts = replace(plain, model="pair", trained_on="jpeg 10-40", halo_px=0, align_px=1)
+    facts = replace(facts, known_answer=known_answer(fp32, facts))
+    written(Artifact(facts, fp32.SerializeToString()), folder / "pair.onnx")
+    facts = replace(facts, precision="int8", quality=QUALITY)
+    return written(Artifact(facts, lower.SerializeToString()), folder / "pair.int8.onnx")
+
+
+@pytest.mark.parametrize(("level", "allowed"), [("AVX2", 127), ("SSE41", 127), ("", 127), ("", 64)])
+def test_eight_bits_are_used_only_where_they_are_right(level, allowed, tmp_path) -> None:
+    path = saturating(tmp_path)
+    script = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from edgecar.artifact import read_artifact\n"
+        "from edgecar.engines import saturation\n"
+        "saturation.LARGEST_WEIGHT = int(sys.argv[2])\n"
+        "from edgecar.engines.select import open_engine\n"
+        "picture = np.linspace(0, 1, 48 * 48, dtype=np.float32).reshape(1, 1, 48, 48)\n"
+        "with open_engine(read_artifact(Path(sys.argv[1])), 'openvino', threads=1) as engine:\n"
+        "    wrong = float(np.abs(engine.run(picture) - picture).max())\n"
+        "    print(json.dumps([engine.info.precision, engine.info.note, wrong]))\n"
+    )
+    given = {**os.environ, "ONEDNN_MAX_CPU_ISA": level} if level else os.environ
+    done = subprocess.run(
+        [sys.executable, "-c", script, path, str(allowed)],
+        capture_output=True,
+        text=True,
+        env=given,
+        check=True,
+    )
+    precision, note, wrong = json.loads(done.stdout)
+    # Sums of products in 8 bits lose at most half a step of 1/127 for each of 16 channels.
+    assert wrong < 16 * 0.5 / 127
+    assert (precision == "int8") == (not note)
+    if (level or allowed < 127) and platform.machine().lower() in ("x86_64", "amd64"):
+        assert precision == "fp32"
+        assert ("loses" if allowed == 127 else "sums overflow") in done.stderr
