@@ -18,7 +18,7 @@ import onnx
 import typer
 from safetensors.torch import save_file
 
-from edgecar.artifact import coder_of
+from edgecar.artifact import coder_of, read_artifact, write_facts
 from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
 from edgecar.bench.networks import COUNTED_SIDE
@@ -28,6 +28,7 @@ from edgecar.evaluate.clips import load_clips
 from edgecar.evaluate.metrics import Luma, psnr
 from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
 from edgecar.evaluate.video import NetworkMethod, evaluate_video
+from edgecar.exporter.answer import known_answer
 from edgecar.exporter.to_onnx import Exported, export
 from edgecar.files import WEIGHTS, written_whole
 from edgecar.media.still_codec import jpeg_coded
@@ -57,21 +58,32 @@ def admit(
         Path, typer.Argument(help="What edgecar train wrote, or shipped weights (.safetensors).")
     ],
     data: Annotated[
-        list[Path], typer.Option(help="Test sets of pictures; for video, the suite's folder.")
-    ],
+        list[Path] | None,
+        typer.Option(help="Test sets of pictures; for video, the suite's folder."),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Also if they are worse than those that ship.")
     ] = False,
     every: Annotated[
         int, typer.Option(min=1, help="Frames of a clip of which one counts; they are much alike.")
     ] = 5,
+    answer_only: Annotated[
+        bool,
+        typer.Option("--answer-only", help="Renew the known answer of shipped WEIGHTS; no more."),
+    ] = False,
 ) -> None:
     """Ship WEIGHTS: round, export, measure, and enter them in the manifest.
 
     Raises:
         CheckpointError: How they were made is not known, or does not begin with a coder.
         GateError: They are worse than those that ship for the same network and coder.
+        SettingsError: There are no test sets to measure them on.
     """
+    if answer_only:
+        renew_answer(weights.with_suffix(".onnx"))
+        return
+    if not data:
+        raise SettingsError("got no test sets, need some to measure on; give --data FOLDER")
     training = training_of(weights)
     codec = coder_of(training["trained_on"])
     if codec is None:
@@ -87,6 +99,7 @@ def admit(
         model = onnx.load(done.path)
         compact(model, checkpoint)
         done.path.write_bytes(model.SerializeToString())
+        renew_answer(done.path)  # weights that only the graph holds are rounded now
         entry = new_entry(loaded, done, codec, training, data, every)
         key = (entry["network"], entry["for"])
         old = next((e for e in manifest() if (e["network"], e["for"]) == key), None)
@@ -99,6 +112,20 @@ def admit(
         _copy(done.path, place.with_suffix(".onnx"))
     _enter(entry)
     typer.echo(json.dumps(entry, indent=2))
+
+
+def renew_answer(path: Path) -> None:
+    """Compute the known answer of a shipped artifact again; nothing else of it changes.
+
+    Raises:
+        ArtifactError: It is no artifact.
+    """
+    artifact = read_artifact(path)
+    answer = known_answer(onnx.load_model_from_string(artifact.onnx), artifact.facts)
+    model = onnx.load(path, load_external_data=False)  # as it lies there: weights stay outside
+    write_facts(model, changed(artifact.facts, known_answer=answer))
+    with written_whole(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
 
 
 def training_of(weights: Path) -> dict[str, Any]:

@@ -1,17 +1,19 @@
 """Weights are rounded, measured and compared before they ship."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from skimage import data
 
 from edgecar import release
-from edgecar.artifact import read_artifact
+from edgecar.artifact import read_artifact, write_facts
 from edgecar.errors import CheckpointError, GateError, SettingsError
 from edgecar.evaluate.clips import ClipSet, load_clips
 from edgecar.files import sha256_of
@@ -114,6 +116,21 @@ def test_shipped_weights_are_admitted_again_unchanged(folder, pictures, trained)
     (new,) = manifest()
     assert new["training"] == old["training"]
     assert (new["psnr"], new["sha256"]) == (old["psnr"], old["sha256"])
+
+
+def test_a_known_answer_is_renewed_and_nothing_else(folder, pictures, trained) -> None:
+    admit(trained(strength=0.1), [pictures])
+    onnx_file = folder / "edgecar-xs.jpeg.onnx"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    old = read_artifact(onnx_file)
+    assert old.facts.known_answer is not None
+    model = onnx.load(onnx_file, load_external_data=False)
+    write_facts(model, replace(old.facts, known_answer=None))
+    onnx_file.write_bytes(model.SerializeToString())
+    admit(folder / "edgecar-xs.jpeg.safetensors", answer_only=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with pytest.raises(SettingsError, match="give --data FOLDER"):
+        admit(folder / "edgecar-xs.jpeg.safetensors")
 
 
 def test_worse_weights_are_refused_unless_told(folder, pictures, trained, capsys) -> None:

@@ -8,6 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgecar.artifact import read_artifact
+from edgecar.engines.select import open_engine
 from edgecar.errors import CheckpointError
 from edgecar.exporter.upsampling import phase_kernel
 from edgecar.files import WEIGHTS, sha256_of
@@ -117,6 +118,17 @@ def test_exported_weights_are_the_rounded_ones(entry) -> None:
             if entry.network == "fastarcnn":  # its last layer enlarges
                 forms.append(phase_kernel(tensor, stride=2, padding=4)[0])
             assert any(np.array_equal(form, other) for form in forms for other in exported)
+
+
+@pytest.mark.parametrize("entry", shipped_weights(), ids=lambda entry: entry.path.stem)
+def test_exported_weights_carry_an_answer_that_engines_here_reproduce(entry) -> None:
+    artifact = read_artifact(entry.path.with_suffix(".onnx"))
+    assert artifact.facts.known_answer is not None
+    for name in ("onnxruntime", "openvino"):
+        with open_engine(artifact, name, "fp32") as engine:
+            assert engine.check.exact
+            # Below an eighth of what TF32 changed in the network that it changed least.
+            assert engine.check.largest_codes < 0.002
 
 
 def test_everything_in_the_folder_is_in_the_manifest() -> None:
