@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgecar.errors import MediaError
 from edgecar.media.convert import picture_from_frame
-from edgecar.media.frame import Colour, Frame, Plane
+from edgecar.media.frame import UNSPECIFIED, Colour, Frame, Plane
 
 Bgr = NDArray[np.uint8]
 """``(height, width, 3)`` in 0..255, blue first."""
@@ -172,6 +172,38 @@ def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:
     chroma = np.rint(cv2.transform(small, to_yuv[1:])).clip(0, 255).astype(np.uint8)
     u, v = (np.ascontiguousarray(chroma[..., plane]) for plane in (0, 1))
     return replace(frame, y=np.asarray(luma, np.uint8), u=u, v=v)
+
+
+def frame_in(frame: Frame, colour: Colour) -> Frame:
+    """The frame as it looks, in the range and matrix that a file states for all of its frames.
+
+    A matrix that is not stated is not known: then only the range is converted.
+
+    Args:
+        frame: States its own range and matrix.
+        colour: The file's.
+    """
+    stated = UNSPECIFIED not in (frame.colour.matrix, colour.matrix)
+    if stated and matrix_weights(frame.colour) != matrix_weights(colour):
+        return frame_with_bgr(replace(frame, colour=colour), bgr_from_frame(frame))
+    if bool(frame.colour.full_range) == bool(colour.full_range):
+        return replace(frame, colour=colour)
+    luma, chroma = _range_tables(to_full=bool(colour.full_range))
+    y, u, v = luma[frame.y], chroma[frame.u], chroma[frame.v]
+    return replace(frame, y=y, u=u, v=v, colour=colour)
+
+
+def _range_tables(*, to_full: bool) -> tuple[Plane, Plane]:
+    """Luma and chroma codes in the other range, by code (H.273, equations 23 to 28)."""
+    codes = np.arange(256)
+    if to_full:
+        luma, chroma = (codes - 16) * 255 / 219, (codes - 128) * 255 / 224 + 128
+    else:
+        luma, chroma = codes * 219 / 255 + 16, (codes - 128) * 224 / 255 + 128
+    return (
+        np.rint(luma).clip(0, 255).astype(np.uint8),
+        np.rint(chroma).clip(0, 255).astype(np.uint8),
+    )
 
 
 def matrix_weights(colour: Colour) -> tuple[float, float]:

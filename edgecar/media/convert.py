@@ -98,8 +98,12 @@ def colour_of(picture: av.VideoFrame) -> Colour:
     """
     if _is_rgb(picture):
         return Colour(True, BT601_MATRIX, picture.color_primaries, picture.color_trc)
-    stated = {ColorRange.MPEG: False, ColorRange.JPEG: True}.get(ColorRange(picture.color_range))
-    full_range = True if picture.format.name.startswith("yuvj") else stated
+    full_range = {ColorRange.MPEG: False, ColorRange.JPEG: True}.get(
+        ColorRange(picture.color_range)
+    )
+    # The format alone does not tell: FFmpeg keeps it where a stream changes its range on the way.
+    if full_range is None and picture.format.name.startswith("yuvj"):
+        full_range = True
     return Colour(full_range, picture.colorspace, picture.color_primaries, picture.color_trc)
 
 

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from edgecar.errors import MediaError
 from edgecar.files import written_whole
 from edgecar.media.audio import END, AudioCopy
+from edgecar.media.color import frame_in
 from edgecar.media.container import (
     REORDERED_FRAMES,
     container_for,
@@ -27,7 +28,7 @@ from edgecar.media.container import (
 )
 from edgecar.media.convert import picture_from_frame, range_code
 from edgecar.media.facts import StreamFacts
-from edgecar.media.frame import COLOUR_NOT_STATED, Frame
+from edgecar.media.frame import COLOUR_NOT_STATED, Colour, Frame
 from edgecar.media.notes import write_notes
 from edgecar.media.reader import Reader
 from edgecar.media.timing import Timeline
@@ -92,6 +93,7 @@ class Writer:
         )
         self._longest_ticks = longest_ticks(suffix, self._timeline.time_base)
         self._recent: deque[int] = deque(maxlen=REORDERED_FRAMES)  # when frames are shown
+        self._colour: Colour | None = None  # of the first frame
         self._picture: av.VideoFrame | None = None
         self._hold_ticks = 0  # how long the last frame is shown, if that is stated
         self._held: Packet[VideoStream] | None = None
@@ -120,6 +122,7 @@ class Writer:
                 f"frame {self.frames} is {_pixels(frame.size)}, {self._path} is "
                 f"{_pixels(self._facts.size)}; read with keep_size to have it scaled"
             )
+        frame = self._in_one_colour(frame)
         ticks = self._timeline.place(frame)
         with explained(self._path, self._facts.live):
             if not self.frames:
@@ -161,6 +164,18 @@ class Writer:
         # What failed to be written fails again here, and the first failure has the reason.
         with suppress(av.FFmpegError):
             self._container.close()
+
+    def _in_one_colour(self, frame: Frame) -> Frame:
+        """Convert a frame of another range or matrix than the first, whose the file states."""
+        stated = self._colour = self._colour or frame.colour
+        if frame.colour == stated:
+            return frame
+        changed = frame_in(frame, stated)
+        if changed.y is not frame.y:
+            self.warnings["frames of another colour range or matrix converted to the first's"] += 1
+        elif frame.colour.transfer != stated.transfer or frame.colour.primaries != stated.primaries:
+            self.warnings["frames of other primaries or transfer than the file states"] += 1
+        return changed
 
     def _begin(self, first: Frame) -> None:
         """Take the first frame's time for zero."""
