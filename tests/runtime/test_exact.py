@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,6 +85,31 @@ def test_windows_in_lower_precision_give_the_floats_of_the_whole_frame(lowered, 
             np.testing.assert_array_equal(kept, same_part(whole, window))
 
 
+def looking_up_left(artifact: Artifact) -> Artifact:
+    """The same graph, each convolution of which reads only the tap farthest up and left.
+
+    What comes out is then little more than the picture, moved by as far as the network reaches:
+    each layer multiplies by 8, so that what skips it counts for little, and the last one undoes it.
+    """
+    model = onnx.load_model_from_string(artifact.onnx)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    layers = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    for node in layers:
+        transposed = node.op_type == "ConvTranspose"
+        gain = 8.0 if node is not layers[-1] else 8.0 ** (1 - len(layers))
+        tensor = constants[node.input[1]]
+        weights = np.abs(onnx.numpy_helper.to_array(tensor)).sum(axis=(2, 3))
+        tap, only = -1 if transposed else 0, np.zeros(tuple(tensor.dims), np.float32)
+        only[:, :, tap, tap] = (
+            gain * weights / weights.sum(axis=0 if transposed else 1, keepdims=True)
+        )
+        tensor.CopyFrom(onnx.numpy_helper.from_array(only, tensor.name))
+        for name in node.input[2:]:  # a bias below zero would leave nothing behind a ReLU
+            none = np.zeros(tuple(constants[name].dims), np.float32)
+            constants[name].CopyFrom(onnx.numpy_helper.from_array(none, name))
+    return Artifact(artifact.facts, model.SerializeToString())
+
+
 @pytest.mark.parametrize(
     ("name", "less_px"),
     # FastARCNN's odd pixels reach 13 px, its even ones 14: the next smaller halo that an even
@@ -92,7 +118,7 @@ def test_windows_in_lower_precision_give_the_floats_of_the_whole_frame(lowered, 
 )
 def test_less_halo_differs(exported, name, less_px):
     """The control: it would fail if the derived halo were larger than the network's reach."""
-    made = exported(name)
+    made = looking_up_left(exported(name))
     halo, align = made.facts.halo_px, made.facts.align_px
     size = aligned_size((4 * halo + 40, 4 * halo + 40), align)
     keep = (2 * halo // align * align, 2 * halo // align * align, size[0], size[1])
@@ -104,7 +130,9 @@ def test_less_halo_differs(exported, name, less_px):
         whole = opened.run(frame).copy()
         (good,), (bad,) = (outputs_of(opened, frame, [window]) for window in (exact, greedy))
     np.testing.assert_array_equal(good, same_part(whole, exact))
-    assert (bad != same_part(whole, greedy)).any()
+    # By a good part of the range of the picture: through 34 layers of other weights the outermost
+    # pixel would be seen only where a rounding happens to fall otherwise.
+    assert np.abs(bad - same_part(whole, greedy)).max() > 0.05
 
 
 @pytest.mark.parametrize(("engine", "precision"), ENGINES)
