@@ -16,6 +16,7 @@ from edgecar.errors import MediaError
 from edgecar.media.audio import Sound
 from edgecar.media.coding import ask_for_qp, coding_of
 from edgecar.media.convert import FrameMaker, colour_of, orientation_of
+from edgecar.media.crop import states_crop
 from edgecar.media.facts import Still, StreamFacts
 from edgecar.media.frame import Coding, Colour, Frame
 from edgecar.media.notes import copied_streams, read_notes
@@ -34,6 +35,8 @@ from edgecar.media.sources import (
 )
 from edgecar.media.timing import ArrivalTimes, DecodingTimes, Timestamps
 from edgecar.spec import Size
+
+CROP_NOT_APPLIED = "crop that the container states is not applied: hidden edges show"
 
 ASSUMED_RATE_FPS = Fraction(25)
 HIGHEST_RATE_FPS = 1000
@@ -113,6 +116,8 @@ class Reader(Closing):
                 raise MediaError(f"{source.shown} holds no frame that can be decoded; record again")
             self._ahead = [first]
             self._facts = replace(self._facts_from(first), still=self._find_still())
+            if source.path is not None and source.path.is_file() and states_crop(source.path):
+                self.warnings[CROP_NOT_APPLIED] += 1
             self.frame_count = self._packets.expected_frames(self.rate)
             """How many frames to expect, for progress; None if nobody knows."""
         except BaseException:
