@@ -21,8 +21,8 @@ NARROW: dict[str, Any] = {
     "msfan": MsfanConfig(width=8, reduction=4),
     "glfusion": GlFusionConfig(width=4, modules=1, reduction=4),
 }
-MAIN = ("edgecar-s", "msfan", "glfusion")
-"""Networks that have every operator of the zoo between them, but for a subtraction."""
+MAIN = ("edgecar-s", "fastarcnn", "msfan")
+"""Networks of each kind: strided with a skip, transposed, pooled over the whole picture."""
 
 every_network = pytest.mark.parametrize(
     "name",

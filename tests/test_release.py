@@ -24,6 +24,8 @@ from edgecar.zoo.shipped import MANIFEST, manifest
 from tests.media.conftest import make_clip  # noqa: F401  # a fixture
 from tests.networks import narrow
 
+pytestmark = pytest.mark.slow  # for who releases weights
+
 FACTS = {
     "trained_on": "jpeg 10-40",
     "recipe": {"network": "edgecar-xs", "seed": 7},

@@ -25,6 +25,8 @@ from edgecar.bench.results import read_results
 from edgecar.errors import EngineError
 from tests.runtime.cuda.host_device import HostDevice
 
+pytestmark = pytest.mark.slow  # a harness for our own pages
+
 ROOT = Path(__file__).parents[2]
 GIVEN = options().parse_args([])
 

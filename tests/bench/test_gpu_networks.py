@@ -36,6 +36,8 @@ from edgecar.errors import EngineError, GateError
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.cuda.test_engines import QueuedTiles
 
+pytestmark = pytest.mark.slow  # a harness for our own pages
+
 CARD = Gpu("NVIDIA Toy", "8.6", 8, 4096, False, "13.0", "", "")
 TILE = (64, 96)
 SMALL = {"480p": (80, 120), "1080p": (130, 200)}

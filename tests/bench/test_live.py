@@ -11,6 +11,8 @@ from edgecar.bench.page import readme
 from edgecar.bench.results import LIVE_KEYS, SCHEMA_PATH, write_results
 from edgecar.bench.soak import PYTHON, soaked, write_pictures
 
+pytestmark = pytest.mark.slow  # a harness for our own pages
+
 try:
     THERE = not subprocess.run(
         [PYTHON, rtsp_server.__file__, "none"], capture_output=True, check=False

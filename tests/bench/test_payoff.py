@@ -13,6 +13,8 @@ from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError
 from edgecar.exporter.to_onnx import Lowering, source_of
 
+pytestmark = pytest.mark.slow  # a harness for our own pages
+
 QUALITY = Quality(
     0.01, 0.02, 0.0, 0.05, 0.15, 6, "photographs", "d", "min-max", 6, ("a",), ("openvino",), "f"
 )

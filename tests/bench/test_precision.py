@@ -24,6 +24,8 @@ from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
 from edgecar.zoo.shipped import shipped_checkpoint
 
+pytestmark = pytest.mark.slow  # a harness for our own pages
+
 APP = typer.Typer()
 APP.command()(precision.measure)
 WEIGHTS = [shipped_checkpoint("edgecar-xs", coder) for coder in ("jpeg", "h264")]

@@ -24,6 +24,8 @@ from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.reuse import Reuse
 
+pytestmark = pytest.mark.slow  # a harness for our own pages
+
 SHIPPED = find_suite("realtime")
 GRID = {"preset": '["veryfast"]', "crf": "[35]", "b_frames": "[0]", "gop": "[250]"}
 APP = typer.Typer()

@@ -14,6 +14,8 @@ from edgecar.media.scene import photo_scene
 from edgecar.media.video_codec import VideoCoding, video_coded
 from tests.bench.test_live import THERE
 
+pytestmark = pytest.mark.slow  # a harness for our own pages
+
 
 @pytest.fixture
 def clip(tmp_path):

@@ -85,6 +85,7 @@ def fps(monkeypatch):
     return table
 
 
+@pytest.mark.slow  # many graphs are judged
 def test_auto_writes_the_fastest_that_keeps_the_picture(edgecar, tmp_path, fps):
     fps |= {"fp32": 10.0, "int8": 17.0}
     done = edgecar("export", "edgecar-xs", "--for", "h264", "--precision", "auto")

@@ -214,6 +214,7 @@ def test_a_file_is_checked_without_a_start(edgecar, config):
     }
 
 
+@pytest.mark.slow  # starts a process
 def test_an_address_that_cannot_be_had_is_said_in_a_line(config):
     import socket
 
@@ -234,6 +235,7 @@ def test_a_host_that_is_open_needs_a_token(edgecar, config, monkeypatch):
     assert edgecar("serve", config(GATE), "--host", "0.0.0.0", "--check").code == 0
 
 
+@pytest.mark.slow  # starts a process
 def test_without_the_extra_its_name_is_said(config):
     program = (
         "import sys; sys.modules['fastapi'] = None\n"

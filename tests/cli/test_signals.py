@@ -97,6 +97,7 @@ def test_unfinished_files_are_removed_and_the_code_is_that_of_the_signal(number,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow  # starts processes
 @pytest.mark.parametrize("second", SIGNALS)
 def test_second_signal_ends_at_once_and_leaves_nothing(second, tmp_path):
     process = started("-c", WORK, 600, cwd=tmp_path)

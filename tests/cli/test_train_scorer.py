@@ -82,6 +82,7 @@ def test_opinions_are_learned_and_split_by_reference(edgecar, workplace):
     assert "opinion scores of study" in scored.out
 
 
+@pytest.mark.slow  # a scorer is trained
 def test_without_opinions_the_proxy_is_named(edgecar, workplace):
     done = edgecar(*TRAIN, "--data", "set", "--test", "set/val", "--streams", "residual")
     assert done.code == 0, done.err

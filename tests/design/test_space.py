@@ -13,6 +13,8 @@ from edgecar.errors import SettingsError
 from edgecar.zoo import plain
 from edgecar.zoo.registry import card_named
 
+pytestmark = pytest.mark.slow  # a study for our own pages
+
 ENTRIES = entries_of(SUITE)
 BRANCHED = Shape(width=8, depth=4, branches=True)
 

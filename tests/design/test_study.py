@@ -21,6 +21,8 @@ from edgecar.media.pictures import read_picture
 from edgecar.media.still_codec import jpeg_coded
 from edgecar.train.recipe import TrainRecipe
 
+pytestmark = pytest.mark.slow  # a study for our own pages
+
 SUITE = """
 [recipe]
 steps = 3

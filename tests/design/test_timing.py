@@ -12,6 +12,8 @@ from edgecar.design.space import Shape
 from edgecar.design.timing import artifact_of, deployed, main, p50_ms
 from edgecar.errors import DataError
 
+pytestmark = pytest.mark.slow  # a study for our own pages
+
 PLAIN, BRANCHES = Shape(4, 3), Shape(4, 3, branches=True)
 HARD = Shape(4, 4, scale=4, activation="prelu", skips=True, dilation=2)
 

@@ -255,8 +255,16 @@ def test_torch_refuses_operators_it_does_not_know(artifact) -> None:
     [
         ("edgecar-xs", "DepthToSpace", {"mode": "DCR"}, "DepthToSpace in CRD order only"),
         ("edgecar-xs", "Conv", {"pads": [1, 1, 2, 2]}, "needs equal pads on both sides"),
-        ("glfusion", "Resize", {"coordinate_transformation_mode": "half_pixel"}, "knows Resize"),
-        ("glfusion", "Resize", {"nearest_mode": "ceil"}, "knows Resize"),
+        pytest.param(
+            "glfusion",
+            "Resize",
+            {"coordinate_transformation_mode": "half_pixel"},
+            "knows Resize",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "glfusion", "Resize", {"nearest_mode": "ceil"}, "knows Resize", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_torch_refuses_settings_it_would_compute_otherwise(

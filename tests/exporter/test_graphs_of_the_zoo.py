@@ -42,6 +42,7 @@ def test_halo_and_alignment(name, exported) -> None:
     assert (facts.halo_px, facts.align_px, facts.context) == GEOMETRY[name]
 
 
+@pytest.mark.slow  # its export takes 15 seconds
 def test_glfusion_aligns_to_its_deepest_scale_and_pools(exported) -> None:
     facts = exported("glfusion").facts
     assert (facts.align_px, facts.context) == (16, "windowed")

@@ -142,6 +142,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(tmp_path):
     coder.close()
 
 
+@pytest.mark.slow  # kills a process
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])
 def test_a_recording_plays_to_within_a_fragment_of_a_kill(tmp_path, kind, monkeypatch):
     monkeypatch.setattr(service_checks, "FRAMES_BEFORE_A_KILL", (60, 90))

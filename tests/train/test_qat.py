@@ -97,6 +97,7 @@ def test_channels_begin_with_one_range(narrow, codes) -> None:
     assert (after.convs[1].weight - before.convs[1].weight).abs().max() > 0.01
 
 
+@pytest.mark.slow  # a network is exported and lowered
 def test_the_graph_rounds_as_training_did(narrow, codes) -> None:
     plain = CARD.build(CARD.config(1))
     plain.load_state_dict(plain_state(narrow))
@@ -174,6 +175,7 @@ def test_network_without_such_layers_is_refused(monkeypatch) -> None:
         narrow_(CARD.build(CARD.config(1)), CARD, "jpeg 10-40")
 
 
+@pytest.mark.slow  # a network is exported and lowered
 def test_a_recipe_that_starts_afresh_may_be_trained_so_too() -> None:
     recipe = replace(TrainRecipe("edgecar-xs", **SMALL), qat=True)
     run = new_run(recipe, CPU)

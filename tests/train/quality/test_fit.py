@@ -14,6 +14,8 @@ from edgecar.train.quality.fit import fit_quality, new_quality_run, steps_of
 from edgecar.train.quality.measure import agreement, predictions, simple_measures
 from edgecar.train.quality.rated import Rated, RatedSet
 
+pytestmark = pytest.mark.slow  # trains scorers
+
 SCALE = (1.0, 5.0)
 
 

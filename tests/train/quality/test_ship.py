@@ -21,6 +21,8 @@ from edgecar.train.quality.recipe import (
 )
 from edgecar.train.quality.ship import load_scorer_network, save_scorer
 
+pytestmark = pytest.mark.slow  # trains and exports scorers
+
 SWITCHES = [{}, {"multi_scale": False}, {"streams": "residual"}, {"streams": "distorted"}]
 
 
