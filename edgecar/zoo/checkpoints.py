@@ -1,6 +1,7 @@
 """Checkpoints in: safe to open, recognised by their tensors."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,20 @@ from edgecar.zoo.nearest import is_counter, layout, listed, nearest
 from edgecar.zoo.reading import content_of, pickled_network
 from edgecar.zoo.registry import CARDS
 
+STATISTICS = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
+# Tensors that tell what was done to a network, with what to do about it.
+TREATED = (
+    (
+        re.compile(r"parametrizations\.|\.weight_(g|v|orig)$"),
+        "a normalisation of its weights is stored apart; before saving, call "
+        "torch.nn.utils.parametrize.remove_parametrizations (or remove_weight_norm) on its layers",
+    ),
+    (
+        re.compile(r"\.(zero_point|activation_post_process\.\w+)$"),
+        "it was quantised in torch; save the network as it was before and export it with "
+        "--precision int8",
+    ),
+)
 INT8 = "edgecar.int8"  # key in the header of a safetensors file
 
 
@@ -104,12 +119,12 @@ def _chosen(found: list[Group], content: Any) -> Loaded:
     fits: list[tuple[Group, Card, Recognised]] = []
     misfits: list[tuple[Group, str]] = []
     taken: set[int] = set()
-    for group in found:
+    for group in sorted(found, key=lambda group: group.rank == 0):  # averages after the weights
         tensors = {id(tensor) for tensor in group.state.values()}
         if tensors <= taken:
             continue  # the same network, under its prefix
         try:
-            known = _known(group.state)
+            known = _known(_completed(group, [fit[0] for fit in fits]))
         except CheckpointError as error:
             misfits.append((group, str(error)))
         else:
@@ -126,17 +141,38 @@ def _chosen(found: list[Group], content: Any) -> Loaded:
                 f"holds several networks that fit, {group.name or 'the file itself'} and "
                 f"{other.name or 'the file itself'}; save the one to export alone"
             )
-    left = [other.name for other, _, _ in fits[1:] if other.name] + [
-        f"{other.name} ({why})" for other, why in misfits if other.rank < group.rank
-    ]
-    source = group.name + (f", not {listed(left)}" if group.name and left else "")
-    return Loaded(
-        card,
-        recognised.config.channels,
-        _filled(card, recognised, group),
-        _own_config(card, recognised),
-        source,
-    )
+    network = _filled(card, recognised, group)
+    source = _source(group, [fit[0] for fit in fits[1:]], found)
+    config = _own_config(card, recognised)
+    return Loaded(card, recognised.config.channels, network, config, source)
+
+
+def _completed(group: Group, fits: list[Group]) -> dict[str, Tensor]:
+    """Averaged weights with the statistics of the network that they were averaged from.
+
+    Authors average what the optimiser changes, and run the average with the network's statistics.
+    """
+    names = group.state.keys()
+    for fit in fits if group.rank == 0 else []:
+        rest = {key for key in fit.state if key not in names}
+        if names < fit.state.keys() and all(STATISTICS.search(key) for key in rest):
+            return {**fit.state, **group.state}
+    return group.state
+
+
+def _source(group: Group, others: list[Group], found: list[Group]) -> str:
+    """Where the weights were, and what else there was."""
+    left = [other.name for other in others if other.name]
+    read = [group, *others]
+    if group.rank > 0:
+        left += [
+            f"{other.name}, whose layout is unknown"
+            for other in found
+            if other.rank == 0 and len(other.state) > 1
+            and not any(one.path[: len(other.path)] == other.path for one in read)
+        ]  # fmt: skip
+    name = group.name or "the file itself" * bool(left)
+    return f"{name}, not {listed(left)}" if left else name
 
 
 def _known(state: dict[str, Tensor]) -> tuple[Card, Recognised] | None:
@@ -287,6 +323,10 @@ def _reason(found: list[Group], misfits: list[tuple[Group, str]], content: Any) 
             f"holds a {type(content).__name__}, need a state dict; "
             "save torch.save(network.state_dict(), path)"
         )
+    for pattern, what in TREATED:
+        treated = [key for group in found for key in group.state if pattern.search(key)]
+        if treated:
+            return f"holds {treated[0]}: {what}"
     if misfits:
         return min(misfits, key=lambda misfit: misfit[0].rank)[1]
     likeliest = min(found, key=lambda group: (group.rank, -len(group.state)))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from edgecar.zoo.registry import CARDS, card_named
 from edgecar.zoo.shipped import shipped_checkpoint
 from tests.networks import lively
 
+DATA = Path(__file__).parents[3] / "shared" / "data"
 ROOM = 1.0  # added before each ReLU, so that it passes what lies below zero
 
 
@@ -193,3 +195,25 @@ def test_every_shipped_network_restores_what_it_is_for() -> None:
         # Middles of six photographs only: 0.07 dB for HEVC, 0.3 for H.264, above 1 for JPEG.
         assert found.gain_db > 0.05, weights.path.name
         assert not found.note
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "faults").is_dir(), reason="witnesses not at hand")
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [("compiled.pt", ""), ("lightning.ckpt", "state_dict.net"), ("gd.pth", "G"),
+     ("npscalar.pth", "state_dict")],
+)  # fmt: skip
+def test_witness_exports(name, source, tmp_path, capsys, monkeypatch) -> None:
+    call = ["export", DATA / "faults" / name, "-o", tmp_path / "x.onnx", "--json"]
+    code, out, err = run(call, capsys, monkeypatch)
+    assert code == 0, err
+    assert json.loads(out)["source"] == source
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "checkpoints").is_dir(), reason="checkpoints not at hand")
+def test_published_denoiser_exports_as_one(tmp_path) -> None:
+    done = edgecar.export(DATA / "checkpoints" / "kair_dncnn_25.pth", tmp_path / "x.onnx")
+    assert done.restored.undoes == "noise of 25 codes"
+    assert done.restored.gain_db > 8

@@ -131,6 +131,31 @@ def test_averaged_weights_alone_are_read(tmp_path) -> None:
     assert torch.equal(outputs(edgecar.load(stored(AVERAGE, tmp_path)).network), outputs(NETWORK))
 
 
+def test_averaged_weights_have_the_statistics_of_the_network(tmp_path) -> None:
+    """Moving averages are often of parameters alone."""
+    parameters = {key: OURS[key] for key, _ in NETWORK.named_parameters()}
+    statistics = {key: t for key, t in OURS.items() if key not in parameters}
+    content = {"ema": parameters, "model": {**THEIRS, **statistics}}
+    loaded = edgecar.load(stored(content, tmp_path))
+    assert loaded.source == "ema, not model"
+    assert torch.equal(outputs(loaded.network), outputs(NETWORK))
+
+
+def test_averaged_weights_that_are_left_are_said(tmp_path) -> None:
+    flat = {key.replace(".", ""): tensor for key, tensor in THEIRS.items()}
+    loaded = edgecar.load(stored({"model": OURS, "model_ema": flat}, tmp_path))
+    assert torch.equal(outputs(loaded.network), outputs(NETWORK))
+    assert loaded.source == "model, not model_ema, whose layout is unknown"
+
+
+def test_treated_networks_are_refused_with_what_to_do(tmp_path) -> None:
+    convs = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 1, 3))
+    nn.utils.parametrizations.weight_norm(convs[0])
+    assert "remove_parametrizations" in refusal(convs.state_dict(), tmp_path)
+    eight = {**OURS, "model.0.scale": torch.ones(1), "model.0.zero_point": torch.zeros(1)}
+    assert "was quantised in torch; save the network as it was" in refusal(eight, tmp_path)
+
+
 def test_two_that_fit_alike_are_not_guessed_between(tmp_path) -> None:
     said = refusal({"G_A": OURS, "G_B": THEIRS}, tmp_path)
     assert "several networks that fit, G_A and G_B" in said
