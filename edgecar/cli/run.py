@@ -115,7 +115,7 @@ def command(
 
     Example: edgecar run clip.mp4 -o clean.mp4 --compare
     """
-    from edgecar.media.inputs import Input, open_input
+    from edgecar.media.inputs import Input, check_pipes, open_input
     from edgecar.runtime.choice import choose_weights, shared_codec
     from edgecar.runtime.job import check_job, run_opened
     from edgecar.runtime.report import Job
@@ -133,6 +133,7 @@ def command(
     job = Job(sources[0], output, codec, layout_asked, frames, settings, metrics_port)
     window = size_named(tile) if tile else None
     check_job(job, sources, [stats_json] if stats_json else [], [network])
+    check_pipes(sources)
     with ExitStack() as stack:
         inputs: list[Input] = []
         for source in sources:

@@ -1,10 +1,15 @@
 """What a person gives to restore: a picture, a folder of pictures, or a video."""
 
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgecar.closing import Closing
+from edgecar.errors import MediaError
 from edgecar.media.coding import picture_coding
 from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
 from edgecar.media.pictures import is_picture, list_pictures, picture_format
@@ -98,6 +103,26 @@ def open_input(address: str | Path, *, read_coding: bool = False) -> Input:
     path = Path(kept.name) / f"picture{still.suffix}"
     path.write_bytes(still.code)
     return Pictures([path], kept=kept)
+
+
+def check_pipes(addresses: Iterable[str]) -> None:
+    """Refuse a pipe that is named twice: each of its bytes can be read only once.
+
+    Raises:
+        MediaError: One is.
+    """
+    seen: set[tuple[int, int]] = set()
+    for source in map(source_from, addresses):
+        if source.kind != "file" or source.repeatable:
+            continue
+        with suppress(OSError):  # what is not there is said when it is opened
+            number = source.address.removeprefix("pipe:")
+            found = source.path.stat() if source.path else os.fstat(int(number))
+            if stat.S_ISDIR(found.st_mode):
+                continue
+            if (found.st_dev, found.st_ino) in seen:
+                raise MediaError(f"{source.shown} is given twice; a pipe can be read only once")
+            seen.add((found.st_dev, found.st_ino))
 
 
 def _format(path: Path) -> str:

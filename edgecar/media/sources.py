@@ -193,6 +193,8 @@ def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> Input
     failure = None
     try:
         container = _opened_by_ffmpeg(source, settings)
+    except InterruptedError:  # while a pipe waited for whoever writes to it
+        raise KeyboardInterrupt from None
     except (av.FFmpegError, ValueError) as error:
         # FFmpeg calls a silent camera "invalid data".
         limit = settings.open_seconds

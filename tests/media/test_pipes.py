@@ -167,3 +167,11 @@ def test_numbers_may_be_files(argument, address):
     source = source_from(argument)
     assert (source.kind, source.address) == ("file", address)
     assert source_from(source.address).kind == "file"
+
+
+def test_a_pipe_given_twice_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    done = run([tmp_path / "pipe", tmp_path / "link", "-o", tmp_path / "out"])
+    assert done.returncode == 1
+    assert done.stderr.endswith(b"is given twice; a pipe can be read only once\n")
