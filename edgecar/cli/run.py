@@ -87,7 +87,8 @@ def command(
         float | None,
         typer.Option(
             metavar="QP",
-            help="H.264 frames finer than this pass as they are; 0: none. Default: by the weights.",
+            help="H.264 frames finer than this pass as they are; 0: none. Default: by the weights. "
+            "HEVC tells no QP.",
         ),
     ] = None,
     skip_above_quality: Annotated[

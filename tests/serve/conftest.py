@@ -41,7 +41,7 @@ def write_clip(
     """H.264 of a bar that moves over a gradient."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
-            "libx264", rate=fps, options={"preset": "ultrafast", "bf": "0"}
+            "libx264", rate=fps, options={"preset": "ultrafast", "bf": "0", "crf": "45"}
         )
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
