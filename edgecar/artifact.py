@@ -225,7 +225,7 @@ def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:
     try:
         facts = Facts(
             **{field.name: _parsed(field.type, table[field.name]) for field in needed},
-            quality=_quality(table[QUALITY]) if QUALITY in table else None,
+            quality=quality_from_table(json.loads(table[QUALITY])) if QUALITY in table else None,
             known_answer=_answer(table[ANSWER]) if ANSWER in table else None,
         )
     except ValueError as error:
@@ -255,10 +255,13 @@ def _parsed(kind: Any, text: str) -> Any:
     return text
 
 
-def _quality(text: str) -> Quality:
-    """Raises ValueError if the text is not what `write_facts` stores."""
+def quality_from_table(table: dict[str, Any]) -> Quality:
+    """Read what `dataclasses.asdict` made of a `Quality`.
+
+    Raises:
+        ValueError: An attribute is missing or unknown.
+    """
     try:
-        table = json.loads(text)
         lists = {key: tuple(table[key]) for key in ("kept", "engines")}
         judged = tuple((str(name), float(loss)) for name, loss in table.get("by_engine", ()))
         return Quality(**{**table, **lists, "by_engine": judged})

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgecar.artifact import Artifact, Facts, Quality
+from edgecar.artifact import Artifact, Facts, quality_from_table
 from edgecar.engines.answer import mirrored
 from edgecar.engines.base import CODE
 from edgecar.engines.gpu import Gpu
@@ -241,8 +241,7 @@ def read_plan_facts(path: Path) -> PlanFacts:
             raise ValueError("another format")
         network, settings = table["network"], table["settings"]
         quality = network["quality"]
-        if quality:
-            quality = Quality(**{**quality, **{k: tuple(quality[k]) for k in ("kept", "engines")}})
+        quality = quality_from_table(quality) if quality else None
         stored = network.get("known_answer")  # plans built before there was one have none
         answer = answer_from_table(stored) if stored else None
         table["network"] = Facts(**{**network, "quality": quality, "known_answer": answer})

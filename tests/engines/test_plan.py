@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgecar.artifact import Artifact, read_artifact
+from edgecar.artifact import Artifact, Quality, read_artifact
 from edgecar.engines import plan as plans
 from edgecar.engines.gpu import Gpu
 from edgecar.engines.plan import (
@@ -64,6 +64,8 @@ def test_facts_of_a_lower_precision_come_back(lowered, tmp_path, library) -> Non
     path = tmp_path / "half.onnx"
     path.write_bytes(lowered("edgecar-s", "fp16").onnx)
     half, target = read_artifact(path), target_named("rtx")
+    quality = Quality(0.1, 0.2, 0, 1, 3, 6, "", "", "", 6, ("a",), ("b",), "", (("exact", 0.1),))
+    half = replace(half, facts=replace(half.facts, quality=quality))
     made = write_plan(
         half, tmp_path / "half.plan", library, target, settings_for(half, target, **SMALL), None
     )
