@@ -169,6 +169,8 @@ def warn_if_slow(facts: Facts, info: EngineInfo) -> None:
 def quality_line(quality: Quality) -> str:
     """What a lower precision costs, what it was allowed to, and how it was made."""
     how = f", ranges by {quality.method}" if quality.method else ""
+    judges = ", ".join(f"{name} {loss_db:.3f} dB" for name, loss_db in quality.by_engine)
+    how += f"; by engine: {judges}" if judges else ""
     return (
         f"{_loss(quality.loss_db)} on average (allowed {quality.budget_db:g}), "
         f"{_loss(quality.worst_db)} on the worst of {quality.pictures} pictures (allowed "
