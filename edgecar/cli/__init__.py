@@ -25,7 +25,7 @@ from edgecar.cli import (
 )
 from edgecar.cli.signals import Ending, ended_by_signals
 from edgecar.cli.streams import check_written, one_line, open_streams
-from edgecar.errors import EdgecarError
+from edgecar.errors import EdgecarError, SettingsError
 from edgecar.files import REMEDIES
 
 app = typer.Typer(
@@ -72,7 +72,9 @@ def _exit_code(ending: Ending) -> int:
         if end.code != INTERRUPTED or ending.number is None:
             return end.code if isinstance(end.code, int) else int(end.code is not None)
     except EdgecarError as error:
-        return _failed(str(error), error.exit_code)
+        # A file of settings may have several mistakes, each told on a line of its own.
+        several = isinstance(error, SettingsError)
+        return _failed(str(error), error.exit_code, several=several)
     except OSError as error:
         why, remedy = error.strerror or str(error), REMEDIES.get(error.errno or 0)
         if error.filename is None and remedy:  # what is written piece by piece has no name
@@ -85,7 +87,8 @@ def _exit_code(ending: Ending) -> int:
     return _failed("interrupted; unfinished files were removed", ending.exit_code)
 
 
-def _failed(why: str, code: int) -> int:
+def _failed(why: str, code: int, *, several: bool = False) -> int:
+    told = "\n".join(map(one_line, why.splitlines())) if several else one_line(why)
     with suppress(OSError):
-        sys.stderr.write(f"edgecar: {one_line(why)}\n")
+        sys.stderr.write(f"edgecar: {told}\n")
     return code
