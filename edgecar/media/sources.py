@@ -1,8 +1,10 @@
 """Where video comes from, and opening it with errors that a person can act on."""
 
 import errno
+import io
 import os
 import re
+import select
 import stat
 import time
 from dataclasses import dataclass, field, fields
@@ -237,7 +239,8 @@ def _opened_by_ffmpeg(source: Source, settings: SourceSettings) -> InputContaine
         return av.open(source.address, "r", format="v4l2", timeout=limits)
     # Recorders write names in local encodings; a title that is not UTF-8 must not stop us.
     if source.kind == "file":
-        return av.open(source.address, "r", metadata_errors="replace")
+        file = source.address if source.repeatable else _Pipe(source)
+        return av.open(file, "r", metadata_errors="replace")
     if source.address.startswith("http"):
         return _opened_over_http(source, limits)
     rtsp = {"rtsp_transport": settings.rtsp_transport, "allowed_media_types": "video"}
@@ -248,6 +251,26 @@ def _opened_by_ffmpeg(source: Source, settings: SourceSettings) -> InputContaine
         metadata_errors="replace",
         timeout=limits,
     )
+
+
+class _Pipe:
+    """A pipe for FFmpeg, which would go on waiting for data when it is told to end."""
+
+    def __init__(self, source: Source) -> None:
+        number = source.address.removeprefix("pipe:")
+        self._file = (
+            source.path.open("rb", 0) if source.path else io.FileIO(int(number), closefd=False)
+        )
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes; none at the end."""
+        while (data := self._file.read(size)) is None:
+            select.select([self._file], [], [])  # it is set not to wait by itself
+        return data
+
+    def close(self) -> None:
+        """Let go of it; who writes to it notices."""
+        self._file.close()
 
 
 def _opened_over_http(source: Source, limits: tuple[float, float]) -> InputContainer:

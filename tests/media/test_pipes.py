@@ -1,9 +1,11 @@
 """Pipes, and whatever else can be read only once, give the same frames and sound as a file."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -175,3 +177,33 @@ def test_a_pipe_given_twice_is_refused(tmp_path):
     done = run([tmp_path / "pipe", tmp_path / "link", "-o", tmp_path / "out"])
     assert done.returncode == 1
     assert done.stderr.endswith(b"is given twice; a pipe can be read only once\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_waiting_for_a_pipe_can_be_ended(tmp_path, number):
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-m", "edgecar.cli", "run", str(tmp_path / "pipe"), "-o", "null"]
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE) as waiting,
+        held_open(tmp_path / "pipe"),
+    ):
+        waiting.send_signal(number)
+        _, said = waiting.communicate(timeout=60)
+    assert b"interrupted" in said
+    assert waiting.returncode == 128 + number
+
+
+@contextmanager
+def held_open(pipe: Path):
+    """Write nothing to a pipe that somebody reads, once somebody does."""
+    while True:
+        try:
+            end = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError:  # nobody yet
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        os.close(end)
