@@ -8,6 +8,7 @@ would send a task to an actor that waits for room and leave it there.
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -213,6 +214,7 @@ class RayPool(Closing):
         else:
             _check_reachable(self._address)
             where = {"address": self._address}
+        ending = signal.getsignal(signal.SIGTERM)
         try:
             self._ray.init(**where, **quiet)
         except Exception as error:  # Ray's own errors share no base with those of its parts
@@ -224,6 +226,10 @@ class RayPool(Closing):
             raise BatchError(
                 f"Ray does not start here ({words}); --ray none does without"
             ) from error
+        finally:
+            # Ray puts a handler of its own there, under which nothing is tidied up.
+            with suppress(ValueError, TypeError):  # outside the main thread, or not Python's
+                signal.signal(signal.SIGTERM, ending)
 
     def _started(self) -> _Actor:
         return _Actor(self._make(*self._settings))

@@ -113,6 +113,32 @@ def test_a_batch_that_is_killed_goes_on_with_the_same_bytes(edgecar, archive, tm
     assert not [path for path in (tmp_path / "out" / FOLDER).rglob("*") if path.suffix == ".mp4"]
 
 
+@pytest.mark.slow  # starts Ray
+@pytest.mark.parametrize("ray", ["local", "none"])
+def test_sigterm_ends_a_batch_tidily(ray, edgecar, archive, tmp_path):
+    """Ray puts a handler of its own in place of the command's."""
+    pytest.importorskip("ray")
+    command = [sys.executable, "-m", "edgecar", "batch", str(archive), "-o", "out", "--ray", ray]
+    process = subprocess.Popen(
+        [*command, *map(str, OPTIONS)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    parts = tmp_path / "out" / FOLDER / "parts"
+    while not list(parts.glob("*/*/*.json")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    assert "Traceback" not in err
+    assert not [path for path in (tmp_path / "out").rglob(".*") if path.is_file()]
+    assert edgecar("batch", archive, "-o", tmp_path / "out", "--ray", "none", *OPTIONS).code == 0
+
+
 def test_the_command_line_loads_no_ray():
     program = "import sys, edgecar.cli, edgecar.batch.work; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
