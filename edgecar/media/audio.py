@@ -21,8 +21,8 @@ from edgecar.media.sources import main_video, opened, source_from
 END = None
 """As a limit in time: everything that is left."""
 
-UNASKED_BYTES = 4 << 20
-"""Sound that is kept until a writer asks for it: minutes, where pictures come soon after it."""
+UNASKED_BYTES = 16 << 20
+"""Packets kept until a writer asks: seconds of a further video, before the first picture is out."""
 
 LARGEST_BYTES = 64 << 20
 """Sound that waits for the pictures that belong to it: an hour of most."""
