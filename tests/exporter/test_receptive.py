@@ -225,3 +225,12 @@ def test_memory_of_skips_is_held() -> None:
     joined = d.node("Concat", first, second, third, axis=1, channels=12)
     # The join holds its three inputs and its output.
     assert reception_of(d.model(d.conv(joined))).bytes_per_px == 4 * (12 + 12)
+
+
+def test_a_transposed_kernel_may_reach_farther_down_than_up() -> None:
+    """The last row of a block needs the row of inputs below it, and no row above."""
+    d = Drawing()
+    small = d.node("Conv", INPUT, d.constant(np.ones((4, 1, 2, 2), np.float32)), strides=[2, 2])
+    weights = d.constant(np.ones((4, 1, 2, 2), np.float32))
+    options = {"strides": [2, 2], "pads": [1, 1, 0, 0], "output_padding": [1, 1]}
+    assert reception_of(d.model(d.node("ConvTranspose", small, weights, **options))).halo_px == 2
