@@ -25,7 +25,8 @@ GEOMETRY = {
 }
 # What a deployed graph of convolutions alone may hold.
 PLAIN = {"Conv", "LeakyRelu", "DepthToSpace", "Add"}
-NAMES = [card.name for card in CARDS]
+FUSION = pytest.param("glfusion", marks=pytest.mark.slow)  # its export takes 15 seconds
+NAMES = [card.name for card in CARDS if card.name != "glfusion"] + [FUSION]
 
 
 def graph(artifact) -> onnx.ModelProto:
@@ -99,7 +100,7 @@ def test_our_networks_are_convolutions_alone(name, exported) -> None:
     assert kinds(exported(name)) == PLAIN
 
 
-@pytest.mark.parametrize("name", ["dncnn", "glfusion"])
+@pytest.mark.parametrize("name", ["dncnn", FUSION])
 def test_normalisation_is_folded_into_the_convolutions(name, exported) -> None:
     assert "BatchNormalization" not in kinds(exported(name))
     assert "Conv" in kinds(exported(name))
