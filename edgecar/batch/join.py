@@ -16,7 +16,8 @@ from av.video.stream import VideoStream
 from edgecar.batch.part import PartDone
 from edgecar.errors import BatchError
 from edgecar.files import written_whole
-from edgecar.media.audio import END, AudioCopy, SoundOfFile
+from edgecar.media.audio import SoundOfFile
+from edgecar.media.audio_copy import END, AudioCopy
 from edgecar.media.container import (
     container_for,
     explained,

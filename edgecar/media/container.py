@@ -13,7 +13,8 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
-from edgecar.media.audio import SoundSource, unusual
+from edgecar.media.audio import SoundSource
+from edgecar.media.audio_copy import unusual
 from edgecar.media.facts import StreamFacts
 from edgecar.media.sources import reason_of
 

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
 from edgecar.files import written_whole
-from edgecar.media.audio import END, AudioCopy
+from edgecar.media.audio_copy import END, AudioCopy
 from edgecar.media.color import frame_in
 from edgecar.media.container import (
     REORDERED_FRAMES,
