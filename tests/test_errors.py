@@ -6,7 +6,7 @@ import re
 import pytest
 
 from edgecar import errors
-from edgecar.errors import EdgecarError, GateError, ReuseError
+from edgecar.errors import AnswerError, EdgecarError, GateError, ReuseError
 
 CLASSES = dict(inspect.getmembers(errors, inspect.isclass))
 
@@ -41,6 +41,6 @@ def test_every_class_is_one_of_ours_and_documented(name) -> None:
 @pytest.mark.parametrize("name", CLASSES)
 def test_exit_code_is_1_but_3_where_a_check_said_no(name) -> None:
     kind = CLASSES[name]
-    assert kind.exit_code == (3 if issubclass(kind, (GateError, ReuseError)) else 1)
+    assert kind.exit_code == (3 if issubclass(kind, (AnswerError, GateError, ReuseError)) else 1)
     assert kind("said").exit_code == kind.exit_code
     assert str(kind("said")) == "said"

@@ -217,8 +217,8 @@ def facts_at_tile(artifact: Artifact, tile: Size) -> Facts:
     name = "onnxruntime" if find_spec("onnxruntime") else default_engine()
     codes = answer.codes()
     height, width = codes.shape[1:]
-    with open_engine(artifact, name) as engine:
-        unit = engine.run(mirrored(codes, tile)[None] * CODE)[0, :, :height, :width]
+    with open_engine(artifact, name) as opened:
+        unit = opened.run(mirrored(codes, tile)[None] * CODE)[0, :, :height, :width]
     made = packed_answer(codes, 255 * unit, answer.error_codes2, answer.allowed_db, tile)
     return replace(facts, known_answer=made)
 
@@ -239,12 +239,12 @@ def read_plan_facts(path: Path) -> PlanFacts:
         table = json.loads(sidecar.read_text())
         if table.pop("format") != FORMAT:
             raise ValueError("another format")
-        network, settings = table["network"], table["settings"]
-        quality = network["quality"]
+        facts, settings = table["network"], table["settings"]
+        quality = facts["quality"]
         quality = quality_from_table(quality) if quality else None
-        stored = network.get("known_answer")  # plans built before there was one have none
+        stored = facts.get("known_answer")  # plans built before there was one have none
         answer = answer_from_table(stored) if stored else None
-        table["network"] = Facts(**{**network, "quality": quality, "known_answer": answer})
+        table["network"] = Facts(**{**facts, "quality": quality, "known_answer": answer})
         table["settings"] = BuildSettings(**{**settings, "tile": tuple(settings["tile"])})
         missing = {field.name for field in fields(PlanFacts)} ^ set(table)
         if missing:
