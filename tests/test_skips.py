@@ -39,8 +39,9 @@ def test_all_else_is(reason) -> None:
     assert refused(["Skipped: needs a GPU", reason]) == [reason]
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
-@pytest.mark.parametrize(("reason", "code"), [("needs a tool", 1), ("needs a GPU", 0)])
+@pytest.mark.parametrize(
+    ("reason", "code", "workers"), [("needs a tool", 1, "1"), ("needs a GPU", 0, "0")]
+)
 def test_a_run_with_such_a_skip_fails(reason, code, workers, tmp_path) -> None:
     (tmp_path / "conftest.py").write_text(
         "from tests.skips import pytest_sessionfinish, pytest_terminal_summary\n"

@@ -94,6 +94,7 @@ def test_more_layers_are_kept_where_less_may_be_lost(trained, frames) -> None:
 # The gate refuses: three ways in which INT8 goes wrong.
 
 
+@pytest.mark.slow  # many graphs are judged
 def test_wrong_scales_are_refused(trained, frames, monkeypatch) -> None:
     dice = np.random.default_rng(1)
     monkeypatch.setattr(lower, "ranges_of", scaled(lambda: float(2.0 ** dice.integers(-3, 4))))
@@ -101,6 +102,7 @@ def test_wrong_scales_are_refused(trained, frames, monkeypatch) -> None:
         made(trained, frames)
 
 
+@pytest.mark.slow  # many graphs are judged
 def test_calibration_on_noise_is_refused(trained, tmp_path) -> None:
     for number in range(8):
         noise = np.random.default_rng(number).integers(0, 256, (100, 100), np.uint8)
