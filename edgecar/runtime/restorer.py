@@ -13,7 +13,7 @@ from edgecar.artifact import Artifact, Facts, find_artifact, is_artifact_path, r
 from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine, FrameRunner
 from edgecar.engines.select import PLANS, open_engine, usable_cores
-from edgecar.errors import EngineError, MediaError, ReuseError
+from edgecar.errors import EngineError, MediaError
 from edgecar.media.color import (
     bgr_from_array,
     bgr_from_frame,
@@ -285,7 +285,9 @@ class Restorer(Closing):
             memory.accept(run.work, spent)
             self._count(stream, memory.size, len(run.work.windows), run.work.pixels, spent)
             if self._reuse and self._reuse.compares(self.stats.frames):
-                self._verify(run, lossy=self._reuse.tolerance > 0)
+                full = np.empty_like(run.restored)
+                self._run([Execution(Work(self.plan(memory.size)), run.padded, full)])
+                self._reuse.compare(full, run.restored, self.stats)
         return [memory.output() for memory in memories]
 
     def _planes_there(
@@ -308,7 +310,7 @@ class Restorer(Closing):
             self._count(stream, size, windows, windows * read, seconds / len(frames))
             if self._reuse and self._reuse.compares(self.stats.frames):
                 ((full, _),) = runner.restore_all([frame], [key], reuse=False)
-                self._compare(full, plane, lossy=False)
+                self._reuse.compare(full, plane, self.stats)
             restored.append(plane)
         return restored
 
@@ -368,29 +370,6 @@ class Restorer(Closing):
             run.take(number, output)
 
         self.engine.run_codes([codes for _, _, codes in inputs], take)
-
-    def _verify(self, run: Execution, lossy: bool) -> None:
-        """Compute a frame in full and compare; raises what `_compare` does."""
-        full = np.empty_like(run.restored)
-        size: Size = (full.shape[1], full.shape[2])
-        self._run([Execution(Work(self.plan(size)), run.padded, full)])
-        self._compare(full, run.restored, lossy)
-
-    def _compare(self, full: Codes, restored: Codes, lossy: bool) -> None:
-        """Count what reuse lost.
-
-        Raises:
-            ReuseError: It gave other bytes, and was not meant to.
-        """
-        losses = full.astype(np.float32) - restored
-        self.stats.frames_compared += 1
-        self.stats.mean_square_losses += float(np.mean(losses * losses, dtype=np.float64))
-        differing = int(np.count_nonzero(losses))
-        if differing and not lossy:
-            raise ReuseError(
-                f"reuse gave {differing} other bytes than computing frame {self.stats.frames} in "
-                "full; run with --no-reuse, and report this with the clip"
-            )
 
 
 def _opener(artifact: Artifact, name: str, precision: Precision | None) -> Callable[[int], Engine]:

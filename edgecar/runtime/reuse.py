@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecar.engines.base import Codes
+from edgecar.errors import ReuseError
 from edgecar.runtime.canvas import Packer, Work
 from edgecar.runtime.cells import CellMap, Grid, changed_cells, stale_cells, tolerated_cells
 from edgecar.runtime.cost import CostModel
 from edgecar.runtime.cover import Coverer
 from edgecar.runtime.execution import Scratch
 from edgecar.runtime.leases import Leases
+from edgecar.runtime.stats import Stats
 from edgecar.runtime.windows import Window
 from edgecar.spec import Size
 
@@ -41,6 +43,27 @@ class Reuse:
         """Whether a frame, counted from 1, is computed in full as well."""
         every = self.verify_every or (LOSS_EVERY if self.tolerance else 0)
         return bool(every) and frame % every == 0
+
+    def compare(self, full: Codes, restored: Codes, stats: Stats) -> None:
+        """Count the loss of a frame restored with reuse against the same frame computed in full.
+
+        Args:
+            full: The frame computed in full, ``(C, H, W)``.
+            restored: The frame restored with reuse, ``(C, H, W)``.
+            stats: Receives the mean square loss and the count of comparisons.
+
+        Raises:
+            ReuseError: The frames differ although reuse is to be exact (`tolerance` 0).
+        """
+        losses = full.astype(np.float32) - restored
+        stats.frames_compared += 1
+        stats.mean_square_losses += float(np.mean(losses * losses, dtype=np.float64))
+        differing = int(np.count_nonzero(losses))
+        if differing and not self.tolerance:
+            raise ReuseError(
+                f"reuse gave {differing} other bytes than computing frame {stats.frames} in "
+                "full; run with --no-reuse, and report this with the clip"
+            )
 
 
 class Memory:
