@@ -289,7 +289,7 @@ def shipped_coders(network: str) -> list[Coder]:
 
 
 def is_artifact_path(name_or_path: str | Path) -> bool:
-    """Whether a file is meant rather than a network that ships; it need not exist.
+    """Return True if a name means a file, which need not exist, rather than a shipped network.
 
     Only a bare name may mean what ships: a mistake in a path must not give other weights.
     """

@@ -169,7 +169,7 @@ def remove_unfinished() -> None:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether ``path`` is a device, a pipe or an open file of a process, which no file replaces.
+    """Return True for a device, a pipe or an open file of a process, which no file replaces.
 
     Raises:
         OSError: It is a folder, or no file can have this name.
@@ -225,7 +225,7 @@ REMEDIES = {
     errno.ENAMETOOLONG: "give a shorter name",
     errno.ELOOP: "give a path without a circle of links",
 }
-"""What to do about a file that cannot be written, by the system's number of the error."""
+"""Advice for a file that cannot be written, by the system's number of the error."""
 
 
 @contextmanager
@@ -316,7 +316,7 @@ def _folded(path: Path) -> str:
 
 
 def _is_one_name(first: Path, second: Path) -> bool:
-    """Whether the file system takes two names, which differ in case at most, for the same."""
+    """Return True if the file system takes two names, equal but for case, for the same file."""
     if os.path.realpath(first) == os.path.realpath(second):
         return True
     if _identity(first) or _identity(second):

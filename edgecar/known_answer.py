@@ -20,7 +20,7 @@ class KnownAnswer:
 
     Attributes:
         shape: ``(channels, height, width)`` of the picture.
-        input: Its 8-bit codes.
+        input: The picture's 8-bit codes.
         output: Difference of the output to those codes in 1/256 code, modulo 2**16: first the high
             bytes, then the low ones. Outputs were clipped to 0..255 codes.
         error_codes2: Mean squared error of the output against the picture before it was coded, in

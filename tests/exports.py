@@ -23,7 +23,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def shared_folder(config: pytest.Config) -> Path:
-    """Of all processes of this run; removed by pytest as other temporary folders are."""
+    """Return the folder that all processes of this run share; pytest removes it later."""
     base = Path(config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
     folder.mkdir(exist_ok=True)

@@ -96,7 +96,7 @@ def mutants() -> list[Mutant]:
 
 
 def misplaced(tree: Path, listed: list[Mutant]) -> list[str]:
-    """What is wrong with the list: texts that do not occur exactly once, tests that are absent."""
+    """Return the faults of the list: texts that do not occur exactly once, absent tests."""
     wrong = []
     for mutant in listed:
         path = tree / "edgecar" / mutant.path
@@ -133,7 +133,7 @@ class Copy:
         (self.root / f"{PLUGIN}.py").write_text(PLUGIN_TEXT)
 
     def outcome(self, mutant: Mutant, stages: int) -> dict[str, object]:
-        """Whether the tests of so many stages find a mistake, and which."""
+        """Run the tests of so many stages; return whether they find a mistake, and which does."""
         path = self.root / "edgecar" / mutant.path
         sound = path.read_text(encoding="utf-8")
         wrong = sound.replace(mutant.old, mutant.new)

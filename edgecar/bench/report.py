@@ -133,7 +133,7 @@ def detection_tables(rows: Sequence[Row], *, narrow: bool = False) -> list[Table
     """Rows of a ``detection`` result file as ``edgecar eval detect`` prints them.
 
     Args:
-        rows: Of one or several clips.
+        rows: Result rows of one or several clips.
         narrow: Fit 80 columns: three tables for each clip in place of one.
     """
     tables: list[Table] = []

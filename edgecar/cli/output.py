@@ -137,7 +137,7 @@ def _shown(value: Any) -> Any:
 
 
 def own_command() -> str:
-    """What was typed, without passwords of addresses, to stand beside results."""
+    """Return the command line of this process, without passwords, for files of results."""
     return text_redacted(" ".join(["edgecar", *sys.argv[1:]]))
 
 

@@ -1,4 +1,4 @@
-"""What ends a command early: Ctrl-C, SIGTERM and SIGHUP, all in the same way."""
+"""Signals that end a command early (Ctrl-C, SIGTERM, SIGHUP), all handled in the same way."""
 
 import os
 import signal

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 PLAIN = {"–": "-", "—": "-", "…": "...", "→": "->", "×": "x", "’": "'", "·": "*", "≤": "<="}
-"""What stands for a character where an encoding has none of it; others are written as escapes."""
+"""Replacements for characters that an encoding lacks; all others are written as escapes."""
 
 FAILED = 1
 

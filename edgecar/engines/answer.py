@@ -25,8 +25,8 @@ ROUNDING_CODES = 1 / 512
 """Largest error of a stored output."""
 
 LEAST_TOLERANCE = 3e-5
-"""Of 1.0. Sums in float32 in another order were seen to change the outputs of trained networks by
-2e-6; products in TF32 or FP16 change them by 5e-5 and more."""
+"""Smallest difference allowed in FP32, where outputs reach 1.0. Sums in another order were seen to
+change the outputs of trained networks by 2e-6; products in TF32 or FP16, by 5e-5 and more."""
 
 PARITY_TOLERANCE = 10
 """Times the difference between two libraries on the machine that exported the network: deep or
@@ -50,8 +50,8 @@ class AnswerCheck:
     """Outcome of running an artifact's known answer.
 
     Attributes:
-        passed: Whether the engine may be used.
-        exact: Whether `largest_codes` decided, as for FP32; else `loss_db` did.
+        passed: True if the engine may be used.
+        exact: True if `largest_codes` decided, as for FP32; False if `loss_db` did.
         largest_codes: Largest difference to the FP32 output, in 8-bit codes, beyond rounding.
         allowed_codes: Largest difference that FP32 may have.
         psnr_db: PSNR against the FP32 output; None if no difference was found.

@@ -80,7 +80,7 @@ class Judge:
 
     Args:
         fp32: The graph to compare with.
-        facts: Its metadata.
+        facts: Metadata of that graph.
         held: Pictures to compare on.
         precision: Arithmetic that the graphs to judge ask for.
         engines: Engines that judge, by name; `edgecar.exporter.exact.NAME` is one that computes a

@@ -1,4 +1,4 @@
-"""What a network restores, measured before it is exported.
+"""Measurement of what a network restores, made before it is exported.
 
 A file of weights does not say how its author ran them: whether the residual is added or subtracted,
 in which range and order of channels, with what at the end. Read wrongly, a network computes the
@@ -38,7 +38,7 @@ LEAST_WEIGHTS = 256  # of a layer whose distribution tells something
 
 @dataclass(frozen=True)
 class Restored:
-    """What a network restores.
+    """Gain of a network on degraded photographs.
 
     Attributes:
         undoes: Degradation of the photographs: the one that the weights are for, or of those that
@@ -64,9 +64,9 @@ class Trial:
 
     Args:
         name: The degradation.
-        network: In evaluation mode.
+        network: The network, in evaluation mode.
         seen: Photographs as the network sees them, ``(N, C, H, W)`` in [0, 1] but for noise.
-        clean: Their originals.
+        clean: The same photographs before degradation, of the same shape and range.
     """
 
     def __init__(self, name: str, network: nn.Module, seen: Tensor, clean: Tensor) -> None:
@@ -223,7 +223,7 @@ OFFSET = "the bias of its last layer is missing or wrong: brightness or colour i
 
 
 def _readings(trial: Trial, *, runs: bool) -> Iterator[tuple[str, Tensor]]:
-    """What other ways of running the network make of the photographs.
+    """Yield the photographs as other ways of running the network would restore them.
 
     Args:
         trial: The photographs.

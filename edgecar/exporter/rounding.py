@@ -38,7 +38,7 @@ def rounded_weights(model: "ModelProto", pictures: "Sequence[Picture]") -> Weigh
     """Codes for the weights of every convolution without groups.
 
     Args:
-        model: In float32, with inferred shapes.
+        model: The graph in float32, with inferred shapes.
         pictures: Coded pictures.
     """
     import onnx
@@ -111,7 +111,7 @@ def _energies(model: "ModelProto", pictures: "Sequence[Picture]") -> dict[str, N
 def _patches(
     tensor: NDArray[np.float32], node: "NodeProto", shape: tuple[int, ...], dice: Any
 ) -> NDArray[np.float32]:
-    """What a convolution reads for some of its pixels: ``(I · H · W, pixels)``."""
+    """Return the inputs of a convolution for some of its pixels, ``(I · H · W, pixels)``."""
     attributes = _attributes(node)
     (top, left, bottom, right) = attributes.get("pads", (0, 0, 0, 0))
     (down, across), spread = attributes.get("strides", (1, 1)), attributes.get("dilations", (1, 1))

@@ -69,9 +69,9 @@ class Exported:
         facts: Its metadata.
         params: Trainable scalars of the deployed network.
         shipped: Whether the weights were edgecar's own rather than a file of the user's.
-        restored: What the network was measured to restore; None for shipped weights, which were
+        restored: Measured gain on degraded photographs; None for shipped weights, which were
             measured before they shipped, and where it was not asked for.
-        source: Where in the checkpoint its weights were; empty if the file is the weights.
+        source: Place of the weights in the checkpoint; empty if the file is the weights.
     """
 
     path: Path
@@ -144,7 +144,7 @@ class Source:
         trained_on: Degradation that its weights undo.
         recipe: Settings.
         shipped: Whether the weights are edgecar's own.
-        restored: What the network was measured to restore; None if it was not.
+        restored: Measured gain on degraded photographs; None if it was not measured.
     """
 
     checkpoint: Path

@@ -31,7 +31,7 @@ CLOCK_JUMPS = "jumps of the file's clock; times go on without a gap"
 
 @dataclass(slots=True)
 class _Stream:
-    """Where one stream is: in which run of the clock, and its latest time there."""
+    """Position of one stream: the run of the clock it is in, and its latest time there."""
 
     run: int = 0
     last: Fraction | None = None
@@ -51,7 +51,7 @@ class UnbrokenTimes:
 
     Args:
         container: The file.
-        pictures: Its video stream.
+        pictures: Video stream of the file.
         warnings: Receives a count for every jump.
     """
 
@@ -136,7 +136,7 @@ class UnbrokenTimes:
             yield packet
 
     def _is_pause(self, stream: _Stream, now: Fraction) -> bool:
-        """Whether a stream only was silent for long, while the pictures went on."""
+        """Return True if a stream was only silent for long while the pictures went on."""
         assert stream.last is not None
         placed = now + self._shifts[stream.run]
         return now > stream.last and abs(placed - self._end) <= GAP_SECONDS

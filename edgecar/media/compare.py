@@ -32,7 +32,7 @@ def compared(before: Frame, after: Frame, layout: Layout) -> Frame:
 
 
 def compared_facts(facts: StreamFacts, layout: Layout) -> StreamFacts:
-    """Of a stream of such frames; without audio and notes, which the restored file has."""
+    """Return the facts of a stream of compared frames. Audio and notes are in the restored file."""
     height, width = facts.size
     shown = width // 2 * 2 * (2 if layout == "side" else 1)
     return replace(facts, size=(height, shown), audio_from=None, sound=None, notes=NO_NOTES)

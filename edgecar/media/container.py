@@ -45,7 +45,7 @@ def longest_ticks(suffix: str, tick: Fraction) -> int:
     """Longest time between frames that are coded together that a format is trusted to store.
 
     Args:
-        suffix: Of the file, in lower case.
+        suffix: Suffix of the file, in lower case.
         tick: Seconds in a tick of the output.
     """
     if suffix == ".avi":
@@ -105,7 +105,7 @@ def explained(path: Path, live: bool = False) -> Iterator[None]:
 
     Args:
         path: The file.
-        live: It is a recording, whose frames before the failure are kept where that is possible.
+        live: True for a recording: frames before the failure are kept where possible.
 
     Raises:
         MediaError: In place of FFmpeg's or the system's own error.

@@ -13,7 +13,7 @@ CLUSTER = b"\x1f\x43\xb6\x75"
 
 
 def states_crop(path: Path) -> bool:
-    """Whether an MP4, MOV or Matroska file says that the edges of its pictures are not shown."""
+    """Return True if an MP4, MOV or Matroska file states that edges of its pictures are hidden."""
     with suppress(OSError, ValueError, IndexError), path.open("rb") as file:
         size = path.stat().st_size
         head = file.read(12)
@@ -44,7 +44,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
 
 
 def _crops(file: BinaryIO, start: int, end: int) -> Iterator[bool]:
-    """For every stated crop of an edge, whether it is above zero."""
+    """Yield for every stated crop of an edge True if it is above zero, else False."""
     while start < end:
         file.seek(start)
         head = file.read(12)

@@ -15,7 +15,7 @@ class Still(NamedTuple):
     """A coded picture."""
 
     suffix: str
-    """Of a file that would hold it."""
+    """Suffix of a file that would hold the picture, such as ``.jpg``."""
     code: bytes
 
 

@@ -110,8 +110,8 @@ class Frame:
         colour: Range and colour space of the planes.
         coding: How coarsely the picture was coded that this one comes from.
         orientation: How a player turns the picture; the planes are as they are stored.
-        duration: How long to show the last frame of a file, in ticks of ``time_base``; None where
-            the next frame or the frame rate tells.
+        duration: Time to show the last frame of a file, in ticks of ``time_base``; None where the
+            next frame or the frame rate tells.
 
     Raises:
         MediaError: A plane has another type or shape.

@@ -27,7 +27,7 @@ class Pictures(Closing):
     Attributes:
         paths: At least one.
         folder: The folder they were found in; None for a single picture.
-        kept: Where a picture lies that came from a pipe or address; removed when closed.
+        kept: Temporary folder of a picture from a pipe or address; removed when closed.
     """
 
     paths: list[Path]
@@ -36,9 +36,9 @@ class Pictures(Closing):
 
     @property
     def codec(self) -> str:
-        """What they are coded with: ``jpeg`` if any is, else the format of the first.
+        """Format of the pictures: ``jpeg`` if any is JPEG, else the format of the first.
 
-        Files tell by their first bytes; a suffix may be wrong.
+        The first bytes of each file decide; a suffix may be wrong.
         """
         formats = (_format(path) for path in self.paths)
         first = next(formats)

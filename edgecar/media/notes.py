@@ -1,4 +1,4 @@
-"""What a video file says in words: title, place, time of recording, chapters, timecode."""
+"""Notes in a video file: title, place, time of recording, chapters, timecode."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -42,8 +42,8 @@ class Chapter:
     """A named part of a video.
 
     Attributes:
-        start: In seconds.
-        end: In seconds.
+        start: Time in seconds.
+        end: Time in seconds.
         title: Empty if it has none.
     """
 
@@ -57,9 +57,9 @@ class Notes:
     """All notes of a video file.
 
     Attributes:
-        of_file: By name in lower case.
+        of_file: Names, in lower case, and values of the file's own notes.
         of_video: Language, title and timecode of the video stream.
-        chapters: In order.
+        chapters: Chapters in the order of the file.
         lost: Streams that cannot be copied, in words.
     """
 
@@ -85,7 +85,7 @@ def copied_streams(container: InputContainer, pictures: Stream | None) -> list[S
 
 
 def read_notes(container: InputContainer, pictures: VideoStream) -> Notes:
-    """What a file says in words, and which of its streams are lost."""
+    """Read the notes of a file, and which of its streams are lost."""
     of_file = {name.lower(): value for name, value in container.metadata.items()}
     of_video = {name.lower(): value for name, value in pictures.metadata.items()}
     chapters = tuple(
@@ -125,12 +125,12 @@ def write_notes(
     """Write notes into an output whose header is not written yet; name what it does not take.
 
     Args:
-        notes: Of the source.
+        notes: Notes of the source.
         output: The file.
-        stream: Its video stream.
-        kind: FFmpeg's name of its format.
+        stream: Video stream of the output.
+        kind: FFmpeg's name of the output's format.
         rate: Frames a second.
-        first_seconds: When the first picture is shown in the source; zero in the output.
+        first_seconds: Time of the first picture in the source, which is zero in the output.
         warnings: Receives a count for everything that is lost.
     """
     takes = STORED.get(kind)
@@ -170,7 +170,7 @@ def _write_chapters(
 
 
 def _shows_chapters(container: InputContainer, stream: Stream) -> bool:
-    """Whether a stream of MP4 only holds the titles of chapters."""
+    """Return True if a stream of an MP4 file only holds the titles of chapters."""
     chapters = len(container.chapters())
     return (
         bool(chapters)

@@ -112,7 +112,7 @@ class VideoPackets:
 
     @property
     def clock_may_jump(self) -> bool:
-        """Whether the format has no time line that could state long gaps."""
+        """True if the format has no time line that could state long gaps."""
         return self._times.may_jump
 
     def pictures(self) -> Generator[av.VideoFrame, None, None]:
@@ -131,10 +131,10 @@ class VideoPackets:
             self._count_losses()
 
     def shown_until_end(self, last: int | None, rate: Fraction) -> int | None:
-        """How long the last picture is shown, in ticks, if that is longer than the others are.
+        """Return how long the last picture is shown, in ticks; None if no longer than the others.
 
         Args:
-            last: When it is shown, once all are read.
+            last: Time of the last picture in ticks, once all are read.
             rate: Frames a second.
         """
         stream, tick = self._stream, self._stream.time_base

@@ -135,7 +135,7 @@ def write_picture(
         path: Where to; missing folders are made.
         bgr: ``(H, W, 3)`` uint8, or ``(H, W)`` for a grey file.
         quality: 1 to 100, for JPEG and WebP. PNG and BMP are lossless.
-        facts: What the picture's file says besides; written where the format takes it.
+        facts: Transparency and metadata of the source picture; written where the format takes them.
 
     Returns:
         What of ``facts`` is lost, in words.

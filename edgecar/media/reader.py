@@ -244,7 +244,7 @@ class Reader(Closing):
         return next(plausible, ASSUMED_RATE_FPS)
 
     def _find_still(self) -> Still | None:
-        """What was read, if it is one picture and a second one does not follow."""
+        """Return the picture that was read; None if it is no still or a second one follows."""
         suffix, packet = STILL_SUFFIXES.get(self._codec), self._packets.last_decoded
         if suffix is None or packet is None or not may_be_still(self._container):
             return None

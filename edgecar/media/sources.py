@@ -152,7 +152,7 @@ def source_from(argument: str | int | Path) -> Source:
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is an address with a scheme, ``rtsp://…``, and no path."""
+    """Return True if a text is an address with a scheme, such as ``rtsp://…``, and no path."""
     return _URL.match(text.lstrip()) is not None
 
 
@@ -215,7 +215,7 @@ def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> Input
 
 
 def may_be_still(container: InputContainer) -> bool:
-    """Whether a container is of a kind that holds one picture, or several without any frame."""
+    """Return True if the format holds a single picture, or bare pictures one after another."""
     name = container.format.name
     return name == "image2" or name.endswith("_pipe")
 
@@ -300,7 +300,7 @@ def _opened_over_http(source: Source, limits: tuple[float, float]) -> InputConta
 
 
 def _has_pictures(container: InputContainer) -> bool:
-    """Whether FFmpeg, which looks at the first pictures, knows how large they are."""
+    """Return True if FFmpeg found the size of the pictures in the first of them."""
     return any(stream.codec_context.width for stream in container.streams.video)
 
 

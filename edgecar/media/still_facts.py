@@ -1,4 +1,4 @@
-"""What a picture file says besides its colours: transparency, colour profile, camera's notes."""
+"""Facts of a picture file besides its colours: transparency, colour profile, EXIF, XMP."""
 
 import struct
 from collections.abc import Callable
@@ -47,13 +47,13 @@ LAID: tuple[Callable[[Bgr], Bgr], ...] = (
 
 @dataclass(frozen=True)
 class StillFacts:
-    """What is kept of a picture file beside its restored colours.
+    """Facts of a picture file that are kept beside its restored colours.
 
     Attributes:
         alpha: How opaque each pixel is, ``(H, W)``; None if all are.
-        grey: Whether it has one channel.
+        grey: True if the file has one channel.
         metadata: EXIF, XMP, ICC profile by OpenCV's ``IMAGE_METADATA_…``. Orientation is applied.
-        lost: What cannot be kept, in words.
+        lost: Names of the facts that cannot be kept, in words.
     """
 
     alpha: Plane | None = None
@@ -65,8 +65,8 @@ class StillFacts:
         """The metadata that go into a file, and what is lost there, in words.
 
         Args:
-            suffix: Of the file, in lower case.
-            grey: Whether it gets one channel.
+            suffix: Suffix of the file to write, in lower case.
+            grey: True if the file gets one channel.
         """
         takes = STORED.get({".jpg": ".jpeg"}.get(suffix, suffix), ())
         kept = {kind: value for kind, value in self.metadata.items() if kind in takes}
@@ -88,10 +88,10 @@ def facts_of(
 
     Args:
         path: The file.
-        code: Its bytes.
-        upright: Its colours, laid as they are shown.
-        raw_metadata: As OpenCV found them.
-        deep: Whether it has more than 8 bits a sample.
+        code: All bytes of the file.
+        upright: The picture's colours, turned as they are shown.
+        raw_metadata: Metadata as OpenCV found them, by ``IMAGE_METADATA_…``.
+        deep: True if the file has more than 8 bits a sample.
     """
     lost = ["16-bit samples rounded to 8 bits"] if deep else []
     stored = np.asarray(cv2.imdecode(code, cv2.IMREAD_UNCHANGED))
@@ -148,7 +148,7 @@ def upright_exif(exif: bytes) -> bytes | None:
 
 
 def _laying(stored: NDArray[Any], upright: Bgr) -> int | None:
-    """Which of `LAID` was applied to a picture as it is stored; None if none explains it."""
+    """Return the index in `LAID` that turns a stored picture upright; None if none does."""
     colours = cv2.cvtColor(stored, cv2.COLOR_GRAY2BGR) if stored.ndim == 2 else stored[..., :3]
     if colours.dtype == np.uint16:
         colours = np.rint(colours / 257)

@@ -33,8 +33,8 @@ class Timestamps:
     Args:
         time_base: Seconds in a tick.
         rate: Frames a second.
-        gaps: Whether the format may state long gaps, next to which a picture is decoded long
-            before it is shown. Elsewhere such a time is a mistake.
+        gaps: True if the format may state long gaps, next to which a picture is decoded long
+            before it is shown. In other formats such a time is a mistake.
         warnings: Receives a count for every time that was replaced.
     """
 
@@ -124,8 +124,8 @@ class JoinedTimes:
 
     Args:
         time_base: Seconds in a tick of all frames that are given out.
-        live: Whether frames come at their own pace, so that one whose time is far ahead of its
-            arrival shows that the clock was set.
+        live: True if frames come at their own pace. A frame whose time is far ahead of its
+            arrival then shows that the clock was set.
     """
 
     def __init__(self, time_base: Fraction, *, live: bool = True) -> None:

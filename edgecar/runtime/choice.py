@@ -116,7 +116,7 @@ def limits_of(facts: Facts, *, any_coder: bool = False) -> Limits:
     validation clips. HEVC has no such limit, because FFmpeg does not export its QPs.
 
     Args:
-        facts: Of the artifact.
+        facts: Metadata of the artifact.
         any_coder: Let no frame pass for its coding.
 
     Example:

@@ -47,7 +47,7 @@ def check_job(
     """Refuse a job whose outputs would replace what is read, before anything is opened.
 
     Args:
-        job: What to restore and where to put it.
+        job: Source, output and settings.
         sources: All that is restored together.
         outputs: Other files that will be written.
         inputs: Other files that will be read.
@@ -136,7 +136,7 @@ def _run_pictures(job: Job, pictures: Pictures, restorer: Restorer, progress: Pr
 
 
 def _picture_outputs(job: Job, pictures: Pictures) -> dict[Path, Path | None]:
-    """Where each restored picture goes; None for nowhere."""
+    """Return the output path of each picture; None where nothing is written."""
     paths = pictures.paths[: job.frames]
     if job.output == NULL:
         return dict.fromkeys(paths)

@@ -56,7 +56,7 @@ class Restorer(Closing):
             without. A `Reuse` says more; False computes every frame in full.
         tile: ``(height, width)`` of equal windows, halos included; None lets free rectangles cover
             the frame.
-        codec: What the input is coded with, to choose among shipped weights; None: JPEG.
+        codec: Coder of the input, which chooses among shipped weights; None means JPEG.
         threads: CPU threads at most; all usable cores if not given.
         tuning: How to go about it; None takes what `edgecar tune` chose on this machine for frames
             of their size, else the defaults. Where it chose other threads, the engine is opened

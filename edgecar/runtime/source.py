@@ -19,7 +19,7 @@ DEPTH = 3  # frames in a queue: enough to ride out an I-frame, little enough to 
 
 
 class FrameSource(Protocol):
-    """What a pipeline reads: `edgecar.media.reader.Reader`, `edgecar.media.live.LiveReader`."""
+    """Source of a pipeline: `edgecar.media.reader.Reader` or `edgecar.media.live.LiveReader`."""
 
     @property
     def live(self) -> bool: ...
@@ -55,7 +55,7 @@ class PipelineSettings:
 
     @property
     def reads_coding(self) -> bool:
-        """Whether frames must say how coarsely they were coded."""
+        """True if frames must say how coarsely they were coded."""
         never = (NEVER_BELOW_QP, NEVER_ABOVE_QUALITY)
         return (self.skip_below_qp, self.skip_above_quality) != never
 
@@ -77,7 +77,7 @@ class Camera:
         self.error: BaseException | None = None
         self.thread: threading.Thread | None = None
         self.restorers: set[Restorer] = set()
-        """Those that restored a frame of it and still keep memory for it."""
+        """Restorers that restored a frame of this camera and still keep memory for it."""
         self.told: set[PassReason] = set()
         """Reasons to pass a frame that were logged."""
         self._earlier_work = Stats()  # of restorers let go of
@@ -95,7 +95,7 @@ class Camera:
 
     @property
     def work(self) -> Stats:
-        """What all restorers did for it."""
+        """Sum of what all restorers did for this camera."""
         with self._counting:
             now = (each.stats_of(self.name) for each in self.restorers)
             return sum(now, self._earlier_work)

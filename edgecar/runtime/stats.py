@@ -37,7 +37,7 @@ class SourceCounts(Protocol):
 
 @dataclass
 class Stats:
-    """What a restorer has done since it was made."""
+    """Counters of a restorer's work since it was made."""
 
     frames: int = 0
     windows_run: int = 0
@@ -45,7 +45,7 @@ class Stats:
     pixels_of_frames: int = 0
     frames_compared: int = 0
     mean_square_losses: float = 0.0
-    """Of a tolerance: sum over those frames, in codes²."""
+    """Sum of the mean square losses of the compared frames, in codes²."""
     seconds: float = 0.0
     """Spent on them."""
     passed_because: Counter[str] = field(default_factory=Counter)
@@ -71,9 +71,9 @@ class Stats:
 
     @property
     def psnr_to_exact(self) -> float | None:
-        """Of the output, against that of every frame computed in full, in dB.
+        """PSNR in dB of the output against the same frames computed in full.
 
-        Infinite where they are the same; None where none were compared.
+        Infinite if all bytes are equal; None if no frame was compared.
         """
         if not self.frames_compared:
             return None

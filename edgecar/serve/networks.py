@@ -135,6 +135,6 @@ def coder_of(codec: str, network: str, asked: Coder | None) -> Coder | None:
     Args:
         codec: How the input is coded: FFmpeg's short name.
         network: A network that ships with weights, or a file, which is taken whatever the input.
-        asked: What the camera's settings say.
+        asked: Coder that the camera's settings name; None if they name none.
     """
     return asked or coder_for(codec) or ("h264" if is_artifact_path(network) else None)

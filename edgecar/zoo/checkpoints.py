@@ -45,8 +45,8 @@ class Loaded:
         channels: 1 luma, 3 RGB.
         network: In float32, whatever the checkpoint holds.
         config: Where it differs from the published one: ``{"width": 16}``.
-        source: Where in the file its weights were, and what was left there; empty if the file is
-            the weights.
+        source: Place of the weights in the file, and what else was left there; empty if the file
+            is the weights.
     """
 
     card: Card
@@ -161,7 +161,7 @@ def _completed(group: Group, fits: list[Group]) -> dict[str, Tensor]:
 
 
 def _source(group: Group, others: list[Group], found: list[Group]) -> str:
-    """Where the weights were, and what else there was."""
+    """Return in words where the weights were in the file, and what else was left there."""
     left = [other.name for other in others if other.name]
     read = [group, *others]
     if group.rank > 0:
@@ -229,7 +229,7 @@ def _own_config(card: Card, found: Recognised) -> dict[str, Any]:
 
 
 def _fitting(card: Card, found: Recognised) -> Recognised:
-    """What was recognised, with every tensor that the network needs and no other.
+    """Return the recognised network with every tensor that it needs and no other.
 
     Raises:
         CheckpointError: A tensor is missing, is one too many, or has another shape.

@@ -60,7 +60,7 @@ def groups(content: Any) -> list[Group]:
     """Every group of tensors of a checkpoint that may be a network, outer ones first.
 
     Args:
-        content: As `edgecar.zoo.reading.content_of` returns it.
+        content: Content of a checkpoint, as `edgecar.zoo.reading.content_of` returns it.
     """
     found: list[Group] = []
     for path, mapping in mappings(content):

@@ -138,7 +138,7 @@ def _whole(name: str) -> str:
 
 
 def _permitted(inert: list[str]) -> list[Any]:
-    """What torch may call besides its own: NumPy's scalars and arrays, and what runs nothing."""
+    """Return the calls allowed besides torch's own: NumPy's, and stand-ins that run nothing."""
     scalar, array = (np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0])
     numpy = [
         (call, f"numpy.{core}.multiarray.{name}")

@@ -1,4 +1,4 @@
-"""What weights were not trained for passes untouched, is said and counted: stills and video.
+"""Inputs that weights were not trained for pass untouched, said and counted: stills and video.
 
 The networks here were trained (so their artifacts say) on JPEG of quality 10 to 40 and H.264 of
 CRF 29 to 47.

@@ -37,7 +37,7 @@ QUALITY = Quality(0.01, 0.03, 0.01, 0.05, 0.15, 6, "photos", "", "min-max", 6, (
 
 
 def ten_bits(values: np.ndarray) -> np.ndarray:
-    """With mantissas as TF32 has them."""
+    """Round values to the mantissas of TF32."""
     bits = np.ascontiguousarray(values, np.float32).view(np.int32)
     return ((bits + (1 << 12)) & ~((1 << 13) - 1)).view(np.float32)
 
@@ -65,7 +65,7 @@ WRONG = {
     "noisy": lambda batch, output: output + noise(batch, 2),
     "one pixel": one_pixel,
 }
-"""What is wrong in any arithmetic."""
+"""Faults that are wrong in any arithmetic."""
 
 WRONG_IN_FP32 = {
     "TF32": lambda _batch, output: ten_bits(output),
@@ -73,7 +73,7 @@ WRONG_IN_FP32 = {
     "a little darker": lambda _batch, output: output - 0.05 * CODE,
     "a little noise": lambda batch, output: output + noise(batch, 0.05),
 }
-"""What a lower precision may do."""
+"""Changes that a lower precision may make."""
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def network() -> Artifact:
 
 @pytest.fixture(scope="module")
 def truth(network):
-    """What the network computes, in float32."""
+    """The network's output in float32."""
     with open_engine(network, "onnxruntime", threads=1) as engine:
         yield lambda batch: engine.run(batch).copy()
 

@@ -28,7 +28,7 @@ IMPORTS = {
 
 
 def ran(script: str, home: Path, **variables: str) -> str:
-    """What a script prints in a process with an empty home and none of the variables above."""
+    """Return what a script prints in a process with an empty home and none of those variables."""
     given = {name: value for name, value in os.environ.items() if name not in REPORTED}
     given |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), **variables}
     command = [sys.executable, "-c", script]
@@ -146,7 +146,7 @@ def test_tiles_on_cuda_are_never_tf32(artifact) -> None:
 
 @pytest.mark.usefixtures("gpu")
 def test_tensorrt_in_onnxruntime_is_called_what_it_computes(artifact, monkeypatch) -> None:
-    """That provider has no option for it; NVIDIA's variable is the only way."""
+    """The TensorRT provider has no option against TF32; NVIDIA's variable is the only way."""
     with open_engine(artifact, "onnxruntime:tensorrt", None, 1) as engine:
         assert engine.info.precision == "tf32"
     with pytest.raises(EngineError, match="in tf32; set NVIDIA_TF32_OVERRIDE=0, or leave"):

@@ -1,4 +1,4 @@
-"""What a restorer is given for a picture: taken where it is one, and named where it is not."""
+"""Arrays given to a restorer: pictures are taken, and anything else is named in an error."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is kept of a camera's last frame is used only where it is whole and of the same shape."""
+"""A camera's last frame is used again only if it is whole and of the same shape."""
 
 import numpy as np
 import pytest

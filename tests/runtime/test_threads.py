@@ -69,7 +69,7 @@ def pictures(count: int):
 
 
 def at_once(work: Callable[[int], object], count: int = THREADS) -> list[BaseException]:
-    """What went wrong in threads that began at the same moment."""
+    """Return the exceptions of threads that began at the same moment."""
     barrier, wrong = threading.Barrier(count), []
 
     def run(number: int) -> None:
