@@ -7,6 +7,7 @@ from contextlib import suppress
 from fractions import Fraction
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -145,6 +146,7 @@ class _Track:
         # Matroska takes packets of one time, as TrueHD's are where milliseconds are counted.
         self._step_ticks = 0 if output.format.name == "matroska" else 1
         self._guard: _Guard | None = None
+        self._filter: BitStreamFilterContext | None = None
         self._checked = 0
         self._last_ticks: int | None = None
         self._end = Fraction(0)  # of the last packet, in seconds of the source
@@ -189,8 +191,9 @@ class _Track:
             self._warnings[f"audio packets that {self._kind} refuses left out"] += 1
             return
         self._last_ticks = ticks
-        packet.stream = self._copy
-        self._output.mux(packet)
+        for plain in self._without_adts(packet):
+            plain.stream, plain.time_base = self._copy, tick
+            self._output.mux(plain)
 
     def close(self) -> None:
         """Let go of the container that checks packets."""
@@ -198,6 +201,20 @@ class _Track:
         if guard is not None:
             with suppress(av.FFmpegError):
                 guard.close()
+
+    def _without_adts(self, packet: "Packet[Stream]") -> "list[Packet[Stream]]":
+        """The packet as MP4 wants AAC: without the headers that transport streams need.
+
+        FFmpeg sees to that by itself, but not in files that can be played before they are ended.
+        """
+        if self._kind not in ("mp4", "mov") or self._template.codec_context.name != "aac":
+            return [packet]
+        if self._filter is None:
+            self._filter = BitStreamFilterContext("aac_adtstoasc", self._template)
+        with suppress(av.FFmpegError):
+            return self._filter.filter(packet)
+        self._warnings[f"audio packets that {self._kind} refuses left out"] += 1
+        return []
 
     def _passes(self, packet: "Packet[Stream]") -> bool:
         if self._guard is None or self._checked % GUARD_PACKETS == 0:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -107,3 +108,18 @@ def test_audio_of_a_transport_stream_is_repacked(make_clip, tmp_path, audio_pack
     assert not copied(source, tmp_path / "out.mp4")
     headers = [packet[7:] for packet in audio_packets(source)]
     assert audio_packets(tmp_path / "out.mp4") == headers
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_recording_takes_the_audio_of_a_transport_stream(
+    make_clip, tmp_path, audio_packets, suffix
+):
+    """Files that can be played before they are ended are written in another way."""
+    source, target = make_clip("a.ts", audio="aac"), tmp_path / f"out{suffix}"
+    with open_reader(source) as reader:
+        facts = replace(reader.facts, live=True)
+        with open_writer(target, like=facts) as writer:
+            for frame in reader:
+                writer.write(frame)
+    assert audio_packets(target) == [packet[7:] for packet in audio_packets(source)]
+    assert not writer.warnings
