@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from edgecar.errors import MediaError, StallError
 from edgecar.media.audio import Sound
 from edgecar.media.breaks import UnbrokenTimes
-from edgecar.media.sources import Source, SourceSettings, reason_of
+from edgecar.media.sources import PLAYLIST_FORMATS, Source, SourceSettings, reason_of
 
 READ_RETRIES = 8
 """Failed reads in a row after which the rest of a damaged file is given up."""
@@ -32,6 +32,10 @@ MISSING_TOLERANCE_FRAMES = 2
 
 MAX_HELD_PICTURES = 256
 """More than any decoder holds: 16 to put them in order and one a thread."""
+
+SMALLEST_PICTURE_BYTES = 188
+"""A picture of a transport stream has at least one of its packets. A clock that jumped in between
+promises more pictures than there is room for."""
 
 MICROSECOND = Fraction(1, 1_000_000)
 
@@ -159,7 +163,12 @@ class VideoPackets:
         seconds = self._stated_seconds()
         if seconds is None and self._container.duration is not None:
             seconds = self._container.duration * MICROSECOND
-        return None if seconds is None else round(seconds * rate)
+        if seconds is None:
+            return None
+        frames, size = round(seconds * rate), self._container.size
+        if self._times.may_jump and self._container.format.name not in PLAYLIST_FORMATS:
+            return frames if frames * SMALLEST_PICTURE_BYTES <= size else None
+        return frames
 
     def _packets(self) -> "Generator[Packet[VideoStream], None, None]":
         suspect: Packet[VideoStream] | None = None

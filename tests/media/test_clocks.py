@@ -234,3 +234,10 @@ def test_a_recording_is_kept_up_to_where_the_disk_was_full(noise_frames, tiny_di
     assert list(tiny_disk.iterdir()) == [path]
     with open_reader(path) as reader:
         assert len(list(reader)) > 4
+
+
+def test_a_clock_that_jumps_promises_no_number_of_frames(joined):
+    with open_reader(joined(10, 30000)) as reader:
+        assert reader.frame_count is None
+    with open_reader(joined(10)) as reader:
+        assert reader.frame_count == pytest.approx(FRAMES, abs=2)
