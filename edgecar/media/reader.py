@@ -23,6 +23,7 @@ from edgecar.media.notes import copied_streams, read_notes
 from edgecar.media.packets import Start, VideoPackets
 from edgecar.media.sources import (
     DEFAULT_SETTINGS,
+    ONE_GO,
     STILL_SUFFIXES,
     TIMELESS_FORMATS,
     Source,
@@ -113,7 +114,9 @@ class Reader(Closing):
             self._pictures = self._packets.pictures()
             first = next(self._pictures, None)
             if first is None:
-                raise MediaError(f"{source.shown} holds no frame that can be decoded; record again")
+                again = source.kind != "file" or source.repeatable
+                remedy = "record again" if again else ONE_GO
+                raise MediaError(f"{source.shown} holds no frame that can be decoded; {remedy}")
             self._ahead = [first]
             self._facts = replace(self._facts_from(first), still=self._find_still())
             if source.path is not None and source.path.is_file() and states_crop(source.path):

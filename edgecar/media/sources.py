@@ -38,7 +38,9 @@ TIMELESS_FORMATS = (MJPEG_STREAM, RAW_JPEG, "jpeg_pipe")
 STILL_SUFFIXES = {
     "bmp": ".bmp",
     "mjpeg": ".jpg",
+    "pgm": ".pgm",
     "png": ".png",
+    "ppm": ".ppm",
     "tiff": ".tif",
     "webp": ".webp",
 }
@@ -52,6 +54,11 @@ PLAYLIST_FORMATS = ("hls", "dash")
 
 TEXT_ART_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
 """FFmpeg renders text files as video of a terminal; nobody who gives one means that."""
+
+ONE_GO = (
+    "an MP4 or MOV file must be given by its name, or be written with its index first (faststart)"
+)
+"""What to do about a pipe that nothing can be read from."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DESCRIPTOR = re.compile(r"(?:pipe:|/dev/fd/|/proc/self/fd/)(\d+)")
@@ -340,10 +347,7 @@ def _explained(source: Source, error: Exception, reason: str) -> str:
     if isinstance(error, PermissionError):
         return f"{source.shown} may not be read; give yourself the right to read it"
     if not source.repeatable:
-        return (
-            f"{source.shown} holds no video that can be read in one go ({reason}); an MP4 or MOV "
-            "file must be given by its name, or be written with its index first (faststart)"
-        )
+        return f"{source.shown} holds no video that can be read in one go ({reason}); {ONE_GO}"
     if source.path is not None and _starts_like_mp4(source.path):
         return (
             f"{source.shown} has no index (moov), so the recording was cut off before its end; "

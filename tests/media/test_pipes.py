@@ -128,7 +128,7 @@ def test_several_pipes_are_restored_side_by_side(make_clip, tmp_path):
         assert decoded(tmp_path / "out" / f"{name}.mp4")[0] == FRAMES
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".ppm", ".pgm"])
 def test_a_picture_comes_through_a_pipe(tmp_path, suffix):
     picture = cv2.imread(str(make_picture(tmp_path / f"a{suffix}")))
     with (
@@ -144,7 +144,8 @@ def test_a_picture_comes_through_a_pipe(tmp_path, suffix):
 def make_picture(path: Path) -> Path:
     from tests.media.conftest import photo
 
-    cv2.imwrite(str(path), photo(0, (48, 64)))
+    picture = photo(0, (48, 64))
+    cv2.imwrite(str(path), picture[..., 0] if path.suffix == ".pgm" else picture)
     return path
 
 
@@ -152,6 +153,13 @@ def test_a_picture_is_known_by_what_it_holds(tmp_path):
     path = make_picture(tmp_path / "a.jpg").rename(tmp_path / "without a suffix")
     with open_input(str(path)) as found:
         assert isinstance(found, Pictures)
+
+
+def test_a_pipe_whose_index_comes_last_is_told_what_to_do(make_clip, tmp_path):
+    content = make_clip("a.mp4", frames=100, options={"crf": "1"}).read_bytes()
+    assert content.index(b"moov") > 100_000
+    with fed(tmp_path / "pipe", content) as pipe, pytest.raises(MediaError, match="index first"):
+        open_reader(pipe)
 
 
 def test_what_is_no_video_ends_in_one_line(tmp_path):
