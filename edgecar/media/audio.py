@@ -31,6 +31,8 @@ class SoundSource(Protocol):
     def streams(self) -> "Mapping[int, Stream]": ...
     @property
     def lacking(self) -> int: ...
+    @property
+    def broken_off(self) -> bool: ...
     def take(self) -> "Packet[Stream] | None": ...
 
 
@@ -52,6 +54,8 @@ class Sound:
         """What the source has, by index."""
         self.lacking = 0
         """Number of streams that nobody can copy: FFmpeg does not know their coding."""
+        self.broken_off = False
+        """True where pictures go on, but no further sound comes."""
         for stream in streams:
             copy = added_like(self._shelf, stream)
             if copy is None:
@@ -103,6 +107,7 @@ class SoundOfFile:
     """
 
     lacking = 0
+    broken_off = False
 
     def __init__(self, path: Path, warnings: Counter[str]) -> None:
         self._input, self._warnings = opened(source_from(path)), warnings

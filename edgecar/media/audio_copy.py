@@ -62,6 +62,11 @@ class AudioCopy:
         if sound.lacking:
             warnings["audio left out: in a coding that FFmpeg does not know"] += sound.lacking
 
+    @property
+    def lacks_the_rest(self) -> bool:
+        """True where sound that the output takes ended before the pictures."""
+        return bool(self._tracks) and self._sound.broken_off
+
     def start_at(self, seconds: Fraction) -> None:
         """Shift the sound so that this time, which the first picture has, becomes zero.
 

@@ -282,6 +282,8 @@ class LiveReader(LiveSource):
             self._stats.failed_connects += 1
             return error
         self._times.restart()
+        if self.facts.sound:
+            self.facts.sound.broken_off = True  # a writer takes that of the first connection
         return None
 
     def _started(self, first: StreamFacts | None) -> Connection:

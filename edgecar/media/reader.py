@@ -24,6 +24,7 @@ from edgecar.media.packets import Start, VideoPackets
 from edgecar.media.sources import (
     DEFAULT_SETTINGS,
     ONE_GO,
+    RTSP_SOUND,
     STILL_SUFFIXES,
     TIMELESS_FORMATS,
     Source,
@@ -218,6 +219,9 @@ class Reader(Closing):
         rate = self._rate(first)
         aspect = stream.sample_aspect_ratio
         orientation = orientation_of(first)
+        notes = read_notes(self._container, stream)
+        if self.source.address.startswith("rtsp"):
+            notes = replace(notes, lost=(*notes.lost, RTSP_SOUND))
         return StreamFacts(
             size=(first.height, first.width),
             rate=rate,
@@ -228,7 +232,7 @@ class Reader(Closing):
             mirrored=orientation.mirrored,
             audio_from=self.source.path if self._sound else None,
             sound=self._sound,
-            notes=read_notes(self._container, stream),
+            notes=notes,
             live=self.live,
         )
 

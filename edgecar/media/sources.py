@@ -46,6 +46,8 @@ STILL_SUFFIXES = {
 }
 """Suffixes of pictures by FFmpeg's names of their codings."""
 
+RTSP_SOUND = "audio left out, if the camera sends any: over RTSP only video is asked of it"
+
 PROBE_BYTES = 32768
 """For FFmpeg to tell a format over HTTP: its megabyte is minutes of a slow camera's pictures."""
 

@@ -155,6 +155,8 @@ class Writer:
             self._mux_last(end_ticks)
             if self._audio:
                 self._audio.copy_until(END if whole else end_ticks * self._timeline.time_base)
+                if self._audio.lacks_the_rest:
+                    self.warnings["audio left out after the connection broke off"] += 1
             self._container.close()
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
 from edgecar.media.live import LiveReader, LiveSettings, LiveSource, LiveStats
 from edgecar.media.reader import Reader
-from edgecar.media.sources import source_from
+from edgecar.media.sources import RTSP_SOUND, source_from
 from edgecar.media.timing import JoinedTimes
 from edgecar.serve.settings import Camera
 
@@ -128,7 +128,10 @@ class SupervisedSource(LiveSource):
     def _frames_of_one_opening(self) -> Iterator[Frame]:
         with self._opener(self._camera, self._read_coding) as inner:
             self._inner, self._error = inner, None
-            self.facts, self.codec = inner.facts, inner.codec
+            first, self.facts, self.codec = self.facts is None, inner.facts, inner.codec
+            has_sound = inner.facts.sound is not None or RTSP_SOUND in inner.facts.notes.lost
+            if first and has_sound and self._camera.record:
+                _log.info("camera %s: recordings have no sound", self._camera.name)
             if self._closing.is_set():  # `close` may have come while it was opened
                 return
             try:

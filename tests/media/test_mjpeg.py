@@ -246,3 +246,26 @@ def test_a_stream_without_an_end_keeps_its_sound(make_clip, tmp_path, audio_pack
     assert len(kept) > len(sent) / 2
     assert kept == headless[: len(kept)]
     assert not [each for each in writer.warnings if "audio" in each]
+
+
+def test_sound_after_a_break_is_said_to_be_left_out(make_clip, tmp_path):
+    """Once, however often the connection breaks off; nothing is said where it does not."""
+    source = make_clip("a.ts", audio="aac", frames=50)
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(source.read_bytes())
+
+    settings = LiveSettings(first_backoff_seconds=0.05)
+    with http(answer) as port:
+        address = source_from(f"http://127.0.0.1:{port}/a.ts")
+        for frames, warnings in ((40, []), (120, [1])):
+            with (
+                LiveReader(address, settings) as reader,
+                open_writer(tmp_path / "out.mp4", like=reader.facts) as writer,
+            ):
+                for _ in range(frames):
+                    writer.write(next(reader))
+            said = [count for words, count in writer.warnings.items() if "audio left out" in words]
+            assert said == warnings

@@ -19,6 +19,7 @@ import pytest
 from edgecar.errors import MediaError, StallError
 from edgecar.media.reader import Reader, open_reader
 from edgecar.media.sources import SourceSettings, source_from
+from edgecar.media.writer import open_writer
 
 PATIENCE_SECONDS = 0.5
 
@@ -265,3 +266,17 @@ def test_a_wrong_password_is_an_error_that_does_not_show_it(locked_port):
     with pytest.raises(MediaError, match=r"Unauthorized|401") as caught:
         open_reader(url)
     assert "Secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_sound_that_is_not_asked_of_a_camera_is_named(make_clip, monkeypatch, tmp_path):
+    path = make_clip("a.ts")
+    monkeypatch.setattr("edgecar.media.reader.opened", lambda *_: av.open(str(path)))
+    with (
+        open_reader("rtsp://10.0.0.5/stream") as reader,
+        open_writer(tmp_path / "out.mp4", like=reader) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+    said = {words: count for words, count in writer.warnings.items() if "audio left out" in words}
+    assert list(said.values()) == [1]
+    assert "RTSP" in next(iter(said))

@@ -1,5 +1,6 @@
 """A camera that breaks is opened again; a file is played at its pace."""
 
+import logging
 import threading
 import time
 
@@ -9,7 +10,10 @@ from edgecar.errors import MediaError
 from edgecar.serve import sources
 from edgecar.serve.settings import Camera
 from edgecar.serve.sources import SupervisedSource, open_camera
+from tests.media import conftest as media
 from tests.serve.conftest import until, write_clip
+
+make_clip = media.make_clip  # the fixture
 
 
 def camera(source, **more) -> Camera:
@@ -98,3 +102,20 @@ def test_no_password_is_in_what_it_says():
     assert "***@127.0.0.1:9" in source.error
     source.close()
     thread.join(20)
+
+
+@pytest.mark.usefixtures("fast_pace")
+@pytest.mark.parametrize(
+    ("audio", "record", "lines"), [("aac", True, 1), ("aac", False, 0), (None, True, 0)]
+)
+def test_a_recording_without_the_sound_is_said_once(
+    make_clip, tmp_path, caplog, audio, record, lines
+):
+    path = make_clip("a.mp4", audio=audio)
+    recorded = {"record": {"folder": tmp_path}} if record else {}
+    source = SupervisedSource(camera(path, **recorded))
+    with caplog.at_level(logging.INFO):
+        for number, _ in enumerate(source):
+            if number == 30:  # it plays for the third time
+                source.close()
+    assert sum("no sound" in line for line in caplog.messages) == lines
