@@ -60,7 +60,7 @@ TEXT_ART_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
 ONE_GO = (
     "an MP4 or MOV file must be given by its name, or be written with its index first (faststart)"
 )
-"""What to do about a pipe that nothing can be read from."""
+"""Advice for a pipe that nothing can be read from."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DESCRIPTOR = re.compile(r"(?:pipe:|/dev/fd/|/proc/self/fd/)(\d+)")
