@@ -13,7 +13,7 @@ from pathlib import Path
 
 import av
 
-from edgecar.media.container import stored_time_base
+from edgecar.media.container import REORDERED_FRAMES, longest_ticks, stored_time_base
 from edgecar.media.facts import StreamFacts
 from edgecar.media.packets import Start
 from edgecar.media.reader import Reader
@@ -95,9 +95,12 @@ def plan_clip(path: Path, codec_out: Codec, part_seconds: float, *, whole: str =
     if not why:
         tick = facts.time_base
         packets, why = _packets(path, tick)
-        stored = {round(p.shown * tick / _stored(facts, codec_out)) for p in packets}
+        stored = sorted({round(p.shown * tick / _stored(facts, codec_out)) for p in packets})
+        longest = longest_ticks(SUFFIXES[codec_out], _stored(facts, codec_out))
         if not why and len(stored) < len(packets):
             why = "two frames have one time"
+        elif not why and _longest(stored) > longest:
+            why = "a gap is longer than the format stores, so that frames are shown again in it"
     if why:
         return Plan(codec, facts, (Span(0, None, None, count),), why)
     return Plan(codec, facts, tuple(_spans(packets, part_seconds / facts.time_base)))
@@ -105,6 +108,12 @@ def plan_clip(path: Path, codec_out: Codec, part_seconds: float, *, whole: str =
 
 def _stored(facts: StreamFacts, codec_out: Codec) -> Fraction:
     return stored_time_base(SUFFIXES[codec_out], facts)
+
+
+def _longest(shown: Sequence[int]) -> int:
+    """Longest time between frames that may be coded together; as a writer sees it."""
+    before = [shown[0]] * REORDERED_FRAMES + list(shown)
+    return max(now - then for then, now in zip(before, shown, strict=False))
 
 
 def _why_not(reader: Reader) -> str:

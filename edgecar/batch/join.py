@@ -52,6 +52,21 @@ class _Times:
         lead = self.shown[min(self.depth, len(self.shown) - 1)] - self.shown[0]
         return self.shown[number] - max(lead, self.depth)
 
+    def duration(
+        self, number: int, packet: "Packet[VideoStream]", hold_ticks: int, kind: str
+    ) -> int:
+        """Of a packet, if the last frame is held; 0, as encoders leave it, for all others.
+
+        Args:
+            number: Its place in the file.
+            packet: It, with its times.
+            hold_ticks: How long the last frame is shown; 0: as long as others.
+            kind: FFmpeg's name of the output's format: MP4 ends with the packet decoded last.
+        """
+        if hold_ticks and number + 1 == len(self.shown) and kind in ("mp4", "mov"):
+            return self.shown[-1] + hold_ticks - ((packet.dts or 0) - self.decoded(0))
+        return hold_ticks if packet.pts == self.shown[-1] else 0
+
 
 def check_seams(source: Path, parts: Sequence[PartDone]) -> None:
     """Compare what was decoded on both sides of every cut.
@@ -111,6 +126,7 @@ def join_parts(
         write_notes(facts.notes, output, stream, kind, facts.rate, first, warnings)
         for number, packet in enumerate(_packets(paths, parts, tick)):
             packet.dts = times.decoded(number)
+            packet.duration = times.duration(number, packet, parts[-1].hold_ticks, kind)
             packet.stream = stream
             if audio:
                 audio.copy_until(packet.dts * tick)

@@ -45,6 +45,7 @@ class PartDone:
         size_bytes: Of its file.
         seconds: How long it took.
         warnings: What was changed, skipped or missing, and how often.
+        hold_ticks: How long its last frame is shown, in ticks of the output; 0: as long as others.
     """
 
     frames: int
@@ -55,6 +56,7 @@ class PartDone:
     size_bytes: int
     seconds: float
     warnings: dict[str, int] = field(default_factory=dict)
+    hold_ticks: int = 0
 
 
 def part_path(folder: Path, number: int, codec: Codec) -> Path:
@@ -147,6 +149,7 @@ def make_part(
     warnings: Counter[str] = Counter()
     timeline = Timeline(tick, facts.rate, from_zero=False, warnings=warnings)
     first_ticks: int | None = None
+    hold_ticks = 0
     frames = SpanFrames(source, facts, span)
     with (
         Pipeline({CAMERA: frames}, restorer, EVERY_FRAME) as restored,
@@ -157,7 +160,13 @@ def make_part(
         for each in restored:
             ticks = timeline.place(each.frame)
             first_ticks = ticks if first_ticks is None else first_ticks
-            writer.write(replace(each.frame, pts=ticks - first_ticks, time_base=tick))
+            if each.frame.duration and each.frame.time_base:
+                hold_ticks = round(each.frame.duration * each.frame.time_base / tick)
+            writer.write(
+                replace(
+                    each.frame, pts=ticks - first_ticks, time_base=tick, duration=hold_ticks or None
+                )
+            )
             if each.passed_because:
                 warnings[f"frames passed as they are ({each.passed_because})"] += 1
             count()
@@ -173,6 +182,7 @@ def make_part(
         size_bytes=path.stat().st_size,
         seconds=round(time.perf_counter() - began, 3),
         warnings=dict(frames.warnings + warnings + writer.warnings),
+        hold_ticks=hold_ticks,
     )
     with written_whole(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(asdict(done)), encoding="utf-8")

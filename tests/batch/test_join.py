@@ -13,7 +13,7 @@ from edgecar.media.frame import Colour
 from edgecar.media.reader import open_reader
 from edgecar.media.writer import open_writer
 from edgecar.runtime.restorer import Restorer
-from tests.batch.conftest import FRAMES, PART_SECONDS, seen
+from tests.batch.conftest import FRAMES, GOP, PART_SECONDS, seen
 from tests.media.conftest import audio_packets  # noqa: F401  # a fixture
 
 NOTHING = Artifact(Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
@@ -151,3 +151,50 @@ def test_a_part_cut_short_is_not_finished(batched, gop_clip):
     assert finished_part(path) is None
     path.with_suffix(".json").write_text("{}")
     assert finished_part(path) is None
+
+
+def remuxed(source, target, change):
+    """The same packets, changed: a function of them and of the seconds in a tick."""
+    with av.open(str(source)) as whole, av.open(str(target), "w") as output:
+        stream = output.add_stream_from_template(whole.streams.video[0])
+        packets = [packet for packet in whole.demux(video=0) if packet.size]
+        change(packets, packets[0].time_base)
+        for packet in packets:
+            packet.stream = stream
+            output.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("codec", ["h264", "ffv1"])
+@pytest.mark.parametrize("part_seconds", [PART_SECONDS, 60])
+def test_a_last_frame_that_is_held_is_held_in_the_joined_clip(
+    batched, gop_clip, tmp_path, part_seconds, codec
+):
+    def hold(packets, tick):
+        packets[-1].duration = round(3 / tick)
+
+    path = remuxed(gop_clip("no B-frames", "short.mp4"), tmp_path / "held.mp4", hold)
+    joined, parts, _ = batched(path, codec, part_seconds)
+    assert len(parts) == (1 if part_seconds == 60 else 6)
+    once = straight_run(path, tmp_path / f"once{SUFFIXES[codec]}", codec)
+    assert stated(joined) == stated(once)
+    with open_reader(joined) as reader:
+        *_, last = reader
+    assert last.duration * last.time_base == 3
+
+
+@pytest.mark.parametrize("gap_at", [3 * GOP, 3 * GOP + 2])
+def test_a_gap_longer_than_mp4_stores_is_filled_as_in_a_straight_run(
+    batched, gop_clip, tmp_path, gap_at
+):
+    def part_them(packets, tick):
+        for packet in packets[gap_at:]:
+            packet.pts = packet.dts = packet.pts + round(60_000 / tick)
+
+    path = remuxed(gop_clip("no B-frames", "short.mkv"), tmp_path / "gap.mkv", part_them)
+    joined, parts, _ = batched(path)
+    assert len(parts) == 1
+    assert parts[0].warnings["frames shown again in gaps longer than the format stores"]
+    once = straight_run(path, tmp_path / "once.mp4", "h264")
+    assert stated(joined)[1] == stated(once)[1]
+    assert batched(path, "ffv1")[1][1:]  # Matroska stores the gap, so the clip is cut
