@@ -305,3 +305,27 @@ def test_layers_are_named_in_order(trained) -> None:
     names = convolutions(trained[0])
     assert len(names) == len(set(names)) == 6
     assert always_kept(trained[0]) == [names[0], names[-1]]
+
+
+@pytest.mark.parametrize(
+    ("lost", "passes"),
+    [
+        (Verdict(0.05, 0.15, 0.1), True),  # all that is allowed
+        (Verdict(0.051, 0.0, 0.0), False),
+        (Verdict(0.0, 0.151, 0.0), False),
+        (Verdict(0.0, 0.0, 0.101), False),
+        (Verdict(-1.0, -1.0, 0.0), True),
+        (Verdict(float("nan"), 0.0, 0.0), False),
+    ],
+)
+def test_what_is_above_what_is_allowed_is_refused(lost, passes, trained, monkeypatch) -> None:
+    """By however little, on average, on one picture or in the mean of one."""
+    best = lower.Candidate("", (), onnx.ModelProto.FromString(trained[0].SerializeToString()), lost)
+    monkeypatch.setattr(lower, "Judge", lambda *_: None)
+    monkeypatch.setattr(lower, "best_candidate", lambda *_: best)
+    frames = GateFrames([], [], "none")
+    if passes:
+        assert made(trained, frames, "fp16")[1].quality.loss_db == lost.loss_db
+    else:
+        with pytest.raises(GateError, match="nothing written"):
+            made(trained, frames, "fp16")
