@@ -153,6 +153,8 @@ class Writer:
             self._mux(self._stream.encode(None))
             end_ticks = last + (self._hold_ticks or self._timeline.interval_ticks)
             self._mux_last(end_ticks)
+            if self._hold_ticks and format_of(self._path) == "avi":
+                self.warnings["how long the last frame is shown is not stored in .avi"] += 1
             if self._audio:
                 self._audio.copy_until(END if whole else end_ticks * self._timeline.time_base)
                 if self._audio.lacks_the_rest:

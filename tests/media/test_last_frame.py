@@ -78,3 +78,13 @@ def test_times_stay_exact_beside_a_held_frame(noise_frames, tmp_path):
     assert np.array_equal([f.pts * f.time_base * 25 for f in back], range(7))
     assert back[-1].duration * back[-1].time_base == 3
     assert shown_until(tmp_path / "a.mp4") == (6 + 75) / 25
+
+
+def test_a_held_last_frame_that_avi_does_not_store_is_named(noise_frames, tmp_path):
+    facts = StreamFacts((48, 64), Fraction(25), Fraction(1, 25))
+    frames = noise_frames(7, (48, 64), Fraction(1, 25))
+    for last, said in ((frames[-1], 0), (replace(frames[-1], duration=75), 1)):
+        with open_writer(tmp_path / "a.avi", like=facts, codec="ffv1") as writer:
+            for frame in [*frames[:-1], last]:
+                writer.write(frame)
+        assert sum("last frame" in words for words in writer.warnings) == said
