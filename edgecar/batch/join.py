@@ -55,11 +55,11 @@ class _Times:
     def duration(
         self, number: int, packet: "Packet[VideoStream]", hold_ticks: int, kind: str
     ) -> int:
-        """Of a packet, if the last frame is held; 0, as encoders leave it, for all others.
+        """Return the duration of a packet if the last frame is held; else 0, as encoders leave it.
 
         Args:
             number: Its place in the file.
-            packet: It, with its times.
+            packet: The packet with its times.
             hold_ticks: How long the last frame is shown; 0: as long as others.
             kind: FFmpeg's name of the output's format: MP4 ends with the packet decoded last.
         """
