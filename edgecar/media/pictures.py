@@ -167,7 +167,7 @@ def write_picture(
         if not written:
             raise MediaError(f"{path} cannot be encoded as {suffix}; use .png")
         with written_whole(path) as temporary:
-            temporary.write_bytes(code.tobytes())
+            temporary.write_bytes(facts.completed(code.tobytes()))
     except cv2.error as error:
         raise MediaError(f"{path} cannot be encoded ({error.err}); use .png") from error
     except OSError as error:

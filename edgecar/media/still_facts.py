@@ -1,6 +1,7 @@
 """Facts of a picture file besides its colours: transparency, colour profile, EXIF, XMP."""
 
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from edgecar.media.color import Bgr
 from edgecar.media.frame import Plane
 
-ORIENTATION_TAG, ICC_TAG, EXIF_TAG = 0x0112, 0x8773, 0x8769
+ORIENTATION_TAG, RESOLUTION_TAG, XMP_TAG = 0x0112, 0x011A, 0x02BC
+ICC_TAG, EXIF_TAG = 0x8773, 0x8769
 """Numbers of fields in TIFF files, whose form EXIF has too."""
 
 KIND_NAMES = {
@@ -29,6 +31,23 @@ STORED = {
     ".webp": (cv2.IMAGE_METADATA_EXIF, cv2.IMAGE_METADATA_XMP, cv2.IMAGE_METADATA_ICCP),
 }
 """Metadata that a format takes, by suffix."""
+
+PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
+PNG_HEAD_BYTES = 33
+"""The signature of a PNG file and its first chunk, IHDR; small chunks may follow it."""
+
+PNG_CHUNKS = {b"gAMA": "gamma (gAMA)", b"cHRM": "primaries (cHRM)", b"pHYs": "resolution in dpi"}
+"""Chunks of PNG files that OpenCV passes over and that hold for the restored picture too."""
+
+XMP_BEGINS = b"http://ns.adobe.com/xap/1.0/\0"
+"""What XMP begins with in a JPEG file alone; OpenCV neither removes nor adds it."""
+
+XMP_CHUNK = b"XML:com.adobe.xmp\0\0\0\0\0"
+"""What XMP begins with in a chunk iTXt, where readers of PNG files look for it."""
+
+JFIF_BEGINS = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
+DENSITY = slice(13, 18)
+"""Where a JPEG file of JFIF's form has its unit and its dots across and down."""
 
 WITH_ALPHA = (".png", ".webp")
 
@@ -54,12 +73,16 @@ class StillFacts:
         grey: True if the file has one channel.
         metadata: EXIF, XMP, ICC profile by OpenCV's ``IMAGE_METADATA_…``. Orientation is applied.
         lost: Names of the facts that cannot be kept, in words.
+        chunks: Chunks of a PNG file that are in `PNG_CHUNKS`, by their type.
+        density: Unit and dots across and down of a JPEG file (JFIF); empty if it states no unit.
     """
 
     alpha: Plane | None = None
     grey: bool = False
     metadata: dict[int, bytes] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
+    chunks: dict[bytes, bytes] = field(default_factory=dict)
+    density: bytes = b""
 
     def storable(self, suffix: str, *, grey: bool) -> tuple[dict[int, bytes], list[str]]:
         """The metadata that go into a file, and what is lost there, in words.
@@ -78,7 +101,26 @@ class StillFacts:
             lost.append(f"transparency is not stored in {suffix}")
         if self.grey and not grey:
             lost.append("grey picture became a colour picture")
+        xmp = kept.pop(cv2.IMAGE_METADATA_XMP, None)
+        if xmp is not None and suffix != ".png":  # where `completed` puts it
+            kept[cv2.IMAGE_METADATA_XMP] = (XMP_BEGINS if suffix != ".webp" else b"") + xmp
+        if suffix != ".png":
+            lost += [f"{PNG_CHUNKS[name]} lost" for name in self.chunks]
+        if self.density and suffix not in (".jpg", ".jpeg"):
+            lost.append("resolution in dpi lost")
         return kept, [*lost, *self.lost]
+
+    def completed(self, code: bytes) -> bytes:
+        """Return a coded picture with the chunks and the density that OpenCV does not write."""
+        if code.startswith(PNG_BEGINS):
+            chunks = b"".join(self.chunks.values())
+            xmp = self.metadata.get(cv2.IMAGE_METADATA_XMP)
+            if xmp is not None:
+                chunks += _png_chunk(b"iTXt", XMP_CHUNK + xmp)
+            return code[:PNG_HEAD_BYTES] + chunks + code[PNG_HEAD_BYTES:]
+        if self.density and code.startswith(JFIF_BEGINS):
+            return code[: DENSITY.start] + self.density + code[DENSITY.stop :]
+        return code
 
 
 def facts_of(
@@ -116,10 +158,37 @@ def facts_of(
             lost.append("EXIF lost")
         else:
             metadata[cv2.IMAGE_METADATA_EXIF] = turned
+    xmp = metadata.get(cv2.IMAGE_METADATA_XMP)
+    if xmp is not None:
+        metadata[cv2.IMAGE_METADATA_XMP] = xmp.removeprefix(XMP_BEGINS).rstrip(b"\0")
     pictures = _pictures_in(path, code)
     if pictures > 1:
         lost.append(f"only the first of {pictures} pictures in a file restored")
-    return StillFacts(alpha, stored.ndim == 2, metadata, tuple(lost))
+    head = code[: DENSITY.stop].tobytes()
+    density = head[DENSITY] if head.startswith(JFIF_BEGINS) and head[DENSITY.start] else b""
+    if laid is not None and laid >= len(LAID) // 2:  # rows became columns
+        density = density[:1] + density[3:] + density[1:3]
+    chunks = _png_chunks(code.tobytes())
+    return StillFacts(alpha, stored.ndim == 2, metadata, tuple(lost), chunks, density)
+
+
+def _png_chunk(name: bytes, content: bytes) -> bytes:
+    checked = name + content
+    return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+
+def _png_chunks(code: bytes) -> dict[bytes, bytes]:
+    """Return the chunks of a PNG file that are in `PNG_CHUNKS`, whole, by their type."""
+    found: dict[bytes, bytes] = {}
+    place = len(PNG_BEGINS)
+    while code.startswith(PNG_BEGINS) and place + 8 <= len(code):
+        length, name = struct.unpack_from(">I4s", code, place)
+        if name == b"IDAT":
+            break
+        if name in PNG_CHUNKS:
+            found[name] = code[place : place + length + 12]
+        place += length + 12
+    return found
 
 
 def _pictures_in(path: Path, code: Plane) -> int:
@@ -160,7 +229,7 @@ def _laying(stored: NDArray[Any], upright: Bgr) -> int | None:
 
 
 def _tiff_metadata(code: bytes) -> tuple[dict[int, bytes], list[str]]:
-    """The colour profile in a TIFF file, which OpenCV passes over, and what else is lost."""
+    """Return the colour profile and XMP of a TIFF file, and names of what is lost."""
     try:
         order, start, count = _directory(code)
         fields = {
@@ -172,10 +241,13 @@ def _tiff_metadata(code: bytes) -> tuple[dict[int, bytes], list[str]]:
         }
     except (struct.error, KeyError):
         return {}, []
-    length, offset = fields.get(ICC_TAG, (0, 0))
-    profile = code[offset : offset + length]
-    found = {cv2.IMAGE_METADATA_ICCP: profile} if profile else {}
-    return found, ["EXIF lost"] if EXIF_TAG in fields else []
+    found: dict[int, bytes] = {}
+    for tag, kind in ((ICC_TAG, cv2.IMAGE_METADATA_ICCP), (XMP_TAG, cv2.IMAGE_METADATA_XMP)):
+        length, offset = fields.get(tag, (0, 0))
+        if value := code[offset : offset + length]:
+            found[kind] = value
+    words = {EXIF_TAG: "EXIF lost", RESOLUTION_TAG: "resolution in dpi lost"}
+    return found, [lost for tag, lost in words.items() if tag in fields]
 
 
 def _directory(code: bytes) -> tuple[str, int, int]:

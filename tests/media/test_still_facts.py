@@ -1,11 +1,12 @@
 """Colour profile, EXIF, transparency and pages of pictures through `edgecar run`, by Pillow."""
 
+import struct
 from io import BytesIO
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 from skimage import data
 
 import edgecar
@@ -102,6 +103,51 @@ def test_what_a_format_does_not_take_is_named(tmp_path, target):
     suffix = target[3:]
     lost = {} if suffix == ".jpg" else {"ICC profile lost": 1, "EXIF lost": 1}
     assert warnings == {f"transparency is not stored in {suffix}": 1, **lost}
+
+
+@pytest.mark.parametrize("target", ["out.png", "out.jpg", "out.webp"])
+def test_xmp_of_a_tiff_is_kept_and_its_resolution_named(tmp_path, target):
+    words = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    picture = Image.fromarray(PHOTO)
+    picture.save(tmp_path / "a.tif", dpi=(300, 300), tiffinfo={700: words})
+    assert restored(tmp_path / "a.tif", tmp_path / target) == {"resolution in dpi lost": 1}
+    assert opened(tmp_path / target).info["xmp"] == words
+
+
+@pytest.mark.parametrize("target", ["out.png", "out.jpg", "out.webp"])
+@pytest.mark.parametrize("source", ["a.jpg", "a.webp", "a.png"])
+def test_xmp_is_where_readers_of_each_format_look_for_it(tmp_path, source, target):
+    words, chunks = "<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", PngImagePlugin.PngInfo()
+    chunks.add_itxt("XML:com.adobe.xmp", words)
+    more = {"pnginfo": chunks} if source == "a.png" else {"xmp": words.encode()}
+    Image.fromarray(PHOTO).save(tmp_path / source, **more)
+    assert restored(tmp_path / source, tmp_path / target) == {}
+    assert opened(tmp_path / target).info["xmp"] == words.encode()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_resolution_is_kept_in_a_file_of_the_same_kind_else_named(tmp_path, suffix):
+    source = tmp_path / f"a{suffix}"
+    Image.fromarray(PHOTO).save(source, dpi=(300, 150))
+    assert restored(source, tmp_path / f"out{suffix}") == {}
+    assert opened(tmp_path / f"out{suffix}").info["dpi"] == pytest.approx((300, 150), abs=0.1)
+    assert restored(source, tmp_path / "out.webp") == {"resolution in dpi lost": 1}
+    Image.fromarray(PHOTO).save(source)
+    assert restored(source, tmp_path / "out.webp") == {}
+
+
+def test_gamma_and_primaries_of_a_png_are_kept_or_named(tmp_path):
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"gAMA", struct.pack(">I", 45455))
+    chunks.add(b"cHRM", struct.pack(">8I", *range(31000, 39000, 1000)))
+    Image.fromarray(PHOTO).save(tmp_path / "a.png", pnginfo=chunks)
+    assert restored(tmp_path / "a.png", tmp_path / "out.png") == {}
+    before, after = opened(tmp_path / "a.png"), opened(tmp_path / "out.png")
+    assert after.info["gamma"] == before.info["gamma"] == 0.45455
+    assert after.info["chromaticity"] == before.info["chromaticity"]
+    assert np.array_equal(np.asarray(after), np.asarray(before))
+    lost = {"gamma (gAMA) lost": 1, "primaries (cHRM) lost": 1}
+    assert restored(tmp_path / "a.png", tmp_path / "out.jpg") == lost
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
