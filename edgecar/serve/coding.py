@@ -13,8 +13,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
+from edgecar.media.color import frame_in
 from edgecar.media.convert import picture_from_frame, range_code
-from edgecar.media.frame import Frame
+from edgecar.media.frame import COLOUR_NOT_STATED, Frame
 from edgecar.media.sources import reason_of
 from edgecar.media.timing import Timeline
 from edgecar.serve.outputs import Kind, Output
@@ -128,6 +129,7 @@ class Coder(Output[Frame]):
         self._stream: VideoStream | None = None
         self._timeline = self._new_timeline()
         self._last_keyframe: int | None = None
+        self._colour = COLOUR_NOT_STATED  # of the frame that the coder was opened for
 
     def start(self) -> None:
         super().start()
@@ -145,6 +147,8 @@ class Coder(Output[Frame]):
         if stream is None or (stream.height, stream.width) != (height, width):
             self._reset()
             stream = self._open(item, (height, width))
+        if item.colour != self._colour:  # as a camera that was set up anew
+            item = frame_in(item, self._colour)
         picture = picture_from_frame(item, even=True)
         picture.pts, picture.time_base = self._timeline.place(item), CLOCK
         if self._is_due(picture.pts):
@@ -187,7 +191,7 @@ class Coder(Output[Frame]):
             raise MediaError(
                 f"frames of {self.target} cannot be coded ({reason_of(error)})"
             ) from error
-        self._stream, self._last_keyframe = stream, None
+        self._stream, self._last_keyframe, self._colour = stream, None, first.colour
         return stream
 
     def _hand_on(self, packets: "Sequence[Packet[VideoStream]]") -> None:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -11,7 +12,7 @@ import pytest
 from edgecar.bench import service_checks
 from edgecar.errors import MediaError
 from edgecar.media.convert import array_of
-from edgecar.media.frame import Frame
+from edgecar.media.frame import Colour, Frame
 from edgecar.runtime.stats import RunStats
 from edgecar.runtime.stream_frame import StreamFrame
 from edgecar.serve.coding import Coder
@@ -281,3 +282,34 @@ def test_an_output_that_fails_lets_go_and_tries_again():
     assert output.resets >= 2
     output.close()
     assert output.status.error is None
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+@pytest.mark.parametrize("segment_seconds", [1, 3600])
+def test_gaps_jumps_and_wrong_times_lose_no_frame_of_a_recording(tmp_path, kind, segment_seconds):
+    """A camera that is away for days, goes back in time, or repeats one."""
+    times = [0, 1, 2, 3000, 3001, 500_000, 500_001, 500_000.5, 500_002, 400_000, 400_001, 2e7]
+    frames = [replace(frame(n), pts=round(t * 25)) for n, t in enumerate(times)]
+    record = Record(folder=tmp_path, format=kind, segment_seconds=segment_seconds)
+    files = recorded(record, frames)
+    seen = [picture for each in files for picture in each]
+    assert len(seen) == len(frames)
+    for picture, sent in zip(seen, frames, strict=True):
+        assert np.abs(picture.astype(int) - sent.y).mean() < 3
+    first, *_ = sorted((tmp_path / "gate").iterdir())
+    with av.open(str(first)) as container:
+        shown = [p.pts * p.time_base for p in container.demux(video=0) if p.size]
+    expected = times[:5] if segment_seconds == 3600 else times[:1]
+    assert [float(each - shown[0]) for each in shown] == pytest.approx(expected, abs=0.001)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_range_that_changes_on_the_way_looks_the_same_in_a_recording(tmp_path, full):
+    """The file states the range of its first frame."""
+    y, chroma = np.full(SIZE, 60, np.uint8), np.full((24, 32), 128, np.uint8)
+    one = Frame(y, chroma, chroma, 0, Fraction(1, 25), Colour(full, 6, 6, 6))
+    other = replace(one, pts=1, colour=Colour(not full, 6, 6, 6))
+    ((first, second),) = recorded(Record(folder=tmp_path), [one, other])
+    expected = (60 * 219 / 255 + 16) if not full else (60 - 16) * 255 / 219
+    assert first.mean() == pytest.approx(60, abs=2)
+    assert second.mean() == pytest.approx(expected, abs=2)
