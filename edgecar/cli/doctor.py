@@ -52,7 +52,9 @@ def command(as_json: Json = False) -> None:
     }
     if as_json:
         print_json(facts)
-        raise typer.Exit(AnswerError.exit_code if wrong else 0)
+        if wrong:
+            raise typer.Exit(AnswerError.exit_code)
+        return
     stdout.print(f"machine   {machine_line(machine)}")
     for name, version in versions().items():
         stdout.print(f"          {name} {version}")

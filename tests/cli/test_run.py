@@ -30,7 +30,7 @@ NETWORK = "edgecar-s"
 REPORT_KEYS = {
     "frames", "fps", "seconds", "windows_run", "computed_share", "engine", "provider", "precision",
     "input_codec", "restored", "passed", "passed_because", "weights_for", "trained_on",
-    "warnings", "frames_compared", "psnr_to_exact_db", "shipped",
+    "warnings", "frames_compared", "psnr_to_exact_db", "shipped", "engine_note",
 }  # fmt: skip
 
 
