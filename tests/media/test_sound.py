@@ -209,6 +209,8 @@ def far_off(seconds, at=5):
 class Disordered:
     """A reader's sound with the times of some packets changed, as no muxer would write them."""
 
+    broken_off = False
+
     def __init__(self, sound, change):
         self._sound, self._change, self._number = sound, change, 0
         self.streams, self.lacking = sound.streams, sound.lacking
