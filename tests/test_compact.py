@@ -34,7 +34,10 @@ def compacted(checkpoint, path):
     return path
 
 
-@pytest.mark.parametrize("network", ["edgecar-s", "msfan", "fastarcnn"])
+@pytest.mark.parametrize(
+    "network",
+    ["edgecar-s", *(pytest.param(n, marks=pytest.mark.slow) for n in ("msfan", "fastarcnn"))],
+)
 def test_compact_artifact_reads_back_as_it_was_exported(exported, network) -> None:
     checkpoint, path = exported(network)
     whole = read_artifact(path)

@@ -40,7 +40,12 @@ def test_all_else_is(reason) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "code", "workers"), [("needs a tool", 1, "1"), ("needs a GPU", 0, "0")]
+    ("reason", "code", "workers"),
+    [
+        ("needs a tool", 1, "0"),
+        pytest.param("needs a tool", 1, "1", marks=pytest.mark.slow),
+        pytest.param("needs a GPU", 0, "0", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_with_such_a_skip_fails(reason, code, workers, tmp_path) -> None:
     (tmp_path / "conftest.py").write_text(

@@ -17,6 +17,7 @@ def bgr_from_hex(colour: str) -> tuple[int, ...]:
     return tuple(int(colour[i : i + 2], 16) for i in (5, 3, 1))
 
 
+@pytest.mark.slow
 def test_each_engine_has_its_colour(tmp_path, timed) -> None:
     path = tmp_path / "speed.png"
     chart([timed(), timed(engine="onnxruntime", fps=9.0)], path, machine="Some CPU")

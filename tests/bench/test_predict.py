@@ -84,6 +84,7 @@ def test_command_labels_what_it_prints(edgecar) -> None:  # noqa: F811
         assert "need a CLIP to measure on, or --target" in edgecar("tune", *wrong).err
 
 
+@pytest.mark.slow
 def test_eight_bits_take_as_many_operations(exported, lowered) -> None:
     """Their weights lie behind quantisers; a convolution's values are counted the same."""
     plain = work_of_tile(exported("edgecar-s"), (64, 64))

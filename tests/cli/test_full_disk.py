@@ -26,9 +26,9 @@ main()
 NETWORK = ("--network", "mine.onnx")
 WRITERS = {
     "picture": ("run", "photo.jpg", "-o", "out.png", *NETWORK),
-    "result": ("bench", "--engine", "none", "--save", "out.json"),
 }
 SLOW = {
+    "result": ("bench", "--engine", "none", "--save", "out.json"),
     "comparison": ("run", "photo.jpg", "-o", "out.png", "--compare", *NETWORK),
     "folder": ("run", "folder", "-o", "clean", *NETWORK),
     "rows": ("eval", "jpeg", "--data", "folder", "--quality", "10", *NETWORK, "--save", "out.json"),

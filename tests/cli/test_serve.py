@@ -113,6 +113,7 @@ def frames_of(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
+@pytest.mark.slow
 def test_it_answers_and_ends_with_everything_written(start, config, tmp_path):
     service = start(config(GATE))
     assert service.told["cameras"] == ["gate"]

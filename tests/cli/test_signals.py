@@ -28,8 +28,14 @@ def started(*words: object, cwd: Path) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_default_signals,
     )
+
+
+def _default_signals() -> None:
+    """Take the signals as a terminal gives them: who runs the tests may ignore some (nohup)."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def wait_until(condition, process: "subprocess.Popen[str]") -> None:

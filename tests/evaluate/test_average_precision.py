@@ -156,6 +156,7 @@ def test_short_clips_have_shorter_runs(count):
         assert ((np.diff(runs, axis=1) % count) == 1).all()
 
 
+@pytest.mark.slow
 def test_an_interval_holds_the_truth_of_frames_that_were_not_seen():
     """Of 24 samples of 40 frames, the interval holds the mAP of 400 in most.
 

@@ -298,6 +298,7 @@ def test_eval_variants_goes_on_from_its_file(edgecar, folder, artifact, tmp_path
     assert [row_key(row) for row in rows] == [row_key(row) for row in stored["rows"]]
 
 
+@pytest.mark.slow
 def test_eval_variants_of_hevc(edgecar, folder, artifact):  # noqa: F811
     done = edgecar(
         "eval", "hevc", "--data", folder, "--qp", 22, 27, 32, 37, "--variants", "--network",

@@ -126,6 +126,7 @@ def test_saturated_range_is_refused(trained, frames, monkeypatch) -> None:
         made(trained, frames)
 
 
+@pytest.mark.slow
 def test_refusal_names_a_budget_that_passes(trained, frames, monkeypatch) -> None:
     monkeypatch.setattr(lower, "METHODS", ("min-max",))
     tight = Budget(0.001, 0.003)

@@ -21,6 +21,8 @@ from edgecar.runtime.windows import (
 from tests.conftest import LOWER
 
 LOCAL = ("edgecar-xs", "edgecar-s", "edgecar-m", "arcnn", "fastarcnn", "dncnn", "carcnn")
+FAST = ("edgecar-s", "fastarcnn", "carcnn")
+"""Strided with a skip, transposed, and the widest halo."""
 ENGINES = (("openvino", "fp32"), ("openvino", None), ("onnxruntime", None))
 
 
@@ -43,7 +45,9 @@ def same_part(whole: np.ndarray, window: Window) -> np.ndarray:
     return whole[0, 0, top:bottom, left:right]
 
 
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize(
+    "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in LOCAL]
+)
 @pytest.mark.parametrize(("engine", "precision"), ENGINES)
 def test_windows_give_the_floats_of_the_whole_frame(exported, name, engine, precision):
     made = exported(name)

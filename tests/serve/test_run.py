@@ -16,6 +16,7 @@ from edgecar.serve.service import Service
 from edgecar.serve.settings import Settings
 
 number, begin = int(sys.argv[1]), uvicorn.Server.run
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs the tests may ignore it (nohup)
 def signalled(server, *arguments, **more):
     signal.raise_signal(number)
     begin(server, *arguments, **more)
