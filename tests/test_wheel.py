@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow  # builds wheels and environments
 
 ROOT = Path(__file__).parents[1]
 MAX_WHEEL_MB = 40
-MAX_ENVIRONMENT_MB = 600
+MAX_ENVIRONMENT_MB = 575  # without bytecode, which Python writes or not as it is told
 
 
 def run(*command: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -142,7 +142,7 @@ def test_what_needs_torch_names_the_extra(environment, tmp_path):
 
 def test_environment_is_small(environment, capsys):
     files = [p for p in environment.rglob("*") if p.is_file() and not p.is_symlink()]
-    size_mb = sum(p.stat().st_size for p in files) / 1e6
+    size_mb = sum(p.stat().st_size for p in files if p.suffix != ".pyc") / 1e6
     with capsys.disabled():
         sys.stdout.write(f"\nruntime environment: {size_mb:.0f} MB\n")
     assert size_mb < MAX_ENVIRONMENT_MB

@@ -121,7 +121,7 @@ def test_calibration_on_noise_is_refused(trained, tmp_path) -> None:
 
 @pytest.mark.slow  # many graphs are judged
 def test_saturated_range_is_refused(trained, frames, monkeypatch) -> None:
-    monkeypatch.setattr(lower, "ranges_of", scaled(lambda: 0.25))
+    monkeypatch.setattr(lower, "ranges_of", scaled(lambda: 0.1))
     with pytest.raises(GateError, match=r"loses \d.\d+ dB on average \(allowed 0.05\)"):
         made(trained, frames)
 

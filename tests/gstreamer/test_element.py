@@ -159,7 +159,7 @@ def test_a_flushing_seek_starts_over(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("network=yolo", "no h264 weights ship for 'yolo'"),
+        ("network=yolo", "no weights ship for 'yolo'"),
         ("network=nowhere.onnx", "nowhere.onnx"),
         ("coder=vp9", "coder is 'vp9'; give one of jpeg, h264, hevc"),
         ("engine=warp", "no engine is called 'warp'; choose one of"),
