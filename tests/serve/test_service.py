@@ -187,6 +187,7 @@ def test_an_engine_that_fails_lets_pictures_pass_and_is_opened_again(
     service = make_service(table("gate", clip), networks=fake_networks(device))
     until(lambda: service.run_of("gate").status.passed_because.get("engine_failed"))
     until(lambda: service.run_of("gate").status.error == "device lost")
+    until(lambda: service.run_of("gate").latest.frame)
     assert not service.run_of("gate").latest.frame.restored
     broken.clear()
     until(lambda: service.run_of("gate").latest.frame.restored)
