@@ -1,6 +1,7 @@
 """Artifacts of small networks, exported once per run."""
 
 import gc
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -16,6 +17,11 @@ from tests.skips import pytest_sessionfinish, pytest_terminal_summary
 
 # Hooks of pytest.
 __all__ = ["pytest_runtest_setup", "pytest_sessionfinish", "pytest_terminal_summary"]
+
+
+def pytest_configure() -> None:
+    """Take SIGINT as a terminal gives it: a script ignores it in what it starts with "&"."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

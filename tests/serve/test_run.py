@@ -16,8 +16,7 @@ from edgecar.serve.service import Service
 from edgecar.serve.settings import Settings
 
 number, begin = int(sys.argv[1]), uvicorn.Server.run
-signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run where it is ignored:
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # behind "&" in a script, or under nohup
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs the tests may ignore it (nohup)
 def signalled(server, *arguments, **more):
     signal.raise_signal(number)
     begin(server, *arguments, **more)
