@@ -1,4 +1,4 @@
-"""The facts that travel inside an exported ONNX file.
+"""The metadata that travel inside an exported ONNX file.
 
 An artifact is a plain ONNX file that any runtime loads; what a tiled runtime must know besides is
 in its ``metadata_props`` under ``edgecar.*``. This module reads, writes and checks them; it knows
@@ -65,7 +65,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Metadata:
     """What a runtime must know about an artifact.
 
     Attributes:
@@ -128,9 +128,9 @@ def coder_of(trained_on: str) -> Coder | None:
 
 @dataclass(frozen=True)
 class Artifact:
-    """An ONNX file's bytes with its facts; weights stored beside the file are included."""
+    """An ONNX file's bytes with its metadata; weights stored beside the file are included."""
 
-    facts: Facts
+    metadata: Metadata
     onnx: bytes
     path: Path | None = None
 
@@ -140,12 +140,12 @@ class Artifact:
         return self.path is not None and self.path.parent == WEIGHTS
 
 
-def write_facts(model: "ModelProto", facts: Facts) -> None:
-    """Store ``facts`` in the metadata of ``model``, replacing earlier ones."""
+def write_metadata(model: "ModelProto", metadata: Metadata) -> None:
+    """Store ``metadata`` in the metadata of ``model``, replacing earlier ones."""
     others = [p for p in model.metadata_props if not p.key.startswith(PREFIX)]
     del model.metadata_props[:]
     model.metadata_props.extend(others)
-    table = {"format": FORMAT, **asdict(facts)}
+    table = {"format": FORMAT, **asdict(metadata)}
     for key in OPTIONAL:
         stored = table.pop(key)
         if stored:
@@ -159,10 +159,10 @@ def read_artifact(path: Path) -> Artifact:
     """Load an artifact from an ONNX file.
 
     Raises:
-        ArtifactError: The file is missing, is not ONNX, or has no or contradictory facts.
+        ArtifactError: The file is missing, is not ONNX, or has no or contradictory metadata.
     """
     model = read_model(path)
-    return Artifact(read_facts(model, path), model.SerializeToString(), path)
+    return Artifact(read_metadata(model, path), model.SerializeToString(), path)
 
 
 def read_model(path: Path) -> "ModelProto":
@@ -197,8 +197,8 @@ def read_model(path: Path) -> "ModelProto":
     return model
 
 
-def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:
-    """The facts in the metadata of ``model``.
+def read_metadata(model: "ModelProto", path: Path | str = "model") -> Metadata:
+    """The metadata in the metadata of ``model``.
 
     Raises:
         ArtifactError: A fact is missing or has an impossible value.
@@ -210,7 +210,7 @@ def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:
     }
     if not table:
         raise ArtifactError(
-            f"{path}: an ONNX file without edgecar's facts (halo, range); export the checkpoint "
+            f"{path}: an ONNX file without edgecar's metadata (halo, range); export the checkpoint "
             "with: edgecar export CHECKPOINT"
         )
     if table.get("format") != FORMAT:
@@ -218,32 +218,34 @@ def read_facts(model: "ModelProto", path: Path | str = "model") -> Facts:
             f"{path}: artifact format {table.get('format')}, this edgecar reads {FORMAT}; "
             "export it again"
         )
-    needed = [field for field in fields(Facts) if field.name not in OPTIONAL]
+    needed = [field for field in fields(Metadata) if field.name not in OPTIONAL]
     missing = [field.name for field in needed if field.name not in table]
     if missing:
         raise ArtifactError(f"{path}: fact {missing[0]!r} is missing; export it again")
     try:
-        facts = Facts(
+        metadata = Metadata(
             **{field.name: _parsed(field.type, table[field.name]) for field in needed},
             quality=quality_from_table(json.loads(table[QUALITY])) if QUALITY in table else None,
             known_answer=_answer(table[ANSWER]) if ANSWER in table else None,
         )
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}; export it again") from error
-    if facts.channels not in (1, 3) or facts.bytes_per_px < 1 or facts.align_px < 1:
+    if metadata.channels not in (1, 3) or metadata.bytes_per_px < 1 or metadata.align_px < 1:
         raise ArtifactError(
-            f"{path}: {facts.channels} channels, {facts.bytes_per_px} bytes per px, alignment "
-            f"{facts.align_px} px; need 1 or 3 channels and positive sizes; export again"
+            f"{path}: {metadata.channels} channels, {metadata.bytes_per_px} bytes per px, "
+            f"alignment {metadata.align_px} px; need 1 or 3 channels and positive sizes; "
+            "export again"
         )
-    if facts.known_answer:
-        channels, *sides = facts.known_answer.shape
-        if channels != facts.channels or any(side % facts.align_px for side in sides):
+    if metadata.known_answer:
+        channels, *sides = metadata.known_answer.shape
+        if channels != metadata.channels or any(side % metadata.align_px for side in sides):
             raise ArtifactError(f"{path}: its known answer is of another network; export it again")
-    if facts.halo_px < 0 or facts.halo_px % facts.align_px:
+    if metadata.halo_px < 0 or metadata.halo_px % metadata.align_px:
         raise ArtifactError(
-            f"{path}: halo {facts.halo_px} px, need a multiple of {facts.align_px}; export again"
+            f"{path}: halo {metadata.halo_px} px, need a multiple of {metadata.align_px}; "
+            "export again"
         )
-    return facts
+    return metadata
 
 
 def _parsed(kind: Any, text: str) -> Any:
@@ -270,7 +272,7 @@ def quality_from_table(table: dict[str, Any]) -> Quality:
 
 
 def _answer(text: str) -> KnownAnswer:
-    """Raises ValueError if the text is not what `write_facts` stores."""
+    """Raises ValueError if the text is not what `write_metadata` stores."""
     table = json.loads(text)
     if not isinstance(table, dict):
         raise ValueError("its known answer is damaged (no table)")

@@ -37,8 +37,8 @@ def main() -> None:
     stdout.print("1  checkpoints to checked ONNX artifacts")
     for name, coder in EXPORTED:
         done = export(f"{name}.pt", FOLDER / f"{name}.onnx", codec=coder)
-        parity = done.facts.parity_max_error
-        stdout.print(f"   {done.path}: halo {done.facts.halo_px} px, parity {parity:.1e} of 1.0")
+        parity = done.metadata.parity_max_error
+        stdout.print(f"   {done.path}: halo {done.metadata.halo_px} px, parity {parity:.1e} of 1.0")
     stdout.print(f"2  a {SIZE[1]}x{SIZE[0]} fixed-camera clip, {FRAMES} frames, H.264 at CRF {CRF}")
     coded, restored = FOLDER / "coded.mp4", FOLDER / "restored.mkv"
     write_scene(coded, SIZE, FRAMES, CRF)

@@ -6,7 +6,7 @@ Messages say what was got, what is needed and what to do.
     ├── CheckpointError      a checkpoint cannot be read safely, or no network matches it
     ├── ExportError          a network cannot become an artifact
     │   └── GateError        an artifact was made but failed its check (exit code 3)
-    ├── ArtifactError        an ONNX file lacks edgecar's facts or they do not fit
+    ├── ArtifactError        an ONNX file lacks edgecar's metadata or they do not fit
     ├── EngineError          an engine cannot be opened or refuses a batch
     │   ├── AnswerError      an engine does not reproduce an artifact's known answer (exit code 3)
     │   └── ReuseError       reuse changed the output (exit code 3)
@@ -46,7 +46,7 @@ class GateError(ExportError):
 
 
 class ArtifactError(EdgecarError):
-    """An ONNX file lacks edgecar's facts, or they contradict its graph."""
+    """An ONNX file lacks edgecar's metadata, or they contradict its graph."""
 
 
 class EngineError(EdgecarError):

@@ -122,7 +122,7 @@ def table_from_toml(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def written_whole(path: Path, mode: int = 0o666) -> Iterator[Path]:
+def atomic_write(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block succeeds.
 
     On any failure, an interrupt included, the temporary file is removed and ``path`` is untouched.

@@ -18,7 +18,7 @@ import onnx
 import typer
 from safetensors.torch import save_file
 
-from edgecar.artifact import coder_of, read_artifact, write_facts
+from edgecar.artifact import coder_of, read_artifact, write_metadata
 from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
 from edgecar.bench.networks import COUNTED_SIDE
@@ -30,7 +30,7 @@ from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
 from edgecar.evaluate.video import NetworkMethod, evaluate_video
 from edgecar.exporter.answer import known_answer
 from edgecar.exporter.to_onnx import Exported, export
-from edgecar.files import WEIGHTS, written_whole
+from edgecar.files import WEIGHTS, atomic_write
 from edgecar.media.still_codec import jpeg_coded
 from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
@@ -121,10 +121,10 @@ def renew_answer(path: Path) -> None:
         ArtifactError: It is no artifact.
     """
     artifact = read_artifact(path)
-    answer = known_answer(onnx.load_model_from_string(artifact.onnx), artifact.facts)
+    answer = known_answer(onnx.load_model_from_string(artifact.onnx), artifact.metadata)
     model = onnx.load(path, load_external_data=False)  # as it lies there: weights stay outside
-    write_facts(model, changed(artifact.facts, known_answer=answer))
-    with written_whole(path) as temporary:
+    write_metadata(model, changed(artifact.metadata, known_answer=answer))
+    with atomic_write(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
 
 
@@ -132,7 +132,7 @@ def training_of(weights: Path) -> dict[str, Any]:
     """How weights were made: from the file beside them, or from the manifest if they ship.
 
     Raises:
-        CheckpointError: There are no such facts.
+        CheckpointError: There are no such metadata.
     """
     if weights.resolve().parent == WEIGHTS.resolve():
         for entry in manifest():
@@ -141,8 +141,8 @@ def training_of(weights: Path) -> dict[str, Any]:
     beside = weights.with_suffix(".json")
     if not beside.is_file():
         raise CheckpointError(f"{beside} is missing; keep what edgecar train wrote together")
-    facts: dict[str, Any] = json.loads(beside.read_text())
-    return {**facts, "seed": facts["recipe"]["seed"]}
+    metadata: dict[str, Any] = json.loads(beside.read_text())
+    return {**metadata, "seed": metadata["recipe"]["seed"]}
 
 
 def new_entry(
@@ -154,20 +154,20 @@ def new_entry(
     every: int,
 ) -> Entry:
     """The manifest entry of an exported artifact, measured."""
-    facts = done.facts
+    metadata = done.metadata
     cost = complexity(loaded.network, loaded.channels, COUNTED_SIDE, COUNTED_SIDE)
     return {
-        "network": facts.model,
+        "network": metadata.model,
         "for": codec,
         "file": done.path.with_suffix(".safetensors").name,
-        "sha256": facts.weights_sha256,
+        "sha256": metadata.weights_sha256,
         "licence": LICENCE,
-        "trained_on": facts.trained_on,
+        "trained_on": metadata.trained_on,
         "config": loaded.config,
         "cost": {
             "params": cost.params,
             "kmacs_per_px": round(cost.kmacs_per_px, 3),
-            "halo_px": facts.halo_px,
+            "halo_px": metadata.halo_px,
         },
         **measured(done.path, codec, data, every),
         "training": {key: value for key, value in training.items() if key != "trained_on"},
@@ -203,7 +203,7 @@ def measured_psnr(artifact: Path, sets: list[Path]) -> dict[str, float]:
                 restorer.luma,
                 load_pictures(folder),
                 QUALITIES,
-                network=restorer.facts.model,
+                network=restorer.metadata.model,
                 set_name=folder.name,
             )
             for row in rows:
@@ -253,7 +253,7 @@ def tiling_cost(artifact: Path, pictures: Iterable[tuple[Luma, Luma]]) -> dict[s
         pictures: Clean and coded luma.
     """
     with Restorer(artifact, precision="fp32", tile=(TILE_PX, TILE_PX), reuse=False) as restorer:
-        if restorer.facts.context == "local":
+        if restorer.metadata.context == "local":
             return {}
         changes = [
             psnr(clean, restorer.luma(coded)) - psnr(clean, restorer.whole(coded))
@@ -298,7 +298,7 @@ def figures(entry: Entry) -> dict[str, float]:
 
 
 def _copy(made: Path, place: Path) -> None:
-    with written_whole(place) as temporary:
+    with atomic_write(place) as temporary:
         temporary.write_bytes(made.read_bytes())
 
 
@@ -306,7 +306,7 @@ def _enter(entry: Entry) -> None:
     """Replace the manifest's entry for the same network and codec, or add one."""
     others = [e for e in manifest() if e["file"] != entry["file"]]
     entries = sorted([*others, entry], key=lambda e: (e["network"], e["for"]))
-    with written_whole(WEIGHTS / MANIFEST) as temporary:
+    with atomic_write(WEIGHTS / MANIFEST) as temporary:
         temporary.write_text(json.dumps(entries, indent=2) + "\n")
 
 

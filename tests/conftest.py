@@ -51,8 +51,8 @@ def exported() -> Exported:
         from tests.networks import narrow
 
         loaded = Loaded(card_named(name), channels, narrow(name, channels))
-        model, facts = artifact_from_network(loaded, recipe_for(name), "f" * 64, "jpeg 10-40")
-        return Artifact(facts, model.SerializeToString())
+        model, metadata = artifact_from_network(loaded, recipe_for(name), "f" * 64, "jpeg 10-40")
+        return Artifact(metadata, model.SerializeToString())
 
     return make
 
@@ -64,7 +64,7 @@ TENSORRT = tuple(kind for kind in LOWER if kind != "int8 onnxruntime")
 
 
 @pytest.fixture(scope="session")
-def lowered(exported, tmp_path_factory) -> Callable[[str, str], Artifact]:
+def reduced(exported, tmp_path_factory) -> Callable[[str, str], Artifact]:
     """A function from a network's name and one of `LOWER` to an artifact that nobody judged."""
     folder = tmp_path_factory.mktemp("ranges")
 
@@ -79,11 +79,11 @@ def lowered(exported, tmp_path_factory) -> Callable[[str, str], Artifact]:
         from edgecar.exporter.quantize import FORMS, quantised
         from edgecar.exporter.ranges import ranges_of
 
-        facts = exported(name).facts
+        metadata = exported(name).metadata
         model = onnx.load_model_from_string(exported(name).onnx)
         precision, _, engine = kind.partition(" ")
         if engine:
-            frames = generated_frames("jpeg 10-40", 1, facts.align_px)
+            frames = generated_frames("jpeg 10-40", 1, metadata.align_px)
             pictures = [picture[:, :112, :112] for picture in frames.calibration[:2]]
             form = FORMS[engine]
             alike = onnx.shape_inference.infer_shapes(equalised(model, pictures))
@@ -91,9 +91,9 @@ def lowered(exported, tmp_path_factory) -> Callable[[str, str], Artifact]:
             made = quantised(alike, ranges, always_kept(alike), form)
         else:
             made = halved(model, ())
-        facts = replace(facts, precision=precision, known_answer=None)
-        artifacts.write_facts(made, facts)
-        return Artifact(facts, made.SerializeToString())
+        metadata = replace(metadata, precision=precision, known_answer=None)
+        artifacts.write_metadata(made, metadata)
+        return Artifact(metadata, made.SerializeToString())
 
     return make
 
@@ -107,7 +107,7 @@ def write_artifact(exported) -> Callable[[Path, str], Path]:
 
         artifact = exported("edgecar-xs")
         model = onnx.load_model_from_string(artifact.onnx)
-        artifacts.write_facts(model, replace(artifact.facts, trained_on=trained_on))
+        artifacts.write_metadata(model, replace(artifact.metadata, trained_on=trained_on))
         path.write_bytes(model.SerializeToString())
         return path
 

@@ -69,7 +69,7 @@ def _scale(layer: nn.Module, _given: tuple[Tensor, ...], made: Tensor) -> Tensor
 
 def unanswered(artifact: Artifact) -> Artifact:
     """An artifact without its known answer, to be changed, or run by a function."""
-    return replace(artifact, facts=replace(artifact.facts, known_answer=None))
+    return replace(artifact, metadata=replace(artifact.metadata, known_answer=None))
 
 
 def narrow(name: str, channels: int = 1) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Facts in an ONNX file: written, read, and refused where they are missing or impossible."""
+"""Metadata in an ONNX file: written, read, and refused where they are missing or impossible."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,18 +12,18 @@ from edgecar import artifact as artifacts
 from edgecar.artifact import (
     OPTIONAL,
     PREFIX,
-    Facts,
+    Metadata,
     Quality,
     find_artifact,
     read_artifact,
-    read_facts,
+    read_metadata,
     shipped_coders,
     shipped_names,
-    write_facts,
+    write_metadata,
 )
 from edgecar.errors import ArtifactError
 
-FACTS = Facts(
+FACTS = Metadata(
     model="edgecar-s",
     channels=1,
     halo_px=12,
@@ -38,7 +38,7 @@ FACTS = Facts(
 )
 
 
-NEEDED = [field.name for field in fields(Facts) if field.name not in OPTIONAL]
+NEEDED = [field.name for field in fields(Metadata) if field.name not in OPTIONAL]
 QUALITY = Quality(
     loss_db=0.0321,
     worst_db=0.14,
@@ -70,11 +70,11 @@ def network(factor: float = 0.5, size: int = 1) -> onnx.ModelProto:
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a network with facts; some changed, some left out."""
+    """Writes a network with metadata; some changed, some left out."""
 
     def to(without: str = "", **changes: object) -> Path:
         model, path = network(), tmp_path / "network.onnx"
-        write_facts(model, FACTS)
+        write_metadata(model, FACTS)
         for entry in list(model.metadata_props):
             name = entry.key.removeprefix(PREFIX)
             if name == without:
@@ -98,9 +98,9 @@ def refusal(path: Path) -> str:
 
 def test_facts_come_back(write) -> None:
     artifact = read_artifact(write())
-    assert artifact.facts == FACTS
-    for field in fields(Facts):
-        assert type(getattr(artifact.facts, field.name)) is type(getattr(FACTS, field.name))
+    assert artifact.metadata == FACTS
+    for field in fields(Metadata):
+        assert type(getattr(artifact.metadata, field.name)) is type(getattr(FACTS, field.name))
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_coder_is_the_first_word_of_what_was_trained_on(trained_on, coder) -> No
 
 @pytest.mark.parametrize("text", ["", "Ü 10–40", "a: b\nc", " spaced "])
 def test_any_text_comes_back(text) -> None:
-    model, facts = network(), replace(FACTS, trained_on=text)
-    write_facts(model, facts)
-    assert read_facts(onnx.load_model_from_string(model.SerializeToString())) == facts
+    model, metadata = network(), replace(FACTS, trained_on=text)
+    write_metadata(model, metadata)
+    assert read_metadata(onnx.load_model_from_string(model.SerializeToString())) == metadata
 
 
 def test_bytes_are_the_whole_network(write) -> None:
@@ -139,13 +139,13 @@ def test_bytes_are_the_whole_network(write) -> None:
 def test_writing_replaces_facts_and_keeps_what_others_wrote() -> None:
     model = network()
     model.metadata_props.add(key="author", value="someone")
-    write_facts(model, replace(FACTS, quality=QUALITY))
-    write_facts(model, replace(FACTS, halo_px=20))
+    write_metadata(model, replace(FACTS, quality=QUALITY))
+    write_metadata(model, replace(FACTS, halo_px=20))
     keys = [entry.key for entry in model.metadata_props]
     assert sorted(keys) == sorted(
         ["author", f"{PREFIX}format", *(f"{PREFIX}{name}" for name in NEEDED)]
     )
-    assert read_facts(model).halo_px == 20
+    assert read_metadata(model).halo_px == 20
 
 
 def test_weights_beside_the_file_are_read_in(tmp_path) -> None:
@@ -155,7 +155,7 @@ def test_weights_beside_the_file_are_read_in(tmp_path) -> None:
     del model.graph.node[:]
     model.graph.node.append(helper.make_node("ReduceMean", ["factor"], ["mean"], keepdims=0))
     model.graph.node.append(helper.make_node("Mul", ["input", "mean"], ["output"]))
-    write_facts(model, FACTS)
+    write_metadata(model, FACTS)
     onnx.save(model, path, save_as_external_data=True, location="large.bin", size_threshold=0)
     assert (tmp_path / "large.bin").stat().st_size >= 4000
     artifact = read_artifact(path)
@@ -206,7 +206,7 @@ def test_foreign_network_is_told_to_be_exported(tmp_path) -> None:
     path, model = tmp_path / "foreign.onnx", network()
     model.metadata_props.add(key="author", value="someone")
     onnx.save(model, path)
-    assert "without edgecar's facts" in refusal(path)
+    assert "without edgecar's metadata" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -284,19 +284,19 @@ def test_unknown_name_is_answered_with_those_there_are(name, codec, said) -> Non
 
 @pytest.mark.parametrize("kept", [(), ("first", "last")])
 def test_outcome_of_the_gate_is_kept(kept) -> None:
-    facts = replace(FACTS, precision="int8", quality=replace(QUALITY, kept=kept))
+    metadata = replace(FACTS, precision="int8", quality=replace(QUALITY, kept=kept))
     model = network()
-    write_facts(model, facts)
-    assert read_facts(model) == facts
-    write_facts(model, FACTS)  # nothing of it is left
-    assert read_facts(model) == FACTS
+    write_metadata(model, metadata)
+    assert read_metadata(model) == metadata
+    write_metadata(model, FACTS)  # nothing of it is left
+    assert read_metadata(model) == FACTS
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "7", '{"kept": [], "engines": []}', "nothing"])
 def test_damaged_outcome_is_refused(text) -> None:
     model = network()
-    write_facts(model, replace(FACTS, quality=QUALITY))
+    write_metadata(model, replace(FACTS, quality=QUALITY))
     (entry,) = (e for e in model.metadata_props if e.key == f"{PREFIX}quality")
     entry.value = text
     with pytest.raises(ArtifactError, match="export it again"):
-        read_facts(model)
+        read_metadata(model)

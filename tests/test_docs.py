@@ -25,7 +25,7 @@ def test_readme_is_one_page():
     assert len(README.splitlines()) < 100
 
 
-@pytest.mark.slow  # a network is exported, lowered and judged
+@pytest.mark.slow  # a network is exported, reduced and judged
 def test_commands_run(edgecar, clip, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())

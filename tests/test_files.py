@@ -13,18 +13,18 @@ import pytest
 from edgecar import files
 from edgecar.errors import OutputError
 from edgecar.files import (
+    atomic_write,
     cache_folder,
     check_outputs,
     sha256_of,
     shipped,
     table_from_toml,
-    written_whole,
 )
 
 
 def test_file_appears_when_the_block_succeeds(tmp_path) -> None:
     path = tmp_path / "weights.onnx"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("all of it")
         assert not path.exists()
     assert path.read_text() == "all of it"
@@ -33,7 +33,7 @@ def test_file_appears_when_the_block_succeeds(tmp_path) -> None:
 
 def test_temporary_file_is_in_the_same_folder_with_the_same_suffix(tmp_path) -> None:
     """Renaming is atomic only inside one file system; libraries choose formats by suffix."""
-    with written_whole(tmp_path / "clip.part1.mp4") as temporary:
+    with atomic_write(tmp_path / "clip.part1.mp4") as temporary:
         assert temporary.parent == tmp_path
         assert temporary.suffix == ".mp4"
         assert temporary.name.startswith(".")  # hidden from patterns such as *.mp4
@@ -46,7 +46,7 @@ def test_nothing_changes_when_the_block_fails(failure, earlier, tmp_path) -> Non
     path = tmp_path / "weights.onnx"
     if earlier:
         path.write_text(earlier)
-    with pytest.raises(failure), written_whole(path) as temporary:
+    with pytest.raises(failure), atomic_write(path) as temporary:
         temporary.write_text("half of")
         raise failure
     assert [p.name for p in tmp_path.iterdir()] == (["weights.onnx"] if earlier else [])
@@ -57,14 +57,14 @@ def test_nothing_changes_when_the_block_fails(failure, earlier, tmp_path) -> Non
 def test_existing_file_is_replaced(tmp_path) -> None:
     path = tmp_path / "weights.onnx"
     path.write_text("an older one, which is longer")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
 
 
 def test_folders_on_the_way_are_made(tmp_path) -> None:
     path = tmp_path / "one" / "two" / "weights.onnx"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("here")
     assert path.read_text() == "here"
 
@@ -75,7 +75,7 @@ def test_permissions_are_those_of_any_new_file(mask, mode, tmp_path) -> None:
     path, plain = tmp_path / "weights.onnx", tmp_path / "plain"
     before = os.umask(mask)
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("x")
         plain.write_text("x")
         assert os.umask(mask) == mask  # left as it was
@@ -92,7 +92,7 @@ def test_the_mask_of_the_process_is_never_set(tmp_path, monkeypatch) -> None:
         raise AssertionError(f"the mask was set to {mask:o}")
 
     monkeypatch.setattr(os, "umask", refuse)
-    with written_whole(tmp_path / "a", 0o600) as temporary:
+    with atomic_write(tmp_path / "a", 0o600) as temporary:
         assert stat.S_IMODE(temporary.stat().st_mode) == 0o600  # private before it has its name
         temporary.write_text("x")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
@@ -100,7 +100,7 @@ def test_the_mask_of_the_process_is_never_set(tmp_path, monkeypatch) -> None:
 
 def test_two_writers_do_not_mix(tmp_path) -> None:
     path = tmp_path / "weights.onnx"
-    with written_whole(path) as first, written_whole(path) as second:
+    with atomic_write(path) as first, atomic_write(path) as second:
         assert first != second
         first.write_text("first")
         second.write_text("second")
@@ -109,7 +109,7 @@ def test_two_writers_do_not_mix(tmp_path) -> None:
 
 
 def test_file_the_block_removed_is_an_error_and_nothing_stays(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError), written_whole(tmp_path / "weights.onnx") as temporary:
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "weights.onnx") as temporary:
         temporary.unlink()
     assert not list(tmp_path.iterdir())
 
@@ -135,7 +135,7 @@ def test_refusal_of_the_system_is_one_line_and_keeps_what_was_there(
     with pytest.raises(OutputError) as caught:
         if step == "open":
             monkeypatch.setattr(os, "open", refused)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             if step == "replace":
                 monkeypatch.setattr(Path, "replace", refused)
             if step == "write":
@@ -157,7 +157,7 @@ def test_refusal_of_the_system_is_one_line_and_keeps_what_was_there(
 def test_names_that_cannot_be_written_are_refused_before_the_work(place, tmp_path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    for check in (lambda path: written_whole(path).__enter__(), lambda path: check_outputs([path])):
+    for check in (lambda path: atomic_write(path).__enter__(), lambda path: check_outputs([path])):
         with pytest.raises(OutputError, match="cannot be written"):
             check(tmp_path / place)
 
@@ -176,7 +176,7 @@ def test_names_that_cannot_be_written_are_refused_before_the_work(place, tmp_pat
 )
 def test_any_name_that_the_system_takes_can_be_written(name, tmp_path) -> None:
     path = tmp_path / os.fsdecode(name)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("here")
     assert [os.fsencode(p) for p in tmp_path.iterdir()] == [os.fsencode(path)]
     assert path.read_text() == "here"
@@ -188,7 +188,7 @@ def test_file_systems_that_refuse_to_change_rights_are_written_to(tmp_path, monk
 
     for name in ("chmod", "fchmod", "lchmod", "chown", "utime"):
         monkeypatch.setattr(os, name, refused, raising=False)
-    with written_whole(tmp_path / "result.json", mode=0o600) as temporary:
+    with atomic_write(tmp_path / "result.json", mode=0o600) as temporary:
         temporary.write_text("here")
     assert stat.S_IMODE((tmp_path / "result.json").stat().st_mode) == 0o600
 
@@ -198,7 +198,7 @@ def test_device_or_pipe_is_written_to_and_stays_what_it_is(tmp_path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    with written_whole(pipe) as temporary:
+    with atomic_write(pipe) as temporary:
         temporary.write_bytes(b"all of it")
     assert os.read(reading, 100) == b"all of it"
     os.close(reading)
@@ -273,7 +273,7 @@ def test_caches_have_a_place_without_a_home(home, tmp_path, monkeypatch) -> None
     place = cache_folder("tuning")
     assert place == tmp_path / f"edgecar-{os.getuid()}" / "tuning"
     assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
-    with written_whole(place / "x.json") as temporary:
+    with atomic_write(place / "x.json") as temporary:
         temporary.write_text("kept")
     assert cache_folder("tuning") == place
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from skimage import data
 
 from edgecar import release
-from edgecar.artifact import read_artifact, write_facts
+from edgecar.artifact import read_artifact, write_metadata
 from edgecar.errors import CheckpointError, GateError, SettingsError
 from edgecar.evaluate.clips import ClipSet, load_clips
 from edgecar.files import sha256_of
@@ -61,7 +61,7 @@ def pictures(tmp_path) -> Path:
 def trained(tmp_path):
     """Writes what training leaves behind; a larger ``strength`` is worse."""
 
-    def write(name: str = "edgecar-xs", strength: float = 0.0, **facts: object) -> Path:
+    def write(name: str = "edgecar-xs", strength: float = 0.0, **metadata: object) -> Path:
         network = narrow(name)
         if name == "edgecar-xs":
             with torch.no_grad():
@@ -69,7 +69,7 @@ def trained(tmp_path):
                     weight.mul_(strength)
         path = tmp_path / "trained.safetensors"
         save_file(network.state_dict(), path)
-        path.with_suffix(".json").write_text(json.dumps({**FACTS, **facts}))
+        path.with_suffix(".json").write_text(json.dumps({**FACTS, **metadata}))
         return path
 
     return write
@@ -87,7 +87,7 @@ def test_weights_ship_rounded_with_all_that_is_known_of_them(folder, pictures, t
     (entry,) = manifest()
     checkpoint = folder / entry["file"]
     assert entry["sha256"] == sha256_of(checkpoint)
-    assert read_artifact(checkpoint.with_suffix(".onnx")).facts.weights_sha256 == entry["sha256"]
+    assert read_artifact(checkpoint.with_suffix(".onnx")).metadata.weights_sha256 == entry["sha256"]
     assert {tensor.dtype for tensor in load_file(checkpoint).values()} == {torch.float16}
     assert checkpoint.stat().st_size < 0.6 * weights.stat().st_size
     assert (entry["network"], entry["for"], entry["trained_on"]) == (
@@ -125,9 +125,9 @@ def test_a_known_answer_is_renewed_and_nothing_else(folder, pictures, trained) -
     onnx_file = folder / "edgecar-xs.jpeg.onnx"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     old = read_artifact(onnx_file)
-    assert old.facts.known_answer is not None
+    assert old.metadata.known_answer is not None
     model = onnx.load(onnx_file, load_external_data=False)
-    write_facts(model, replace(old.facts, known_answer=None))
+    write_metadata(model, replace(old.metadata, known_answer=None))
     onnx_file.write_bytes(model.SerializeToString())
     admit(folder / "edgecar-xs.jpeg.safetensors", answer_only=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -237,10 +237,10 @@ def test_local_networks_cost_nothing_in_tiles(exported, tmp_path) -> None:
     assert tiling_cost(path, unread()) == {}
 
 
-@pytest.mark.parametrize("facts", [{"trained_on": ""}, {"trained_on": "vp9 40"}])
-def test_weights_for_no_known_coder_are_refused(folder, pictures, trained, facts) -> None:
+@pytest.mark.parametrize("metadata", [{"trained_on": ""}, {"trained_on": "vp9 40"}])
+def test_weights_for_no_known_coder_are_refused(folder, pictures, trained, metadata) -> None:
     with pytest.raises(CheckpointError, match="names no coder"):
-        admit(trained(**facts), [pictures])
+        admit(trained(**metadata), [pictures])
     assert names(folder) == {MANIFEST}
 
 

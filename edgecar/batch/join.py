@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from edgecar.batch.part import PartDone
 from edgecar.errors import BatchError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.media.audio import SoundOfFile
 from edgecar.media.audio_copy import END, AudioCopy
 from edgecar.media.container import (
@@ -110,7 +110,7 @@ def join_parts(
     times = _times(paths, parts, tick)
     with (
         explained(target),
-        written_whole(target) as temporary,
+        atomic_write(target) as temporary,
         ExitStack() as resources,
     ):
         sound = SoundOfFile(facts.audio_from, warnings) if facts.audio_from else None

@@ -24,7 +24,7 @@ from typing import IO, Any
 from edgecar.batch.archive import Clip
 from edgecar.closing import Closing
 from edgecar.errors import BatchError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.media.writer import Codec
 from edgecar.runtime.choice import Choice
 from edgecar.spec import Coder, Precision
@@ -212,7 +212,7 @@ class Journal(Closing):
 
 
 def _write(path: Path, table: Mapping[str, Any]) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(table), encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgecar.batch.cut import SUFFIXES, Plan, Span
 from edgecar.errors import MediaError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.media.container import stored_time_base
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
@@ -184,7 +184,7 @@ def make_part(
         warnings=dict(frames.warnings + warnings + writer.warnings),
         hold_ticks=hold_ticks,
     )
-    with written_whole(path.with_suffix(".json")) as temporary:
+    with atomic_write(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(asdict(done)), encoding="utf-8")
     return done
 

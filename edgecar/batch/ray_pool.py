@@ -151,7 +151,7 @@ class RayPool(Closing):
         if artifact is not None:
             digest = digest_of(artifact)
             if digest not in self._artifacts:  # sent once to each node, not with each task
-                self._artifacts[digest] = self._ray.put(Artifact(artifact.facts, artifact.onnx))
+                self._artifacts[digest] = self._ray.put(Artifact(artifact.metadata, artifact.onnx))
             stored = self._artifacts[digest]
         actor.ticket, actor.frames = ticket, 0
         actor.answer = actor.handle.do.remote(task, stored, digest)

@@ -19,7 +19,7 @@ DECODERS = ("nvv4l2decoder", "nvh264dec")  # of GStreamer: Jetson's, and that of
 
 
 class Accelerator(TypedDict):
-    """Facts of a GPU and its software; None or empty where there is none."""
+    """Metadata of a GPU and its software; None or empty where there is none."""
 
     gpu: dict[str, Any] | None
     absence: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgecar.bench.results import Row
 from edgecar.errors import DataError, EdgecarError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def chart(rows: Sequence[Row], path_png: Path, *, machine: str) -> None:
     figure.legend(handles, names, loc="outside upper right", ncols=len(names), frameon=False)
     caption = fill(f"Measured on {machine}", CAPTION_LETTERS)
     figure.supxlabel(caption, fontsize=8, color="0.3")
-    with written_whole(path_png) as temporary:
+    with atomic_write(path_png) as temporary:
         figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata={"Software": None})
 
 

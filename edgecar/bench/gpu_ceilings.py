@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Facts, write_facts
+from edgecar.artifact import Artifact, Metadata, write_metadata
 from edgecar.spec import Precision, Size
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ def wide_network(precision: Precision) -> Artifact:
     made = helper.make_graph(graph.nodes, "wide", ends[:1], ends[1:], graph.constants)
     opset = [helper.make_opsetid("", OPSET)]
     model: ModelProto = helper.make_model(made, opset_imports=opset, ir_version=IR)
-    facts = Facts(
+    metadata = Metadata(
         model=f"wide-{precision}", channels=1, halo_px=DEPTH + 2, align_px=1, context="local",
         bytes_per_px=2 * 4 * WIDTH, precision=precision, trained_on="", weights_sha256="",
         parity_max_error=0.0, parity_budget=0.0,
     )  # fmt: skip
-    write_facts(model, facts)
-    return Artifact(facts, model.SerializeToString())
+    write_metadata(model, metadata)
+    return Artifact(metadata, model.SerializeToString())
 
 
 class _Graph:

@@ -18,11 +18,11 @@ from typing import Any
 
 from edgecar.bench.gpu_networks import Machine, Part, network_parts
 from edgecar.bench.gpu_parts import SkippedError, kernels_part, types_part
-from edgecar.bench.gpu_speed import SIZES, Bench, Facts, kernel_speed
+from edgecar.bench.gpu_speed import SIZES, Bench, Metadata, kernel_speed
 from edgecar.bench.machine import COMMIT
 from edgecar.engines.gpu import find_gpu
 from edgecar.errors import EdgecarError, EngineError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 
 RESULT_KEYS = (
     *("p50_ms", "p95_ms", "fps", "upload_ms", "compute_ms", "download_ms", "engine_ms"),
@@ -37,7 +37,7 @@ class Outcome:
 
     part: str
     state: str
-    found: Facts
+    found: Metadata
 
 
 def parts(machine: Machine) -> dict[str, Part]:
@@ -106,8 +106,8 @@ def table(outcomes: list[Outcome]) -> str:
     lines = []
     for each in outcomes:
         shown = {key: value for key, value in each.found.items() if not isinstance(value, dict)}
-        facts = ", ".join(f"{key} {_short(value)}" for key, value in shown.items())
-        lines.append(f"{each.state:<8} {each.part}: {facts}")
+        metadata = ", ".join(f"{key} {_short(value)}" for key, value in shown.items())
+        lines.append(f"{each.state:<8} {each.part}: {metadata}")
         lines += [
             f"         {name}: {_row(row)}"
             for name, row in each.found.items()
@@ -116,7 +116,7 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def _row(row: Facts) -> str:
+def _row(row: Metadata) -> str:
     if "gb_s" in row:
         judged = "reaches the aim" if row["reaches_aim"] else "short of the aim"
         return f"{row['gb_s']:.1f} GB/s, {row['share_of_copy']:.0%} of a copy, {judged}"
@@ -205,7 +205,7 @@ def main() -> None:
     def keep(outcomes: list[Outcome]) -> None:
         if given.save:
             document = {"commit": COMMIT, "parts": [asdict(each) for each in outcomes]}
-            with written_whole(given.save / "gpu-check.json") as temporary:
+            with atomic_write(given.save / "gpu-check.json") as temporary:
                 temporary.write_text(json.dumps(document, indent=1) + "\n")
 
     outcomes = all_outcomes(given, keep)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from edgecar.bench.gpu_networks import NETWORKS, REFUSED
 from edgecar.errors import EdgecarError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 
 if TYPE_CHECKING:
     from edgecar.artifact import Artifact
@@ -32,13 +32,13 @@ def lowered_for_gpus(network: str, precision: LowerPrecision) -> "Artifact":
     from edgecar.exporter.to_onnx import Lowering, lowered_artifact, source_of
 
     source = source_of(network, codec="jpeg")
-    model, facts = source.graph()
+    model, metadata = source.graph()
     lowering = Lowering(precision, for_engine="tensorrt")
     trained = source.trained(model) if precision == "int8" else None
-    made, facts = lowered_artifact(
-        model, facts, lowering, source.recipe, lambda _what: None, trained
+    made, metadata = lowered_artifact(
+        model, metadata, lowering, source.recipe, lambda _what: None, trained
     )
-    return Artifact(facts, made.SerializeToString())
+    return Artifact(metadata, made.SerializeToString())
 
 
 def prepare(
@@ -71,10 +71,10 @@ def prepare(
                 refused[path.name] = f"refused when it was made: {error}"
                 report(f"refused {path.name}: {error}")
             else:
-                with written_whole(path) as temporary:
+                with atomic_write(path) as temporary:
                     temporary.write_bytes(content)
                 report(f"wrote {path} ({len(content) / 1e3:.0f} kB)")
-            with written_whole(kept) as temporary:
+            with atomic_write(kept) as temporary:
                 temporary.write_text(json.dumps(refused, indent=1) + "\n")
     return refused
 

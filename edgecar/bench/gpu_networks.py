@@ -12,7 +12,7 @@ from edgecar.bench.gpu_parts import SkippedError, a_clip, check
 from edgecar.bench.gpu_speed import (
     SIZES,
     Bench,
-    Facts,
+    Metadata,
     copy_speed,
     frame_speed,
     frame_split,
@@ -94,7 +94,7 @@ def artifact_of(network: str, precision: Precision, files: Path) -> "Artifact":
 
 def open_tiles(
     machine: Machine, name: str, artifact: "Artifact", shape: tuple[int, int, int], stream: Any
-) -> tuple[TileEngine, Facts]:
+) -> tuple[TileEngine, Metadata]:
     """An engine for batches of one shape, and what is known of its making.
 
     Raises:
@@ -122,20 +122,20 @@ def open_tiles(
     settings = settings_for(
         graph, machine.target, compute_capability="", tile=shape[1:], batch=shape[0]
     )
-    facts = write_plan(graph, plan, library, machine.target, settings, machine.gpu)
-    made = {"build_seconds": facts.build_seconds, "inspected": facts.inspected}
+    metadata = write_plan(graph, plan, library, machine.target, settings, machine.gpu)
+    made = {"build_seconds": metadata.build_seconds, "inspected": metadata.inspected}
     return TensorrtTiles(plan, library, machine.gpu), made
 
 
 def in_a_file(artifact: "Artifact", folder: Path) -> "Artifact":
     """The artifact in one file in a folder, where a plan can be built from it."""
-    name = artifact.path.name if artifact.path else f"{artifact.facts.model}.onnx"
+    name = artifact.path.name if artifact.path else f"{artifact.metadata.model}.onnx"
     path = folder / name
     path.write_bytes(artifact.onnx)
     return replace(artifact, path=path)
 
 
-def network_part(machine: Machine, name: str, network: str, precision: Precision) -> Facts:
+def network_part(machine: Machine, name: str, network: str, precision: Precision) -> Metadata:
     """Everything about one network in one precision on one engine."""
     artifact = artifact_of(network, precision, machine.files)
     target, bench = machine.target, machine.bench
@@ -146,7 +146,7 @@ def network_part(machine: Machine, name: str, network: str, precision: Precision
     engine, made = open_tiles(machine, name, artifact, shape, computing)
     with engine:
         bench.look()
-        facts: Facts = {
+        metadata: Metadata = {
             "provider": engine.info.provider,
             "engine": name,
             "network": network,
@@ -156,19 +156,19 @@ def network_part(machine: Machine, name: str, network: str, precision: Precision
             **made,
             **accuracy(machine, engine, artifact, computing),
         }
-        same_bytes(bench, engine, artifact.facts.halo_px, computing)
+        same_bytes(bench, engine, artifact.metadata.halo_px, computing)
         for label in machine.sizes:
-            facts[label] = timings(bench, engine, artifact, SIZES[label], computing)
+            metadata[label] = timings(bench, engine, artifact, SIZES[label], computing)
             bench.look()
-    facts["peak_mib"] = (free - bench.least_free) / (1 << 20)
-    return facts
+    metadata["peak_mib"] = (free - bench.least_free) / (1 << 20)
+    return metadata
 
 
 def timings(
     bench: Bench, engine: TileEngine, artifact: "Artifact", size: Size, computing: Any
-) -> Facts:
+) -> Metadata:
     """Latency, frames a second, the ways up and down, and what the runtime adds, at one size."""
-    halo_px, channels = artifact.facts.halo_px, artifact.facts.channels
+    halo_px, channels = artifact.metadata.halo_px, artifact.metadata.channels
     restorer = TiledRestorer(bench.device, engine, halo_px, reuse=False, computing=computing)
     try:
         return {
@@ -180,17 +180,19 @@ def timings(
         restorer.close()
 
 
-def accuracy(machine: Machine, engine: TileEngine, artifact: "Artifact", computing: Any) -> Facts:
+def accuracy(
+    machine: Machine, engine: TileEngine, artifact: "Artifact", computing: Any
+) -> Metadata:
     """Against ONNX Runtime on the CPU on the same tiles, and tiled against whole.
 
     Raises:
         AssertionError: They differ by more than the precision explains.
     """
-    device, facts = machine.bench.device, artifact.facts
+    device, metadata = machine.bench.device, artifact.metadata
     (frame,) = a_clip(SIZES["480p"], frames=1)
-    frame = np.repeat(frame[None], facts.channels, 0)
-    tiled = TiledRestorer(device, engine, facts.halo_px, computing=computing)(frame)
-    found: Facts = {}
+    frame = np.repeat(frame[None], metadata.channels, 0)
+    tiled = TiledRestorer(device, engine, metadata.halo_px, computing=computing)(frame)
+    found: Metadata = {}
     try:
         from edgecar.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -200,18 +202,18 @@ def accuracy(machine: Machine, engine: TileEngine, artifact: "Artifact", computi
     else:
         with reference:
             tiles = ReferenceTiles(device, reference, engine.shape)
-            wanted = TiledRestorer(device, tiles, facts.halo_px)(frame)
-        found |= difference(tiled, wanted, facts.precision, "the CPU's")
-    if facts.context == "local" and engine.info.name == "onnxruntime:cuda":
-        size = aligned_size((frame.shape[1], frame.shape[2]), facts.align_px)
+            wanted = TiledRestorer(device, tiles, metadata.halo_px)(frame)
+        found |= difference(tiled, wanted, metadata.precision, "the CPU's")
+    if metadata.context == "local" and engine.info.name == "onnxruntime:cuda":
+        size = aligned_size((frame.shape[1], frame.shape[2]), metadata.align_px)
         whole = OnnxRuntimeTiles(artifact, (1, *size), device.handle(computing))
-        at_once = TiledRestorer(device, whole, facts.halo_px, computing=computing)(frame)
-        differs = difference(tiled, at_once, facts.precision, "the whole frame's")
+        at_once = TiledRestorer(device, whole, metadata.halo_px, computing=computing)(frame)
+        differs = difference(tiled, at_once, metadata.precision, "the whole frame's")
         found["max_code_difference_to_whole"] = differs["max_code_difference"]
     return found
 
 
-def difference(got: Any, wanted: Any, precision: Precision, whose: str) -> Facts:
+def difference(got: Any, wanted: Any, precision: Precision, whose: str) -> Metadata:
     """How far two outputs are apart.
 
     Raises:
@@ -249,7 +251,7 @@ def same_bytes(bench: Bench, engine: TileEngine, halo_px: int, computing: Any) -
     check(len(outputs) == 1, "reuse or graphs change the bytes")
 
 
-def ceilings_part(machine: Machine, name: str, precision: Precision) -> Facts:
+def ceilings_part(machine: Machine, name: str, precision: Precision) -> Metadata:
     """What this GPU reaches at most: bytes of a copy, and arithmetic of wide convolutions."""
     from edgecar.bench.gpu_ceilings import WIDE_BATCH, WIDE_TILE, wide_network
     from edgecar.bench.predict import work_of_tile
@@ -275,26 +277,26 @@ def ceilings_part(machine: Machine, name: str, precision: Precision) -> Facts:
     }
 
 
-def with_floor(facts: Facts, ceilings: Facts, artifact: "Artifact") -> Facts:
-    """The facts of a network with what its bytes and operations would take at the ceilings.
+def with_floor(metadata: Metadata, ceilings: Metadata, artifact: "Artifact") -> Metadata:
+    """The metadata of a network with what its bytes and operations would take at the ceilings.
 
     Of each convolution the input is read and the output written once (`edgecar.bench.predict`).
     """
     from edgecar.bench.predict import work_of_tile
 
-    tile, network = facts["tile"], artifact.facts
+    tile, network = metadata["tile"], artifact.metadata
     work = work_of_tile(artifact, tile)
     item = {"fp32": 4, "fp16": 2, "int8": 1}[network.precision]
-    found = dict(facts)
+    found = dict(metadata)
     for label in SIZES:
-        if label not in facts:
+        if label not in metadata:
             continue
         halo = {"halo_px": network.halo_px, "align_px": network.align_px}
         tiles = len(plan_grid(SIZES[label], tile, **halo))
         arithmetic = tiles * 2 * work.macs / (ceilings["tera_ops"] * 1e12)
         memory = tiles * work.values * item / (ceilings["copy_gb_s"] * 1e9)
         floor_ms = max(arithmetic, memory) * 1000
-        row = facts[label]
+        row = metadata[label]
         found[label] = {
             **row,
             "floor_ms": floor_ms,
@@ -304,13 +306,13 @@ def with_floor(facts: Facts, ceilings: Facts, artifact: "Artifact") -> Facts:
     return found
 
 
-Part = Callable[[], Facts]
+Part = Callable[[], Metadata]
 
 
 def network_parts(machine: Machine) -> dict[str, Part]:
     """Every engine, precision and network, by name; ceilings first, which floors need."""
     found: dict[str, Part] = {}
-    ceilings: dict[tuple[str, Precision], Facts] = {}
+    ceilings: dict[tuple[str, Precision], Metadata] = {}
     for engine in ENGINES:
         for precision in PRECISIONS:
             found[f"ceilings {engine} {precision}"] = _ceilings(
@@ -324,9 +326,9 @@ def network_parts(machine: Machine) -> dict[str, Part]:
 
 
 def _ceilings(
-    machine: Machine, engine: str, precision: Precision, kept: dict[tuple[str, Precision], Facts]
+    machine: Machine, engine: str, precision: Precision, kept: dict[tuple[str, Precision], Metadata]
 ) -> Part:
-    def part() -> Facts:
+    def part() -> Metadata:
         kept[engine, precision] = ceilings_part(machine, engine, precision)
         return kept[engine, precision]
 
@@ -338,13 +340,13 @@ def _network(
     engine: str,
     network: str,
     precision: Precision,
-    ceilings: dict[tuple[str, Precision], Facts],
+    ceilings: dict[tuple[str, Precision], Metadata],
 ) -> Part:
-    def part() -> Facts:
-        facts = network_part(machine, engine, network, precision)
+    def part() -> Metadata:
+        metadata = network_part(machine, engine, network, precision)
         known = ceilings.get((engine, precision))
         if known is None:  # that part was left out, or failed and says so itself
-            return facts
-        return with_floor(facts, known, artifact_of(network, precision, machine.files))
+            return metadata
+        return with_floor(metadata, known, artifact_of(network, precision, machine.files))
 
     return part

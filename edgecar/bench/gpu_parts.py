@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecar.bench.gpu_speed import Facts, on_device
+from edgecar.bench.gpu_speed import Metadata, on_device
 from edgecar.engines.base import CODE, Batch, Codes, codes_from_unit
 from edgecar.engines.fake import FakeEngine
 from edgecar.runtime.cuda.device import Device, Memory
@@ -57,7 +57,7 @@ def a_clip(size: Size, frames: int = 6) -> list[Codes]:
     return clip
 
 
-def kernels_part(device: Device) -> Facts:
+def kernels_part(device: Device) -> Metadata:
     """Tiles out of frames and back, with and without reuse: tiled equals whole."""
     tiles = ReferenceTiles(device, FakeEngine(a_network), (BATCH, *TILE))
     for reuse in (True, False):
@@ -71,7 +71,7 @@ def kernels_part(device: Device) -> Facts:
     return {"frames": 6, "frame": FRAME, "tile": TILE, "differing_pixels": 0}
 
 
-def types_part(device: Device) -> Facts:
+def types_part(device: Device) -> Metadata:
     """Tiles of every type of number, against NumPy: gathered, and scattered where there is that."""
     (frame,) = a_clip(FRAME, frames=1)
     plan = plan_grid(FRAME, TILE, halo_px=2)[:BATCH]

@@ -15,7 +15,7 @@ from edgecar.runtime.cuda.restorer import TiledRestorer
 from edgecar.runtime.windows import Window, plan_grid
 from edgecar.spec import Size
 
-Facts = dict[str, Any]
+Metadata = dict[str, Any]
 
 SIZES: dict[str, Size] = {
     "480p": (480, 720), "720p": (720, 1280), "1080p": (1080, 1920), "4k": (2160, 3840),
@@ -220,15 +220,15 @@ class Launches:
         self._device.launch("listed", self.windows, 1, arguments, self._stream)
 
 
-def kernel_speed(bench: Bench, size: Size = SIZES["1080p"], tile: Size = KERNEL_TILE) -> Facts:
+def kernel_speed(bench: Bench, size: Size = SIZES["1080p"], tile: Size = KERNEL_TILE) -> Metadata:
     """Bytes a second of every kernel on a frame, as a share of a copy's; judged by `AIM`."""
     copy_gb_s = copy_speed(bench)
-    facts: Facts = {"copy_gb_s": copy_gb_s}
+    metadata: Metadata = {"copy_gb_s": copy_gb_s}
 
     def note(name: str, moved: int, kernel: Callable[[], None]) -> None:
         gb_s = moved / bench.timed(kernel) / 1e9
         share = gb_s / copy_gb_s
-        facts[name] = {"gb_s": gb_s, "share_of_copy": share, "reaches_aim": share >= AIM}
+        metadata[name] = {"gb_s": gb_s, "share_of_copy": share, "reaches_aim": share >= AIM}
 
     tiling = Tiling(size, tile, KERNEL_BATCH, halo_px=12)
     for reads, writes in (("fp32", "fp32"), ("fp16", "fp16"), ("int8", "fp32")):
@@ -241,11 +241,11 @@ def kernel_speed(bench: Bench, size: Size = SIZES["1080p"], tile: Size = KERNEL_
             note("changed", moved["changed"], launches.changed)
     for name, moved_bytes, kernel in detector_kernels(bench, size):
         note(name, moved_bytes, kernel)
-    facts["aim"] = AIM
-    facts["short_of_aim"] = sorted(
-        name for name, row in facts.items() if isinstance(row, dict) and not row["reaches_aim"]
+    metadata["aim"] = AIM
+    metadata["short_of_aim"] = sorted(
+        name for name, row in metadata.items() if isinstance(row, dict) and not row["reaches_aim"]
     )
-    return facts
+    return metadata
 
 
 def detector_kernels(bench: Bench, size: Size) -> list[tuple[str, int, Callable[[], None]]]:
@@ -276,7 +276,7 @@ def detector_kernels(bench: Bench, size: Size) -> list[tuple[str, int, Callable[
     return found
 
 
-def frame_speed(bench: Bench, restorer: TiledRestorer, size: Size, channels: int) -> Facts:
+def frame_speed(bench: Bench, restorer: TiledRestorer, size: Size, channels: int) -> Metadata:
     """Latency of frames one by one, and frames a second of two at a time; up and down included."""
     random = np.random.default_rng(0)
     frames = [random.integers(0, 256, (channels, *size), np.uint8) for _ in range(2)]
@@ -301,7 +301,7 @@ def frame_speed(bench: Bench, restorer: TiledRestorer, size: Size, channels: int
     return {"p50_ms": float(p50), "p95_ms": float(p95), "fps": fps}
 
 
-def frame_split(bench: Bench, restorer: TiledRestorer, size: Size, channels: int) -> Facts:
+def frame_split(bench: Bench, restorer: TiledRestorer, size: Size, channels: int) -> Metadata:
     """Milliseconds of a frame's way up, of computing it where it lies, and of its way down."""
     device, count = bench.device, channels * size[0] * size[1]
     staged, memory = device.staging(count), device.memory(count)
@@ -323,7 +323,9 @@ def frame_split(bench: Bench, restorer: TiledRestorer, size: Size, channels: int
     }
 
 
-def overhead(bench: Bench, engine: TileEngine, halo_px: int, size: Size, computing: Any) -> Facts:
+def overhead(
+    bench: Bench, engine: TileEngine, halo_px: int, size: Size, computing: Any
+) -> Metadata:
     """What the runtime's kernels take beside the engine, for a frame computed in full.
 
     Args:

@@ -12,8 +12,8 @@ from typing import TypedDict
 import numpy as np
 
 from edgecar.artifact import Artifact, read_artifact
-from edgecar.bench.payoff import dense_restorer
 from edgecar.bench.precision_page import MEASURED
+from edgecar.bench.select_precision import dense_restorer
 from edgecar.engines.base import CODE, Codes, codes_from_unit
 from edgecar.errors import GateError
 from edgecar.evaluate.metrics import psnr
@@ -65,8 +65,8 @@ def int8_row(weights: ShippedWeights, made_for: ForEngine) -> Int8Row:
         plain = Path(folder) / "fp32.onnx"
         export(weights.network, plain, codec=weights.codec)
         fp32 = read_artifact(plain)
-        facts = fp32.facts
-        held = generated_frames(facts.trained_on, facts.channels, facts.align_px).held
+        metadata = fp32.metadata
+        held = generated_frames(metadata.trained_on, metadata.channels, metadata.align_px).held
         try:
             path = Path(folder) / "int8.onnx"
             lowering = Lowering("int8", for_engine=made_for)
@@ -91,7 +91,7 @@ def _row(
     losses: Mapping[str, Sequence[float]],
     why: str = "",
 ) -> Int8Row:
-    quality = lower.facts.quality if lower else None
+    quality = lower.metadata.quality if lower else None
     means = {name: round(fmean(each), 4) for name, each in losses.items()}
     worst = {name: round(max(each), 4) for name, each in losses.items()}
     return Int8Row(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecar.errors import SettingsError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.runtime.cuda.sources import CAPABILITIES, DEVICE_FLAGS, FILES, FOLDER
 
 FUNCTION = re.compile(r"Compiling entry function '(\w+)'")
@@ -121,7 +121,7 @@ def main() -> None:
     if given.nvcc is None:
         parser.error("no nvcc on the path; give --nvcc, or see the top of this file")
     result = measured(given.nvcc)
-    with written_whole(given.save) as temporary:
+    with atomic_write(given.save) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
     for capability, kernels in result["kernels"].items():
         most = max(row["registers"] for row in kernels.values())

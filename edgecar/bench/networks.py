@@ -10,7 +10,7 @@ from typing import Any
 from edgecar.bench.complexity import complexity
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network
-from edgecar.files import WEIGHTS, written_whole
+from edgecar.files import WEIGHTS, atomic_write
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Loaded
 from edgecar.zoo.registry import CARDS
@@ -25,22 +25,22 @@ def facts_of(card: Card) -> dict[str, Any]:
     cost = complexity(network, 1, COUNTED_SIDE, COUNTED_SIDE)
     loaded = Loaded(card, 1, network)
     recipe = recipe_for(card.name)
-    _, facts = artifact_from_network(loaded, recipe, weights_sha256="", trained_on="")
+    _, metadata = artifact_from_network(loaded, recipe, weights_sha256="", trained_on="")
     return {
         "name": card.name,
         "paper": card.paper,
         "channels": sorted(card.configs),
         "params": cost.params,
         "kmacs_per_px": round(cost.kmacs_per_px, 3),
-        "halo_px": facts.halo_px,
-        "align_px": facts.align_px,
-        "context": facts.context,
+        "halo_px": metadata.halo_px,
+        "align_px": metadata.align_px,
+        "context": metadata.context,
     }
 
 
 def main() -> None:
     """Write the file anew."""
-    with written_whole(WEIGHTS / FACTS) as temporary:
+    with atomic_write(WEIGHTS / FACTS) as temporary:
         temporary.write_text(json.dumps([facts_of(card) for card in CARDS], indent=2) + "\n")
 
 

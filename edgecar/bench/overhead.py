@@ -78,7 +78,7 @@ def speed_rows(network: str, precision: Precision | None, clip: Path) -> list[Ov
 def ready_windows(restorer: Restorer, y: Codes) -> list[Batch]:
     """The windows of a frame as the engine takes them."""
     size: Size = (y.shape[0], y.shape[1])
-    height, width = aligned_size(size, restorer.facts.align_px)
+    height, width = aligned_size(size, restorer.metadata.align_px)
     padded = np.pad(y, ((0, height - y.shape[0]), (0, width - y.shape[1])), mode="edge")
     frame = (padded / np.float32(255))[None, None]
     return [

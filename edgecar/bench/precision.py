@@ -20,8 +20,8 @@ import typer
 
 from edgecar.artifact import Artifact, read_artifact
 from edgecar.bench.int8_losses import MADE_FOR, int8_row
-from edgecar.bench.payoff import ROUNDS, RUN_BY, Speed, dense_restorer, native_form, timed
 from edgecar.bench.results import new_results, resumed, write_results
+from edgecar.bench.select_precision import ROUNDS, RUN_BY, Speed, dense_restorer, native_form, timed
 from edgecar.errors import EdgecarError, GateError, SettingsError
 from edgecar.evaluate.clips import ClipSet, load_clips
 from edgecar.evaluate.stills import Pictures, evaluate_jpeg, load_pictures
@@ -292,7 +292,7 @@ def quality_of(
 def _stills_db(restorer: Restorer, study: Study) -> dict[str, float]:
     return {
         column: evaluate_jpeg(
-            restorer.luma, pictures, (QUALITY,), network=restorer.facts.model, set_name=column
+            restorer.luma, pictures, (QUALITY,), network=restorer.metadata.model, set_name=column
         )[0]["psnr_out"]
         for column, pictures in study.stills.items()
     }
@@ -311,7 +311,7 @@ def _row(
     why = made.why
     if speed and not rates:
         why = f"{speed.provider} computes it in {speed.computed} here"
-    quality = made.artifact.facts.quality if made.artifact else None
+    quality = made.artifact.metadata.quality if made.artifact else None
     outcome: Outcome = "passed" if rates else "not run" if speed else "refused"
     return PrecisionRow(
         network=weights.network,

@@ -94,8 +94,10 @@ def predictions(target: Target, size: Size) -> list[Prediction]:
     found = []
     for name in shipped_names():
         artifact = read_artifact(find_artifact(name))
-        facts = artifact.facts
-        tiles = len(plan_grid(size, target.tile, halo_px=facts.halo_px, align_px=facts.align_px))
+        metadata = artifact.metadata
+        tiles = len(
+            plan_grid(size, target.tile, halo_px=metadata.halo_px, align_px=metadata.align_px)
+        )
         work = work_of_tile(artifact, target.tile)
         share = tiles * target.tile[0] * target.tile[1] / (size[0] * size[1])
         for precision in known:

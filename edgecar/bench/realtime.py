@@ -147,7 +147,7 @@ def measured(
     """
     filters = filters_here()
     with tempfile.TemporaryDirectory() as folder:
-        for case in _cases(clips, artifact.facts.model, Path(folder), done):
+        for case in _cases(clips, artifact.metadata.model, Path(folder), done):
             # The defaults, whatever was tuned on this machine: figures are to be compared.
             with (
                 Restorer(artifact, tuning=Tuning()) as reuse,
@@ -185,7 +185,7 @@ def case_row(
     fps = {name: round(median(values), 2) for name, values in rates.items()}
     ratio = {name: round(median_ratio(rates["reuse"], each), 4) for name, each in rates.items()}
     return RealtimeRow(
-        network=ways.reuse.facts.model,
+        network=ways.reuse.metadata.model,
         engine=info.name,
         provider=info.provider,
         precision=info.precision,

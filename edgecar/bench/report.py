@@ -23,12 +23,12 @@ from edgecar.bench.page import Named, readme, speed_cells, timed_rows
 from edgecar.bench.results import Results, Row, read_results
 from edgecar.bench.variants_page import bd_cells, variants_tables
 from edgecar.errors import EdgecarError
-from edgecar.files import shipped, written_whole
+from edgecar.files import atomic_write, shipped
 from edgecar.runtime.tune import WORTH
 from edgecar.zoo.shipped import manifest
 
 if TYPE_CHECKING:  # it needs torch, of which tables do without
-    from edgecar.bench.payoff import Contest
+    from edgecar.bench.select_precision import Contest
 
 NOT_IN_TERMINAL = 3  # columns of the page: clip, frames and objects are in the title
 BY_CLASS = "mAP50 by class"
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _check(folder, text, _charts(results))
         for name, result in _charts(results).items():
             chart(result.rows, folder / f"{name}.png", machine=machine_line(result.machine))
-        with written_whole(folder / "README.md") as temporary:
+        with atomic_write(folder / "README.md") as temporary:
             temporary.write_text(text, encoding="utf-8")
     except EdgecarError as error:
         sys.stderr.write(f"{error}\n")

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from edgecar.bench.machine import COMMIT, Machine, machine_facts, versions
 from edgecar.errors import DataError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 
 SCHEMA_VERSION = 1
 SCHEMA_PATH = Path(__file__).with_name("result_schema.json")
@@ -206,7 +206,7 @@ def write_results(path: Path, results: Results) -> None:
         text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise DataError(f"{path}: {error}; leave that row out") from error
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

@@ -278,8 +278,8 @@ def _row(
 
 
 def _engine(status: EngineStatus | None) -> dict[str, str | None]:
-    facts = status.model_dump() if status else {}
-    return {key: facts.get(key) for key in ("engine", "provider", "precision")}
+    metadata = status.model_dump() if status else {}
+    return {key: metadata.get(key) for key in ("engine", "provider", "precision")}
 
 
 def _frames_in(path: Path) -> int:

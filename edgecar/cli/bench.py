@@ -101,15 +101,15 @@ def command(
 
 def _print_gate(file: str, rows: "Sequence[BenchRow]") -> None:
     """What a lower precision costs, beside how fast it is."""
-    facts = read_artifact(Path(file)).facts
-    if not facts.quality:
+    metadata = read_artifact(Path(file)).metadata
+    if not metadata.quality:
         return
-    kept = f"; kept: {', '.join(facts.quality.kept)}" if facts.quality.kept else ""
-    stdout.print(f"gate      {file}: {quality_line(facts.quality)}{kept}")
+    kept = f"; kept: {', '.join(metadata.quality.kept)}" if metadata.quality.kept else ""
+    stdout.print(f"gate      {file}: {quality_line(metadata.quality)}{kept}")
     for row in rows:
         if row["engine"] and row["provider"] and row["precision"]:
             used = (row["engine"], row["provider"], cast("Precision", row["precision"]))
-            warn_if_slow(facts, EngineInfo(*used, shape=None, device=""))
+            warn_if_slow(metadata, EngineInfo(*used, shape=None, device=""))
 
 
 def chosen(networks: str) -> list[str]:

@@ -20,12 +20,12 @@ from edgecar.cli.output import (
 from edgecar.engines.gpu import Gpu, find_gpu
 from edgecar.engines.plan import (
     SUFFIX,
-    PlanFacts,
+    PlanMetadata,
     library_of,
     onnx_sha256,
     plan_path,
     read_plan,
-    read_plan_facts,
+    read_plan_metadata,
     settings_for,
     sidecar_of,
     why_not_here,
@@ -35,7 +35,7 @@ from edgecar.engines.targets import LibraryName, Target, own_target, target_name
 from edgecar.engines.trt_build import BuildSettings, Report
 from edgecar.engines.trt_library import TITLES, load_library
 from edgecar.errors import ArtifactError, EdgecarError, EngineError, ExportError
-from edgecar.files import quoted, written_whole
+from edgecar.files import atomic_write, quoted
 from edgecar.spec import Precision
 
 
@@ -100,7 +100,7 @@ def command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Build a TensorRT plan, with its facts in a .json file beside it.
+    """Build a TensorRT plan, with its metadata in a .json file beside it.
 
     A plan runs on one version of TensorRT and one kind of GPU. A .plan as MODEL is checked against
     this box, and built again for it with --rebuild.
@@ -130,7 +130,7 @@ def command(
             box = _target(target, gpu, absence)
             load_library(library or box.library)  # first: without it the rest is in vain
             artifact = read_artifact(find_artifact(model, codec))
-            if precision not in (None, artifact.facts.precision):
+            if precision not in (None, artifact.metadata.precision):
                 artifact = _lowered(artifact, precision, _home(model), report)
             settings = settings_for(artifact, box, **changes)
             artifact = _beside(artifact, output.parent if output else _home(model))
@@ -141,14 +141,16 @@ def command(
         check_files((order.path, sidecar_of(order.path)), (target, *(() if rebuild else (model,))))
         loaded = load_library(order.library)
         if order.path.exists() and not rebuild:
-            facts = _current(order, loaded.version, gpu)
-            _print(order.path, facts, f"kept      {order.path}, which is that already", as_json)
+            metadata = _current(order, loaded.version, gpu)
+            _print(order.path, metadata, f"kept      {order.path}, which is that already", as_json)
             return
-        facts = write_plan(
+        metadata = write_plan(
             order.artifact, order.path, loaded, order.target, order.settings, gpu, report
         )
     size_mb = order.path.stat().st_size / 1e6
-    _print(order.path, facts, f"wrote     {order.path} ({size_mb:.2f} MB) and its .json", as_json)
+    _print(
+        order.path, metadata, f"wrote     {order.path} ({size_mb:.2f} MB) and its .json", as_json
+    )
 
 
 def _gpu_here() -> tuple[Gpu | None, str]:
@@ -177,15 +179,15 @@ def _home(model: str) -> Path:
 
 def _beside(artifact: Artifact, folder: Path) -> Artifact:
     """The artifact in a folder, in one file: a plan is built again from it."""
-    source = artifact.path or Path(f"{artifact.facts.model}.onnx")
+    source = artifact.path or Path(f"{artifact.metadata.model}.onnx")
     copy = folder / source.name
     if copy.exists():
         if read_artifact(copy).onnx != artifact.onnx:
             raise ArtifactError(f"{copy} is not what {source} is; name the one to build from")
     else:
-        with written_whole(copy) as temporary:
+        with atomic_write(copy) as temporary:
             temporary.write_bytes(artifact.onnx)
-    return Artifact(artifact.facts, artifact.onnx, copy)
+    return Artifact(artifact.metadata, artifact.onnx, copy)
 
 
 def _lowered(
@@ -197,16 +199,16 @@ def _lowered(
         ExportError: It is in a lower precision already, or there is no such export.
         GateError: It would lose too much.
     """
-    if artifact.facts.precision != "fp32" or precision not in ("fp16", "int8"):
+    if artifact.metadata.precision != "fp32" or precision not in ("fp16", "int8"):
         raise ExportError(
-            f"the graph is in {artifact.facts.precision} and cannot be made {precision}; export "
+            f"the graph is in {artifact.metadata.precision} and cannot be made {precision}; export "
             "the checkpoint with --precision, or leave it out here"
         )
-    source = artifact.path or Path(f"{artifact.facts.model}.onnx")
+    source = artifact.path or Path(f"{artifact.metadata.model}.onnx")
     path = folder / f"{source.stem}.{precision}.onnx"
     if path.exists():
         there = read_artifact(path)
-        if there.facts.weights_sha256 == artifact.facts.weights_sha256:
+        if there.metadata.weights_sha256 == artifact.metadata.weights_sha256:
             return there
         raise ArtifactError(f"{path} has other weights than {source}; name the one to build from")
     try:
@@ -221,95 +223,95 @@ def _lowered(
         ) from error
     model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(artifact.onnx))
     lowering = Lowering(precision, for_engine="tensorrt")
-    recipe = recipe_for(artifact.facts.model)
-    made, facts = lowered_artifact(model, artifact.facts, lowering, recipe, report)
-    return Artifact(facts, made.SerializeToString(), path)
+    recipe = recipe_for(artifact.metadata.model)
+    made, metadata = lowered_artifact(model, artifact.metadata, lowering, recipe, report)
+    return Artifact(metadata, made.SerializeToString(), path)
 
 
-def _fitting(path: Path, gpu: Gpu | None) -> PlanFacts:
-    """The facts of a plan that runs here.
+def _fitting(path: Path, gpu: Gpu | None) -> PlanMetadata:
+    """The metadata of a plan that runs here.
 
     Raises:
         EngineError: It does not; says why.
     """
-    facts = read_plan(path).facts
-    library = load_library(library_of(facts))
-    reason = why_not_here(facts, library.version, gpu)
+    metadata = read_plan(path).metadata
+    library = load_library(library_of(metadata))
+    reason = why_not_here(metadata, library.version, gpu)
     if reason:
         raise EngineError(
             f"{path} does not run here: {reason}; edgecar build {quoted(path)} --rebuild"
         )
-    return facts
+    return metadata
 
 
-def _current(order: Order, version: str, gpu: Gpu | None) -> PlanFacts:
-    """The facts of a plan that is there already, if it is the one that was asked for.
+def _current(order: Order, version: str, gpu: Gpu | None) -> PlanMetadata:
+    """The metadata of a plan that is there already, if it is the one that was asked for.
 
     Raises:
         EngineError: It is another; says which.
     """
-    facts = read_plan(order.path).facts
-    reason = why_not_here(facts, version, gpu) if gpu else None
-    if facts.version != version or facts.library != order.library:
-        reason = f"it was built with {facts.library} {facts.version}, this is {version}"
-    elif facts.onnx_sha256 != onnx_sha256(order.artifact):
-        reason = f"it was built from another {facts.onnx}"
-    elif facts.settings != order.settings:
+    metadata = read_plan(order.path).metadata
+    reason = why_not_here(metadata, version, gpu) if gpu else None
+    if metadata.version != version or metadata.library != order.library:
+        reason = f"it was built with {metadata.library} {metadata.version}, this is {version}"
+    elif metadata.onnx_sha256 != onnx_sha256(order.artifact):
+        reason = f"it was built from another {metadata.onnx}"
+    elif metadata.settings != order.settings:
         reason = "it was built with other settings"
     if reason:
         raise EngineError(f"{order.path} is there, and {reason}; add --rebuild to replace it")
-    return facts
+    return metadata
 
 
 def _order_again(
     path: Path, target: str, library: LibraryName | None, gpu: Gpu | None, changes: dict[str, Any]
 ) -> Order:
     """The same plan once more, for the box that this is."""
-    facts = read_plan_facts(path)
-    was = library_of(facts)
+    metadata = read_plan_metadata(path)
+    was = library_of(metadata)
     here = (target_of(gpu) or own_target(gpu)) if gpu and was == "tensorrt" else None
-    box = target_named(target) if target != "auto" else here or target_named(facts.target)
-    source = path.with_name(facts.onnx)
+    box = target_named(target) if target != "auto" else here or target_named(metadata.target)
+    source = path.with_name(metadata.onnx)
     artifact = read_artifact(source)
-    if onnx_sha256(artifact) != facts.onnx_sha256:
+    if onnx_sha256(artifact) != metadata.onnx_sha256:
         raise ArtifactError(
             f"{source} is not what {path.name} was built from; build from it under another name: "
             f"edgecar build {quoted(source)} -o OTHER{SUFFIX}"
         )
-    own = asdict(facts.settings) | {"compute_capability": box.compute_capability}
+    own = asdict(metadata.settings) | {"compute_capability": box.compute_capability}
     given = {key: value for key, value in changes.items() if value is not None}
     return Order(
         path, artifact, box, library or was, settings_for(artifact, box, **{**own, **given})
     )
 
 
-def _print(path: Path, facts: PlanFacts, outcome: str, as_json: bool) -> None:
+def _print(path: Path, metadata: PlanMetadata, outcome: str, as_json: bool) -> None:
     if as_json:
-        print_json({"path": str(path), **asdict(facts)})
+        print_json({"path": str(path), **asdict(metadata)})
         return
-    settings, network = facts.settings, facts.network
+    settings, network = metadata.settings, metadata.network
     height, width = settings.tile
     tiles = f"1 to {settings.batch} tiles" if settings.any_batch else f"{settings.batch} tile(s)"
-    gpu = facts.gpu or (
-        f"compute capability {facts.compute_capability}"
-        if facts.compute_capability
+    gpu = metadata.gpu or (
+        f"compute capability {metadata.compute_capability}"
+        if metadata.compute_capability
         else "any card from Ampere on"
     )
-    stdout.print(f"network   {network.model}, {network.precision}, from {facts.onnx}")
-    title = TITLES[library_of(facts)]
-    stdout.print(f"built     by {title} {facts.version} for {facts.target}: {gpu}")
+    stdout.print(f"network   {network.model}, {network.precision}, from {metadata.onnx}")
+    title = TITLES[library_of(metadata)]
+    stdout.print(f"built     by {title} {metadata.version} for {metadata.target}: {gpu}")
     kept = f"{width - 2 * network.halo_px}x{height - 2 * network.halo_px}"
     stdout.print(f"shape     {tiles} of {width}x{height} px, {kept} of them kept")
-    stdout.print(f"layers    {_layers(facts)}; built in {facts.build_seconds:.1f} s")
+    stdout.print(f"layers    {_layers(metadata)}; built in {metadata.build_seconds:.1f} s")
     stdout.print(outcome)
     next_step(
-        f"edgecar run INPUT -o OUTPUT --engine {facts.library} --network {quoted(facts.onnx)}"
+        f"edgecar run INPUT -o OUTPUT --engine {metadata.library} --network {quoted(metadata.onnx)}"
     )
 
 
-def _layers(facts: PlanFacts) -> str:
-    if facts.inspected is None:
-        return f"{facts.layers} before fusion; not inspected, for want of a GPU"
-    counts = ", ".join(f"{count} {kind}" for kind, count in facts.inspected["layers"].items())
-    memory_mib = facts.inspected["device_memory_bytes"] / (1 << 20)
-    return f"{facts.layers} before fusion, then {counts}; {memory_mib:.0f} MiB of activations"
+def _layers(metadata: PlanMetadata) -> str:
+    if metadata.inspected is None:
+        return f"{metadata.layers} before fusion; not inspected, for want of a GPU"
+    counts = ", ".join(f"{count} {kind}" for kind, count in metadata.inspected["layers"].items())
+    memory_mib = metadata.inspected["device_memory_bytes"] / (1 << 20)
+    return f"{metadata.layers} before fusion, then {counts}; {memory_mib:.0f} MiB of activations"

@@ -42,8 +42,8 @@ from edgecar.spec import Coder, Precision
 if TYPE_CHECKING:
     from edgecar.evaluate.clips import Clip
     from edgecar.evaluate.detection import Cleaner, DetectionRow, Study
-    from edgecar.evaluate.exhibits import Exhibits
     from edgecar.evaluate.postfilters import Postfilter
+    from edgecar.evaluate.sample_frames import SampleFrames
 
 SPP = "spp"
 
@@ -109,14 +109,14 @@ def command(
         _postfilters(baseline),
         Study(opened, confidence, least_boxes, every),
     )
-    rows, exhibits = detection_rows(
+    rows, sample_frames = detection_rows(
         asked, network, engine, precision, weights_for or codec, bool(report)
     )
     if save or report:
         results = new_results("detection", rows, own_command())
         if save:
             write_results(save, results)
-        save_report(report, results, exhibits)
+        save_report(report, results, sample_frames)
     if as_json:
         print_json({"rows": rows})
         return
@@ -146,27 +146,29 @@ def detection_rows(
     engine: str,
     precision: Precision | None,
     coder: Coder,
-    exhibited: bool = False,
-) -> "tuple[list[DetectionRow], Exhibits | None]":
+    sampled: bool = False,
+) -> "tuple[list[DetectionRow], SampleFrames | None]":
     """Open the networks and measure; frames are kept if they are shown.
 
     Raises:
         EdgecarError: Of the clips, the networks or the detector.
     """
     from edgecar.evaluate.detection import evaluate_detection
-    from edgecar.evaluate.exhibits import Exhibits
+    from edgecar.evaluate.sample_frames import SampleFrames
 
     with ExitStack() as stack, progress_bar("detecting") as progress:
         methods = opened_networks(networks, engine, precision, coder, stack)
         cleaners: list[Cleaner] = [*asked.postfilters, *methods]
         expected = len(asked.clips) * len(asked.codings) * (1 + len(cleaners))
-        exhibits = Exhibits(len(cleaners)) if exhibited else None
+        sample_frames = SampleFrames(len(cleaners)) if sampled else None
         rows: list[DetectionRow] = []
         progress(0, expected)
-        for row in evaluate_detection(asked.clips, asked.codings, cleaners, asked.study, exhibits):
+        for row in evaluate_detection(
+            asked.clips, asked.codings, cleaners, asked.study, sample_frames
+        ):
             rows.append(row)
             progress(len(rows), expected)
-    return rows, exhibits
+    return rows, sample_frames
 
 
 def _apart(words: list[str]) -> tuple[list[str], list[int]]:

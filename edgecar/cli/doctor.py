@@ -39,7 +39,7 @@ def command(as_json: Json = False) -> None:
     with status_line("known answers") as report:
         answers = shipped_answers(report)
     wrong = [answer for answer in answers if answer["passed"] is False]
-    facts = {
+    metadata = {
         "machine": machine,
         "accelerator": accelerator,
         "versions": versions(),
@@ -51,7 +51,7 @@ def command(as_json: Json = False) -> None:
         "weights": {coder: shipped_names(coder) for coder in CODERS},
     }
     if as_json:
-        print_json(facts)
+        print_json(metadata)
         if wrong:
             raise typer.Exit(AnswerError.exit_code)
         return

@@ -33,7 +33,7 @@ from edgecar.spec import Coder, Precision
 
 if TYPE_CHECKING:
     from edgecar.evaluate.clips import ClipSet
-    from edgecar.evaluate.exhibits import Exhibits
+    from edgecar.evaluate.sample_frames import SampleFrames
     from edgecar.evaluate.video import Method, NetworkMethod, VideoRow
 
 app = typer.Typer(help="Measure picture quality like the papers.", no_args_is_help=True)
@@ -98,7 +98,7 @@ def jpeg(
     """
     from edgecar.bench.report import jpeg_table
     from edgecar.bench.results import new_results, write_results
-    from edgecar.evaluate.exhibits import Exhibits
+    from edgecar.evaluate.sample_frames import SampleFrames
     from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
     from edgecar.runtime.restorer import Restorer
 
@@ -109,26 +109,26 @@ def jpeg(
     rows = []
     with progress_bar("measuring") as progress:
         names = network or ["edgecar-s"]
-        exhibits = Exhibits(len(names)) if report else None
+        sample_frames = SampleFrames(len(names)) if report else None
         for done, name in enumerate(names):
             progress(done, len(names))
             with Restorer(name, engine, precision, codec=weights_for) as restorer:
                 used = engine_line(restorer.engine.info)
-                stderr.print(f"engine    {restorer.facts.model}: {used}")
-                warn_if_slow(restorer.facts, restorer.engine.info)
+                stderr.print(f"engine    {restorer.metadata.model}: {used}")
+                warn_if_slow(restorer.metadata, restorer.engine.info)
                 rows += evaluate_jpeg(
                     restorer.luma,
                     pictures,
                     qualities,
-                    network=restorer.facts.model,
+                    network=restorer.metadata.model,
                     set_name=data.name,
-                    exhibits=exhibits,
+                    sample_frames=sample_frames,
                 )
     if save or report:
         results = new_results("jpeg", rows, command=own_command())
         if save:
             write_results(save, results)
-        save_report(report, results, exhibits)
+        save_report(report, results, sample_frames)
     if as_json:
         print_json({"rows": rows})
         return
@@ -242,7 +242,7 @@ def show_variants(
     from edgecar.bench.report import variants_report
     from edgecar.bench.results import new_results, resumed, write_results
     from edgecar.bench.variants_page import limits_lines
-    from edgecar.evaluate.exhibits import Exhibits
+    from edgecar.evaluate.sample_frames import SampleFrames
     from edgecar.evaluate.variants import VARIANTS, evaluate_variants, extremes, row_key
 
     check_report(outputs.report)
@@ -252,21 +252,21 @@ def show_variants(
         # The number of variants does not depend on the size.
         each = len(VARIANTS[study.codec]((2, 2), quantisers)) * len(methods)
         done = {row_key(row) for row in rows}
-        exhibits = Exhibits(len(methods)) if outputs.report else None
+        sample_frames = SampleFrames(len(methods)) if outputs.report else None
         asked = found.clips, study.codec, quantisers, methods, study.every
         with progress_bar("measuring") as progress:
             progress(len(rows), each * len(found.clips))
-            for row in evaluate_variants(*asked, done, exhibits):
+            for row in evaluate_variants(*asked, done, sample_frames):
                 rows.append(row)
                 progress(len(rows), each * len(found.clips))
                 if save:
                     write_results(save, new_results("variants", rows, commands))
         own = [row for row in rows if row["codec"] == study.codec]  # a file may hold both
         again = extremes(own) & done
-        if exhibits and again:  # rows that were there already have no pictures
+        if sample_frames and again:  # rows that were there already have no pictures
             others = {row_key(row) for row in rows} - again
-            deque(evaluate_variants(*asked, others, exhibits), maxlen=0)
-        save_report(outputs.report, new_results("variants", own, commands), exhibits)
+            deque(evaluate_variants(*asked, others, sample_frames), maxlen=0)
+        save_report(outputs.report, new_results("variants", own, commands), sample_frames)
     for line in limits_lines(rows):
         stderr.print(f"limits    {line}")
     if outputs.as_json:
@@ -295,12 +295,12 @@ def show_video(
     from edgecar.bench.results import new_results, write_results
 
     check_report(outputs.report)
-    rows, exhibits = video_rows(study, engine, precision, weights_for, bool(outputs.report))
+    rows, sample_frames = video_rows(study, engine, precision, weights_for, bool(outputs.report))
     if outputs.save or outputs.report:
         results = new_results("video", rows, command=own_command())
         if outputs.save:
             write_results(outputs.save, results)
-        save_report(outputs.report, results, exhibits)
+        save_report(outputs.report, results, sample_frames)
     if outputs.as_json:
         print_json({"rows": rows})
         return
@@ -315,29 +315,29 @@ def video_rows(
     engine: str,
     precision: Precision | None,
     weights_for: Coder,
-    exhibited: bool = False,
-) -> "tuple[list[VideoRow], Exhibits | None]":
+    sampled: bool = False,
+) -> "tuple[list[VideoRow], SampleFrames | None]":
     """Open what is asked for, say so on stderr, and measure; frames are kept if they are shown.
 
     Raises:
         EdgecarError: Of the clips, the networks or the baselines; before anything is measured
             where that can be told.
     """
-    from edgecar.evaluate.exhibits import Exhibits
+    from edgecar.evaluate.sample_frames import SampleFrames
     from edgecar.evaluate.video import evaluate_video
 
     rows: list[VideoRow] = []
     with opened_study(study, engine, precision, weights_for) as (found, quantisers, methods):
-        exhibits = Exhibits(len(methods)) if exhibited else None
+        sample_frames = SampleFrames(len(methods)) if sampled else None
         expected = len(found.clips) * len(quantisers) * len(methods)
         with progress_bar("measuring") as progress:
             progress(0, expected)
             for row in evaluate_video(
-                found.clips, study.codec, quantisers, methods, study.every, exhibits
+                found.clips, study.codec, quantisers, methods, study.every, sample_frames
             ):
                 rows.append(row)
                 progress(len(rows), expected)
-    return rows, exhibits
+    return rows, sample_frames
 
 
 @contextmanager
@@ -386,13 +386,13 @@ def opened_networks(
     restorers = [
         opened.enter_context(Restorer(name, engine, precision, codec=weights_for)) for name in names
     ]
-    models = [restorer.facts.model for restorer in restorers]
+    models = [restorer.metadata.model for restorer in restorers]
     methods: list[NetworkMethod] = []
     for name, restorer in zip(names, restorers, strict=True):
-        model = restorer.facts.model
+        model = restorer.metadata.model
         # Two artifacts of one network are told apart by their files.
         shown = model if models.count(model) == 1 else Path(name).name
         stderr.print(f"engine    {shown}: {engine_line(restorer.engine.info)}")
-        warn_if_slow(restorer.facts, restorer.engine.info)
+        warn_if_slow(restorer.metadata, restorer.engine.info)
         methods.append(NetworkMethod(restorer, shown))
     return methods

@@ -25,7 +25,7 @@ from edgecar.exporter.quantize import ForEngine
 from edgecar.files import quoted
 
 if TYPE_CHECKING:
-    from edgecar.bench.payoff import Contest
+    from edgecar.bench.select_precision import Contest
     from edgecar.exporter.to_onnx import Exported, Lowering
 
 ExportPrecision = Literal["fp32", "fp16", "int8", "auto"]
@@ -104,8 +104,8 @@ def command(
         return
     check_files((output,), (checkpoint, recipe, calibrate))
     try:
-        from edgecar.bench.payoff import export_fastest
         from edgecar.bench.report import contest_table
+        from edgecar.bench.select_precision import export_fastest
         from edgecar.exporter.to_onnx import export, source_of
     except ImportError as error:
         raise EdgecarError(
@@ -126,15 +126,15 @@ def command(
         served = write_repository(served_graph(read_artifact(done.path)), triton, instances or 1)
     if done.shipped:
         stderr.print(
-            f"note      no file {checkpoint} here; exporting edgecar's own {done.facts.model} "
-            f"weights for {codec} ({done.facts.trained_on})"
+            f"note      no file {checkpoint} here; exporting edgecar's own {done.metadata.model} "
+            f"weights for {codec} ({done.metadata.trained_on})"
         )
     if as_json:
         document = {
             "path": str(done.path),
             "shipped": done.shipped,
             "params": done.params,
-            **asdict(done.facts),
+            **asdict(done.metadata),
             "source": done.source,
             "restored": asdict(done.restored) if done.restored else None,
         }
@@ -160,7 +160,7 @@ def _serve(path: Path, folder: Path, instances: int, as_json: bool) -> None:
     model = served_plan(path) if plan else served_graph(read_artifact(path))
     written = write_repository(model, folder, instances)
     if as_json:
-        print_json({"triton": str(written), "platform": model.platform, **asdict(model.facts)})
+        print_json({"triton": str(written), "platform": model.platform, **asdict(model.metadata)})
         return
     if model.max_batch:
         batches = f"up to {model.max_batch} tiles, of requests that Triton joins"
@@ -182,7 +182,7 @@ def _lowering(
     Raises:
         SettingsError: Something was asked for that FP32, or FP16, has no use for.
     """
-    from edgecar.bench.payoff import native_form
+    from edgecar.bench.select_precision import native_form
     from edgecar.exporter.to_onnx import Lowering
 
     if precision == "fp32":
@@ -203,20 +203,20 @@ def _lowering(
 
 def _print(done: "Exported") -> None:
     """What was exported, and how good it is."""
-    facts, quality = done.facts, done.facts.quality
-    colour = "luma" if facts.channels == 1 else "RGB"
+    metadata, quality = done.metadata, done.metadata.quality
+    colour = "luma" if metadata.channels == 1 else "RGB"
     tiles = (
         "tiles are exact"
-        if facts.context == "local"
+        if metadata.context == "local"
         else "pools over the picture: tiles differ from whole frames"
     )
-    stdout.print(f"{facts.model:<9} {colour}, {done.params:,} parameters")
+    stdout.print(f"{metadata.model:<9} {colour}, {done.params:,} parameters")
     stdout.print(
-        f"halo      {facts.halo_px} px, windows at multiples of {facts.align_px} px; {tiles}"
+        f"halo      {metadata.halo_px} px, windows at multiples of {metadata.align_px} px; {tiles}"
     )
     stdout.print(
-        f"parity    max {facts.parity_max_error:.1e} of 1.0 against torch on real crops, "
-        f"allowed {facts.parity_budget:.0e}"
+        f"parity    max {metadata.parity_max_error:.1e} of 1.0 against torch on real crops, "
+        f"allowed {metadata.parity_budget:.0e}"
     )
     if done.source:
         stdout.print(f"read      {done.source}")
@@ -235,5 +235,5 @@ def _print(done: "Exported") -> None:
         if quality.kept:
             stdout.print(f"kept      {', '.join(quality.kept)}")
     stdout.print(
-        f"wrote     {done.path} ({done.path.stat().st_size / 1e6:.2f} MB, {facts.precision})"
+        f"wrote     {done.path} ({done.path.stat().st_size / 1e6:.2f} MB, {metadata.precision})"
     )

@@ -18,7 +18,7 @@ def command(
     file: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
     as_json: Json = False,
 ) -> None:
-    """Print an artifact's facts: layers by precision, halo, quality gate and hashes.
+    """Print an artifact's metadata: layers by precision, halo, quality gate and hashes.
 
     Runs its known answer on this machine, too; exit code 3 says that it came out wrong.
 

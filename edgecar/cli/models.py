@@ -46,18 +46,20 @@ def command(
             table.add_row(*row)
     stdout.print(table)
     for artifact in artifacts:
-        facts = artifact.facts
-        stdout.print(f"{artifact.path}: {facts.model}, {facts.precision}, {facts.trained_on}")
-        if facts.quality:
-            stdout.print(f"gate      {quality_line(facts.quality)}")
-            stdout.print(f"kept      {', '.join(facts.quality.kept) or 'nothing'}")
+        metadata = artifact.metadata
+        stdout.print(
+            f"{artifact.path}: {metadata.model}, {metadata.precision}, {metadata.trained_on}"
+        )
+        if metadata.quality:
+            stdout.print(f"gate      {quality_line(metadata.quality)}")
+            stdout.print(f"kept      {', '.join(metadata.quality.kept) or 'nothing'}")
     next_step("edgecar run INPUT -o OUTPUT --network edgecar-s")
 
 
 def _with_artifacts(network: dict[str, Any], artifacts: Sequence[Artifact]) -> dict[str, Any]:
     """The network, and the files given that are of it."""
-    own = [artifact for artifact in artifacts if artifact.facts.model == network["name"]]
-    listed = [{"path": str(artifact.path), **asdict(artifact.facts)} for artifact in own]
+    own = [artifact for artifact in artifacts if artifact.metadata.model == network["name"]]
+    listed = [{"path": str(artifact.path), **asdict(artifact.metadata)} for artifact in own]
     return {**network, "artifacts": listed} if listed else network
 
 

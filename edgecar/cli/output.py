@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from edgecar.artifact import Facts, Quality
+from edgecar.artifact import Metadata, Quality
 from edgecar.cli.streams import one_line
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import NAMES
@@ -32,7 +32,7 @@ from edgecar.spec import Coder, Precision, Size
 
 if TYPE_CHECKING:
     from edgecar.bench.results import Results
-    from edgecar.evaluate.exhibits import Exhibits
+    from edgecar.evaluate.sample_frames import SampleFrames
 
 # Tables in a file or a pipe must not be squeezed into the columns of an unknown terminal.
 WIDTH = None if sys.stdout and sys.stdout.isatty() else 1000
@@ -91,7 +91,9 @@ def check_report(path: Path | None) -> None:
         check_path(path)
 
 
-def save_report(path: Path | None, results: "Results", exhibits: "Exhibits | None") -> None:
+def save_report(
+    path: Path | None, results: "Results", sample_frames: "SampleFrames | None"
+) -> None:
     """Write a report, if one is wanted.
 
     Raises:
@@ -101,7 +103,7 @@ def save_report(path: Path | None, results: "Results", exhibits: "Exhibits | Non
         from edgecar.report.content import report_of
         from edgecar.report.write import write_report
 
-        write_report(path, report_of(results, exhibits))
+        write_report(path, report_of(results, sample_frames))
         stderr.print(f"report    {path}")
 
 
@@ -152,9 +154,9 @@ def engine_line(info: EngineInfo) -> str:
     return f"{info.name} ({info.provider}), {info.precision}, on {info.device}{note}"
 
 
-def warn_if_slow(facts: Facts, info: EngineInfo) -> None:
+def warn_if_slow(metadata: Metadata, info: EngineInfo) -> None:
     """Say on stderr where INT8 was written down for other engines, and is no gain on this one."""
-    quality = facts.quality
+    quality = metadata.quality
     # The provider for CPUs has no suffix.
     if info.name != "onnxruntime" or info.precision != "int8" or not quality:
         return

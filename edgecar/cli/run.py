@@ -21,7 +21,7 @@ from edgecar.cli.output import (
     stdout,
     warn_if_slow,
 )
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.media.compare import Layout
 from edgecar.media.writer import Codec as OutputCodec
 from edgecar.spec import Coder, Policy
@@ -112,7 +112,8 @@ def command(
 
     Shipped weights are chosen by what INPUT is coded with. What is coded otherwise, or finer than
     they were trained for, passes as it is and is counted. Timestamps, audio, frame rate and colour
-    facts of a video pass through untouched. Cameras and streams that break off are connected again.
+    metadata of a video pass through untouched. Cameras and streams that
+    break off are connected again.
 
     Example: edgecar run clip.mp4 -o clean.mp4 --compare
     """
@@ -156,13 +157,13 @@ def command(
             if not as_json:
                 stderr.print(f"network   {choice.reason}")
                 stderr.print(f"engine    {engine_line(restorer.engine.info)}")
-            warn_if_slow(restorer.facts, restorer.engine.info)
+            warn_if_slow(restorer.metadata, restorer.engine.info)
             if choice.note:
                 stderr.print(f"note      {choice.note}")
             with progress_bar("restoring") as progress:
                 report = run_opened(job, inputs, restorer, progress)
     if stats_json and report.stats:
-        with written_whole(stats_json) as temporary:
+        with atomic_write(stats_json) as temporary:
             temporary.write_text(json.dumps(report.stats_table(), indent=2) + "\n")
     if as_json:
         print_json({**report.table(), "shipped": choice.artifact.shipped})
@@ -170,7 +171,7 @@ def command(
     _print_report(report, shown=None if len(sources) > 1 else 2)
     if reuse and reuse_tolerance:
         stdout.print(f"lossy     {tolerance_cost(reuse_tolerance, restorer.stats)}")
-    next_step(f"edgecar bench --networks {restorer.facts.model}")
+    next_step(f"edgecar bench --networks {restorer.metadata.model}")
 
 
 def _print_report(report: "Report", shown: int | None) -> None:

@@ -85,15 +85,15 @@ def command(
     counted = Frames(frames, every)
     with Scorer(scorer or SHIPPED, engine, threads) as opened:
         if not as_json:
-            stderr.print(f"scorer    {opened.facts.target} ({opened.facts.trained_on})")
+            stderr.print(f"scorer    {opened.metadata.target} ({opened.metadata.trained_on})")
             stderr.print(f"engine    {engine_line(opened.engine.info)}")
         if not asked.wanted:
             _show_scores(reference, given, counted, opened, as_json)
             return
         rows = cleaning_rows(reference, given, asked, counted, opened)
-        facts = opened.facts
-    allowed = TOLERANCE * (facts.high - facts.low) if tolerance is None else tolerance
-    _show_cleaning(reference, rows, segment, allowed, facts.target, as_json)
+        metadata = opened.metadata
+    allowed = TOLERANCE * (metadata.high - metadata.low) if tolerance is None else tolerance
+    _show_cleaning(reference, rows, segment, allowed, metadata.target, as_json)
 
 
 @dataclass(frozen=True)
@@ -212,9 +212,11 @@ def _show_scores(
         inputs = [
             {"path": judged, "mean": _means(rows), "rows": rows} for judged, rows in found.items()
         ]
-        print_json({"scorer": asdict(scorer.facts), "reference": str(reference), "inputs": inputs})
+        print_json(
+            {"scorer": asdict(scorer.metadata), "reference": str(reference), "inputs": inputs}
+        )
         return
-    table = Table(box=SIMPLE_HEAD, caption=scorer.facts.target, caption_justify="left")
+    table = Table(box=SIMPLE_HEAD, caption=scorer.metadata.target, caption_justify="left")
     for name in ("Judged", "Pictures", "Score", "PSNR dB", "SSIM", "Worst score", "At"):
         table.add_column(name, justify="left" if name in ("Judged", "At") else "right")
     for judged, rows in found.items():

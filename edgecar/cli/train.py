@@ -67,7 +67,7 @@ def command(
         from edgecar.train.fit import device_named, fit, new_run
         from edgecar.train.qat import recipe_in_eight_bits
         from edgecar.train.recipe import find_recipe, recipe_from_toml
-        from edgecar.train.ship import describe, save_weights, write_facts
+        from edgecar.train.ship import describe, save_weights, write_metadata
     except ImportError as error:
         raise EdgecarError(
             f"training needs {error.name}, which is not installed; pip install 'edgecar[train]'"
@@ -114,10 +114,10 @@ def command(
         )
     save_weights(run, weights)
     made_on = {"machine": machine_line(machine_facts()), "commit": COMMIT}
-    facts = describe(run, folders) | made_on
-    write_facts(facts, weights)
+    metadata = describe(run, folders) | made_on
+    write_metadata(metadata, weights)
     if as_json:
-        print_json({"path": str(weights), **facts})
+        print_json({"path": str(weights), **metadata})
         return
     done = run.step >= settings.steps
     state = "done" if done else "stopped early; the same command with --resume continues"

@@ -69,7 +69,7 @@ def command(
     """Train the scorer that `edgecar score` uses, and say how well it predicts held-out scores.
 
     With --scores it learns what people said. Without, it learns a full-reference proxy, which is
-    no opinion: see edgecar score --help. Writes weights, facts and the .onnx file side by side.
+    no opinion: see edgecar score --help. Writes weights, metadata and the .onnx file side by side.
 
     Example: edgecar train-scorer multiscale-iqa --data bsds500 --test kodak
     """
@@ -79,7 +79,7 @@ def command(
         from edgecar.bench.machine import COMMIT, machine_facts, machine_line
         from edgecar.train.quality.fit import fit_quality
         from edgecar.train.quality.recipe import find_quality_recipe, quality_recipe_from_toml
-        from edgecar.train.quality.ship import save_scorer, write_facts
+        from edgecar.train.quality.ship import save_scorer, write_metadata
     except ImportError as error:
         raise EdgecarError(
             f"training needs {error.name}, which is not installed; pip install 'edgecar[train]'"
@@ -110,16 +110,16 @@ def command(
 
         seconds = 60 * minutes if minutes else math.inf
         done = fit_quality(run, sources.training, checkpoint, report, stop_after_seconds=seconds)
-    facts = save_scorer(run, weights, sources.target, sources.trained_on)
+    metadata = save_scorer(run, weights, sources.target, sources.trained_on)
     found = measured(weights, sources)
-    facts |= {
+    metadata |= {
         "agreement": {name: asdict(each) for name, each in found.items()},
         "machine": machine_line(machine_facts()),
         "commit": COMMIT,
     }
-    write_facts(facts, weights)
+    write_metadata(metadata, weights)
     if as_json:
-        print_json({"path": str(weights), **facts})
+        print_json({"path": str(weights), **metadata})
         return
     state = "done" if done else "stopped early; the same command with --resume continues"
     stdout.print(f"trained   {run.step} steps in {run.seconds:.0f} s, {state}")

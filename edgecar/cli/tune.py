@@ -24,7 +24,7 @@ from edgecar.media.sources import source_from
 from edgecar.spec import Coder, Size
 
 if TYPE_CHECKING:
-    from edgecar.bench.payoff import Contest
+    from edgecar.bench.select_precision import Contest
     from edgecar.runtime.tune import Setup
     from edgecar.runtime.tuning import Tuning
 
@@ -110,7 +110,7 @@ def command(
     if not as_json:
         stderr.print(f"network     {choice.reason}")
         stderr.print(f"engine      {engine_line(info)}")
-    warn_if_slow(choice.artifact.facts, info)
+    warn_if_slow(choice.artifact.metadata, info)
     setup = Setup(clip, choice.artifact, engine, precision, threads, frames)
     found = search(setup.factors(size), setup.contender, seconds, say)
     lower = None
@@ -140,7 +140,7 @@ def command(
 
         stdout.print(contest_table(lower))
         if lower.taken != "fp32":
-            coder = choice.artifact.facts.coder
+            coder = choice.artifact.metadata.coder
             form = " --for-engine onnxruntime" if info.name == "onnxruntime" else ""
             next_step(
                 f"edgecar export {quoted(network)} --for {coder} --precision {lower.taken}{form}"
@@ -154,7 +154,7 @@ def _precisions(
 ) -> "Contest | None":
     """Precisions of shipped weights on the clip; None where they cannot be made or run."""
     try:
-        from edgecar.bench.payoff import candidates, form_for, judged, timed_on_clip
+        from edgecar.bench.select_precision import candidates, form_for, judged, timed_on_clip
         from edgecar.exporter.to_onnx import Lowering, source_of
     except ImportError as error:
         stderr.print(
@@ -162,7 +162,7 @@ def _precisions(
             "pip install 'edgecar[train]'"
         )
         return None
-    form, coder = form_for(setup.engine), setup.artifact.facts.coder
+    form, coder = form_for(setup.engine), setup.artifact.metadata.coder
     if form is None or coder is None:
         return None
     source = source_of(network, codec=coder)
@@ -182,8 +182,8 @@ def _predict(target: str, size: Size, fps: float, as_json: bool) -> None:
     found = sorted(predictions(box, size), key=lambda each: -each.fps)
     if as_json:
         rows = [{**asdict(each), "fits": each.fps >= fps} for each in found]
-        facts = {"target": box.name, "size": size, "fps": fps, "source": box.source}
-        print_json({"kind": "predicted", **facts, "rows": rows})
+        metadata = {"target": box.name, "size": size, "fps": fps, "source": box.source}
+        print_json({"kind": "predicted", **metadata, "rows": rows})
         return
     stdout.print(
         f"predicted for {box.title}, {size[1]}x{size[0]}, every pixel computed: at most so many "

@@ -68,7 +68,7 @@ def network_rows(
         done: Steps, and seconds they took.
         sources: Sets to measure on.
     """
-    facts = {
+    metadata = {
         "streams": network.config.streams,
         "multi_scale": network.config.multi_scale,
         "fully_connected": list(network.config.fully_connected),
@@ -79,7 +79,7 @@ def network_rows(
         "params": sum(p.numel() for p in network.parameters()),
     }
     return [
-        _row(method, facts, sources.target, name, agreement(predictions(network, rated), rated))
+        _row(method, metadata, sources.target, name, agreement(predictions(network, rated), rated))
         for name, rated in sources.held_out.items()
     ]
 
@@ -93,10 +93,10 @@ def simple_rows(sources: Sources) -> list[Row]:
     ]
 
 
-def _row(method: str, facts: Row, target: str, name: str, found: Agreement) -> Row:
+def _row(method: str, metadata: Row, target: str, name: str, found: Agreement) -> Row:
     return {
         "method": method,
-        **facts,
+        **metadata,
         "target": target,
         "set": name,
         "references": found.references,
@@ -126,10 +126,10 @@ def main(
     kept, command = resumed(save, _command(save, data, test, recipe, only, scorer))
     rows = [dict(row) for row in kept]
     if scorer:
-        network, facts = load_scorer_network(scorer)
-        settings = quality_recipe_from_table(facts["recipe"])
+        network, metadata = load_scorer_network(scorer)
+        settings = quality_recipe_from_table(metadata["recipe"])
         sources = held_out_sets(settings, [data], test, _quiet)
-        done = (facts["steps"], facts["seconds"])
+        done = (metadata["steps"], metadata["seconds"])
         rows += network_rows("ships", network, settings, done, sources)
         write_results(save, new_results(KIND, rows, command))
         return

@@ -1,4 +1,4 @@
-"""The candidates: networks around `edgecar.zoo.plain` that differ in one choice at a time.
+"""The candidates: networks around `edgecar.zoo.edgecar_net` that differ in one choice at a time.
 
 All add a residual to the picture and compute at a fraction of its resolution. What did not earn
 its cost lives here alone; the networks that ship are in the zoo.

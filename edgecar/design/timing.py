@@ -16,8 +16,8 @@ import typer
 
 from edgecar.artifact import Artifact
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
-from edgecar.bench.payoff import ROUNDS, dense_restorer, frame_pass
 from edgecar.bench.results import read_results, write_results
+from edgecar.bench.select_precision import ROUNDS, dense_restorer, frame_pass
 from edgecar.design.space import Candidate, Shape
 from edgecar.errors import EdgecarError
 from edgecar.exporter.recipe import recipe_for
@@ -41,8 +41,8 @@ def artifact_of(shape: Shape) -> Artifact:
         "candidate", "ours", {1: shape}, Candidate, lambda _state: None, "local", shape.scale
     )
     loaded = Loaded(card, 1, Candidate(shape).folded().eval())
-    model, facts = artifact_from_network(loaded, recipe_for(card.name), "", "")
-    return Artifact(facts, model.SerializeToString())
+    model, metadata = artifact_from_network(loaded, recipe_for(card.name), "", "")
+    return Artifact(metadata, model.SerializeToString())
 
 
 def p50_ms(shapes: Iterable[Shape], seconds: float, size: Size = TIMED_SIZE) -> dict[Shape, float]:

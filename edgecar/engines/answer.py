@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Facts, find_artifact, read_artifact
+from edgecar.artifact import Artifact, Metadata, find_artifact, read_artifact
 from edgecar.engines.base import Codes, Engine
 from edgecar.errors import AnswerError, ArtifactError, EngineError
 from edgecar.known_answer import KnownAnswer
@@ -39,8 +39,8 @@ precisions allows by default."""
 FLAWLESS = 255**2 / 10**6
 """Mean squared error at 60 dB; a loss is never measured against less."""
 
-Opener = Callable[[Artifact, Precision | None], tuple[Engine, Facts]]
-"""Opens an engine in a precision (None: the engine's choice); the facts hold its known answer."""
+Opener = Callable[[Artifact, Precision | None], tuple[Engine, Metadata]]
+"""Opens an engine in a precision, or in the engine's choice for None; checks its known answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -113,21 +113,21 @@ def open_checked(artifact: Artifact, precision: Precision | None, opener: Opener
 
 def _opened(artifact: Artifact, precision: Precision | None, opener: Opener) -> Engine:
     """Open an engine; one that is not what the artifact promises is closed again."""
-    engine, facts = opener(artifact, precision)
+    engine, metadata = opener(artifact, precision)
     try:
-        engine.check = _required(engine, facts)
+        engine.check = _required(engine, metadata)
     except BaseException:
         engine.close()
         raise
     return engine
 
 
-def check_answer(engine: Engine, facts: Facts) -> AnswerCheck | None:
+def check_answer(engine: Engine, metadata: Metadata) -> AnswerCheck | None:
     """Run a known answer through an engine.
 
     Args:
         engine: Open engine.
-        facts: Facts of what it runs.
+        metadata: Metadata of what it runs.
 
     Returns:
         The outcome; None if there is no known answer, or the engine's only shape does not suit it.
@@ -135,11 +135,11 @@ def check_answer(engine: Engine, facts: Facts) -> AnswerCheck | None:
     Raises:
         EngineError: The engine fails.
     """
-    answer = facts.known_answer
+    answer = metadata.known_answer
     if answer is None:
         return None
     tile = engine.info.shape[1:] if engine.info.shape else None
-    kept = _comparable(answer, facts, tile)
+    kept = _comparable(answer, metadata, tile)
     if kept is None:
         return None
     began = time.perf_counter()
@@ -152,7 +152,7 @@ def check_answer(engine: Engine, facts: Facts) -> AnswerCheck | None:
         engine.run_codes([mirrored(answer.codes(), tile or answer.shape[1:])], take)
     milliseconds = 1000 * (time.perf_counter() - began)
     region = (slice(None), slice(kept[0]), slice(kept[1]))
-    return _judged(got[region], answer, region, facts, engine.info.precision, milliseconds)
+    return _judged(got[region], answer, region, metadata, engine.info.precision, milliseconds)
 
 
 def mirrored(codes: Codes, size: Size) -> Codes:
@@ -169,32 +169,32 @@ def fp32_of(artifact: Artifact) -> Artifact | None:
 
     It is the artifact itself, ``NAME.onnx`` beside ``NAME.int8.onnx``, or the shipped one.
     """
-    facts, path = artifact.facts, artifact.path
-    if facts.precision == "fp32":
+    metadata, path = artifact.metadata, artifact.path
+    if metadata.precision == "fp32":
         return artifact
-    beside = path and path.with_name(f"{path.stem.removesuffix(f'.{facts.precision}')}.onnx")
+    beside = path and path.with_name(f"{path.stem.removesuffix(f'.{metadata.precision}')}.onnx")
     candidates: list[Path] = [beside] if beside else []
-    if facts.coder:
+    if metadata.coder:
         with contextlib.suppress(ArtifactError):  # no network of that name ships
-            candidates.append(find_artifact(facts.model, facts.coder))
+            candidates.append(find_artifact(metadata.model, metadata.coder))
     for candidate in candidates:
         try:
             found = read_artifact(candidate)
         except ArtifactError:  # no such file, or none of ours
             continue
-        if found.facts.precision == "fp32" and _same_network(found.facts, facts):
+        if found.metadata.precision == "fp32" and _same_network(found.metadata, metadata):
             return found
     return None
 
 
-def _same_network(one: Facts, other: Facts) -> bool:
+def _same_network(one: Metadata, other: Metadata) -> bool:
     names = ("model", "channels", "halo_px", "align_px", "context", "trained_on", "weights_sha256")
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
-def _required(engine: Engine, facts: Facts) -> AnswerCheck | None:
+def _required(engine: Engine, metadata: Metadata) -> AnswerCheck | None:
     """Raises AnswerError if the engine does not reproduce the known answer."""
-    check = check_answer(engine, facts)
+    check = check_answer(engine, metadata)
     if check is None or check.passed:
         return check
     info = engine.info
@@ -202,7 +202,8 @@ def _required(engine: Engine, facts: Facts) -> AnswerCheck | None:
         "export the network in fp32 beside it, or give --engine another"
     )  # fmt: skip
     raise AnswerError(
-        f"{facts.model} in {info.precision} on {info.provider} {check} on its known answer; this "
+        f"{metadata.model} in {info.precision} on {info.provider} {check} on its known answer; "
+        "this "
         f"machine computes it wrongly: {asked}"
     )
 
@@ -212,7 +213,7 @@ def _unlike(error: AnswerError) -> str:
     return str(error).partition("; ")[0]
 
 
-def _comparable(answer: KnownAnswer, facts: Facts, tile: Size | None) -> Size | None:
+def _comparable(answer: KnownAnswer, metadata: Metadata, tile: Size | None) -> Size | None:
     """Return how many rows and columns of a known answer an engine of one shape can reproduce.
 
     Its tile is filled with the mirrored picture, so that the network sees no edge of the picture at
@@ -224,10 +225,10 @@ def _comparable(answer: KnownAnswer, facts: Facts, tile: Size | None) -> Size | 
         return size if answer.tile is None else None
     if tile in (answer.tile, size if answer.tile is None else None):
         return size
-    if answer.tile is not None or facts.context != "local":
+    if answer.tile is not None or metadata.context != "local":
         return None
     rows, columns = (
-        side if side == whole else min(side, whole) - facts.halo_px
+        side if side == whole else min(side, whole) - metadata.halo_px
         for side, whole in zip(size, tile, strict=True)
     )
     return (rows, columns) if rows > 0 and columns > 0 else None
@@ -237,7 +238,7 @@ def _judged(
     got: Codes,
     answer: KnownAnswer,
     region: tuple[slice, ...],
-    facts: Facts,
+    metadata: Metadata,
     computed: Precision,
     milliseconds: float,
 ) -> AnswerCheck:
@@ -248,11 +249,11 @@ def _judged(
     rounding = np.mean((np.rint(expected) - expected) ** 2)
     error = max(0.0, float(np.mean(apart**2) - rounding))
     loss_db = 10 * math.log10(1 + error / max(answer.error_codes2, FLAWLESS))
-    exact = facts.precision == computed == "fp32"
+    exact = metadata.precision == computed == "fp32"
     allowed_codes = (
-        255 * max(PARITY_TOLERANCE * facts.parity_max_error, LEAST_TOLERANCE) + ROUNDING_CODES
+        255 * max(PARITY_TOLERANCE * metadata.parity_max_error, LEAST_TOLERANCE) + ROUNDING_CODES
     )
-    stated = facts.quality.budget_db if facts.quality else REDUCED_DB
+    stated = metadata.quality.budget_db if metadata.quality else REDUCED_DB
     allowed_db = max(answer.allowed_db, stated)
     return AnswerCheck(
         passed=largest <= allowed_codes if exact else loss_db <= allowed_db,

@@ -44,7 +44,7 @@ class OnnxRuntimeEngine(Engine):
         threads: int = 0,
         provider: str = "cpu",
     ) -> None:
-        own = _computed(artifact.facts.precision, provider, precision)
+        own = _computed(artifact.metadata.precision, provider, precision)
         if precision not in (None, own):
             raise EngineError(
                 f"got --precision {precision}, but ONNX Runtime computes this graph in {own}; "
@@ -63,7 +63,7 @@ class OnnxRuntimeEngine(Engine):
             shape=None,
             device="cpu" if provider == "cpu" else "cuda:0",
         )
-        super().__init__(info, artifact.facts.channels, artifact.facts.align_px)
+        super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
 
     def _run(self, batch: Batch) -> Batch:
         try:

@@ -76,16 +76,17 @@ class OpenvinoEngine(Engine):
             core = openvino.Core()
             model = core.read_model(artifact.onnx)
             self._compiler = _Compiler(core, model, device, settings)
-            self._most_px = COMPILED_MEMORY // artifact.facts.bytes_per_px
+            self._most_px = COMPILED_MEMORY // artifact.metadata.bytes_per_px
             hint = self._codes.any_shape.get_property("INFERENCE_PRECISION_HINT")
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refused the artifact: {_cause(error)}") from error
-        own = artifact.facts.precision
+        own = artifact.metadata.precision
         eight = own == "int8" and _computes_in_int8(self._codes.any_shape)
         chosen: Precision = "int8" if eight else NAMES[str(hint.get_type_name())]
         if precision not in (None, chosen):
             raise EngineError(
-                f"got --precision {precision}, but this {device} computes {artifact.facts.model} "
+                f"got --precision {precision}, but this {device} "
+                f"computes {artifact.metadata.model} "
                 f"in {chosen}; leave --precision out or choose {chosen}"
             )
         if eight and not self._same_at_one_shape(artifact):
@@ -93,7 +94,7 @@ class OpenvinoEngine(Engine):
             del self._codes  # made with room for some
         version = openvino.get_version().split("-")[0]
         info = EngineInfo("openvino", f"OpenVINO {version} {device}", chosen, None, device.lower())
-        super().__init__(info, artifact.facts.channels, artifact.facts.align_px)
+        super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
 
     def _same_at_one_shape(self, artifact: Artifact) -> bool:
         """Whether graphs for one shape and for any give the same bytes.
@@ -101,8 +102,8 @@ class OpenvinoEngine(Engine):
         In floating point they do. In eight bits OpenVINO fuses elementwise steps into roundings in
         the one and not in the other; seen in msfan, on every tenth pixel at least.
         """
-        side = max(PROBE_PX, artifact.facts.align_px) // artifact.facts.align_px
-        shape = (1, artifact.facts.channels, *[side * artifact.facts.align_px] * 2)
+        side = max(PROBE_PX, artifact.metadata.align_px) // artifact.metadata.align_px
+        shape = (1, artifact.metadata.channels, *[side * artifact.metadata.align_px] * 2)
         codes = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         one = self._compiler.of_codes(shape)(codes)[0]
         return bool(np.array_equal(one, self._codes.any_shape(codes)[0]))
@@ -230,8 +231,11 @@ class _Requests:
 def _computes_in_int8(executable: Any) -> bool:
     """Whether any convolution runs in eight bits; without kernels for them all run in floats."""
     for node in executable.get_runtime_model().get_ordered_ops():
-        facts = {key: str(value.value) for key, value in node.get_rt_info().items()}
-        if facts.get("layerType") == "Convolution" and facts.get("runtimePrecision") in EIGHT_BITS:
+        metadata = {key: str(value.value) for key, value in node.get_rt_info().items()}
+        if (
+            metadata.get("layerType") == "Convolution"
+            and metadata.get("runtimePrecision") in EIGHT_BITS
+        ):
             return True
     return False
 

@@ -1,9 +1,9 @@
-"""TensorRT plans and the facts beside them.
+"""TensorRT plans and the metadata beside them.
 
 A plan stays a raw plan that any tool loads. What it was made from, by what and for what is in
 ``<plan>.json`` beside it, because a plan runs on one version of TensorRT and one kind of GPU only,
-and says so late and in few words. It also holds machine code: one without its facts, or with other
-bytes than they name, is not loaded.
+and says so late and in few words. It also holds machine code: one without its metadata, or with
+other bytes than they name, is not loaded.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgecar.artifact import Artifact, Facts, quality_from_table
+from edgecar.artifact import Artifact, Metadata, quality_from_table
 from edgecar.engines.answer import mirrored
 from edgecar.engines.base import CODE
 from edgecar.engines.gpu import Gpu
@@ -26,7 +26,7 @@ from edgecar.engines.trt_build import BuildSettings, Report, build_engine
 from edgecar.engines.trt_library import TITLES, Library
 from edgecar.engines.trt_lint import refuse_misread_bytes
 from edgecar.errors import ArtifactError, EngineError, WindowError
-from edgecar.files import cache_folder, quoted, written_whole
+from edgecar.files import atomic_write, cache_folder, quoted
 from edgecar.known_answer import answer_from_table, packed_answer
 from edgecar.spec import Size
 
@@ -35,7 +35,7 @@ SUFFIX = ".plan"
 
 
 @dataclass(frozen=True)
-class PlanFacts:
+class PlanMetadata:
     """What must be known about a plan.
 
     Attributes:
@@ -49,7 +49,7 @@ class PlanFacts:
         onnx: Name of the file it was built from, in the same folder.
         onnx_sha256: Of that graph with its weights (`onnx_sha256`).
         plan_sha256: Of the plan.
-        network: Facts of that file.
+        network: Metadata of that file.
         settings: How it was built.
         layers: Of the network before layers were fused.
         inspected: Layers of the plan by type of what they write, and bytes of device memory; None
@@ -67,7 +67,7 @@ class PlanFacts:
     onnx: str
     onnx_sha256: str
     plan_sha256: str
-    network: Facts
+    network: Metadata
     settings: BuildSettings
     layers: int
     inspected: dict[str, Any] | None
@@ -76,10 +76,10 @@ class PlanFacts:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan that its facts vouch for."""
+    """A plan that its metadata vouch for."""
 
     path: Path
-    facts: PlanFacts
+    metadata: PlanMetadata
     content: bytes
 
 
@@ -95,7 +95,7 @@ def plan_path(onnx: Path, target: Target) -> Path:
 
 
 def sidecar_of(plan: Path) -> Path:
-    """The file with a plan's facts."""
+    """The file with a plan's metadata."""
     return plan.with_name(f"{plan.name}.json")
 
 
@@ -104,9 +104,9 @@ def onnx_sha256(artifact: Artifact) -> str:
     return hashlib.sha256(artifact.onnx).hexdigest()
 
 
-def library_of(facts: PlanFacts) -> LibraryName:
+def library_of(metadata: PlanMetadata) -> LibraryName:
     """The library that a plan was built with."""
-    return "tensorrt-rtx" if facts.library == "tensorrt-rtx" else "tensorrt"
+    return "tensorrt-rtx" if metadata.library == "tensorrt-rtx" else "tensorrt"
 
 
 def settings_for(artifact: Artifact, target: Target, **changes: Any) -> BuildSettings:
@@ -121,27 +121,27 @@ def settings_for(artifact: Artifact, target: Target, **changes: Any) -> BuildSet
         WindowError: The tile does not suit the network.
         EngineError: The target does not take the graph's precision.
     """
-    facts = artifact.facts
-    if facts.precision not in target.precisions:
+    metadata = artifact.metadata
+    if metadata.precision not in target.precisions:
         raise EngineError(
             f"{target.name} takes {', '.join(target.precisions)}, the graph is in "
-            f"{facts.precision}; export it with --precision {target.precisions[0]}"
+            f"{metadata.precision}; export it with --precision {target.precisions[0]}"
         )
     own = {
         "tile": target.tile,
         "batch": target.batch,
         "workspace_mib": target.workspace_mib,
         "compute_capability": target.compute_capability,
-        "precision": facts.precision,
+        "precision": metadata.precision,
     }
     given = {key: value for key, value in changes.items() if value is not None}
     settings = BuildSettings(**{**own, **given})
-    least = 2 * facts.halo_px + facts.align_px
+    least = 2 * metadata.halo_px + metadata.align_px
     for side in settings.tile:
-        if side % facts.align_px or side < least:
+        if side % metadata.align_px or side < least:
             raise WindowError(
-                f"tile {settings.tile[1]}x{settings.tile[0]} px, {facts.model} needs sides that "
-                f"are multiples of {facts.align_px} px and at least {least} px; give --tile "
+                f"tile {settings.tile[1]}x{settings.tile[0]} px, {metadata.model} needs sides that "
+                f"are multiples of {metadata.align_px} px and at least {least} px; give --tile "
                 "WIDTHxHEIGHT"
             )
     return settings
@@ -155,8 +155,8 @@ def write_plan(
     settings: BuildSettings,
     gpu: Gpu | None,
     report: Report = lambda _what: None,
-) -> PlanFacts:
-    """Build a plan and write it with its facts; nothing is written if that fails.
+) -> PlanMetadata:
+    """Build a plan and write it with its metadata; nothing is written if that fails.
 
     Args:
         artifact: A file that lies in the folder of ``path``.
@@ -181,7 +181,7 @@ def write_plan(
     seconds = time.perf_counter() - began
     if built.timing_cache:
         _keep_private(kept, built.timing_cache)
-    facts = PlanFacts(
+    metadata = PlanMetadata(
         library=library.name,
         version=library.version,
         target=target.name,
@@ -192,39 +192,39 @@ def write_plan(
         onnx=artifact.path.name,
         onnx_sha256=onnx_sha256(artifact),
         plan_sha256=hashlib.sha256(built.plan).hexdigest(),
-        network=facts_at_tile(artifact, settings.tile),
+        network=metadata_at_tile(artifact, settings.tile),
         settings=settings,
         layers=built.layers,
         inspected=inspected(library, built.plan) if gpu else None,
         build_seconds=round(seconds, 3),
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(built.plan)
-    with written_whole(sidecar_of(path)) as temporary:
-        temporary.write_text(json.dumps({"format": FORMAT, **asdict(facts)}, indent=2) + "\n")
-    return facts
+    with atomic_write(sidecar_of(path)) as temporary:
+        temporary.write_text(json.dumps({"format": FORMAT, **asdict(metadata)}, indent=2) + "\n")
+    return metadata
 
 
-def facts_at_tile(artifact: Artifact, tile: Size) -> Facts:
-    """Return an artifact's facts with a known answer that a plan of one tile can reproduce.
+def metadata_at_tile(artifact: Artifact, tile: Size) -> Metadata:
+    """Return an artifact's metadata with a known answer that a plan of one tile can reproduce.
 
     A network that pools over its whole input gives another output in each tile: it is computed
     here, on the CPU, by an engine that passed the artifact's own check.
     """
-    facts, answer = artifact.facts, artifact.facts.known_answer
-    if answer is None or facts.context == "local":
-        return facts
+    metadata, answer = artifact.metadata, artifact.metadata.known_answer
+    if answer is None or metadata.context == "local":
+        return metadata
     name = "onnxruntime" if find_spec("onnxruntime") else default_engine()
     codes = answer.codes()
     height, width = codes.shape[1:]
     with open_engine(artifact, name) as opened:
         unit = opened.run(mirrored(codes, tile)[None] * CODE)[0, :, :height, :width]
     made = packed_answer(codes, 255 * unit, answer.error_codes2, answer.allowed_db, tile)
-    return replace(facts, known_answer=made)
+    return replace(metadata, known_answer=made)
 
 
-def read_plan_facts(path: Path) -> PlanFacts:
-    """The facts beside a plan.
+def read_plan_metadata(path: Path) -> PlanMetadata:
+    """The metadata beside a plan.
 
     Raises:
         ArtifactError: They are missing, or not understood.
@@ -233,23 +233,23 @@ def read_plan_facts(path: Path) -> PlanFacts:
     if not sidecar.is_file():
         raise ArtifactError(
             f"{path}: no {sidecar.name} beside it; a plan runs machine code, so only plans with "
-            "their facts are loaded: build it here with edgecar build MODEL.onnx"
+            "their metadata are loaded: build it here with edgecar build MODEL.onnx"
         )
     try:
         table = json.loads(sidecar.read_text())
         if table.pop("format") != FORMAT:
             raise ValueError("another format")
-        facts, settings = table["network"], table["settings"]
-        quality = facts["quality"]
+        metadata, settings = table["network"], table["settings"]
+        quality = metadata["quality"]
         quality = quality_from_table(quality) if quality else None
-        stored = facts.get("known_answer")  # plans built before there was one have none
+        stored = metadata.get("known_answer")  # plans built before there was one have none
         answer = answer_from_table(stored) if stored else None
-        table["network"] = Facts(**{**facts, "quality": quality, "known_answer": answer})
+        table["network"] = Metadata(**{**metadata, "quality": quality, "known_answer": answer})
         table["settings"] = BuildSettings(**{**settings, "tile": tuple(settings["tile"])})
-        missing = {field.name for field in fields(PlanFacts)} ^ set(table)
+        missing = {field.name for field in fields(PlanMetadata)} ^ set(table)
         if missing:
             raise ValueError(f"{min(missing)!r} is missing or unknown")
-        return PlanFacts(**table)
+        return PlanMetadata(**table)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{sidecar}: not understood ({error}); build the plan again with edgecar build "
@@ -258,44 +258,44 @@ def read_plan_facts(path: Path) -> PlanFacts:
 
 
 def read_plan(path: Path) -> Plan:
-    """A plan with its facts; whether it runs here is another question (`why_not_here`).
+    """A plan with its metadata; whether it runs here is another question (`why_not_here`).
 
     Raises:
-        ArtifactError: It or its facts are missing, or it has other bytes than they name.
+        ArtifactError: It or its metadata are missing, or it has other bytes than they name.
     """
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; make one with: edgecar build MODEL.onnx")
-    facts = read_plan_facts(path)
+    metadata = read_plan_metadata(path)
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != facts.plan_sha256:
+    if hashlib.sha256(content).hexdigest() != metadata.plan_sha256:
         raise ArtifactError(
             f"{path}: other bytes than {sidecar_of(path).name} names (cut off, or replaced); build "
             f"it again with: edgecar build {quoted(path)} --rebuild"
         )
-    return Plan(path, facts, content)
+    return Plan(path, metadata, content)
 
 
-def why_not_here(facts: PlanFacts, version: str, gpu: Gpu | None) -> str | None:
+def why_not_here(metadata: PlanMetadata, version: str, gpu: Gpu | None) -> str | None:
     """Why a plan does not run on this machine, in words; None if it should.
 
     Args:
-        facts: Of the plan.
+        metadata: Of the plan.
         version: Of the library of that name here.
         gpu: That is here; None if there is none.
     """
-    title = TITLES[library_of(facts)]
-    if facts.version != version and not facts.settings.version_compatible:
-        return f"it was built with {title} {facts.version}, this is {version}"
+    title = TITLES[library_of(metadata)]
+    if metadata.version != version and not metadata.settings.version_compatible:
+        return f"it was built with {title} {metadata.version}, this is {version}"
     if gpu is None:
         return "there is no NVIDIA GPU here"
-    wanted, got = facts.compute_capability, gpu.compute_capability
-    there = f"{facts.gpu} ({wanted})" if facts.gpu else f"compute capability {wanted}"
-    if not wanted or facts.settings.hardware_compatible:
+    wanted, got = metadata.compute_capability, gpu.compute_capability
+    there = f"{metadata.gpu} ({wanted})" if metadata.gpu else f"compute capability {wanted}"
+    if not wanted or metadata.settings.hardware_compatible:
         ampere = float(got) >= 8
         return (
             None if ampere else f"it was built for GPUs from Ampere on, this is {gpu.name} ({got})"
         )
-    if wanted != got or (facts.gpu and facts.gpu != gpu.name):
+    if wanted != got or (metadata.gpu and metadata.gpu != gpu.name):
         return f"it was built for {there}, this is {gpu.name} ({got})"
     return None
 
@@ -360,5 +360,5 @@ def _timings(library: Library, gpu: Gpu | None) -> Path:
 def _keep_private(path: Path, content: bytes) -> None:
     with suppress(OSError):  # a build without them takes longer and gives the same
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)

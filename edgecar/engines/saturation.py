@@ -19,12 +19,16 @@ def refuse_saturating(artifact: Artifact) -> None:
     Raises:
         AnswerError: It has larger weights, as files of earlier versions do.
     """
-    if artifact.facts.precision != "int8" or platform.machine().lower() not in ("x86_64", "amd64"):
+    if artifact.metadata.precision != "int8" or platform.machine().lower() not in (
+        "x86_64",
+        "amd64",
+    ):
         return
     largest = largest_weight(artifact.onnx)
     if largest > LARGEST_WEIGHT:
         raise AnswerError(
-            f"{artifact.path or artifact.facts.model}: its INT8 weights go up to {largest}, whose "
+            f"{artifact.path or artifact.metadata.model}: its INT8 weights go up to {largest}, "
+            "whose "
             f"sums overflow on CPUs without VNNI; export it again, which limits them to "
             f"{LARGEST_WEIGHT}"
         )

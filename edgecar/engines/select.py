@@ -4,7 +4,7 @@ import os
 import platform
 from importlib.util import find_spec
 
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.engines.answer import open_checked
 from edgecar.engines.base import Engine
 from edgecar.engines.saturation import refuse_saturating
@@ -76,8 +76,8 @@ def open_engine(
         raise EngineError(f"{name} runs plans; open it through a Restorer")
     count = threads or usable_cores()
 
-    def opener(opened: Artifact, wanted: Precision | None) -> tuple[Engine, Facts]:
-        return _unchecked(opened, name, wanted, count), opened.facts
+    def opener(opened: Artifact, wanted: Precision | None) -> tuple[Engine, Metadata]:
+        return _unchecked(opened, name, wanted, count), opened.metadata
 
     return open_checked(artifact, precision, opener)
 

@@ -13,7 +13,7 @@ from edgecar.files import quoted
 
 
 class TensorrtTiles(TileEngine):
-    """Runs a plan whose facts say that it may run here.
+    """Runs a plan whose metadata say that it may run here.
 
     It makes no CUDA call of its own: memory and streams are the caller's.
 
@@ -23,14 +23,14 @@ class TensorrtTiles(TileEngine):
         gpu: That is here; None asks the driver.
 
     Raises:
-        ArtifactError: The plan or its facts are missing, or it has other bytes than they name.
+        ArtifactError: The plan or its metadata are missing, or it has other bytes than they name.
         EngineError: It was built for another GPU or version, or TensorRT refuses it.
     """
 
     def __init__(self, path: Path, library: Library | None = None, gpu: Gpu | None = None) -> None:
         plan = read_plan(path)
-        library = library or load_library(library_of(plan.facts))
-        reason = why_not_here(plan.facts, library.version, gpu or find_gpu())
+        library = library or load_library(library_of(plan.metadata))
+        reason = why_not_here(plan.metadata, library.version, gpu or find_gpu())
         if reason:
             raise EngineError(
                 f"{path} does not run here: {reason}; edgecar build {quoted(path)} --rebuild"
@@ -38,18 +38,18 @@ class TensorrtTiles(TileEngine):
         self._library = library
         self._load(plan)
         self._names = self._tensors(plan)
-        facts, settings = plan.facts, plan.facts.settings
+        metadata, settings = plan.metadata, plan.metadata.settings
         info = EngineInfo(
-            name=facts.library,
+            name=metadata.library,
             provider=library.title,
-            precision=facts.network.precision,
+            precision=metadata.network.precision,
             shape=(settings.batch, *settings.tile),
             device="cuda:0",
         )
         super().__init__(
             info,
-            facts.network.channels,
-            facts.network.align_px,
+            metadata.network.channels,
+            metadata.network.align_px,
             reads=self._type(self._names[0]),
             writes=self._type(self._names[1]),
             capturable=True,
@@ -63,7 +63,7 @@ class TensorrtTiles(TileEngine):
     def _load(self, plan: Plan) -> None:
         trt, log = self._library.trt, self._library.log
         log.quiet()
-        if plan.facts.settings.version_compatible:
+        if plan.metadata.settings.version_compatible:
             # Such a plan brings its own runtime along; its hash was compared just now.
             self._runtime = trt.Runtime(log)
             self._runtime.engine_host_code_allowed = True

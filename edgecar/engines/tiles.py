@@ -99,11 +99,11 @@ class OnnxRuntimeTiles(TileEngine):
         info = EngineInfo(
             name="onnxruntime:cuda" if cuda else "onnxruntime",
             provider=provider_line(provider),
-            precision=artifact.facts.precision,
+            precision=artifact.metadata.precision,
             shape=shape,
             device="cuda:0" if cuda else "cpu",
         )
-        super().__init__(info, artifact.facts.channels, artifact.facts.align_px)
+        super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
 
     def enqueue(self, tiles: int, restored: int, stream: Any) -> None:  # noqa: ARG002
         batch, height, width = self.shape

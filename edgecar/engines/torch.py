@@ -42,7 +42,7 @@ class TorchEngine(Engine):
         if precision not in (None, "fp32"):
             raise EngineError(
                 f"got --precision {precision}, the torch reference computes in fp32 and rounds to "
-                f"what the graph says ({artifact.facts.precision}); leave --precision out"
+                f"what the graph says ({artifact.metadata.precision}); leave --precision out"
             )
         try:
             model = onnx.load_model_from_string(artifact.onnx)
@@ -79,7 +79,7 @@ class TorchEngine(Engine):
         if threads:
             torch.set_num_threads(threads)
         info = EngineInfo("torch", f"torch {torch.__version__}", "fp32", None, "cpu")
-        super().__init__(info, artifact.facts.channels, artifact.facts.align_px)
+        super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
 
     def _run(self, batch: Batch) -> Batch:
         try:

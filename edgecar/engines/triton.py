@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecar.artifact import Artifact, Facts, read_artifact
+from edgecar.artifact import Artifact, Metadata, read_artifact
 from edgecar.engines.plan import library_of, onnx_sha256, read_plan
 from edgecar.errors import ArtifactError, EngineError
-from edgecar.files import quoted, writing, written_whole
+from edgecar.files import atomic_write, quoted, writing
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -26,7 +26,7 @@ ANY_BATCH = 9
 
 CONFIG = "config.pbtxt"
 TOLD = ("model", "channels", "halo_px", "align_px", "context", "precision", "trained_on")
-"""Facts that are among the parameters, under ``edgecar.*`` as in an artifact."""
+"""Metadata that are among the parameters, under ``edgecar.*`` as in an artifact."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Served:
         platform: ``tensorrt_plan`` or ``onnxruntime_onnx``.
         file: Name that the platform looks for.
         content: Of that file.
-        facts: Of the artifact.
+        metadata: Of the artifact.
         input: Tiles, ``(C, H, W)``, with a fixed batch in front of that; -1 is any size.
         output: The same.
         max_batch: Most tiles of a request, which Triton may join with others; 0: the batch is
@@ -60,7 +60,7 @@ class Served:
     platform: str
     file: str
     content: bytes
-    facts: Facts
+    metadata: Metadata
     input: Tensor
     output: Tensor
     max_batch: int
@@ -72,13 +72,13 @@ def served_graph(artifact: Artifact) -> Served:
     """An exported graph, run by Triton's ONNX Runtime back end: tiles of any size and number."""
     picture, restored = _ends(artifact)
     return Served(
-        name=artifact.path.stem if artifact.path else artifact.facts.model,
+        name=artifact.path.stem if artifact.path else artifact.metadata.model,
         platform="onnxruntime_onnx",
         file="model.onnx",
         content=artifact.onnx,
-        facts=artifact.facts,
-        input=_tensor(picture, (artifact.facts.channels, -1, -1)),
-        output=_tensor(restored, (artifact.facts.channels, -1, -1)),
+        metadata=artifact.metadata,
+        input=_tensor(picture, (artifact.metadata.channels, -1, -1)),
+        output=_tensor(restored, (artifact.metadata.channels, -1, -1)),
         max_batch=ANY_BATCH,
     )
 
@@ -87,34 +87,35 @@ def served_plan(path: Path) -> Served:
     """A plan, run by Triton's TensorRT back end: tiles of one size.
 
     Args:
-        path: Of the plan; its facts and the ONNX file that it was built from lie beside it.
+        path: Of the plan; its metadata and the ONNX file that it was built from lie beside it.
 
     Raises:
         ArtifactError: One of these is missing, or is not what the plan was built from.
         EngineError: Triton does not run such a plan.
     """
     plan = read_plan(path)
-    facts, settings = plan.facts, plan.facts.settings
-    if library_of(facts) == "tensorrt-rtx":
+    metadata, settings = plan.metadata, plan.metadata.settings
+    if library_of(metadata) == "tensorrt-rtx":
         raise EngineError(
             f"{path} is of TensorRT-RTX, which Triton does not run; build it on the server with "
-            f"edgecar build {quoted(facts.onnx)} --library tensorrt, or serve {facts.onnx} itself"
+            f"edgecar build {quoted(metadata.onnx)} --library tensorrt, or serve "
+            f"{metadata.onnx} itself"
         )
-    artifact = read_artifact(path.with_name(facts.onnx))
-    if onnx_sha256(artifact) != facts.onnx_sha256:
+    artifact = read_artifact(path.with_name(metadata.onnx))
+    if onnx_sha256(artifact) != metadata.onnx_sha256:
         raise ArtifactError(
             f"{artifact.path} is not what {path.name} was built from; build the plan again with "
             f"edgecar build {quoted(path)} --rebuild"
         )
     picture, restored = _ends(artifact)
     batch = () if settings.any_batch else (settings.batch,)
-    dims = (*batch, facts.network.channels, *settings.tile)
+    dims = (*batch, metadata.network.channels, *settings.tile)
     return Served(
         name=path.stem,
         platform="tensorrt_plan",
         file="model.plan",
         content=plan.content,
-        facts=facts.network,
+        metadata=metadata.network,
         input=_tensor(picture, dims),
         output=_tensor(restored, dims),
         max_batch=settings.batch if settings.any_batch else 0,
@@ -146,7 +147,7 @@ def config_text(model: Served, instances: int = 1) -> str:
         preferred = f"preferred_batch_size: [ {model.max_batch} ]" if fixed else ""
         lines.append(f"dynamic_batching {{ {preferred} }}")
     for fact in TOLD:
-        value = _quoted(str(getattr(model.facts, fact)))
+        value = _quoted(str(getattr(model.metadata, fact)))
         lines.append(
             f"parameters {{ key: {_quoted(f'edgecar.{fact}')} value {{ string_value: {value} }} }}"
         )
@@ -182,7 +183,7 @@ def _written(model: Served, home: Path, text: str) -> Path:
     last = home / str(newest) / model.file
     if last.is_file() and last.read_bytes() == model.content:
         return last
-    with written_whole(config) as whole:
+    with atomic_write(config) as whole:
         whole.write_text(text)
     version = home / str(newest + 1)
     # Not by mkdtemp, whose folders are private: the server is another user.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgecar.errors import DataError
 from edgecar.evaluate.detector import MOST_OBJECTS
-from edgecar.evaluate.exhibits import Marks
-from edgecar.evaluate.heads import Detections
+from edgecar.evaluate.detector_decoders import Detections
+from edgecar.evaluate.sample_frames import Marks
 
 Frames = NDArray[np.int64]
 """Indices of frames; one may come more than once."""

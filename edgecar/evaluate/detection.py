@@ -19,10 +19,10 @@ from edgecar.errors import SettingsError
 from edgecar.evaluate.average_precision import Frames, Matches, drawn_frames, interval, resampled
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.detector import LOWEST_SCORE, Detector
+from edgecar.evaluate.detector_decoders import Detections
 from edgecar.evaluate.encodes import Encodes, frames_sha256
-from edgecar.evaluate.exhibits import Boxes, Exhibit, Exhibits, Subject
-from edgecar.evaluate.heads import Detections
-from edgecar.files import cache_folder, written_whole
+from edgecar.evaluate.sample_frames import Boxes, SampleFrame, SampleFrames, Subject
+from edgecar.files import atomic_write, cache_folder
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import CodedClip, VideoCoding
@@ -153,7 +153,7 @@ def evaluate_detection(
     codings: Sequence[VideoCoding],
     cleaners: Sequence[Cleaner],
     study: Study,
-    exhibits: Exhibits | None = None,
+    sample_frames: SampleFrames | None = None,
 ) -> Iterator[DetectionRow]:
     """Detect on every clip, coded in every way, as it is decoded and after every cleaner.
 
@@ -164,7 +164,7 @@ def evaluate_detection(
         codings: Coders and their settings.
         cleaners: Networks and post-filters; ``spp``, if it is among them, comes first.
         study: Detector and settings.
-        exhibits: Keeps the frames on which mistakes become most fewer, and most more.
+        sample_frames: Keeps the frames on which mistakes become most fewer, and most more.
 
     Yields:
         A row per clip, coding and cleaner, in this order, the coded clip before all cleaners.
@@ -185,8 +185,8 @@ def evaluate_detection(
                 matches = Matches(truth, coded.found_by(cleaner), study.least_boxes)
                 measured = _Measured(cleaner.name, matches, draws)
                 before.append(measured)
-                if exhibits and cleaner.name != CODED:
-                    _exhibit(exhibits, coded, cleaner, before[0].matches, matches)
+                if sample_frames and cleaner.name != CODED:
+                    _sample_frame(sample_frames, coded, cleaner, before[0].matches, matches)
                 yield _row(coded, study, measured, before)
 
 
@@ -236,7 +236,7 @@ class _Coded:
         """Rate of the coded clip, stored besides."""
         path = _path(f"{self.source.key} {self.coding}", self.study, ".txt")
         if not path.exists():
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_text(repr(self.clip.kbps), encoding="utf-8")
         return float(path.read_text(encoding="utf-8"))
 
@@ -250,8 +250,8 @@ class _Coded:
         return _stored(key, self.study, shown())
 
 
-def _exhibit(
-    exhibits: Exhibits, coded: _Coded, cleaner: Cleaner, before: Matches, after: Matches
+def _sample_frame(
+    sample_frames: SampleFrames, coded: _Coded, cleaner: Cleaner, before: Matches, after: Matches
 ) -> None:
     """Offer the frames of a clip whose mistakes change most; only these are restored again.
 
@@ -266,7 +266,7 @@ def _exhibit(
     ]
     fewer = [was.mistakes - now.mistakes for was, now in marks]
     for place in dict.fromkeys((int(np.argmax(fewer)), int(np.argmin(fewer)))):
-        if not fewer[place] or not exhibits.wants(subject, fewer[place]):
+        if not fewer[place] or not sample_frames.wants(subject, fewer[place]):
             continue
         index = source.indices[place]
         truth = source.detections[place].at_least(study.confidence).of_classes(counted)
@@ -275,7 +275,7 @@ def _exhibit(
         (restored,) = cleaner.frames(coded.clip, coded.coding, [index])
         frames = source.frames[index], coded.clip.frames[index], restored
         boxes = Boxes(truth, was, now, names)
-        exhibits.offer(Exhibit(subject, index, float(fewer[place]), *frames, boxes))
+        sample_frames.offer(SampleFrame(subject, index, float(fewer[place]), *frames, boxes))
 
 
 def _path(key: str, study: Study, suffix: str) -> Path:
@@ -288,7 +288,7 @@ def _stored(key: str, study: Study, frames: Iterable[Frame]) -> list[Detections]
     path = _path(key, study, ".npz")
     if not path.exists():
         found = [study.detector(bgr_from_frame(frame)) for frame in frames]
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             np.savez_compressed(
                 temporary,
                 counts=np.array([len(each.scores) for each in found]),

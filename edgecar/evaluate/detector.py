@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.errors import EngineError, SettingsError
 from edgecar.evaluate.coco import COCO_CLASSES
-from edgecar.evaluate.heads import Detections, Outputs, head_of, without_overlaps
+from edgecar.evaluate.detector_decoders import Detections, Outputs, head_of, without_overlaps
 from edgecar.files import sha256_of
 from edgecar.media.color import Bgr
 from edgecar.spec import Size

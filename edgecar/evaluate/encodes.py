@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 
 from edgecar.errors import MediaError
-from edgecar.files import cache_folder, written_whole
+from edgecar.files import atomic_write, cache_folder
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import CodedClip, VideoCoding, decoded_clip, video_coded
 
@@ -81,14 +81,14 @@ class Encodes:
         except MediaError as error:
             raise MediaError(f"{self._name}: {error}") from error
         with suppress(OSError):  # it is coded again without
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(clip.bitstream)
             _make_room(self._folder)
         return clip
 
 
 def frames_sha256(frames: Iterable[Frame]) -> str:
-    """Of all samples, sizes and colour facts, in order; timestamps do not count."""
+    """Of all samples, sizes and colour metadata, in order; timestamps do not count."""
     digest = hashlib.sha256()
     for frame in frames:
         digest.update(repr((frame.size, frame.colour)).encode())
@@ -101,7 +101,7 @@ def _make_room(folder: Path) -> None:
     """Forget the clips that were not used for longest, until the rest is small enough."""
     kept = 0
     stored = [(path, path.stat()) for path in folder.glob(f"*{SUFFIX}")]
-    for path, facts in sorted(stored, key=lambda entry: entry[1].st_mtime, reverse=True):
-        kept += facts.st_size
+    for path, metadata in sorted(stored, key=lambda entry: entry[1].st_mtime, reverse=True):
+        kept += metadata.st_size
         if kept > MOST_BYTES:
             path.unlink(missing_ok=True)  # another study may have been sooner

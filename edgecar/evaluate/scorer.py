@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecar.artifact import Artifact, Facts, read_model
+from edgecar.artifact import Artifact, Metadata, read_model
 from edgecar.closing import Closing
 from edgecar.engines.base import Engine
 from edgecar.engines.select import open_engine
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 SHIPPED = PACKAGE / "evaluate" / "weights" / "multiscale-iqa.onnx"
-"""The scorer that ships; it learned a proxy, which its facts name."""
+"""The scorer that ships; it learned a proxy, which its metadata name."""
 
 KEY = "edgecar-scorer"  # no key of artifacts that restore: runtimes must not take it for one
 BYTES_PER_PX = 128  # the first layers of both streams, alive at one time
 
 
 @dataclass(frozen=True)
-class ScorerFacts:
+class ScorerMetadata:
     """What travels in the metadata of a scorer's ONNX file.
 
     Attributes:
@@ -47,14 +47,14 @@ class ScorerFacts:
     parity_max_error: float
 
 
-def write_scorer_facts(model: "ModelProto", facts: ScorerFacts) -> None:
-    """Store the facts in the metadata of a graph without any."""
+def write_scorer_metadata(model: "ModelProto", metadata: ScorerMetadata) -> None:
+    """Store the metadata in the metadata of a graph without any."""
     entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(asdict(facts))
+    entry.key, entry.value = KEY, json.dumps(asdict(metadata))
 
 
-def read_scorer_facts(model: "ModelProto", path: Path) -> ScorerFacts:
-    """The facts in the metadata of a graph.
+def read_scorer_metadata(model: "ModelProto", path: Path) -> ScorerMetadata:
+    """The metadata in the metadata of a graph.
 
     Raises:
         ArtifactError: There are none, or they are not understood.
@@ -65,11 +65,11 @@ def read_scorer_facts(model: "ModelProto", path: Path) -> ScorerFacts:
             f"{path} is no scorer; give a file that python -m edgecar.train.quality made"
         )
     try:
-        return ScorerFacts(**json.loads(stored))
+        return ScorerMetadata(**json.loads(stored))
     except (ValueError, TypeError) as error:
-        raise ArtifactError(f"{path}: its facts are not understood ({error}); make it again") from (
-            error
-        )
+        raise ArtifactError(
+            f"{path}: its metadata are not understood ({error}); make it again"
+        ) from (error)
 
 
 class Scorer(Closing):
@@ -91,13 +91,13 @@ class Scorer(Closing):
         if not path.is_file():
             raise ArtifactError(f"{path}: no such file; leave --scorer out for the one that ships")
         model = read_model(path)
-        self.facts = read_scorer_facts(model, path)
+        self.metadata = read_scorer_metadata(model, path)
         self.engine = (
             engine
             if isinstance(engine, Engine)
             # In float32: bfloat16 would round away what small differences are compared by.
             else open_engine(
-                _artifact(model, self.facts, path), engine, precision="fp32", threads=threads
+                _artifact(model, self.metadata, path), engine, precision="fp32", threads=threads
             )
         )
 
@@ -109,8 +109,8 @@ class Scorer(Closing):
             distorted: The picture to judge, of the same size.
 
         Returns:
-            In the unit of ``facts.target``, about ``facts.low`` to ``facts.high``; a network may
-            go a little beyond both.
+            In the unit of ``metadata.target``, about ``metadata.low`` to
+            ``metadata.high``; a network may go a little beyond both.
 
         Raises:
             DataError: Sizes differ or are too small.
@@ -119,25 +119,25 @@ class Scorer(Closing):
 
     def gain(self, before: float, after: float) -> float:
         """By how much a score is better than one before; negative: worse."""
-        return before - after if self.facts.lower_is_better else after - before
+        return before - after if self.metadata.lower_is_better else after - before
 
     def close(self) -> None:
         self.engine.close()
 
 
-def _artifact(model: "ModelProto", facts: ScorerFacts, path: Path) -> Artifact:
-    """What engines open: they run any graph, and take the number of planes from its facts."""
-    engine_facts = Facts(
-        model=facts.model,
+def _artifact(model: "ModelProto", metadata: ScorerMetadata, path: Path) -> Artifact:
+    """What engines open: they run any graph, and take the number of planes from its metadata."""
+    engine_facts = Metadata(
+        model=metadata.model,
         channels=PLANES,
         halo_px=0,
         align_px=PATCH_PX,
         context="windowed",
         bytes_per_px=BYTES_PER_PX,
         precision="fp32",
-        trained_on=facts.target,
+        trained_on=metadata.target,
         weights_sha256=sha256_of(path),
-        parity_max_error=facts.parity_max_error,
-        parity_budget=facts.parity_max_error,
+        parity_max_error=metadata.parity_max_error,
+        parity_budget=metadata.parity_max_error,
     )
     return Artifact(engine_facts, model.SerializeToString(), path)

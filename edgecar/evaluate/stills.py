@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import DataError
-from edgecar.evaluate.exhibits import Exhibits, Subject, frame_of_luma
 from edgecar.evaluate.metrics import Luma, Window, psnr, psnr_b, ssim
+from edgecar.evaluate.sample_frames import SampleFrames, Subject, frame_of_luma
 from edgecar.media.color import paper_luma_from_bgr
 from edgecar.media.pictures import is_grey, list_pictures, read_picture
 from edgecar.media.still_codec import jpeg_coded
@@ -45,7 +45,7 @@ def evaluate_jpeg(
     *,
     network: str,
     set_name: str,
-    exhibits: Exhibits | None = None,
+    sample_frames: SampleFrames | None = None,
 ) -> list[JpegRow]:
     """Code every picture at every quality, restore it, and average the three measures.
 
@@ -56,7 +56,7 @@ def evaluate_jpeg(
         qualities: JPEG qualities, 1 to 100.
         network: Goes into the rows.
         set_name: Goes into the rows; ``Classic5`` and ``LIVE1`` have published values.
-        exhibits: Keeps the pictures with most and least gain.
+        sample_frames: Keeps the pictures with most and least gain.
 
     Returns:
         One row per quality, in the order given.
@@ -73,9 +73,9 @@ def evaluate_jpeg(
             coded = jpeg_coded(clean, quality)
             restored = restore(coded)
             each.append(_scores(clean, (coded, restored)))
-            if exhibits:
+            if sample_frames:
                 frames = frame_of_luma(clean), frame_of_luma(coded), restored
-                exhibits.look_at(Subject(name, quality, network), 0, *frames)
+                sample_frames.look_at(Subject(name, quality, network), 0, *frames)
         scores = np.mean(each, axis=0)
         psnr_in, psnr_out, ssim_in, ssim_out, psnrb_in, psnrb_out = scores.tolist()
         rows.append(

@@ -13,8 +13,8 @@ import numpy as np
 
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.encodes import Encodes
-from edgecar.evaluate.exhibits import Exhibits, Subject
 from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, flicker, psnr_b
+from edgecar.evaluate.sample_frames import SampleFrames, Subject
 from edgecar.evaluate.video import Method, scores
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import RATE_FPS, CodedClip, VideoCodec, VideoCoding
@@ -166,7 +166,7 @@ def evaluate_variants(
     methods: Sequence[Method],
     every: int = 1,
     done: Collection[tuple[Any, ...]] = (),
-    exhibits: Exhibits | None = None,
+    sample_frames: SampleFrames | None = None,
 ) -> Iterator[VariantRow]:
     """Code every clip in every variant and restore it.
 
@@ -177,7 +177,7 @@ def evaluate_variants(
         methods: Networks and post-filters.
         every: Measure frames 0, N, 2N and so on; flicker from each to the next of the clip.
         done: Keys of rows (`row_key`) that there are already; they are passed over.
-        exhibits: Keeps the frames with most and least gain.
+        sample_frames: Keeps the frames with most and least gain.
 
     Yields:
         A row per clip, variant and method, in this order.
@@ -196,7 +196,7 @@ def evaluate_variants(
         # Coding of the next goes on while networks restore this one.
         ahead = Encodes(clip.name, frames).ahead(variant.coding for variant in todo)
         for variant, coded in zip(todo, ahead, strict=True):
-            yield from _rows(clip.name, frames, variant, coded, left[variant], every, exhibits)
+            yield from _rows(clip.name, frames, variant, coded, left[variant], every, sample_frames)
 
 
 def _rows(
@@ -206,16 +206,16 @@ def _rows(
     coded: CodedClip,
     methods: Sequence[Method],
     every: int,
-    exhibits: Exhibits | None,
+    sample_frames: SampleFrames | None,
 ) -> Iterator[VariantRow]:
     coding = variant.coding
     clip = _Clip(frames, every)
     before = clip.judged([coded.frames[index].y for index in clip.indices])
     for method in methods:
         pictures = method.restored(coded, coding, clip.indices)
-        if exhibits:
+        if sample_frames:
             subject = Subject(name, coding.quantiser, method.name, variant.words)
-            pictures = exhibits.watched(subject, frames, coded.frames, clip.indices, pictures)
+            pictures = sample_frames.watched(subject, frames, coded.frames, clip.indices, pictures)
         after = clip.judged(list(pictures))
         yield VariantRow(
             network=method.name,

@@ -8,8 +8,8 @@ import numpy as np
 from edgecar.errors import SettingsError
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.encodes import Encodes
-from edgecar.evaluate.exhibits import Exhibits, Subject
 from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, Window, psnr, ssim
+from edgecar.evaluate.sample_frames import SampleFrames, Subject
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import CodedClip, VideoCodec, VideoCoding
 from edgecar.runtime.restorer import Restorer
@@ -66,7 +66,7 @@ class NetworkMethod:
     """
 
     def __init__(self, restorer: Restorer, name: str | None = None) -> None:
-        self.name = name or restorer.facts.model
+        self.name = name or restorer.metadata.model
         self._restorer = restorer
 
     def restored(
@@ -85,7 +85,7 @@ class NetworkMethod:
     def setting(self, coding: VideoCoding) -> str:
         """All that its output depends on besides the frames."""
         del coding
-        return f"{self._restorer.facts} {self._restorer.engine.info}"
+        return f"{self._restorer.metadata} {self._restorer.engine.info}"
 
 
 def evaluate_video(
@@ -94,7 +94,7 @@ def evaluate_video(
     quantisers: Sequence[int],
     methods: Sequence[Method],
     every: int = 1,
-    exhibits: Exhibits | None = None,
+    sample_frames: SampleFrames | None = None,
 ) -> Iterator[VideoRow]:
     """Code every clip at every quantiser (medium, key frames at most 60 apart) and restore it.
 
@@ -106,7 +106,7 @@ def evaluate_video(
         quantisers: CRF for ``h264``, QP for ``hevc``; 0 to 51.
         methods: Networks and post-filters.
         every: Measure frames 0, N, 2N and so on.
-        exhibits: Keeps the frames with most and least gain.
+        sample_frames: Keeps the frames with most and least gain.
 
     Yields:
         A row per clip, quantiser and method, in this order.
@@ -123,7 +123,9 @@ def evaluate_video(
         frames = clip.load()
         # Coding of the next goes on while networks restore this one.
         for coding, coded in zip(codings, Encodes(clip.name, frames).ahead(codings), strict=True):
-            yield from evaluate_coded(clip.name, frames, coding, coded, methods, every, exhibits)
+            yield from evaluate_coded(
+                clip.name, frames, coding, coded, methods, every, sample_frames
+            )
 
 
 def evaluate_coded(
@@ -133,7 +135,7 @@ def evaluate_coded(
     coded: CodedClip,
     methods: Sequence[Method],
     every: int = 1,
-    exhibits: Exhibits | None = None,
+    sample_frames: SampleFrames | None = None,
 ) -> Iterator[VideoRow]:
     """Restore one coded clip by every method; see `evaluate_video`.
 
@@ -144,16 +146,16 @@ def evaluate_coded(
         coded: What they made of it.
         methods: Networks and post-filters.
         every: Measure frames 0, N, 2N and so on.
-        exhibits: Keeps the frames with most and least gain.
+        sample_frames: Keeps the frames with most and least gain.
     """
     indices = range(0, len(frames), every)
     clean = [frames[index].y for index in indices]
     psnr_in, ssim_in = scores(clean, [coded.frames[index].y for index in indices])
     for method in methods:
         pictures = method.restored(coded, coding, indices)
-        if exhibits:
+        if sample_frames:
             subject = Subject(name, coding.quantiser, method.name)
-            pictures = exhibits.watched(subject, frames, coded.frames, indices, pictures)
+            pictures = sample_frames.watched(subject, frames, coded.frames, indices, pictures)
         psnr_out, ssim_out = scores(clean, pictures)
         yield VideoRow(
             network=method.name,

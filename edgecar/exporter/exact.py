@@ -38,8 +38,8 @@ class ExactEngine(Engine):
             raise EngineError(f"ONNX Runtime refused the graph: {cause}") from error
         self._input = self._session.get_inputs()[0].name
         provider = f"ONNX Runtime {onnxruntime.__version__}, nothing fused"
-        info = EngineInfo(NAME, provider, artifact.facts.precision, None, "cpu")
-        super().__init__(info, artifact.facts.channels, artifact.facts.align_px)
+        info = EngineInfo(NAME, provider, artifact.metadata.precision, None, "cpu")
+        super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
 
     def _run(self, batch: Batch) -> Batch:
         output: Batch = self._session.run(None, {self._input: batch})[0]

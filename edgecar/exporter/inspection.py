@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def inspection(path: Path) -> dict[str, Any]:
-    """Facts of an artifact: those in its metadata, and what is counted in its graph.
+    """Metadata of an artifact: those in its metadata, and what is counted in its graph.
 
     Returns:
-        The metadata's facts; ``path``, ``bytes`` and ``sha256`` of the file; ``opset`` and
+        The metadata's metadata; ``path``, ``bytes`` and ``sha256`` of the file; ``opset`` and
         ``ir_version``; ``params``; ``layers``, which says for each convolution the type it computes
         in; ``operators``, how many there are of each; and ``known_answer``, how that came out here.
 
@@ -35,7 +35,7 @@ def inspection(path: Path) -> dict[str, Any]:
         "path": str(path),
         "bytes": path.stat().st_size,
         "sha256": sha256_of(path),
-        **asdict(artifact.facts),
+        **asdict(artifact.metadata),
         "known_answer": answer_here(artifact),
         "opset": opsets.get("", opsets.get("ai.onnx")),
         "ir_version": model.ir_version,
@@ -53,7 +53,7 @@ def answer_here(artifact: Artifact) -> dict[str, Any]:
         outcome for people; and where an engine was opened ``engine``, ``provider`` and
         ``precision``, and the figures of `edgecar.engines.answer.AnswerCheck`.
     """
-    if artifact.facts.known_answer is None:
+    if artifact.metadata.known_answer is None:
         return {"passed": None, "words": "none; export the network again to have one"}
     try:
         with open_engine(artifact) as engine:

@@ -9,14 +9,14 @@ from importlib.util import find_spec
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
-from edgecar.artifact import Facts, Quality, write_facts
+from edgecar.artifact import Metadata, Quality, write_metadata
 from edgecar.errors import GateError
 from edgecar.exporter import exact
 from edgecar.exporter.bias import Errors, corrected, mean_errors
 from edgecar.exporter.equalise import equalised
 from edgecar.exporter.frames import MOST_PX, GateFrames
 from edgecar.exporter.layers import always_kept, convolutions, share_of_work
-from edgecar.exporter.precision import halved
+from edgecar.exporter.precision import fp16
 from edgecar.exporter.quality import GLANCED_PX, SHIFT_CODES, Budget, Judge, Verdict
 from edgecar.exporter.quantize import FORMS, SIGNED, Form, quantised
 from edgecar.exporter.ranges import METHODS, Method, Ranges, ranges_of
@@ -85,9 +85,9 @@ class Trained:
     reference: "ModelProto"
 
 
-def lowered(
+def reduced(
     model: "ModelProto",
-    facts: Facts,
+    metadata: Metadata,
     precision: Lower,
     form: Form,
     *,
@@ -97,12 +97,12 @@ def lowered(
     channel_outliers: float = 0.0,
     trained: Trained | None = None,
     report: Report = lambda _what: None,
-) -> tuple["ModelProto", Facts]:
+) -> tuple["ModelProto", Metadata]:
     """The graph in lower precision that keeps the fewest layers and passes the gate.
 
     Args:
         model: An FP32 artifact's graph, with inferred shapes.
-        facts: Of that graph.
+        metadata: Of that graph.
         precision: To lower it to.
         form: Of Q/DQ pairs; for FP16 there is but one.
         frames: To calibrate and judge on.
@@ -113,7 +113,7 @@ def lowered(
         report: Told what is being tried.
 
     Returns:
-        The graph and its facts, the outcome of the gate among them.
+        The graph and its metadata, the outcome of the gate among them.
 
     Raises:
         GateError: None passes; says what would.
@@ -129,16 +129,16 @@ def lowered(
         alike = onnx.shape_inference.infer_shapes(
             equalised(model, frames.calibration, channel_outliers)
         )
-        trials = _int8_trials(alike, facts.align_px, form, frames, least_share)
-    judge = Judge(reference, facts, frames.held, precision, judges_of(precision, form))
+        trials = _int8_trials(alike, metadata.align_px, form, frames, least_share)
+    judge = Judge(reference, metadata, frames.held, precision, judges_of(precision, form))
     best = best_candidate(trials, judge, budget, report)
     if best.verdict.spent(budget) > 1:
         instead = "--precision fp32"
         if precision == "int8":
-            halves = Judge(reference, facts, frames.held, "fp16", judges_of("fp16", form))
-            if halves.verdict(halved(model, ())).spent(budget) <= 1:
+            halves = Judge(reference, metadata, frames.held, "fp16", judges_of("fp16", form))
+            if halves.verdict(fp16(model, ())).spent(budget) <= 1:
                 instead = "--precision fp16"
-        raise GateError(_refusal(facts.model, precision, best, budget, instead))
+        raise GateError(_refusal(metadata.model, precision, best, budget, instead))
     quality = Quality(
         loss_db=best.verdict.loss_db,
         worst_db=best.verdict.worst_db,
@@ -155,8 +155,8 @@ def lowered(
         fp32_sha256=hashlib.sha256(reference.SerializeToString(deterministic=True)).hexdigest(),
         by_engine=best.verdict.by_engine,
     )
-    made = replace(facts, precision=precision, quality=quality)
-    write_facts(best.model, made)
+    made = replace(metadata, precision=precision, quality=quality)
+    write_metadata(best.model, made)
     return best.model, made
 
 
@@ -272,7 +272,7 @@ def _tried(trial: Trial, keep: Collection[str], judge: Judge) -> Candidate:
 
 
 def _fp16_trial(model: "ModelProto") -> Trial:
-    lower = partial(halved, model)
+    lower = partial(fp16, model)
     return Trial("", lower, lower, convolutions(model), (), lambda _kept: True)
 
 

@@ -17,7 +17,7 @@ WHOLE = GLOBAL | REDUCE
 """Sums over a picture: halves end at 65504."""
 
 
-def halved(model: "ModelProto", keep: Collection[str]) -> "ModelProto":
+def fp16(model: "ModelProto", keep: Collection[str]) -> "ModelProto":
     """A graph whose tensors are float16 inside; its input and output stay float32.
 
     Additions to the input picture stay in float32: near white, half precision has two values for

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.engines.base import CODE, Codes, Engine, codes_from_unit
 from edgecar.engines.select import open_engine
 from edgecar.errors import ExportError
@@ -80,7 +80,7 @@ class Judge:
 
     Args:
         fp32: The graph to compare with.
-        facts: Metadata of that graph.
+        metadata: Metadata of that graph.
         held: Pictures to compare on.
         precision: Arithmetic that the graphs to judge ask for.
         engines: Engines that judge, by name; `edgecar.exporter.exact.NAME` is one that computes a
@@ -90,12 +90,12 @@ class Judge:
     def __init__(
         self,
         fp32: "ModelProto",
-        facts: Facts,
+        metadata: Metadata,
         held: "Sequence[CodedPair]",
         precision: Precision,
         engines: Sequence[str],
     ) -> None:
-        self._model, self._facts, self._held = fp32, facts, held
+        self._model, self._facts, self._held = fp32, metadata, held
         self._precision, self._engines = precision, engines
         self._fp32 = self._in_fp32(held)
 
@@ -163,8 +163,8 @@ class Judge:
     ) -> list[Codes] | None:
         """Codes of the restored pictures; None if a value is seen that is not finite."""
         # Without the known answer: what is judged here is what the engine makes of it, not FP32.
-        facts = replace(self._facts, precision=precision, known_answer=None)
-        artifact = Artifact(facts, model.SerializeToString())
+        metadata = replace(self._facts, precision=precision, known_answer=None)
+        artifact = Artifact(metadata, model.SerializeToString())
         outputs: list[Codes] = []
         with _opened(name, artifact) as engine:
             for pair in pairs:
@@ -182,7 +182,7 @@ def _opened(name: str, artifact: Artifact) -> Engine:
     if name == exact.NAME:
         return ExactEngine(artifact)
     # FP32 is what is compared with: no bfloat16. Below it an engine chooses, as it does for users.
-    return open_engine(artifact, name, "fp32" if artifact.facts.precision == "fp32" else None)
+    return open_engine(artifact, name, "fp32" if artifact.metadata.precision == "fp32" else None)
 
 
 def _error_db(pair: "CodedPair", codes: Codes) -> float:

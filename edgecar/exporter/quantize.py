@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.trt_lint import CHANNEL_AXES, refuse_misread
 from edgecar.exporter.layers import convolutions, residual_adds
-from edgecar.exporter.precision import halved
+from edgecar.exporter.precision import fp16
 from edgecar.exporter.ranges import Ranges
 from edgecar.exporter.rounding import step_of
 
@@ -114,7 +114,7 @@ def quantised(
     made = onnx.shape_inference.infer_shapes(made, strict_mode=True, data_prop=True)
     if form.signed:
         refuse_misread(made)
-    return halved(made, []) if form.rest == "fp16" else made
+    return fp16(made, []) if form.rest == "fp16" else made
 
 
 def _signed_options(operators: list[str]) -> dict[str, Any]:

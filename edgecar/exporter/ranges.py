@@ -14,7 +14,7 @@ import numpy as np
 from edgecar.engines.base import CODE
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.errors import ExportError
-from edgecar.files import cache_folder, written_whole
+from edgecar.files import atomic_write, cache_folder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -75,7 +75,7 @@ def ranges_of(
     except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: found again
         pass
     ranges = _calibrated(model, pictures, method, symmetric)
-    with suppress(OSError), written_whole(path) as temporary:  # they are found again without it
+    with suppress(OSError), atomic_write(path) as temporary:  # they are found again without it
         temporary.write_text(json.dumps({"key": key, "ranges": ranges}))
     return ranges
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from edgecar.artifact import Artifact, Facts, write_facts
+from edgecar.artifact import Artifact, Metadata, write_metadata
 from edgecar.errors import ExportError, GateError, SettingsError
 from edgecar.exporter.answer import known_answer, with_stated_loss
 from edgecar.exporter.frames import generated_frames, own_frames
 from edgecar.exporter.gate import parity_error
-from edgecar.exporter.lower import Lower, Report, Trained, lowered
+from edgecar.exporter.lower import Lower, Report, Trained, reduced
 from edgecar.exporter.quality import WORST_TO_MEAN, Budget
 from edgecar.exporter.quantize import FORMS, ForEngine
 from edgecar.exporter.ranges import ranges_from_reaches
@@ -24,7 +24,7 @@ from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.restoring import Restored, restoration
 from edgecar.exporter.trt_ops import refuse_unsupported
 from edgecar.exporter.upsampling import convolve_upsampling
-from edgecar.files import is_bare_name, sha256_of, written_whole
+from edgecar.files import atomic_write, is_bare_name, sha256_of
 from edgecar.spec import CODERS, Coder, Precision
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network
@@ -66,7 +66,7 @@ class Exported:
 
     Attributes:
         path: The ONNX file.
-        facts: Its metadata.
+        metadata: Its metadata.
         params: Trainable scalars of the deployed network.
         shipped: Whether the weights were edgecar's own rather than a file of the user's.
         restored: Measured gain on degraded photographs; None for shipped weights, which were
@@ -75,7 +75,7 @@ class Exported:
     """
 
     path: Path
-    facts: Facts
+    metadata: Metadata
     params: int
     shipped: bool
     restored: Restored | None = None
@@ -104,7 +104,7 @@ def export(
         codec: Which shipped weights: what the input will be coded with.
         recipe: Settings to use instead of the network's own.
         trained_on: Degradation that the weights undo, the coder first, for the record; known for
-            shipped ones, and for those that ``edgecar train`` left its facts beside.
+            shipped ones, and for those that ``edgecar train`` left its metadata beside.
         lowering: A precision below FP32, if wanted.
         restores: Refuse a network that makes coded and noisy photographs worse. False exports
             whatever it is, for its speed or as a stand-in: one that is made by hand, say. Weights
@@ -112,7 +112,7 @@ def export(
         report: Told what takes long.
 
     Returns:
-        The written file and its facts.
+        The written file and its metadata.
 
     Raises:
         CheckpointError: The checkpoint is unreadable, unsafe or unknown.
@@ -125,11 +125,13 @@ def export(
         checkpoint, codec=codec, recipe=recipe, trained_on=trained_on, restores=restores
     )
     path = source.output(lowering.precision if lowering else "fp32", output)
-    model, facts = source.graph()
+    model, metadata = source.graph()
     if lowering:
         trained = source.trained(model) if lowering.precision == "int8" else None
-        model, facts = lowered_artifact(model, facts, lowering, source.recipe, report, trained)
-    return source.written(Artifact(facts, model.SerializeToString()), path)
+        model, metadata = lowered_artifact(
+            model, metadata, lowering, source.recipe, report, trained
+        )
+    return source.written(Artifact(metadata, model.SerializeToString()), path)
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Source:
             raise ExportError(f"output {path} has no .onnx suffix; write to {better}")
         return path
 
-    def graph(self) -> tuple["ModelProto", Facts]:
+    def graph(self) -> tuple["ModelProto", Metadata]:
         """The checked FP32 graph; raises what `artifact_from_network` does."""
         sha256 = sha256_of(self.checkpoint)
         return artifact_from_network(self.loaded, self.recipe, sha256, self.trained_on)
@@ -206,11 +208,11 @@ class Source:
 
     def written(self, artifact: Artifact, path: Path) -> Exported:
         """Write what was made of it, whole or not at all."""
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(artifact.onnx)
         params = sum(p.numel() for p in self.loaded.network.parameters())
         return Exported(
-            path, artifact.facts, params, self.shipped, self.restored, self.loaded.source
+            path, artifact.metadata, params, self.shipped, self.restored, self.loaded.source
         )
 
 
@@ -242,8 +244,8 @@ def source_of(
 def _noted_degradation(checkpoint: Path) -> str:
     """What ``edgecar train`` wrote beside its weights; empty if it did not make them."""
     try:
-        facts = json.loads(checkpoint.with_suffix(".json").read_text())
-        return str(facts["trained_on"])
+        metadata = json.loads(checkpoint.with_suffix(".json").read_text())
+        return str(metadata["trained_on"])
     except (OSError, ValueError, KeyError, TypeError):  # another tool's file, or none
         return ""
 
@@ -258,7 +260,7 @@ def _shipped(checkpoint: str | Path, codec: Coder) -> ShippedWeights | None:
 
 def artifact_from_network(
     loaded: Loaded, recipe: Recipe, weights_sha256: str, trained_on: str
-) -> tuple["ModelProto", Facts]:
+) -> tuple["ModelProto", Metadata]:
     """Export, check and annotate a network; nothing is written.
 
     Raises:
@@ -276,7 +278,7 @@ def artifact_from_network(
             f"ONNX differs from torch by {error:.2e} of 1.0, allowed {recipe.parity_max_error}; "
             "nothing written: raise parity_max_error in the recipe only if you know why"
         )
-    facts = Facts(
+    metadata = Metadata(
         model=loaded.card.name,
         channels=loaded.channels,
         halo_px=reception.halo_px,
@@ -289,24 +291,24 @@ def artifact_from_network(
         parity_max_error=error,
         parity_budget=recipe.parity_max_error,
     )
-    facts = replace(facts, known_answer=known_answer(model, facts))
-    write_facts(model, facts)
-    return model, facts
+    metadata = replace(metadata, known_answer=known_answer(model, metadata))
+    write_metadata(model, metadata)
+    return model, metadata
 
 
 def lowered_artifact(
     model: "ModelProto",
-    facts: Facts,
+    metadata: Metadata,
     lowering: Lowering,
     recipe: Recipe,
     report: Report,
     trained: Trained | None = None,
-) -> tuple["ModelProto", Facts]:
+) -> tuple["ModelProto", Metadata]:
     """An FP32 artifact in lower precision, past the gate; nothing is written.
 
     Args:
         model: The FP32 graph, with inferred shapes.
-        facts: Of that graph.
+        metadata: Of that graph.
         lowering: How to lower it.
         recipe: What may be lost.
         report: Told what takes long.
@@ -317,7 +319,7 @@ def lowered_artifact(
         DataError: The frames to calibrate on are too few or too small.
     """
     report("frames")
-    wanted = (facts.trained_on, facts.channels, facts.align_px)
+    wanted = (metadata.trained_on, metadata.channels, metadata.align_px)
     own = lowering.calibrate
     frames = own_frames(own, *wanted) if own else generated_frames(*wanted)
     allowed = lowering.budget_db
@@ -326,9 +328,9 @@ def lowered_artifact(
         if allowed is None
         else Budget(allowed, WORST_TO_MEAN * allowed)
     )
-    made, stated = lowered(
+    made, stated = reduced(
         model,
-        facts,
+        metadata,
         lowering.precision,
         FORMS[lowering.for_engine],
         frames=frames,

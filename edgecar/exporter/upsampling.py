@@ -45,14 +45,14 @@ def _geometry(node: "NodeProto") -> tuple[int, int] | None:
     """Stride and padding; None if the output is not exactly the input times the stride."""
     from onnx import helper
 
-    facts: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    strides, pads = facts.get("strides", [1, 1]), facts.get("pads", [0] * 4)
-    extra, kernel = facts.get("output_padding", [0, 0]), facts.get("kernel_shape", [0])
+    metadata: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    strides, pads = metadata.get("strides", [1, 1]), metadata.get("pads", [0] * 4)
+    extra, kernel = metadata.get("output_padding", [0, 0]), metadata.get("kernel_shape", [0])
     uniform = all(len(set(values)) == 1 for values in (strides, extra, kernel))
-    plain = facts.get("group", 1) == 1 and set(facts.get("dilations", [1])) == {1}
+    plain = metadata.get("group", 1) == 1 and set(metadata.get("dilations", [1])) == {1}
     if not plain or not uniform or len(strides) != 2 or pads[:2] != [pads[0]] * 2:
         return None
-    if "output_shape" in facts or facts.get("auto_pad", b"NOTSET") != b"NOTSET":
+    if "output_shape" in metadata or metadata.get("auto_pad", b"NOTSET") != b"NOTSET":
         return None
     ends = {kernel[0] + extra[0] - strides[0] - pads[0]}
     return (strides[0], pads[0]) if set(pads[2:]) == ends else None

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edgecar.errors import MediaError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.media.color import Bgr
 from edgecar.media.frame import Plane
 from edgecar.media.still_facts import WITH_ALPHA, StillFacts, facts_of
@@ -166,7 +166,7 @@ def write_picture(
         written, code = cv2.imencodeWithMetadata(suffix, channels, list(kept), chunks, options)
         if not written:
             raise MediaError(f"{path} cannot be encoded as {suffix}; use .png")
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(facts.completed(code.tobytes()))
     except cv2.error as error:
         raise MediaError(f"{path} cannot be encoded ({error.err}); use .png") from error
@@ -186,7 +186,7 @@ def copy_picture(source: Path, target: Path) -> None:
     """
     code = _bytes_of(source)
     try:
-        with written_whole(target) as temporary:
+        with atomic_write(target) as temporary:
             temporary.write_bytes(code.tobytes())
     except OSError as error:
         raise MediaError(

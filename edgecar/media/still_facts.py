@@ -1,4 +1,4 @@
-"""Facts of a picture file besides its colours: transparency, colour profile, EXIF, XMP."""
+"""Metadata of a picture file besides its colours: transparency, colour profile, EXIF, XMP."""
 
 import struct
 import zlib
@@ -66,7 +66,7 @@ LAID: tuple[Callable[[Bgr], Bgr], ...] = (
 
 @dataclass(frozen=True)
 class StillFacts:
-    """Facts of a picture file that are kept beside its restored colours.
+    """Metadata of a picture file that are kept beside its restored colours.
 
     Attributes:
         alpha: How opaque each pixel is, ``(H, W)``; None if all are.

@@ -14,7 +14,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.media.audio_copy import END, AudioCopy
 from edgecar.media.color import frame_in
 from edgecar.media.container import (
@@ -327,7 +327,7 @@ def open_writer(
         options |= {"x264-params": "cpu-independent=1"} if codec == "h264" else {"slices": "4"}
     with ExitStack() as resources:
         with explained(path):
-            temporary = resources.enter_context(written_whole(path))
+            temporary = resources.enter_context(atomic_write(path))
             writer = Writer(path, temporary, facts, codec, options, same_bytes)
             resources.callback(writer.close)
         try:

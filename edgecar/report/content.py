@@ -10,7 +10,7 @@ from edgecar.bench.page import VIDEO_CODECS, VIDEO_INTRO
 from edgecar.bench.results import Results, Row
 from edgecar.bench.variants_page import BD_INTRO, VARIANTS_INTRO, bd_cells, variants_tables
 from edgecar.evaluate.detection import CODED
-from edgecar.evaluate.exhibits import Exhibit, Exhibits
+from edgecar.evaluate.sample_frames import SampleFrame, SampleFrames
 from edgecar.report.curves import Panel, gain_panels_of, panels_of
 from edgecar.report.verdict import Verdict, headline, verdicts
 
@@ -59,8 +59,8 @@ class Report:
     intros: Sequence[str]
     panels: Sequence[Panel]
     gain_panels: Sequence[Panel]
-    best: Sequence[Exhibit]
-    worst: Sequence[Exhibit]
+    best: Sequence[SampleFrame]
+    worst: Sequence[SampleFrame]
     notes: Sequence[str]
     results: Results
 
@@ -70,17 +70,17 @@ class Report:
         return _study(self.results)
 
 
-def report_of(results: Results, exhibits: Exhibits | None = None) -> Report:
+def report_of(results: Results, sample_frames: SampleFrames | None = None) -> Report:
     """A study in words, tables, curves and frames.
 
     Args:
         results: Of kind ``jpeg``, ``video``, ``variants`` or ``detection``; one row at least.
-        exhibits: Frames that were kept while it was measured.
+        sample_frames: Frames that were kept while it was measured.
     """
     kind, rows = results.kind, results.rows
     found = verdicts(kind, rows)
-    best = exhibits.best() if exhibits else []
-    worst = exhibits.worst() if exhibits else []
+    best = sample_frames.best() if sample_frames else []
+    worst = sample_frames.worst() if sample_frames else []
     return Report(
         title=_title(results),
         headline=headline(found, kind),

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 
-from edgecar.evaluate.exhibits import Boxes, Exhibit, Marks
-from edgecar.evaluate.heads import Detections
+from edgecar.evaluate.detector_decoders import Detections
+from edgecar.evaluate.sample_frames import Boxes, Marks, SampleFrame
 from edgecar.media.color import Bgr, bgr_from_frame
 from edgecar.report.pictures import scaled
 
@@ -26,7 +26,7 @@ PAD_PX = 2
 DARK = (0, 0, 0)
 
 
-def drawn(exhibit: Exhibit, boxes: Boxes, width_px: int) -> tuple[Bgr, Bgr, Bgr]:
+def drawn(exhibit: SampleFrame, boxes: Boxes, width_px: int) -> tuple[Bgr, Bgr, Bgr]:
     """Source, coded and restored frame with what is detected on each.
 
     Args:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgecar.bench.gains import QUANTISERS
-from edgecar.evaluate.exhibits import Boxes, Exhibit
 from edgecar.evaluate.metrics import PSNR_CAP_DB, psnr
+from edgecar.evaluate.sample_frames import Boxes, SampleFrame
 from edgecar.media.color import Bgr, bgr_from_frame
 from edgecar.report.drawing import drawn, in_words
 from edgecar.report.markup import Element, element
@@ -50,7 +50,7 @@ class Shown:
     figures: str
 
 
-def described(exhibit: Exhibit, kind: Kind, study: str) -> Shown:
+def described(exhibit: SampleFrame, kind: Kind, study: str) -> Shown:
     """A frame in words.
 
     Args:
@@ -82,7 +82,9 @@ def described(exhibit: Exhibit, kind: Kind, study: str) -> Shown:
     return Shown(f"{subject.network} {verb}", place, figures)
 
 
-def frames_section(best: Sequence[Exhibit], worst: Sequence[Exhibit], study: str) -> list[Element]:
+def frames_section(
+    best: Sequence[SampleFrame], worst: Sequence[SampleFrame], study: str
+) -> list[Element]:
     """An article for every frame, as many as a page has room for.
 
     Args:
@@ -90,7 +92,7 @@ def frames_section(best: Sequence[Exhibit], worst: Sequence[Exhibit], study: str
         worst: Frames with least.
         study: Codec or ``jpeg``.
     """
-    kinds: list[tuple[Exhibit, Kind]] = [
+    kinds: list[tuple[SampleFrame, Kind]] = [
         *((exhibit, "best") for exhibit in best),
         *((exhibit, "worst") for exhibit in worst),
     ]
@@ -105,12 +107,14 @@ def frames_section(best: Sequence[Exhibit], worst: Sequence[Exhibit], study: str
     return articles
 
 
-def _halves(best: Sequence[Exhibit], worst: Sequence[Exhibit]) -> list[tuple[Exhibit, Kind]]:
+def _halves(
+    best: Sequence[SampleFrame], worst: Sequence[SampleFrame]
+) -> list[tuple[SampleFrame, Kind]]:
     half = MOST_SHOWN // 2
     return [*((one, "best") for one in best[:half]), *((one, "worst") for one in worst[:half])]
 
 
-def _article(exhibit: Exhibit, kind: Kind, study: str, share: int) -> Element:
+def _article(exhibit: SampleFrame, kind: Kind, study: str, share: int) -> Element:
     """One frame, in no more letters than its share."""
     words = described(exhibit, kind, study)
     near = [] if exhibit.boxes else _near(exhibit)
@@ -124,7 +128,7 @@ def _letters(part: Element) -> int:
     return sum(len(picture.get("src", "")) for picture in part.iter("img"))
 
 
-def _slider(exhibit: Exhibit, words: Shown, letters: int) -> Element:
+def _slider(exhibit: SampleFrame, words: Shown, letters: int) -> Element:
     """Coded and restored, or the source, on either side of a line that is moved."""
     uris, width, how = _fitting(exhibit, letters)
     restored_width = exhibit.source.size[1]
@@ -174,7 +178,7 @@ def _choice() -> Element:
     return element("label", "Compare ", element("select", *options))
 
 
-def _fitting(exhibit: Exhibit, letters: int) -> tuple[list[str], int, str]:
+def _fitting(exhibit: SampleFrame, letters: int) -> tuple[list[str], int, str]:
     """Data URIs of the three sides, their width, and how they are coded."""
     height, width = exhibit.source.size
     lossless = [(width, LOSSLESS)] if height * width <= LOSSLESS_PX else []
@@ -200,7 +204,7 @@ def _coded(pictures: Sequence[Bgr], quality: int, letters: int) -> list[str]:
     return uris
 
 
-def _sides(exhibit: Exhibit, width_px: int) -> tuple[Bgr, Bgr, Bgr]:
+def _sides(exhibit: SampleFrame, width_px: int) -> tuple[Bgr, Bgr, Bgr]:
     boxes: Boxes | None = exhibit.boxes
     if boxes:
         return drawn(exhibit, boxes, width_px)
@@ -209,7 +213,7 @@ def _sides(exhibit: Exhibit, width_px: int) -> tuple[Bgr, Bgr, Bgr]:
     return source, coded, restored
 
 
-def _near(exhibit: Exhibit) -> list[Element]:
+def _near(exhibit: SampleFrame) -> list[Element]:
     """The blocks that changed most, four times as large, and the errors of the whole frame."""
     source, coded, restored = exhibit.source, exhibit.coded, exhibit.restored
     better, worse = most_changed(source.y, coded.y, restored.y)
@@ -236,7 +240,7 @@ def _near(exhibit: Exhibit) -> list[Element]:
     return parts
 
 
-def _crops(exhibit: Exhibit, spot: Spot, word: str) -> Element:
+def _crops(exhibit: SampleFrame, spot: Spot, word: str) -> Element:
     """The three pictures of a spot; PSNR is that of its block."""
     top, left, _, _ = spot.crop
     row: list[Element] = []

@@ -156,12 +156,12 @@ def _frames(report: Report) -> list[Element]:
 
 
 def _footer(results: Results) -> Element:
-    pairs = facts(results)
+    pairs = metadata(results)
     entries = (entry for name, words in pairs for entry in _fact(name, words))
     return element(
         "footer",
         element("h2", "Where the numbers come from"),
-        element("dl", *entries, class_="facts"),
+        element("dl", *entries, class_="metadata"),
     )
 
 
@@ -170,7 +170,7 @@ def _fact(name: str, words: str) -> Iterable[Element]:
     return element("dt", name), element("dd", shown)
 
 
-def facts(results: Results) -> list[tuple[str, str]]:
+def metadata(results: Results) -> list[tuple[str, str]]:
     """Machine, versions, commit, date and command, by name."""
     machine = results.machine
     libraries = ", ".join(f"{name} {version}" for name, version in results.versions.items())

@@ -7,11 +7,11 @@ from typing import Any
 
 from edgecar.bench.results import SCHEMA_VERSION
 from edgecar.errors import DataError
-from edgecar.evaluate.exhibits import Exhibit
+from edgecar.evaluate.sample_frames import SampleFrame
 from edgecar.report.content import Report, Table
 from edgecar.report.frames import Kind, described
 from edgecar.report.markup import clean
-from edgecar.report.page import facts
+from edgecar.report.page import metadata
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&])")
 PRINTED = re.compile(r"\*[^*]+\*")
@@ -33,7 +33,7 @@ def markdown_page(report: Report) -> str:
         "## Frames",
         _frames(report),
         "## Where the numbers come from",
-        "\n".join(f"- {name}: {escaped(words)}" for name, words in facts(report.results)),
+        "\n".join(f"- {name}: {escaped(words)}" for name, words in metadata(report.results)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -102,12 +102,12 @@ def json_page(report: Report) -> str:
         raise DataError(f"report as JSON: {error}; leave that row out, or write .html") from error
 
 
-def _kept(report: Report) -> Sequence[tuple[Exhibit, Kind]]:
-    best: list[tuple[Exhibit, Kind]] = [(exhibit, "best") for exhibit in report.best]
+def _kept(report: Report) -> Sequence[tuple[SampleFrame, Kind]]:
+    best: list[tuple[SampleFrame, Kind]] = [(exhibit, "best") for exhibit in report.best]
     return [*best, *((exhibit, "worst") for exhibit in report.worst)]
 
 
-def _frame(exhibit: Exhibit, kind: Kind) -> dict[str, Any]:
+def _frame(exhibit: SampleFrame, kind: Kind) -> dict[str, Any]:
     unit = "mistakes fewer" if exhibit.boxes else "dB of luma PSNR"
     subject = dict(vars(exhibit.subject))
     return {"kind": kind, **subject, "frame": exhibit.index, "gain": exhibit.gain, "unit": unit}

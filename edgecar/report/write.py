@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgecar.errors import SettingsError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.report.content import Report
 from edgecar.report.page import html_page
 from edgecar.report.text import json_page, markdown_page
@@ -49,7 +49,7 @@ def write_report(path: Path, report: Report) -> None:
         check_path(path)
     text = FORMS[path.suffix.lower()](report)
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise _refused(path, error) from error

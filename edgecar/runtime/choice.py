@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from edgecar.artifact import (
     Artifact,
-    Facts,
+    Metadata,
     find_artifact,
     is_artifact_path,
     read_artifact,
@@ -47,7 +47,7 @@ class Choice:
     @property
     def limits(self) -> "Limits":
         """Frames of the input that pass as they are."""
-        return limits_of(self.artifact.facts, any_coder=self.any_coder)
+        return limits_of(self.artifact.metadata, any_coder=self.any_coder)
 
 
 @dataclass(frozen=True)
@@ -109,28 +109,28 @@ class Limits:
         )
 
 
-def limits_of(facts: Facts, *, any_coder: bool = False) -> Limits:
+def limits_of(metadata: Metadata, *, any_coder: bool = False) -> Limits:
     """Return the limits that follow from what weights were trained on.
 
     Blind networks soften what is finer than that: at QPs below, shipped ones lost up to 3 dB on
     validation clips. HEVC has no such limit, because FFmpeg does not export its QPs.
 
     Args:
-        facts: Metadata of the artifact.
+        metadata: Metadata of the artifact.
         any_coder: Let no frame pass for its coding.
 
     Example:
-        >>> facts = Facts("s", 1, 8, 1, "local", 8, "fp32", "h264 crf 22-48", "", 0.0, 0.0)
-        >>> limits = limits_of(facts)
+        >>> metadata = Metadata("s", 1, 8, 1, "local", 8, "fp32", "h264 crf 22-48", "", 0.0, 0.0)
+        >>> limits = limits_of(metadata)
         >>> [limits.reason_to_pass(Coding(qp, codec="h264")) for qp in (18, 30)]
         ['below_qp', None]
     """
-    finest = facts.finest
+    finest = metadata.finest
     return Limits(
-        coder=None if any_coder else facts.coder,
-        below_qp=finest + QP_ABOVE_CRF if facts.coder == "h264" and finest is not None else None,
-        above_quality=finest if facts.coder == "jpeg" else None,
-        trained_on=facts.trained_on,
+        coder=None if any_coder else metadata.coder,
+        below_qp=finest + QP_ABOVE_CRF if metadata.coder == "h264" and finest is not None else None,
+        above_quality=finest if metadata.coder == "jpeg" else None,
+        trained_on=metadata.trained_on,
     )
 
 
@@ -181,13 +181,13 @@ def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choi
     wanted, why = asked or coder_for(codec), _input_in_words(codec, asked)
     if is_artifact_path(network):
         artifact = read_artifact(find_artifact(network))
-        facts = artifact.facts
-        trained = f"trained on {facts.trained_on}; " if facts.trained_on else ""
-        unfit = facts.coder not in (None, wanted)
+        metadata = artifact.metadata
+        trained = f"trained on {metadata.trained_on}; " if metadata.trained_on else ""
+        unfit = metadata.coder not in (None, wanted)
         return Choice(
             artifact,
-            reason=f"{facts.model}, {network} ({trained}{why})",
-            note=f"{network} was trained on {facts.trained_on}, not {asked or codec}"
+            reason=f"{metadata.model}, {network} ({trained}{why})",
+            note=f"{network} was trained on {metadata.trained_on}, not {asked or codec}"
             if unfit
             else "",
             any_coder=True,
@@ -202,7 +202,7 @@ def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choi
             f"{network}, but no weights are made for {codec}, which passes as it is; --for "
             f"{' or '.join(there)} restores it all the same",
         )
-    reason = f"{network}, weights for {wanted} ({artifact.facts.trained_on}; {why})"
+    reason = f"{network}, weights for {wanted} ({artifact.metadata.trained_on}; {why})"
     return Choice(artifact, reason, any_coder=asked is not None)
 
 

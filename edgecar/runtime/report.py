@@ -41,7 +41,7 @@ class Report:
     def table(self) -> dict[str, Any]:
         """The report as plain values."""
         info, stats = self.restorer.engine.info, self.restorer.stats
-        facts, exact = self.restorer.facts, stats.psnr_to_exact
+        metadata, exact = self.restorer.metadata, stats.psnr_to_exact
         return {
             "frames": self.frames,
             "restored": self.frames - self.passed_because.total(),
@@ -60,8 +60,8 @@ class Report:
             "input_codec": self.input_codec,
             "weights_for": None
             if self.passed_because["other_coder"] == self.frames
-            else facts.coder,
-            "trained_on": facts.trained_on,
+            else metadata.coder,
+            "trained_on": metadata.trained_on,
             "warnings": dict(self.warnings),
             **({"stats": self.stats_table()} if self.stats else {}),
         }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Facts, find_artifact, is_artifact_path, read_artifact
+from edgecar.artifact import Artifact, Metadata, find_artifact, is_artifact_path, read_artifact
 from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine, FrameRunner
 from edgecar.engines.select import PLANS, open_engine, usable_cores
@@ -71,8 +71,8 @@ class Restorer(Closing):
     Example:
         >>> import numpy as np
         >>> from edgecar.engines.fake import FakeEngine
-        >>> facts = Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
-        >>> with Restorer(Artifact(facts, b""), FakeEngine(lambda batch: batch)) as restorer:
+        >>> metadata = Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
+        >>> with Restorer(Artifact(metadata, b""), FakeEngine(lambda batch: batch)) as restorer:
         ...     restorer(np.full((4, 6, 3), 7, np.uint8)).shape
         (4, 6, 3)
     """
@@ -94,10 +94,10 @@ class Restorer(Closing):
             if isinstance(name_or_path, Artifact)
             else read_artifact(find_artifact(name_or_path, codec or "jpeg"))
         )
-        self.facts: Facts = artifact.facts
+        self.metadata: Metadata = artifact.metadata
         given = codec is not None or not isinstance(name_or_path, str)
         any_coder = given or is_artifact_path(str(name_or_path))
-        self.limits = limits or limits_of(self.facts, any_coder=any_coder)
+        self.limits = limits or limits_of(self.metadata, any_coder=any_coder)
         self._allowed = allowed = threads or usable_cores()
         self._threads = min(allowed, (tuning.threads if tuning else None) or allowed)
         self._open: Callable[[int], Engine] | None = None
@@ -106,10 +106,10 @@ class Restorer(Closing):
             self.engine = self._open(self._threads)
         else:
             self.engine = engine
-        if self.engine.channels != self.facts.channels:
+        if self.engine.channels != self.metadata.channels:
             raise EngineError(
                 f"the engine takes {self.engine.channels} channel(s), the artifact "
-                f"{self.facts.channels}; open the engine with this artifact"
+                f"{self.metadata.channels}; open the engine with this artifact"
             )
         self.stats = Stats()
         """Of all streams."""
@@ -137,9 +137,9 @@ class Restorer(Closing):
             EngineError: The artifact is for RGB, or the engine fails.
             WindowError: The frame is smaller than a fixed tile.
         """
-        if self.facts.channels != 1:
+        if self.metadata.channels != 1:
             raise EngineError(
-                f"{self.facts.model} restores RGB; call the restorer with a BGR picture"
+                f"{self.metadata.model} restores RGB; call the restorer with a BGR picture"
             )
         restored: Codes = self._planes([y[None]], [stream])[0][0]
         return restored
@@ -153,14 +153,14 @@ class Restorer(Closing):
             MediaError: The array is no BGR picture.
         """
         bgr = bgr_from_array(bgr)
-        if self.facts.channels == 3:
+        if self.metadata.channels == 3:
             (restored,) = self._planes([bgr.transpose(2, 0, 1)[::-1]], [stream])
             return np.ascontiguousarray(restored[::-1].transpose(1, 2, 0))
         y = luma_from_bgr(bgr)
         return bgr_with_luma(bgr, y, self.luma(y, stream))
 
     def restore(self, frame: Frame, stream: Hashable = None) -> Frame:
-        """Restore a video frame; timestamps and colour facts pass through.
+        """Restore a video frame; timestamps and colour metadata pass through.
 
         One that the weights were not trained for (`limits`) is given back as it is.
         """
@@ -182,7 +182,7 @@ class Restorer(Closing):
         Raises:
             EngineError: The engine fails.
         """
-        if self.facts.channels == 1:
+        if self.metadata.channels == 1:
             planes = self._planes([frame.y[None] for frame in frames], streams)
             return [f.with_luma(plane[0]) for f, plane in zip(frames, planes, strict=True)]
         pictures = [bgr_from_frame(frame).transpose(2, 0, 1)[::-1] for frame in frames]
@@ -198,7 +198,7 @@ class Restorer(Closing):
         if self.engine.info.shape is not None:
             raise EngineError("an engine of one shape cannot run a whole frame; use another engine")
         size: Size = (y.shape[0], y.shape[1])
-        full = Window((0, 0, *aligned_size(size, self.facts.align_px)), (0, 0, *size))
+        full = Window((0, 0, *aligned_size(size, self.metadata.align_px)), (0, 0, *size))
         restored = np.empty_like(y[None])
         padded = Memory(self._grid(size), 1, [full], free=False, tolerance=0).take(y[None])
         with self._turn:
@@ -208,13 +208,13 @@ class Restorer(Closing):
     def plan(self, size: Size) -> list[Window]:
         """The windows that cover a frame of ``(height, width)``."""
         if size not in self._plans:
-            facts, fixed = self.facts, self.engine.info.shape
+            metadata, fixed = self.metadata, self.engine.info.shape
             tile = fixed[1:] if fixed else self._tile
-            halo_px, align_px = facts.halo_px, facts.align_px
+            halo_px, align_px = metadata.halo_px, metadata.align_px
             if tile:
                 plan = plan_grid(size, tile, halo_px=halo_px, align_px=align_px)
             else:
-                most_px = WINDOW_MEMORY // facts.bytes_per_px
+                most_px = WINDOW_MEMORY // metadata.bytes_per_px
                 most_px = min(self.tunings.of(size).max_read_px, most_px)
                 plan = plan_windows(size, halo_px=halo_px, align_px=align_px, max_read_px=most_px)
             self._plans[size] = plan
@@ -258,7 +258,7 @@ class Restorer(Closing):
                 "give each frame a stream of its own, or restore them one after the other"
             )
         with self._turn:
-            runner = self.engine.frames(self.facts.halo_px)
+            runner = self.engine.frames(self.metadata.halo_px)
             # A tolerance is weighed where frames are remembered in CPU memory.
             if runner and not (self._reuse and self._reuse.tolerance):
                 return self._planes_there(runner, frames, streams)
@@ -328,7 +328,7 @@ class Restorer(Closing):
             tuning = self.tunings.of(size)
             if not self._memories:
                 self._run_on(tuning.threads)
-            free = not (self.engine.info.shape or self._tile) and self.facts.context == "local"
+            free = not (self.engine.info.shape or self._tile) and self.metadata.context == "local"
             tolerance = self._reuse.tolerance if self._reuse else 0
             memory = Memory(
                 self._grid(size), shape[0], self.plan(size), free, tolerance, self._packer(size)
@@ -337,13 +337,13 @@ class Restorer(Closing):
         return memory
 
     def _grid(self, size: Size) -> Grid:
-        align = self.facts.align_px
+        align = self.metadata.align_px
         kept_px = self.tunings.of(size).kept_px
-        return Grid(aligned_size(size, align), self.facts.halo_px, align, kept_px)
+        return Grid(aligned_size(size, align), self.metadata.halo_px, align, kept_px)
 
     def _packer(self, size: Size) -> Packer:
         if size not in self._packers:
-            align = self.facts.align_px
+            align = self.metadata.align_px
             step_px = math.lcm(self.tunings.of(size).step_px, align)
             self._packers[size] = Packer(aligned_size(size, align), step_px)
         return self._packers[size]

@@ -11,7 +11,7 @@ from edgecar.runtime.cells import CellMap, Grid, changed_cells, stale_cells, tol
 from edgecar.runtime.cost import CostModel
 from edgecar.runtime.cover import Coverer
 from edgecar.runtime.execution import Scratch
-from edgecar.runtime.leases import Leases
+from edgecar.runtime.frame_pool import FramePool
 from edgecar.runtime.stats import Stats
 from edgecar.runtime.windows import Window
 from edgecar.spec import Size
@@ -93,7 +93,7 @@ class Memory:
     ) -> None:
         self.restored = np.zeros((channels, *_frame_of(plan)), np.uint8)
         """The output of the last frame, to be brought up to date by the caller."""
-        self._leases = Leases(self.restored.shape)
+        self._leases = FramePool(self.restored.shape)
         self.scratch = Scratch()
         """To lay windows on."""
         self._grid, self._plan, self._tolerance = grid, plan, tolerance

@@ -52,7 +52,7 @@ class Suit:
         """
         artifact = self.network
         if isinstance(artifact, Artifact):
-            limits = limits_of(artifact.facts, any_coder=True)
+            limits = limits_of(artifact.metadata, any_coder=True)
         else:
             choice = choose_weights(str(artifact), codec, self.coder)
             artifact, limits = choice.artifact, choice.limits

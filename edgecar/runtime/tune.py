@@ -60,7 +60,7 @@ class Setup:
     def factors(self, size: Size) -> Factors:
         """Values worth trying for frames of ``(height, width)``."""
         allowed = self.threads or usable_cores()
-        most_px = min(MAX_READ_PX, WINDOW_MEMORY // self.artifact.facts.bytes_per_px)
+        most_px = min(MAX_READ_PX, WINDOW_MEMORY // self.artifact.metadata.bytes_per_px)
         # A larger limit than the frame, or than memory allows, changes nothing.
         fitting = min(most_px, size[0] * size[1])
         return {

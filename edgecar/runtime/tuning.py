@@ -15,7 +15,7 @@ from typing import Any
 from edgecar.artifact import Artifact
 from edgecar.engines.base import EngineInfo
 from edgecar.errors import SettingsError
-from edgecar.files import cache_folder, written_whole
+from edgecar.files import atomic_write, cache_folder
 from edgecar.runtime.canvas import STEP_PX
 from edgecar.runtime.cells import COMPARED_PX, KEPT_PX
 from edgecar.spec import Size
@@ -112,9 +112,9 @@ def tuning_key(artifact: Artifact, info: EngineInfo, threads: int, size: Size) -
         threads: CPU threads that are allowed.
         size: Of the frames.
     """
-    facts = artifact.facts
-    weights = facts.weights_sha256 or hashlib.sha256(artifact.onnx).hexdigest()
-    identity = f"{facts.model} {weights}"
+    metadata = artifact.metadata
+    weights = metadata.weights_sha256 or hashlib.sha256(artifact.onnx).hexdigest()
+    identity = f"{metadata.model} {weights}"
     return TuningKey(identity, info.name, info.provider, info.precision, threads, cpu_name(), *size)
 
 
@@ -135,7 +135,7 @@ def store_tuning(key: TuningKey, tuning: Tuning, gain: float) -> Path:
         gain: Its speed over that of the defaults.
     """
     table = {"key": asdict(key), "tuning": asdict(tuning), "gain": round(gain, 4)}
-    with written_whole(key.path) as temporary:
+    with atomic_write(key.path) as temporary:
         temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return key.path
 

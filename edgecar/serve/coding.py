@@ -34,7 +34,8 @@ class Coded:
     """One coded picture.
 
     Attributes:
-        stream: The coder's, which a container copies its facts from; another one after each start.
+        stream: The coder's, which a container copies its metadata from; another one after each
+            start.
         data: The bytes.
         ticks: When it is shown and decoded (there are no B-frames), in ticks of `CLOCK`.
         keyframe: Whether decoding may begin here.
@@ -68,7 +69,7 @@ class PacketOutput(Output[Coded]):
         super().__init__(kind, target, depth)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
-        self._of: VideoStream | None = None  # the coder's, whose facts the container has
+        self._of: VideoStream | None = None  # the coder's, whose metadata the container has
         self._began_ticks = 0
         self._synchronised = False
 

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Publisher(Output[StreamFrame]):
-    """One PUB socket for all cameras: name, facts in JSON and pixels, in three parts.
+    """One PUB socket for all cameras: name, metadata in JSON and pixels, in three parts.
 
     Args:
         settings: Address and form of the pixels.
@@ -40,7 +40,7 @@ class Publisher(Output[StreamFrame]):
         if self._socket is None:
             self._bind()
         pixels = item.bgr if self._settings.pixels == "bgr" else _i420(item)
-        facts = {
+        metadata = {
             "camera": item.camera,
             "height": item.frame.size[0],
             "width": item.frame.size[1],
@@ -49,7 +49,7 @@ class Publisher(Output[StreamFrame]):
             "restored": item.restored,
             "arrived_monotonic_seconds": item.arrived_seconds,
         }
-        parts = [item.camera.encode(), json.dumps(facts).encode(), np.ascontiguousarray(pixels)]
+        parts = [item.camera.encode(), json.dumps(metadata).encode(), np.ascontiguousarray(pixels)]
         try:
             self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
         except zmq.ZMQError as error:
@@ -85,13 +85,13 @@ class Received:
         camera: Its name.
         bgr: ``(H, W, 3)`` uint8; None where the service publishes I420.
         i420: ``(H * 3 / 2, W)`` uint8 planes; None where it publishes BGR.
-        facts: All that came with it: ``pts_seconds``, ``restored``, …
+        metadata: All that came with it: ``pts_seconds``, ``restored``, …
     """
 
     camera: str
     bgr: NDArray[np.uint8] | None
     i420: NDArray[np.uint8] | None
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def received_frames(
@@ -133,12 +133,12 @@ def received_frames(
             yield _received(json.loads(header), pixels)
 
 
-def _received(facts: dict[str, Any], pixels: bytes) -> Received:
-    height, width = facts["height"], facts["width"]
+def _received(metadata: dict[str, Any], pixels: bytes) -> Received:
+    height, width = metadata["height"], metadata["width"]
     codes = np.frombuffer(pixels, np.uint8)
-    if facts["pixels"] == "bgr":
-        return Received(facts["camera"], codes.reshape(height, width, 3), None, facts)
-    return Received(facts["camera"], None, codes.reshape(-1, width), facts)
+    if metadata["pixels"] == "bgr":
+        return Received(metadata["camera"], codes.reshape(height, width, 3), None, metadata)
+    return Received(metadata["camera"], None, codes.reshape(-1, width), metadata)
 
 
 def _i420(item: StreamFrame) -> NDArray[np.uint8]:

@@ -41,7 +41,7 @@ class Pusher(PacketOutput):
         if process is not None:  # it hangs in a call to the server
             process.kill()
 
-    def _opened(self, item: Coded) -> OutputContainer:  # noqa: ARG002  # its facts come with it
+    def _opened(self, item: Coded) -> OutputContainer:  # noqa: ARG002  # its metadata come with it
         command = [sys.executable, push_child.__file__]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdin is not None

@@ -22,7 +22,7 @@ def send(pipe: IO[bytes]) -> None:
     url = pipe.readline().decode().strip()
     rtsp = url.lower().startswith("rtsp")
     options = {"rtsp_transport": "tcp", "timeout": str(TIMEOUT_MICROSECONDS)} if rtsp else {}
-    # Nothing is looked at beforehand: the pictures' facts are at the head.
+    # Nothing is looked at beforehand: the pictures' metadata are at the head.
     now = {"fflags": "nobuffer", "probesize": "32", "analyzeduration": "0"}
     with (
         av.open(pipe, "r", format=PIPE_FORMAT, options=now) as pictures,

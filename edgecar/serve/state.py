@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgecar.errors import SettingsError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.serve.config import key_name, reason
 from edgecar.serve.settings import Camera
 
@@ -57,7 +57,7 @@ class StateFile:
             "cameras": {n: c and c.model_dump(mode="json") for n, c in changed.items()},
         }
         try:
-            with written_whole(self._path, OWNER_ONLY) as temporary:
+            with atomic_write(self._path, OWNER_ONLY) as temporary:
                 temporary.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise SettingsError(

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecar.files import cache_folder, written_whole
+from edgecar.files import atomic_write, cache_folder
 from edgecar.media.frame import Frame
 from edgecar.media.scene import (
     fixed_camera,
@@ -89,14 +89,14 @@ class ClipPairs:
             coded = video_coded(scene, coding).frames
             kept = np.s_[:: self._degradation.every]
             both = np.stack([[f.y for f in frames[kept]] for frames in (coded, scene)])
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 np.save(temporary, both)
         clip: NDArray[np.uint8] = np.load(path, mmap_mode="r")
         return clip
 
     def _key(self, seed: int, number: int) -> str:
         libraries = {name: list(version) for name, version in av.library_versions.items()}
-        facts = {
+        metadata = {
             "format": CLIP_FORMAT,
             "photos": self._photos_key,
             "coder": self._degradation.coder,
@@ -104,7 +104,7 @@ class ClipPairs:
             "seed": [seed, number],
             "libraries": libraries,
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+        return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:32]
 
     def _scene(self, rng: np.random.Generator) -> Iterable[Frame]:
         size, frames = self._degradation.size, self._degradation.frames

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgecar.errors import DataError, SettingsError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.train.data import BLOCK_PX, Batch, PatchSampler
 from edgecar.train.degrade import Pair, PairSource
 from edgecar.train.losses import loss_named
@@ -72,7 +72,7 @@ class Run:
         }
         content = io.BytesIO()  # torch's own file hides why it cannot be written
         torch.save(state, content)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content.getbuffer())
 
     def restore(self, path: Path) -> None:

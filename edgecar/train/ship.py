@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: weights, and the facts of how they were made."""
+"""What a finished run leaves behind: weights, and the metadata of how they were made."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.train.fit import Run
 from edgecar.train.qat import int8_training, plain_state
 from edgecar.train.recipe import table_of
@@ -26,7 +26,7 @@ def save_weights(run: Run, path: Path) -> None:
         state = {name: t.lerp(began[name], run.recipe.start_share) for name, t in state.items()}
     eight_bits = int8_training(run.average, run.recipe)
     content = save(state, metadata_of(eight_bits) if eight_bits else None)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -43,7 +43,7 @@ def describe(run: Run, data: list[Path]) -> dict[str, Any]:
     }
 
 
-def write_facts(facts: dict[str, Any], weights: Path) -> None:
-    """Keep the facts beside the weights, as ``<weights>.json``."""
-    with written_whole(weights.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+def write_metadata(metadata: dict[str, Any], weights: Path) -> None:
+    """Keep the metadata beside the weights, as ``<weights>.json``."""
+    with atomic_write(weights.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(metadata, indent=2) + "\n")

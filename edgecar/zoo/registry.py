@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 
 from edgecar.errors import SettingsError
-from edgecar.zoo import arcnn, carcnn, dncnn, fastarcnn, glfusion, msfan, plain
+from edgecar.zoo import arcnn, carcnn, dncnn, edgecar_net, fastarcnn, glfusion, msfan
 from edgecar.zoo.card import Card
 
 CARDS: tuple[Card, ...] = (
@@ -13,9 +13,9 @@ CARDS: tuple[Card, ...] = (
     msfan.CARD,
     carcnn.CARD,
     glfusion.CARD,
-    plain.XS,
-    plain.S,
-    plain.M,
+    edgecar_net.XS,
+    edgecar_net.S,
+    edgecar_net.M,
 )
 
 

@@ -3,7 +3,7 @@ from fractions import Fraction
 import av
 import pytest
 
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.batch.cut import SUFFIXES, plan_clip
 from edgecar.batch.join import SeamError, check_seams, join_parts
 from edgecar.batch.part import finished_part, make_part, part_path
@@ -16,7 +16,7 @@ from edgecar.runtime.restorer import Restorer
 from tests.batch.conftest import FRAMES, GOP, PART_SECONDS, seen
 from tests.media.conftest import audio_packets  # noqa: F401  # a fixture
 
-NOTHING = Artifact(Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
+NOTHING = Artifact(Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
 
 
 @pytest.fixture

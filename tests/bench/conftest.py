@@ -77,7 +77,7 @@ def video() -> MakeRow:
 @pytest.fixture
 def make_results() -> Callable[..., Results]:
     def make(*rows: Row, kind: str = "bench", **machine: Any) -> Results:
-        facts = Machine(
+        metadata = Machine(
             cpu="Some CPU",
             cpu_features=["avx2", "avx512_bf16"],
             cores=2,
@@ -90,7 +90,7 @@ def make_results() -> Callable[..., Results]:
         return Results(
             kind=kind,
             rows=rows,
-            machine=Machine(**{**facts, **machine}),
+            machine=Machine(**{**metadata, **machine}),
             versions={"numpy": "2.4.6", "opencv": "5.0.0"},
             commit="0123456789abcdef0123456789abcdef01234567-dirty",
             command="edgecar bench --suite small",

@@ -41,17 +41,17 @@ def box(monkeypatch):
 
 def test_machine_without_a_gpu_lacks_nothing(box) -> None:
     box(None)
-    facts = accelerator_facts()
-    assert facts["gpu"] is None
-    assert facts["absence"] == "no NVIDIA driver here (libcuda.so.1)"
-    assert facts["missing"] == []
+    metadata = accelerator_facts()
+    assert metadata["gpu"] is None
+    assert metadata["absence"] == "no NVIDIA driver here (libcuda.so.1)"
+    assert metadata["missing"] == []
 
 
 def test_bare_jetson_is_told_all_that_it_lacks(box) -> None:
     box(NANO, SAID | {("gst-inspect-1.0", "nvv4l2decoder"): ""}, nvcc=None)
-    facts = accelerator_facts()
-    assert (facts["target"], facts["power_mode"]) == ("orin-nano", "15W")
-    lacks = facts["missing"]
+    metadata = accelerator_facts()
+    assert (metadata["target"], metadata["power_mode"]) == ("orin-nano", "15W")
+    lacks = metadata["missing"]
     words = ("TensorRT: on a Jetson", "pycuda", "nvcc", "nvv4l2decoder", "power mode is 15W")
     assert len(lacks) == len(words)
     for lack, word in zip(lacks, words, strict=True):
@@ -61,10 +61,10 @@ def test_bare_jetson_is_told_all_that_it_lacks(box) -> None:
 def test_complete_jetson_lacks_nothing(box) -> None:
     said = SAID | {("nvpmodel", "-q"): "NV Power Mode: MAXN_SUPER\n2"}
     box(NANO, said, {"tensorrt": "10.3.0", "pycuda": "2025.1"})
-    facts = accelerator_facts()
-    assert facts["missing"] == []
-    assert facts["decoders"] == ["nvv4l2decoder"]
-    assert facts["libraries"] == {"tensorrt": "10.3.0"}
+    metadata = accelerator_facts()
+    assert metadata["missing"] == []
+    assert metadata["decoders"] == ["nvv4l2decoder"]
+    assert metadata["libraries"] == {"tensorrt": "10.3.0"}
 
 
 def test_card_wants_the_edition_for_cards(box) -> None:
@@ -85,8 +85,8 @@ def test_doctor_tells_it(box, capsys, monkeypatch) -> None:
     assert "missing   pycuda" in printed
     assert "power mode 15W" in printed
     doctor.command(as_json=True)
-    facts = json.loads(capsys.readouterr().out)["accelerator"]
-    assert facts["gpu"]["name"] == "Orin"
+    metadata = json.loads(capsys.readouterr().out)["accelerator"]
+    assert metadata["gpu"]["name"] == "Orin"
     box(None)
     doctor.command(as_json=False)
     assert "gpu       none: no NVIDIA driver here" in capsys.readouterr().out

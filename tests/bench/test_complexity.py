@@ -8,7 +8,7 @@ from edgecar.bench.published import PublishedComplexity, published_rows, tflops_
 from edgecar.bench.results import ROW_KEYS
 from edgecar.design.space import Candidate, Shape
 from edgecar.errors import SettingsError
-from edgecar.zoo.plain import Plain, PlainConfig
+from edgecar.zoo.edgecar_net import Plain, PlainConfig
 from edgecar.zoo.registry import CARDS, card_named
 
 BUILDABLE = [row for row in published_rows() if row.network != "dcsc"]

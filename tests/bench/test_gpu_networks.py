@@ -64,15 +64,19 @@ def machine(tmp_path, monkeypatch) -> Machine:
 
 
 def test_network_is_compared_timed_and_weighed(machine) -> None:
-    facts = network_part(machine, "onnxruntime", "edgecar-s", "fp32")
-    assert facts["max_code_difference"] == 0  # the same library on both sides
-    assert (facts["network"], facts["precision"], facts["batch"]) == ("edgecar-s", "fp32", 2)
-    assert facts["build_seconds"] == 1.0
+    metadata = network_part(machine, "onnxruntime", "edgecar-s", "fp32")
+    assert metadata["max_code_difference"] == 0  # the same library on both sides
+    assert (metadata["network"], metadata["precision"], metadata["batch"]) == (
+        "edgecar-s",
+        "fp32",
+        2,
+    )
+    assert metadata["build_seconds"] == 1.0
     # At the least both frames of a lane up and down, and its batch of tiles in and out.
     frames = 4 * 130 * 256 + 2 * 4 * 2 * TILE[0] * TILE[1]
-    assert facts["peak_mib"] > frames / (1 << 20)
+    assert metadata["peak_mib"] > frames / (1 << 20)
     for label, size in SMALL.items():
-        row = facts[label]
+        row = metadata[label]
         named = ("p50_ms", "fps", "upload_ms", "compute_ms", "download_ms", "engine_ms")
         assert all(row[name] > 0 for name in named)
         assert row["p50_ms"] <= row["p95_ms"]
@@ -141,22 +145,22 @@ def test_without_the_cpus_library_it_is_said(machine, monkeypatch) -> None:
         raise EngineError("ONNX Runtime is not installed")
 
     monkeypatch.setattr(cpu_engine, "OnnxRuntimeEngine", absent)
-    facts = network_part(machine, "onnxruntime", "edgecar-s", "fp32")
-    assert facts["not_compared_with_cpu"] == "ONNX Runtime is not installed"
-    assert "max_code_difference" not in facts
+    metadata = network_part(machine, "onnxruntime", "edgecar-s", "fp32")
+    assert metadata["not_compared_with_cpu"] == "ONNX Runtime is not installed"
+    assert "max_code_difference" not in metadata
 
 
 def test_floor_is_the_slower_of_bytes_and_operations(exported) -> None:
     artifact = exported("edgecar-s")
     work = work_of_tile(artifact, TILE)
-    facts = {"tile": TILE, "1080p": {"engine_ms": 8.0}}
+    metadata = {"tile": TILE, "1080p": {"engine_ms": 8.0}}
     ceilings = {"tera_ops": 1e-3, "copy_gb_s": 1e6}
-    row = with_floor(facts, ceilings, artifact)["1080p"]
+    row = with_floor(metadata, ceilings, artifact)["1080p"]
     tiles = round(row["floor_ms"] / (2 * work.macs / 1e9 * 1e3))
     assert row["bound_by"] == "arithmetic"
     assert tiles > (1080 * 1920) / (TILE[0] * TILE[1])  # halos are read twice
     assert row["engine_to_floor"] == pytest.approx(8.0 / row["floor_ms"])
-    slow = with_floor(facts, {"tera_ops": 1e6, "copy_gb_s": 1e-3}, artifact)["1080p"]
+    slow = with_floor(metadata, {"tera_ops": 1e6, "copy_gb_s": 1e-3}, artifact)["1080p"]
     assert slow["bound_by"] == "memory"
     assert slow["floor_ms"] == pytest.approx(tiles * work.values * 4 / 1e6 * 1e3)
 
@@ -168,10 +172,10 @@ def test_ceiling_is_what_wide_convolutions_take(precision, machine, monkeypatch)
     monkeypatch.setattr(gpu_ceilings, "WIDTH", 8)
     monkeypatch.setattr(gpu_ceilings, "WIDE_TILE", (32, 32))
     monkeypatch.setattr(machine.bench, "timed", lambda work, _stream=None: work() or 0.5)
-    facts = ceilings_part(machine, "onnxruntime", precision)
+    metadata = ceilings_part(machine, "onnxruntime", precision)
     macs = 2 * 32 * 32 * 9 * (8 + 4 * 8 * 8 + 8)
-    assert facts["tera_ops"] == pytest.approx(2 * macs / 0.5 / 1e12)
-    assert facts["copy_gb_s"] == pytest.approx(2 * (1 << 20) / 0.5 / 1e9)
+    assert metadata["tera_ops"] == pytest.approx(2 * macs / 0.5 / 1e12)
+    assert metadata["copy_gb_s"] == pytest.approx(2 * (1 << 20) / 0.5 / 1e9)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -184,16 +188,18 @@ def test_wide_network_is_one_that_tensorrt_reads(precision, monkeypatch) -> None
 
 def test_kernels_are_shares_of_a_copy_and_judged() -> None:
     bench = Bench(HostDevice(), seconds=1e-4, copy_bytes=1 << 20)
-    facts = kernel_speed(bench, (80, 120), TILE)
-    rows = {name: row for name, row in facts.items() if isinstance(row, dict)}
+    metadata = kernel_speed(bench, (80, 120), TILE)
+    rows = {name: row for name, row in metadata.items() if isinstance(row, dict)}
     assert set(rows) == {
         *("gather_fp32", "gather_fp16", "gather_int8", "scatter_fp32", "scatter_fp16", "changed"),
         *("nv12_to_bgr", "letterbox_fp32", "letterbox_fp16"),
     }
     for row in rows.values():
-        assert row["share_of_copy"] == pytest.approx(row["gb_s"] / facts["copy_gb_s"])
-        assert row["reaches_aim"] == (row["share_of_copy"] >= facts["aim"])
-    assert facts["short_of_aim"] == sorted(n for n, row in rows.items() if not row["reaches_aim"])
+        assert row["share_of_copy"] == pytest.approx(row["gb_s"] / metadata["copy_gb_s"])
+        assert row["reaches_aim"] == (row["share_of_copy"] >= metadata["aim"])
+    assert metadata["short_of_aim"] == sorted(
+        n for n, row in rows.items() if not row["reaches_aim"]
+    )
 
 
 def test_runtime_is_weighed_against_the_engine(exported, monkeypatch) -> None:
@@ -211,9 +217,9 @@ def test_runtime_is_weighed_against_the_engine(exported, monkeypatch) -> None:
         return took[done]
 
     monkeypatch.setattr(bench, "timed", timed)
-    facts = overhead(bench, engine, 8, (130, 200), device.stream())
-    assert facts["batches"] == 5
-    assert facts["overhead_share"] == pytest.approx((5 * 0.05 + 0.3) / 5)
+    metadata = overhead(bench, engine, 8, (130, 200), device.stream())
+    assert metadata["batches"] == 5
+    assert metadata["overhead_share"] == pytest.approx((5 * 0.05 + 0.3) / 5)
 
 
 def test_timing_goes_on_until_it_is_long_enough(monkeypatch) -> None:
@@ -230,11 +236,11 @@ def test_timing_goes_on_until_it_is_long_enough(monkeypatch) -> None:
     assert len(calls) >= 100  # a second of them, and what it took to find out how many
 
 
-def test_graphs_are_found_where_they_were_put(tmp_path, lowered) -> None:
-    made = lowered("edgecar-s", "fp16")
+def test_graphs_are_found_where_they_were_put(tmp_path, reduced) -> None:
+    made = reduced("edgecar-s", "fp16")
     (tmp_path / "edgecar-s.jpeg.fp16.onnx").write_bytes(made.onnx)
-    assert artifact_of("edgecar-s", "fp16", tmp_path).facts.precision == "fp16"
-    assert artifact_of("edgecar-s", "fp32", tmp_path).facts.precision == "fp32"
+    assert artifact_of("edgecar-s", "fp16", tmp_path).metadata.precision == "fp16"
+    assert artifact_of("edgecar-s", "fp32", tmp_path).metadata.precision == "fp32"
     with pytest.raises(SkippedError, match="make gpu-files, where torch is installed"):
         artifact_of("edgecar-s", "int8", tmp_path)
     (tmp_path / "refused.json").write_text(json.dumps({"edgecar-s.jpeg.int8.onnx": "too lossy"}))
@@ -242,20 +248,20 @@ def test_graphs_are_found_where_they_were_put(tmp_path, lowered) -> None:
         artifact_of("edgecar-s", "int8", tmp_path)
 
 
-def test_files_are_made_once_and_refusals_kept(tmp_path, lowered) -> None:
+def test_files_are_made_once_and_refusals_kept(tmp_path, reduced) -> None:
     asked = []
 
     def lower(network: str, precision: str):
         asked.append((network, precision))
         if precision == "int8":
             raise GateError("loses 0.3 dB")
-        return lowered("edgecar-s", "fp16")
+        return reduced("edgecar-s", "fp16")
 
     wanted = {"edgecar-s.jpeg.int8.onnx": "refused when it was made: loses 0.3 dB"}
     for _ in range(2):
         assert prepare(tmp_path, ("edgecar-s",), lower) == wanted
     assert asked == [("edgecar-s", "fp16"), ("edgecar-s", "int8")]
-    assert read_artifact(tmp_path / "edgecar-s.jpeg.fp16.onnx").facts.precision == "fp16"
+    assert read_artifact(tmp_path / "edgecar-s.jpeg.fp16.onnx").metadata.precision == "fp16"
 
 
 def test_every_network_and_precision_is_a_part(machine) -> None:

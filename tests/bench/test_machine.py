@@ -36,12 +36,12 @@ def test_cpu_of_x86_and_arm() -> None:
 
 
 def test_this_machine() -> None:
-    facts = machine_facts()
-    assert facts["cpu"]
-    assert 1 <= facts["cores"] <= (os.cpu_count() or 1)
-    assert 0.1 < facts["memory_gib"] < 100_000
-    assert facts["python"] == sys.version.split()[0]
-    assert machine_line(facts).startswith(facts["jetson"] or facts["cpu"])
+    metadata = machine_facts()
+    assert metadata["cpu"]
+    assert 1 <= metadata["cores"] <= (os.cpu_count() or 1)
+    assert 0.1 < metadata["memory_gib"] < 100_000
+    assert metadata["python"] == sys.version.split()[0]
+    assert machine_line(metadata).startswith(metadata["jetson"] or metadata["cpu"])
 
 
 def test_gpus_and_boards_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,12 +56,15 @@ def test_gpus_and_boards_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     board = tmp_path / "model"
     board.write_bytes(b"NVIDIA Jetson Orin Nano\0")
     monkeypatch.setattr(machine, "DEVICE_TREE_MODEL", board)
-    facts = machine_facts()
-    assert facts["gpus"] == ["NVIDIA H200 (143771 MiB, driver 570.1)", "Orin ([N/A], driver 540.4)"]
-    assert facts["jetson"] == "NVIDIA Jetson Orin Nano"
+    metadata = machine_facts()
+    assert metadata["gpus"] == [
+        "NVIDIA H200 (143771 MiB, driver 570.1)",
+        "Orin ([N/A], driver 540.4)",
+    ]
+    assert metadata["jetson"] == "NVIDIA Jetson Orin Nano"
     assert asked[0][0] == "nvidia-smi"
-    assert machine_line(facts).startswith("NVIDIA Jetson Orin Nano, ")
-    assert machine_line(facts).endswith("Orin ([N/A], driver 540.4)")
+    assert machine_line(metadata).startswith("NVIDIA Jetson Orin Nano, ")
+    assert machine_line(metadata).endswith("Orin ([N/A], driver 540.4)")
 
 
 def test_a_tool_that_is_missing_or_fails_gives_none() -> None:

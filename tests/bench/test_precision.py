@@ -47,7 +47,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def made(monkeypatch, lowered):
+def made(monkeypatch, reduced):
     """Weights that ship, FP16 that the engine does not compute, INT8 as the test says."""
     calls = []
     int8 = {"edgecar-xs": Made(None, why=REFUSED)}
@@ -55,7 +55,7 @@ def made(monkeypatch, lowered):
     def lower(checkpoint, codec, kind, _study, _folder):
         calls.append((checkpoint.rpartition("/")[2], codec, kind))
         if kind == "fp16":
-            return Made(lowered("edgecar-xs", "fp16"), 1000)
+            return Made(reduced("edgecar-xs", "fp16"), 1000)
         return int8[checkpoint.rpartition("/")[2]]
 
     def export(network, path, codec):
@@ -74,8 +74,8 @@ def measured(folder, *more: object):
     return CliRunner().invoke(APP, [str(word) for word in words])
 
 
-def test_rows_are_saved_and_fit_the_schema(folder, made, lowered) -> None:
-    made[0]["edgecar-xs"] = Made(lowered("edgecar-xs", "int8 onnxruntime"), 2000)
+def test_rows_are_saved_and_fit_the_schema(folder, made, reduced) -> None:
+    made[0]["edgecar-xs"] = Made(reduced("edgecar-xs", "int8 onnxruntime"), 2000)
     done = measured(folder)
     assert done.exit_code == 0, done.output
     table = json.loads((folder / "x.json").read_text())
@@ -97,7 +97,7 @@ def test_rows_are_saved_and_fit_the_schema(folder, made, lowered) -> None:
         assert all(eight[key] != base[key] for key in columns)
     # Of what the engine does not compute, by one that rounds as the graph says.
     ((_, clean),) = load_pictures(folder / "live1")
-    with Restorer(lowered("edgecar-xs", "fp16"), "onnxruntime") as restorer:
+    with Restorer(reduced("edgecar-xs", "fp16"), "onnxruntime") as restorer:
         expected = psnr(clean, restorer.luma(jpeg_coded(clean, 10)))
     assert rows["jpeg", "fp16"]["live1_db"] == pytest.approx(expected, abs=6e-4)  # three digits
 
@@ -123,7 +123,7 @@ def test_what_was_broken_off_goes_on(folder, made) -> None:
     assert {row["weights"] for row in rows[len(first) :]} == {"h264"}
 
 
-def test_refused_weights_give_way_to_trained_ones(folder, made, lowered) -> None:
+def test_refused_weights_give_way_to_trained_ones(folder, made, reduced) -> None:
     int8, _ = made
     done = measured(folder, "--only", "jpeg")
     assert f"edgecar-xs for jpeg, int8: refused; {REFUSED}" in done.output
@@ -131,7 +131,7 @@ def test_refused_weights_give_way_to_trained_ones(folder, made, lowered) -> None
     trained = folder / "qat" / "edgecar-xs.jpeg.qat.safetensors"
     trained.parent.mkdir()
     trained.touch()
-    int8[trained.name] = Made(lowered("edgecar-xs", "int8 onnxruntime"), 2000)
+    int8[trained.name] = Made(reduced("edgecar-xs", "int8 onnxruntime"), 2000)
     done = measured(folder, "--only", "jpeg", "--qat", trained.parent)
     assert "edgecar-xs for jpeg, int8: passed" in done.output
 
@@ -184,14 +184,14 @@ def test_page_has_a_section() -> None:
     assert "Nothing measured yet" in readme([]).partition("## Precisions")[2].partition("\n## ")[0]
 
 
-def test_quality_of_the_gate_is_in_the_row(made, lowered, folder) -> None:
+def test_quality_of_the_gate_is_in_the_row(made, reduced, folder) -> None:
     from dataclasses import replace
 
     quality = Quality(
         0.01234, 0.0456, 0.02, 0.05, 0.15, 6, "p", "d", "training", 6, ("a", "b"), ("x",), "f"
     )
-    artifact = lowered("edgecar-xs", "int8 onnxruntime")
-    judged = replace(artifact, facts=replace(artifact.facts, quality=quality))
+    artifact = reduced("edgecar-xs", "int8 onnxruntime")
+    judged = replace(artifact, metadata=replace(artifact.metadata, quality=quality))
     made[0]["edgecar-xs"] = Made(judged, 2000)
     measured(folder, "--only", "jpeg")
     (row,) = (r for r in read_results(folder / "x.json").rows if r["precision"] == "int8")

@@ -85,8 +85,8 @@ def test_command_labels_what_it_prints(edgecar) -> None:  # noqa: F811
 
 
 @pytest.mark.slow
-def test_eight_bits_take_as_many_operations(exported, lowered) -> None:
+def test_eight_bits_take_as_many_operations(exported, reduced) -> None:
     """Their weights lie behind quantisers; a convolution's values are counted the same."""
     plain = work_of_tile(exported("edgecar-s"), (64, 64))
-    narrow = work_of_tile(lowered("edgecar-s", "int8 tensorrt"), (64, 64))
+    narrow = work_of_tile(reduced("edgecar-s", "int8 tensorrt"), (64, 64))
     assert (narrow.macs, narrow.values) == (plain.macs, plain.values)

@@ -1,11 +1,11 @@
 from edgecar.bench.weights_page import jpeg_weights_cells, video_weights_cells
 
 
-def entry(network: str, codec: str, kmacs: float, **facts: object) -> dict[str, object]:
+def entry(network: str, codec: str, kmacs: float, **metadata: object) -> dict[str, object]:
     cost = {"params": 1234, "kmacs_per_px": kmacs, "halo_px": 12}
     training = {"steps": 5000, "seconds": 630}
     return {"network": network, "for": codec, "config": {}, "cost": cost} | {
-        "training": training, "psnr": {}, "gain_db": {}, "measured": {"every": 5}, **facts
+        "training": training, "psnr": {}, "gain_db": {}, "measured": {"every": 5}, **metadata
     }  # fmt: skip
 
 

@@ -88,9 +88,9 @@ def test_lower_precision_passes_the_gate_first(edgecar) -> None:
         done = edgecar("build", "edgecar-xs", "--target", "rtx", "--precision", "fp16", *SMALL)
         assert done.code == 0, done.err
         assert outcome in done.out
-    facts = json.loads(Path("edgecar-xs.jpeg.fp16.rtx.plan.json").read_text())
-    assert facts["network"]["quality"]["loss_db"] < 0.01
-    assert facts["settings"]["precision"] == "fp16"
+    metadata = json.loads(Path("edgecar-xs.jpeg.fp16.rtx.plan.json").read_text())
+    assert metadata["network"]["quality"]["loss_db"] < 0.01
+    assert metadata["settings"]["precision"] == "fp16"
 
 
 def test_without_a_gpu_auto_says_what_to_do(edgecar, onnx) -> None:
@@ -115,8 +115,12 @@ def test_tensorrt_builds_for_the_gpu_that_is_here(version, edgecar, onnx, tensor
     put_in(monkeypatch, T4)
     done = edgecar("build", onnx, *SMALL)
     assert done.code == 0, done.err
-    facts = json.loads(Path("net.t4.plan.json").read_text())
-    assert (facts["library"], facts["version"], facts["gpu"]) == ("tensorrt", version, "Tesla T4")
+    metadata = json.loads(Path("net.t4.plan.json").read_text())
+    assert (metadata["library"], metadata["version"], metadata["gpu"]) == (
+        "tensorrt",
+        version,
+        "Tesla T4",
+    )
     assert edgecar("build", "net.t4.plan").out.endswith("fits      this box\n")
 
 
@@ -134,9 +138,9 @@ def test_plan_of_another_gpu_is_explained_and_built_again(
         "RTX 4090 (8.9); edgecar build net.t4.plan --rebuild" in done.err
     )
     assert edgecar("build", "net.t4.plan", "--rebuild").code == 0
-    facts = json.loads(Path("net.t4.plan.json").read_text())
-    assert facts["gpu"] == CARD.name
-    assert facts["settings"]["tile"] == [64, 64]
+    metadata = json.loads(Path("net.t4.plan.json").read_text())
+    assert metadata["gpu"] == CARD.name
+    assert metadata["settings"]["tile"] == [64, 64]
     assert edgecar("build", "net.t4.plan").code == 0
 
 

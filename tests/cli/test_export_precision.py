@@ -6,8 +6,8 @@ from dataclasses import asdict
 import pytest
 
 from edgecar.artifact import read_artifact
-from edgecar.bench import payoff
-from edgecar.bench.payoff import Speed
+from edgecar.bench import select_precision
+from edgecar.bench.select_precision import Speed
 
 
 @pytest.fixture(autouse=True)
@@ -27,16 +27,16 @@ def test_int8_is_written_judged_and_inspected(edgecar, tmp_path):
     assert "made for openvino and tensorrt" in done.out
     assert "kept      node_conv2d, node_conv2d_5" in done.out
     assert "--calibrate DIR or CLIP" in done.err
-    facts = read_artifact(path).facts
-    assert facts.precision == "int8"
+    metadata = read_artifact(path).metadata
+    assert metadata.precision == "int8"
     shown = edgecar("inspect", path).out
     assert "precision int8; convolutions: 2 in fp32, 4 in int8" in shown
     assert "halo      12 px" in shown
-    assert facts.quality.fp32_sha256 in shown
+    assert metadata.quality.fp32_sha256 in shown
     found = json.loads(edgecar("inspect", path, "--json").out)
     assert found["layers"]["node_conv2d"] == "fp32"
     assert found["layers"]["node_conv2d_1"] == "int8"
-    assert found["quality"] == json.loads(json.dumps(asdict(facts.quality)))
+    assert found["quality"] == json.loads(json.dumps(asdict(metadata.quality)))
     assert len(found["sha256"]) == 64
     assert (found["opset"], found["ir_version"], found["params"]) == (19, 10, 10_452)
 
@@ -80,8 +80,8 @@ def fps(monkeypatch):
             for name in artifacts
         }
 
-    monkeypatch.setattr(payoff, "timed", speeds)
-    monkeypatch.setattr(payoff, "size_to_time", lambda *_: (270, 480))
+    monkeypatch.setattr(select_precision, "timed", speeds)
+    monkeypatch.setattr(select_precision, "size_to_time", lambda *_: (270, 480))
     return table
 
 
@@ -98,9 +98,9 @@ def test_auto_writes_the_fastest_that_keeps_the_picture(edgecar, tmp_path, fps):
     (eight,) = (line for line in table if line[:1] == ["int8"])
     assert eight[1:5] == ["int8", "17.0", "1.70", "1.70"]
     assert eight[7:] == ["taken"]
-    facts = read_artifact(tmp_path / "edgecar-xs.h264.int8.onnx").facts
-    assert facts.precision == "int8"
-    assert eight[5:7] == [f"{facts.quality.loss_db:.3f}", f"{facts.quality.worst_db:.3f}"]
+    metadata = read_artifact(tmp_path / "edgecar-xs.h264.int8.onnx").metadata
+    assert metadata.precision == "int8"
+    assert eight[5:7] == [f"{metadata.quality.loss_db:.3f}", f"{metadata.quality.worst_db:.3f}"]
 
 
 @pytest.mark.slow  # many graphs are judged
@@ -113,7 +113,7 @@ def test_auto_tells_what_the_gate_refused_and_writes_fp32(edgecar, tmp_path, fps
     assert contest["taken"] == "fp32"
     refused = {s["precision"]: s["why"] for s in contest["standings"] if s["outcome"] == "refused"}
     assert "dB on average (allowed 0.0001)" in refused["int8"]
-    assert read_artifact(tmp_path / "x.onnx").facts.precision == "fp32"
+    assert read_artifact(tmp_path / "x.onnx").metadata.precision == "fp32"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import onnx
 import pytest
 
-from edgecar.artifact import Quality, write_facts
+from edgecar.artifact import Quality, write_metadata
 from tests.cli.test_run import clip  # noqa: F401  # a fixture
 
 SIGNED = ("openvino", "tensorrt")
@@ -30,7 +30,7 @@ def lower(tmp_path, exported):
     def write(engines):
         model = onnx.load_model_from_string(artifact.onnx)
         quality = replace(QUALITY, engines=engines)
-        write_facts(model, replace(artifact.facts, precision="int8", quality=quality))
+        write_metadata(model, replace(artifact.metadata, precision="int8", quality=quality))
         path = tmp_path / "lower.onnx"
         path.write_bytes(model.SerializeToString())
         return path

@@ -13,9 +13,9 @@ from edgecar.zoo.shipped import FACTS, MANIFEST, shipped_weights
 MOST_COLUMNS = 100
 
 
-def entry(network: str, coder: str, **facts: object) -> dict[str, object]:
+def entry(network: str, coder: str, **metadata: object) -> dict[str, object]:
     cost = {"params": 2_041_882, "kmacs_per_px": 116.24, "halo_px": 112}
-    return {"network": network, "for": coder, "config": {}, "cost": cost, **facts}
+    return {"network": network, "for": coder, "config": {}, "cost": cost, **metadata}
 
 
 ENTRIES = [

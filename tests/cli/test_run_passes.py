@@ -196,7 +196,7 @@ def test_a_restorer_looks_at_frames_that_say_how_they_were_coded(make_clip, crf,
 
 def test_an_artifact_of_the_users_is_taken_for_any_coding(edgecar, clip):
     path = find_artifact("edgecar-xs", "jpeg")
-    assert read_artifact(path).facts.coder == "jpeg"
+    assert read_artifact(path).metadata.coder == "jpeg"
     done = edgecar("run", clip("mpeg4"), "-o", "null", "--network", path, "--json")
     assert json.loads(done.out)["restored"] == 3
 

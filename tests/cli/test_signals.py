@@ -74,10 +74,10 @@ WORK = """
 import sys, time
 from pathlib import Path
 from edgecar import cli
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 
 def app(**_):
-    with written_whole(Path("result")) as temporary:
+    with atomic_write(Path("result")) as temporary:
         temporary.write_text("half")
         try:
             print("begun", flush=True)

@@ -86,7 +86,7 @@ def test_a_stopped_run_goes_on_and_exports(edgecar, workplace):
 
     exported = edgecar("export", "tiny.safetensors")
     assert exported.code == 0, exported.err
-    assert read_artifact(workplace / "tiny.onnx").facts.model == "edgecar-xs"
+    assert read_artifact(workplace / "tiny.onnx").metadata.model == "edgecar-xs"
 
 
 @pytest.mark.slow  # a network is trained, exported and judged
@@ -103,22 +103,22 @@ def test_weights_trained_in_eight_bits_export_with_their_ranges(edgecar, workpla
     words = ("--precision", "int8", "--budget-db", "3")
     exported = edgecar("export", "tiny.qat.safetensors", *words)
     assert exported.code == 0, exported.err
-    facts = read_artifact(workplace / "tiny.qat.int8.onnx").facts
-    assert facts.quality.method == "training"
-    assert len(facts.quality.kept) == 2
+    metadata = read_artifact(workplace / "tiny.qat.int8.onnx").metadata
+    assert metadata.quality.method == "training"
+    assert len(metadata.quality.kept) == 2
 
 
 def test_facts_are_complete(edgecar, workplace):
     done = edgecar(*TRAIN, "--json")
-    facts = json.loads(done.out)
-    assert set(facts) == FACTS
-    assert facts["path"] == "tiny.safetensors"
-    assert facts["trained_on"] == "jpeg 10-40"
-    assert facts["data"] == ["set/train", "set/test"]  # and not val
-    assert facts["steps"] == facts["recipe"]["steps"] == STEPS
-    assert facts["device"] == "cpu"
+    metadata = json.loads(done.out)
+    assert set(metadata) == FACTS
+    assert metadata["path"] == "tiny.safetensors"
+    assert metadata["trained_on"] == "jpeg 10-40"
+    assert metadata["data"] == ["set/train", "set/test"]  # and not val
+    assert metadata["steps"] == metadata["recipe"]["steps"] == STEPS
+    assert metadata["device"] == "cpu"
     beside = json.loads((workplace / "tiny.json").read_text())
-    assert facts == {"path": "tiny.safetensors", **beside}
+    assert metadata == {"path": "tiny.safetensors", **beside}
     assert str(workplace) not in done.out
     assert "edgecar-xs on jpeg 10-40, 2 photographs, cpu" in done.err
 

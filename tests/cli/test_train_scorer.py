@@ -67,16 +67,16 @@ TRAIN = ("train-scorer", "tiny.toml", "--threads", 1)
 def test_opinions_are_learned_and_split_by_reference(edgecar, workplace):
     done = edgecar(*TRAIN, "--scores", "study.csv", "--json")
     assert done.code == 0, done.err
-    facts = json.loads(done.out)
-    assert set(facts) == FACTS
-    assert facts["target"] == "opinion scores of study"
-    assert facts["trained_on"] == "study: 20 pictures of 4 references"
-    assert (facts["low"], facts["high"]) == (1.0, 4.8)
-    found = facts["agreement"]["study"]
+    metadata = json.loads(done.out)
+    assert set(metadata) == FACTS
+    assert metadata["target"] == "opinion scores of study"
+    assert metadata["trained_on"] == "study: 20 pictures of 4 references"
+    assert (metadata["low"], metadata["high"]) == (1.0, 4.8)
+    found = metadata["agreement"]["study"]
     assert (found["references"], found["pictures"]) == (1, 5)
     assert -1 <= found["srcc"] <= 1
     stored = json.loads((workplace / "tiny.json").read_text())
-    assert {"path": "tiny.safetensors", **stored} == facts
+    assert {"path": "tiny.safetensors", **stored} == metadata
     scored = edgecar("score", "0.png", "0-40.png", "--scorer", "tiny.onnx")
     assert scored.code == 0, scored.err
     assert "opinion scores of study" in scored.out
@@ -88,12 +88,12 @@ def test_without_opinions_the_proxy_is_named(edgecar, workplace):
     assert done.code == 0, done.err
     assert "Against proxy: 100 × mean of MS-SSIM and VIF" in done.out
     assert "next      edgecar score REF DIST --scorer tiny.onnx" in done.err
-    facts = json.loads((workplace / "tiny.json").read_text())
-    assert facts["network"]["streams"] == "residual"
-    assert facts["network"]["multi_scale"]
-    assert set(facts["agreement"]) == {"validation", "val"}
-    assert facts["agreement"]["val"]["pairs"] == 1
-    assert "6 pictures" not in facts["trained_on"]  # five, and the photograph as it is
+    metadata = json.loads((workplace / "tiny.json").read_text())
+    assert metadata["network"]["streams"] == "residual"
+    assert metadata["network"]["multi_scale"]
+    assert set(metadata["agreement"]) == {"validation", "val"}
+    assert metadata["agreement"]["val"]["pairs"] == 1
+    assert "6 pictures" not in metadata["trained_on"]  # five, and the photograph as it is
 
 
 @pytest.mark.slow  # a scorer is trained

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgecar.artifact import Artifact
-from edgecar.bench import payoff
-from edgecar.bench.payoff import Speed
+from edgecar.bench import select_precision
+from edgecar.bench.select_precision import Speed
 from edgecar.media.reader import open_reader
 from edgecar.runtime import tune
 from edgecar.runtime.tuning import Tuning
@@ -117,7 +117,7 @@ def test_as_json(edgecar, clip, network, cache, fps):  # noqa: F811
 def contest(monkeypatch, exported):
     """Precisions that pass the gate, and speeds that are reported of them."""
     base, speeds = exported("edgecar-xs"), {}
-    lower = Artifact(replace(base.facts, precision="int8"), base.onnx)
+    lower = Artifact(replace(base.metadata, precision="int8"), base.onnx)
 
     def candidates(source, _base, lowering, _report):
         assert (source.stem, lowering.for_engine) == ("edgecar-xs.h264", "onnxruntime")
@@ -127,9 +127,9 @@ def contest(monkeypatch, exported):
         assert (setup.engine, str(tuning)) == ("onnxruntime", "no reuse")
         return {name: Speed(name, "Library 1", [speeds[name]] * 4) for name in artifacts}
 
-    monkeypatch.setattr(payoff, "candidates", candidates)
-    monkeypatch.setattr(payoff, "timed_on_clip", timed)
-    monkeypatch.setattr(payoff.Source, "graph", lambda _source: (None, base.facts))
+    monkeypatch.setattr(select_precision, "candidates", candidates)
+    monkeypatch.setattr(select_precision, "timed_on_clip", timed)
+    monkeypatch.setattr(select_precision.Source, "graph", lambda _source: (None, base.metadata))
     return speeds
 
 
@@ -156,7 +156,7 @@ def test_fp32_stays_where_nothing_is_faster(edgecar, clip, fps, contest):  # noq
 
 
 def test_files_and_a_precision_asked_for_stay_as_they_are(edgecar, clip, network, fps, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(payoff, "candidates", lambda *_: pytest.fail("were made"))
+    monkeypatch.setattr(select_precision, "candidates", lambda *_: pytest.fail("were made"))
     fps["no reuse"] = 200.0
     for options in ((network,), ("edgecar-xs", "--precision", "fp32"), ("edgecar-xs", NO)):
         assert tuned(edgecar, clip, *options).code == 0
@@ -164,14 +164,14 @@ def test_files_and_a_precision_asked_for_stay_as_they_are(edgecar, clip, network
 
 def test_precisions_run_through_the_clip_in_turn(clip, exported):  # noqa: F811
     base = exported("edgecar-xs")
-    lower = Artifact(replace(base.facts, precision="int8"), base.onnx)
+    lower = Artifact(replace(base.metadata, precision="int8"), base.onnx)
     # What the engine computes in another precision is only FP32 with casts.
-    halves = Artifact(replace(base.facts, precision="fp16"), base.onnx)
+    halves = Artifact(replace(base.metadata, precision="fp16"), base.onnx)
     setup = tune.Setup(str(clip), base, "onnxruntime", threads=1, frames=2)
     artifacts = {"fp32": base, "fp16": halves, "int8": lower}
-    speeds = payoff.timed_on_clip(setup, artifacts, Tuning(), seconds=0)
+    speeds = select_precision.timed_on_clip(setup, artifacts, Tuning(), seconds=0)
     rounds = {name: len(speed.rates) for name, speed in speeds.items()}
-    assert rounds == {"fp32": payoff.ROUNDS, "fp16": 0, "int8": payoff.ROUNDS}
+    assert rounds == {"fp32": select_precision.ROUNDS, "fp16": 0, "int8": select_precision.ROUNDS}
 
 
 def test_a_clip_that_is_not_there_is_a_line(edgecar, cache):

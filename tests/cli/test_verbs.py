@@ -66,14 +66,14 @@ def test_export_of_a_shipped_network_says_so(edgecar, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = edgecar("export", "edgecar-s.pt", "--json")
     assert done.code == 0
-    facts = json.loads(done.out)
-    assert (facts["model"], facts["halo_px"], facts["trained_on"]) == (
+    metadata = json.loads(done.out)
+    assert (metadata["model"], metadata["halo_px"], metadata["trained_on"]) == (
         "edgecar-s",
         12,
         "jpeg 10-40",
     )
-    assert facts["shipped"] is True
-    assert Path(facts["path"]) == Path("edgecar-s.jpeg.onnx")
+    assert metadata["shipped"] is True
+    assert Path(metadata["path"]) == Path("edgecar-s.jpeg.onnx")
     assert "no file edgecar-s.pt here; exporting edgecar's own" in done.err
 
 
@@ -152,9 +152,9 @@ def test_models_lists_the_zoo(edgecar):
 
 def test_doctor_names_the_default_engine(edgecar, monkeypatch):
     monkeypatch.setattr("edgecar.cli.doctor.shipped_answers", lambda _report: [])
-    facts = json.loads(edgecar("doctor", "--json").out)
-    assert facts["default_engine"] in ("openvino", "onnxruntime")
-    assert facts["default_engine"] in edgecar("doctor").out
+    metadata = json.loads(edgecar("doctor", "--json").out)
+    assert metadata["default_engine"] in ("openvino", "onnxruntime")
+    assert metadata["default_engine"] in edgecar("doctor").out
 
 
 def test_eval_jpeg_takes_qualities_as_the_papers_list_them(edgecar, tmp_path):

@@ -10,7 +10,7 @@ from edgecar.bench.complexity import complexity
 from edgecar.design.space import BranchedConv, Candidate, Shape
 from edgecar.design.study import SUITE, entries_of
 from edgecar.errors import SettingsError
-from edgecar.zoo import plain
+from edgecar.zoo import edgecar_net
 from edgecar.zoo.registry import card_named
 
 pytestmark = pytest.mark.slow  # a study for our own pages
@@ -73,7 +73,7 @@ def test_candidates_are_around_the_network_that_ships() -> None:
     config = card.config()
     torch.manual_seed(1)
     ours = card.build(config).eval()
-    same = built(Shape(config.width, config.layers, plain.SCALE, "leaky"))
+    same = built(Shape(config.width, config.layers, edgecar_net.SCALE, "leaky"))
     same.load_state_dict(ours.state_dict())
     picture = torch.rand(1, 1, 16, 24)
     with torch.inference_mode():

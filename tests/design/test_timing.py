@@ -75,11 +75,11 @@ def test_every_deployed_shape_is_timed_once(monkeypatch) -> None:
 
 @pytest.mark.slow  # every candidate is exported
 def test_what_is_timed_is_an_artifact_of_the_candidate() -> None:
-    facts = artifact_of(HARD).facts
-    assert (facts.align_px, facts.context, facts.channels) == (4, "local", 1)
+    metadata = artifact_of(HARD).metadata
+    assert (metadata.align_px, metadata.context, metadata.channels) == (4, "local", 1)
     # Reach in features: stem 1, hidden layers 1 and 2, last 1; times 4 pixels.
-    assert facts.halo_px == 5 * 4
-    assert facts.parity_max_error <= facts.parity_budget
+    assert metadata.halo_px == 5 * 4
+    assert metadata.parity_max_error <= metadata.parity_budget
 
 
 def test_a_missing_file_is_named(tmp_path) -> None:

@@ -20,12 +20,12 @@ from edgecar.artifact import (
     Quality,
     find_artifact,
     read_artifact,
-    write_facts,
+    write_metadata,
 )
 from edgecar.engines import select
 from edgecar.engines.answer import check_answer
 from edgecar.engines.fake import FakeEngine
-from edgecar.engines.plan import facts_at_tile
+from edgecar.engines.plan import metadata_at_tile
 from edgecar.engines.select import open_engine
 from edgecar.errors import AnswerError, ArtifactError
 from edgecar.known_answer import KnownAnswer, answer_from_table, packed_answer
@@ -88,8 +88,8 @@ def truth(network):
         yield lambda batch: engine.run(batch).copy()
 
 
-def fake(facts, function, precision="fp32", shape=None) -> FakeEngine:
-    engine = FakeEngine(function, facts.channels, shape, facts.align_px)
+def fake(metadata, function, precision="fp32", shape=None) -> FakeEngine:
+    engine = FakeEngine(function, metadata.channels, shape, metadata.align_px)
     engine.info = replace(engine.info, precision=precision)
     return engine
 
@@ -106,14 +106,14 @@ def opens(monkeypatch):
     return by
 
 
-def int8(network: Artifact, **facts: object) -> Artifact:
-    lower = replace(network.facts, precision="int8", quality=QUALITY, **facts)
+def int8(network: Artifact, **metadata: object) -> Artifact:
+    lower = replace(network.metadata, precision="int8", quality=QUALITY, **metadata)
     return Artifact(lower, network.onnx, network.path)
 
 
 def written(artifact: Artifact, path: Path) -> Path:
     model = onnx.load_model_from_string(artifact.onnx)
-    write_facts(model, artifact.facts)
+    write_metadata(model, artifact.metadata)
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -124,7 +124,7 @@ def test_fp32_that_is_something_else_is_refused(name, network, truth, opens) -> 
     opened = []
 
     def make(artifact, _precision):
-        opened.append(fake(artifact.facts, lambda batch: fault(batch, truth(batch))))
+        opened.append(fake(artifact.metadata, lambda batch: fault(batch, truth(batch))))
         return opened[-1]
 
     opens(make)
@@ -140,7 +140,7 @@ def test_fp32_that_is_something_else_is_refused(name, network, truth, opens) -> 
 def test_lower_precision_that_loses_more_than_stated_is_refused(
     name, network, truth, opens
 ) -> None:
-    opens(lambda a, _: fake(a.facts, lambda batch: WRONG[name](batch, truth(batch)), "int8"))
+    opens(lambda a, _: fake(a.metadata, lambda batch: WRONG[name](batch, truth(batch)), "int8"))
     with pytest.raises(AnswerError, match=r"edgecar-xs in int8 on .* loses .* \(allowed 0\.050\)"):
         open_engine(int8(network, trained_on="", weights_sha256="other"))
 
@@ -148,7 +148,7 @@ def test_lower_precision_that_loses_more_than_stated_is_refused(
 @pytest.mark.parametrize("name", WRONG_IN_FP32)
 def test_lower_precision_may_lose_what_is_stated(name, network, truth, opens) -> None:
     fault = WRONG_IN_FP32[name]
-    opens(lambda a, _: fake(a.facts, lambda batch: fault(batch, truth(batch)), "int8"))
+    opens(lambda a, _: fake(a.metadata, lambda batch: fault(batch, truth(batch)), "int8"))
     with open_engine(int8(network)) as engine:
         assert engine.check.passed
         assert 0 <= engine.check.loss_db < 0.01
@@ -159,7 +159,7 @@ def test_channels_in_another_order_are_found(exported, opens) -> None:
     artifact = exported("edgecar-xs", 3)
     with open_engine(artifact, "onnxruntime", threads=1) as right:
         turned = lambda batch: right.run(batch)[:, ::-1]  # noqa: E731
-        opens(lambda a, _: fake(a.facts, turned))
+        opens(lambda a, _: fake(a.metadata, turned))
         with pytest.raises(AnswerError):
             open_engine(artifact)
 
@@ -175,29 +175,29 @@ def test_every_engine_reproduces_untrained_networks(name, network, exported) -> 
 
 @pytest.mark.parametrize("tile", [(48, 48), (64, 80), (48, 96), (32, 40), (28, 28), (200, 256)])
 def test_engines_of_one_shape_are_checked_in_their_tile(tile, network, truth) -> None:
-    facts = network.facts
-    with fake(facts, truth, shape=(2, *tile)) as engine:
-        check = check_answer(engine, facts)
+    metadata = network.metadata
+    with fake(metadata, truth, shape=(2, *tile)) as engine:
+        check = check_answer(engine, metadata)
         assert check.passed
         assert check.largest_codes == 0
-    with fake(facts, lambda batch: one_pixel(batch, truth(batch)), shape=(2, *tile)) as engine:
-        wrong = check_answer(engine, facts)
+    with fake(metadata, lambda batch: one_pixel(batch, truth(batch)), shape=(2, *tile)) as engine:
+        wrong = check_answer(engine, metadata)
         # Only what is farther from the cut edges than the halo can be compared.
-        assert wrong.passed is (min(tile) - facts.halo_px <= 20)
+        assert wrong.passed is (min(tile) - metadata.halo_px <= 20)
 
 
 def test_a_network_that_pools_has_an_answer_for_the_tile_of_a_plan(exported) -> None:
     artifact, tile = exported("msfan"), (80, 112)
     with open_engine(artifact, "onnxruntime", threads=1) as whole:
-        with fake(artifact.facts, whole.run, shape=(1, *tile)) as engine:
-            assert check_answer(engine, artifact.facts) is None  # nothing to compare with
-            facts = facts_at_tile(artifact, tile)
-            assert check_answer(engine, facts).passed
+        with fake(artifact.metadata, whole.run, shape=(1, *tile)) as engine:
+            assert check_answer(engine, artifact.metadata) is None  # nothing to compare with
+            metadata = metadata_at_tile(artifact, tile)
+            assert check_answer(engine, metadata).passed
         turned = lambda batch: whole.run(batch)[..., ::-1]  # noqa: E731
-        with fake(artifact.facts, turned, shape=(1, *tile)) as engine:
-            assert not check_answer(engine, facts).passed
+        with fake(artifact.metadata, turned, shape=(1, *tile)) as engine:
+            assert not check_answer(engine, metadata).passed
     local = exported("edgecar-xs")
-    assert facts_at_tile(local, tile) == local.facts
+    assert metadata_at_tile(local, tile) == local.metadata
 
 
 # FP32 instead.
@@ -208,9 +208,9 @@ def broken_int8(truth, opens):
     """Engines that compute FP32 and do nothing in eight bits."""
     opens(
         lambda a, asked: (
-            fake(a.facts, truth)
-            if a.facts.precision == "fp32" or asked == "fp32"
-            else fake(a.facts, lambda batch: batch, "int8")
+            fake(a.metadata, truth)
+            if a.metadata.precision == "fp32" or asked == "fp32"
+            else fake(a.metadata, lambda batch: batch, "int8")
         )
     )
 
@@ -241,7 +241,7 @@ def test_shipped_fp32_is_taken_where_none_lies_beside_it(network, tmp_path) -> N
 @pytest.mark.usefixtures("broken_int8")
 @pytest.mark.parametrize("other", [{"weights_sha256": "a" * 64}, {"halo_px": 14}, {"model": "x"}])
 def test_fp32_of_another_network_is_not_taken(other, network, tmp_path) -> None:
-    written(Artifact(network.facts, network.onnx), tmp_path / "net.onnx")
+    written(Artifact(network.metadata, network.onnx), tmp_path / "net.onnx")
     lower = written(int8(network, **other), tmp_path / "net.int8.onnx")
     with pytest.raises(AnswerError, match="export the network in fp32 beside it") as refused:
         open_engine(read_artifact(lower))
@@ -259,8 +259,8 @@ def test_who_asked_for_int8_is_refused_and_gets_nothing_else(network, tmp_path) 
 def test_fewer_bits_chosen_by_an_engine_give_way_to_fp32(network, truth, opens, caplog) -> None:
     def make(artifact, asked):
         if asked == "fp32":
-            return fake(artifact.facts, truth)
-        return fake(artifact.facts, lambda batch: batch, "bf16")
+            return fake(artifact.metadata, truth)
+        return fake(artifact.metadata, lambda batch: batch, "bf16")
 
     opens(make)
     with caplog.at_level(logging.WARNING), open_engine(network) as engine:
@@ -271,7 +271,7 @@ def test_fewer_bits_chosen_by_an_engine_give_way_to_fp32(network, truth, opens, 
 
 
 def test_fp32_that_is_wrong_too_is_refused(network, opens, tmp_path) -> None:
-    opens(lambda a, _: fake(a.facts, lambda batch: batch, a.facts.precision))
+    opens(lambda a, _: fake(a.metadata, lambda batch: batch, a.metadata.precision))
     written(network, tmp_path / "net.onnx")
     lower = read_artifact(written(int8(network), tmp_path / "net.int8.onnx"))
     with pytest.raises(AnswerError, match=r"in fp32 on .* differs by"):
@@ -279,8 +279,10 @@ def test_fp32_that_is_wrong_too_is_refused(network, opens, tmp_path) -> None:
 
 
 def test_an_artifact_of_before_there_were_answers_opens(network, opens) -> None:
-    opens(lambda a, _: fake(a.facts, lambda batch: batch))
-    with open_engine(replace(network, facts=replace(network.facts, known_answer=None))) as engine:
+    opens(lambda a, _: fake(a.metadata, lambda batch: batch))
+    with open_engine(
+        replace(network, metadata=replace(network.metadata, known_answer=None))
+    ) as engine:
         assert engine.check is None
 
 
@@ -296,8 +298,8 @@ def test_a_known_answer_comes_back(network) -> None:
     assert again == answer
     assert np.array_equal(again.codes(), codes)
     assert np.abs(again.expected_codes() - np.clip(output, 0, 255)).max() <= 1 / 512
-    shipped = network.facts.known_answer
-    assert min(shipped.shape[1:]) > network.facts.halo_px
+    shipped = network.metadata.known_answer
+    assert min(shipped.shape[1:]) > network.metadata.halo_px
     assert len(shipped.input) + len(shipped.output) < 8 << 10
 
 
@@ -334,7 +336,7 @@ def test_a_damaged_known_answer_is_refused(damage, network, tmp_path) -> None:
     path = written(network, tmp_path / "net.onnx")
     model = onnx.load(path)
     entry = next(e for e in model.metadata_props if e.key == "edgecar.known_answer")
-    entry.value = damaged(network.facts.known_answer, damage)
+    entry.value = damaged(network.metadata.known_answer, damage)
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ArtifactError, match=f"{path}: .*; export it again") as refused:
         read_artifact(path)
@@ -343,7 +345,7 @@ def test_a_damaged_known_answer_is_refused(damage, network, tmp_path) -> None:
 
 @pytest.mark.parametrize("other", [{"channels": 3}, {"align_px": 5, "halo_px": 15}])
 def test_a_known_answer_of_another_network_is_refused(other, network, tmp_path) -> None:
-    wrong = Artifact(replace(network.facts, **other), network.onnx)
+    wrong = Artifact(replace(network.metadata, **other), network.onnx)
     with pytest.raises(ArtifactError, match="known answer is of another network; export it again"):
         read_artifact(written(wrong, tmp_path / "net.onnx"))
 
@@ -358,11 +360,11 @@ def test_inspect_shows_how_it_came_out(network, tmp_path, opens, edgecar) -> Non
     assert done.code == 0
     assert table["passed"] is True
     assert table["largest_codes"] <= table["allowed_codes"]
-    opens(lambda a, _: fake(a.facts, lambda batch: batch))
+    opens(lambda a, _: fake(a.metadata, lambda batch: batch))
     done = edgecar("inspect", path)
     assert done.code == 3
     assert "this machine computes it wrongly" in done.out
-    old = written(replace(network, facts=replace(network.facts, known_answer=None)), path)
+    old = written(replace(network, metadata=replace(network.metadata, known_answer=None)), path)
     done = edgecar("inspect", old)
     assert done.code == 0
     assert "answer    none; export the network again" in done.out
@@ -377,7 +379,7 @@ def test_doctor_checks_what_ships(ship, opens, edgecar) -> None:  # noqa: F811
         ("edgecar-xs", "jpeg", True),
         ("edgecar-xs", "h264", True),
     ]
-    opens(lambda a, _: fake(a.facts, lambda batch: batch))
+    opens(lambda a, _: fake(a.metadata, lambda batch: batch))
     done = edgecar("doctor")
     assert done.code == 3
     assert "0 of 2 shipped networks compute what they promise" in done.out
@@ -444,12 +446,12 @@ def saturating(folder: Path) -> Path:
             value("none", np.int8(0)),
         ],
     )
-    plain = read_artifact(find_artifact("edgecar-xs", "jpeg")).facts
-    facts = replace(plain, model="pair", trained_on="jpeg 10-40", halo_px=0, align_px=1)
-    facts = replace(facts, known_answer=known_answer(fp32, facts))
-    written(Artifact(facts, fp32.SerializeToString()), folder / "pair.onnx")
-    facts = replace(facts, precision="int8", quality=QUALITY)
-    return written(Artifact(facts, lower.SerializeToString()), folder / "pair.int8.onnx")
+    plain = read_artifact(find_artifact("edgecar-xs", "jpeg")).metadata
+    metadata = replace(plain, model="pair", trained_on="jpeg 10-40", halo_px=0, align_px=1)
+    metadata = replace(metadata, known_answer=known_answer(fp32, metadata))
+    written(Artifact(metadata, fp32.SerializeToString()), folder / "pair.onnx")
+    metadata = replace(metadata, precision="int8", quality=QUALITY)
+    return written(Artifact(metadata, lower.SerializeToString()), folder / "pair.int8.onnx")
 
 
 @pytest.mark.parametrize(("level", "allowed"), [("AVX2", 127), ("SSE41", 127), ("", 127), ("", 64)])

@@ -27,8 +27,8 @@ LOCAL = ("edgecar-s", "fastarcnn", "arcnn", "dncnn", "carcnn")
 def opened(kind: str, artifact: Artifact, threads: int = 1) -> Engine:
     name, precision = ENGINES[kind]
     if name == "fake":
-        facts = artifact.facts
-        return FakeEngine(lambda batch: batch * 0.75, facts.channels, None, facts.align_px)
+        metadata = artifact.metadata
+        return FakeEngine(lambda batch: batch * 0.75, metadata.channels, None, metadata.align_px)
     return open_engine(artifact, name, precision, threads)
 
 
@@ -216,7 +216,7 @@ SURROUNDINGS = [
 def test_what_is_around_a_window_does_not_matter(kind, name, exported) -> None:
     """Farther away than the halo, that is; the shape of what is around it included."""
     artifact, frame = exported(name), windows(1, 112, 128)
-    halo, align = artifact.facts.halo_px, artifact.facts.align_px
+    halo, align = artifact.metadata.halo_px, artifact.metadata.align_px
     keep = slice(50, 56), slice(60, 68)  # farther than any halo here from every side
 
     def kept(engine, rows: slice, columns: slice):
@@ -278,7 +278,7 @@ def test_numbers_that_are_none_pass_through(engine) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in ENGINES if kind != "fake"])
 def test_facts_that_do_not_fit_the_graph_are_one_line(kind, artifact) -> None:
-    wrong = replace(artifact, facts=replace(artifact.facts, channels=3, known_answer=None))
+    wrong = replace(artifact, metadata=replace(artifact.metadata, channels=3, known_answer=None))
     with opened(kind, wrong) as engine, pytest.raises(EngineError) as refused:
         engine.run(windows(1, channels=3))
     assert "\n" not in str(refused.value)

@@ -105,8 +105,8 @@ class Session:
 
 
 @pytest.fixture
-def gpu(monkeypatch, lowered) -> None:
-    lowered("edgecar-xs", "fp16")  # while the library is still itself
+def gpu(monkeypatch, reduced) -> None:
+    reduced("edgecar-xs", "fp16")  # while the library is still itself
     library = libraries.imported_onnxruntime()
     monkeypatch.delenv(FULL_PRECISION[0], raising=False)
     monkeypatch.setattr(library, "InferenceSession", Session)
@@ -131,8 +131,8 @@ def test_fp32_on_cuda_is_tf32_only_if_it_is_called_so(artifact, precision, used,
 
 
 @pytest.mark.usefixtures("gpu")
-def test_lower_precision_on_cuda_keeps_its_fp32_layers(lowered) -> None:
-    with open_engine(lowered("edgecar-xs", "fp16"), "onnxruntime:cuda", None, 1) as engine:
+def test_lower_precision_on_cuda_keeps_its_fp32_layers(reduced) -> None:
+    with open_engine(reduced("edgecar-xs", "fp16"), "onnxruntime:cuda", None, 1) as engine:
         assert engine.info.precision == "fp16"
     assert [options["use_tf32"] for _, options in Session.asked] == ["0"]
 

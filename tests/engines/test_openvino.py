@@ -62,7 +62,7 @@ def test_shapes_that_do_not_return_are_never_compiled(exported):
 
 def test_compiled_shapes_share_a_limit_of_memory(exported, monkeypatch):
     artifact = exported("edgecar-xs")
-    monkeypatch.setattr(openvino, "COMPILED_MEMORY", artifact.facts.bytes_per_px * 3000)
+    monkeypatch.setattr(openvino, "COMPILED_MEMORY", artifact.metadata.bytes_per_px * 3000)
     with OpenvinoEngine(artifact) as engine:
         for size in ((32, 34), (32, 32), (50, 50), (20, 20)):
             returning(engine, *size)
@@ -71,7 +71,7 @@ def test_compiled_shapes_share_a_limit_of_memory(exported, monkeypatch):
 
 def test_compiled_shapes_that_stay_away_make_room(exported, monkeypatch):
     artifact = exported("edgecar-xs")
-    monkeypatch.setattr(openvino, "COMPILED_MEMORY", artifact.facts.bytes_per_px * 1100)
+    monkeypatch.setattr(openvino, "COMPILED_MEMORY", artifact.metadata.bytes_per_px * 1100)
     monkeypatch.setattr(openvino, "FORGOTTEN_RUNS", 2 * RETURNS)
     with OpenvinoEngine(artifact) as engine:
         returning(engine, 32, 32)

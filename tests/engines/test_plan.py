@@ -1,4 +1,4 @@
-"""Plans and their facts: what is written, what is refused, and in which words."""
+"""Plans and their metadata: what is written, what is refused, and in which words."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from edgecar.engines.gpu import Gpu
 from edgecar.engines.plan import (
     plan_path,
     read_plan,
-    read_plan_facts,
+    read_plan_metadata,
     settings_for,
     sidecar_of,
     why_not_here,
@@ -49,27 +49,27 @@ def built(artifact, library):
 
 def test_facts_come_back_as_they_were(built, artifact, library) -> None:
     plan = read_plan(built)
-    facts = plan.facts
+    metadata = plan.metadata
     assert built.name == "edgecar-s.rtx.plan"
     assert plan.content == built.read_bytes()
-    assert facts.network == artifact.facts
-    assert facts.settings == settings_for(artifact, target_named("rtx"), **SMALL)
-    assert (facts.library, facts.version) == ("tensorrt-rtx", library.version)
-    assert (facts.target, facts.onnx, facts.gpu) == ("rtx", "edgecar-s.onnx", "")
-    assert facts.layers > 3
-    assert facts.inspected is None  # nothing here can load it
+    assert metadata.network == artifact.metadata
+    assert metadata.settings == settings_for(artifact, target_named("rtx"), **SMALL)
+    assert (metadata.library, metadata.version) == ("tensorrt-rtx", library.version)
+    assert (metadata.target, metadata.onnx, metadata.gpu) == ("rtx", "edgecar-s.onnx", "")
+    assert metadata.layers > 3
+    assert metadata.inspected is None  # nothing here can load it
 
 
-def test_facts_of_a_lower_precision_come_back(lowered, tmp_path, library) -> None:
+def test_facts_of_a_lower_precision_come_back(reduced, tmp_path, library) -> None:
     path = tmp_path / "half.onnx"
-    path.write_bytes(lowered("edgecar-s", "fp16").onnx)
+    path.write_bytes(reduced("edgecar-s", "fp16").onnx)
     half, target = read_artifact(path), target_named("rtx")
     quality = Quality(0.1, 0.2, 0, 1, 3, 6, "", "", "", 6, ("a",), ("b",), "", (("exact", 0.1),))
-    half = replace(half, facts=replace(half.facts, quality=quality))
+    half = replace(half, metadata=replace(half.metadata, quality=quality))
     made = write_plan(
         half, tmp_path / "half.plan", library, target, settings_for(half, target, **SMALL), None
     )
-    assert read_plan_facts(tmp_path / "half.plan") == made
+    assert read_plan_metadata(tmp_path / "half.plan") == made
     assert made.settings.precision == "fp16"
 
 
@@ -113,7 +113,7 @@ def test_facts_that_are_not_understood_are_refused(change, said, built) -> None:
 def test_facts_that_are_no_json_are_refused(built) -> None:
     sidecar_of(built).write_text("{")
     with pytest.raises(ArtifactError):
-        read_plan_facts(built)
+        read_plan_metadata(built)
 
 
 def test_absent_plan_is_said(tmp_path) -> None:
@@ -122,28 +122,28 @@ def test_absent_plan_is_said(tmp_path) -> None:
 
 
 def test_plan_for_any_card_runs_from_ampere_on(built, library) -> None:
-    facts = read_plan_facts(built)
-    assert why_not_here(facts, library.version, CARD) is None
+    metadata = read_plan_metadata(built)
+    assert why_not_here(metadata, library.version, CARD) is None
     turing = replace(CARD, name="NVIDIA GeForce RTX 2080", compute_capability="7.5")
-    assert why_not_here(facts, library.version, turing) == (
+    assert why_not_here(metadata, library.version, turing) == (
         "it was built for GPUs from Ampere on, this is NVIDIA GeForce RTX 2080 (7.5)"
     )
-    assert why_not_here(facts, library.version, None) == "there is no NVIDIA GPU here"
-    assert why_not_here(facts, "1.0", CARD) == (
+    assert why_not_here(metadata, library.version, None) == "there is no NVIDIA GPU here"
+    assert why_not_here(metadata, "1.0", CARD) == (
         f"it was built with TensorRT-RTX {library.version}, this is 1.0"
     )
 
 
 def test_plan_of_one_gpu_runs_on_that_only(built) -> None:
-    facts = replace(read_plan_facts(built), gpu="NVIDIA L4", compute_capability="8.9")
+    metadata = replace(read_plan_metadata(built), gpu="NVIDIA L4", compute_capability="8.9")
     l4 = replace(CARD, name="NVIDIA L4")
-    assert why_not_here(facts, facts.version, l4) is None
-    assert why_not_here(facts, facts.version, CARD) == (
+    assert why_not_here(metadata, metadata.version, l4) is None
+    assert why_not_here(metadata, metadata.version, CARD) == (
         "it was built for NVIDIA L4 (8.9), this is NVIDIA GeForce RTX 4090 (8.9)"
     )
-    free = replace(facts, settings=replace(facts.settings, hardware_compatible=True))
-    assert why_not_here(free, facts.version, CARD) is None
-    kept = replace(facts, settings=replace(facts.settings, version_compatible=True))
+    free = replace(metadata, settings=replace(metadata.settings, hardware_compatible=True))
+    assert why_not_here(free, metadata.version, CARD) is None
+    kept = replace(metadata, settings=replace(metadata.settings, version_compatible=True))
     assert why_not_here(kept, "99", l4) is None
 
 
@@ -178,11 +178,11 @@ def test_timings_are_kept_for_the_next_build(artifact, tmp_path, monkeypatch) ->
     target = target_named("t4")
     settings = settings_for(artifact, target, **SMALL)
     for _ in range(2):
-        facts = write_plan(artifact, tmp_path / "x.plan", fake, target, settings, t4)
+        metadata = write_plan(artifact, tmp_path / "x.plan", fake, target, settings, t4)
     (kept,) = (tmp_path / "cache" / "engines").iterdir()
     assert kept.name == "tensorrt-10.3.0-tesla-t4.timings"
     assert given == [b"", kept.read_bytes()]
-    assert (facts.gpu, facts.compute_capability, facts.cuda) == ("Tesla T4", "7.5", "12.6")
+    assert (metadata.gpu, metadata.compute_capability, metadata.cuda) == ("Tesla T4", "7.5", "12.6")
 
 
 @pytest.mark.parametrize("tile", [(64, 63), (24, 64)])
@@ -197,9 +197,9 @@ def test_precision_that_the_target_does_not_take_is_refused(artifact) -> None:
         settings_for(artifact, target)
 
 
-def test_graph_that_would_be_misread_is_not_built(lowered, tmp_path, library) -> None:
+def test_graph_that_would_be_misread_is_not_built(reduced, tmp_path, library) -> None:
     path = tmp_path / "unsigned.onnx"
-    path.write_bytes(lowered("edgecar-s", "int8 onnxruntime").onnx)
+    path.write_bytes(reduced("edgecar-s", "int8 onnxruntime").onnx)
     artifact, target = read_artifact(path), target_named("rtx")
     settings = settings_for(artifact, target, **SMALL)
     with pytest.raises(EngineError, match="unsigned codes"):

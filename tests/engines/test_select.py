@@ -149,34 +149,34 @@ def test_own_precision_may_be_given(name, artifact) -> None:
     ],
 )
 def test_lower_precision_is_said_where_it_is_computed(
-    kind, name, precision, computed, lowered
+    kind, name, precision, computed, reduced
 ) -> None:
-    with open_engine(lowered("edgecar-s", kind), name, precision, 1) as engine:
+    with open_engine(reduced("edgecar-s", kind), name, precision, 1) as engine:
         assert engine.info.precision == computed
 
 
 @pytest.mark.parametrize(("machine", "computed"), [("x86_64", "fp32"), ("aarch64", "fp16")])
-def test_halves_are_widened_on_x86(machine, computed, lowered, monkeypatch) -> None:
+def test_halves_are_widened_on_x86(machine, computed, reduced, monkeypatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
-    with open_engine(lowered("edgecar-s", "fp16"), "onnxruntime", None, 1) as engine:
+    with open_engine(reduced("edgecar-s", "fp16"), "onnxruntime", None, 1) as engine:
         assert engine.info.precision == computed
 
 
 def test_eight_bits_that_openvino_widened_are_not_called_int8(artifact) -> None:
-    """Facts that say int8 of a graph that has no Q/DQ pair."""
-    claimed = Artifact(replace(artifact.facts, precision="int8"), artifact.onnx)
+    """Metadata that say int8 of a graph that has no Q/DQ pair."""
+    claimed = Artifact(replace(artifact.metadata, precision="int8"), artifact.onnx)
     with open_engine(claimed, "openvino", "fp32", 1) as engine:
         assert engine.info.precision == "fp32"
     assert "computes edgecar-xs in fp32" in refusal(claimed, "openvino", "int8")
 
 
-def test_unsigned_codes_never_reach_tensorrt(lowered, monkeypatch) -> None:
+def test_unsigned_codes_never_reach_tensorrt(reduced, monkeypatch) -> None:
     import onnxruntime
 
     monkeypatch.setattr(
         onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"]
     )
-    said = refusal(lowered("edgecar-s", "int8 onnxruntime"), "onnxruntime:tensorrt")
+    said = refusal(reduced("edgecar-s", "int8 onnxruntime"), "onnxruntime:tensorrt")
     assert "not for TensorRT" in said
     assert "unsigned codes" in said
 
@@ -184,7 +184,7 @@ def test_unsigned_codes_never_reach_tensorrt(lowered, monkeypatch) -> None:
 @pytest.mark.parametrize("name", LIBRARIES)
 @pytest.mark.parametrize("damage", ["text", "empty", "half", "end", "operator", "input", "weights"])
 def test_damaged_graph_is_one_line(name, damage, artifact) -> None:
-    said = refusal(Artifact(artifact.facts, damaged(artifact.onnx, damage)), name)
+    said = refusal(Artifact(artifact.metadata, damaged(artifact.onnx, damage)), name)
     assert damage != "operator" or "NoSuchOperator" in said
 
 
@@ -238,7 +238,7 @@ def changed(artifact: Artifact, kind: str, **attributes) -> Artifact:
     for entry in [entry for entry in node.attribute if entry.name in attributes]:
         node.attribute.remove(entry)
     node.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in attributes.items())
-    return Artifact(artifact.facts, model.SerializeToString())
+    return Artifact(artifact.metadata, model.SerializeToString())
 
 
 def test_torch_refuses_operators_it_does_not_know(artifact) -> None:
@@ -246,7 +246,7 @@ def test_torch_refuses_operators_it_does_not_know(artifact) -> None:
     node = next(node for node in model.graph.node if node.op_type == "LeakyRelu")
     node.op_type = "Erf"
     del node.attribute[:]
-    said = refusal(Artifact(artifact.facts, model.SerializeToString()), "torch")
+    said = refusal(Artifact(artifact.metadata, model.SerializeToString()), "torch")
     assert "does not know operator Erf; use another" in said
 
 
@@ -271,7 +271,7 @@ def test_torch_refuses_settings_it_would_compute_otherwise(
     name, kind, attributes, said, exported
 ) -> None:
     other = changed(exported(name), kind, **attributes)
-    side = other.facts.align_px * 2
+    side = other.metadata.align_px * 2
     with open_engine(other, "torch", threads=1) as engine, pytest.raises(EngineError, match=said):
         engine.run(np.zeros((1, 1, side, side), np.float32))
 
@@ -282,7 +282,7 @@ def test_weights_reach_the_engine(artifact) -> None:
     last = model.graph.initializer[-1]
     values = numpy_helper.to_array(last)
     last.CopyFrom(numpy_helper.from_array(values + np.float32(0.1), last.name))
-    other = Artifact(unanswered(artifact).facts, model.SerializeToString())
+    other = Artifact(unanswered(artifact).metadata, model.SerializeToString())
     batch = np.full((1, 1, 8, 8), 0.5, np.float32)
     for name in LIBRARIES:
         with open_engine(artifact, name, "fp32", 1) as a, open_engine(other, name, "fp32", 1) as b:

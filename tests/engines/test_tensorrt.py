@@ -87,7 +87,7 @@ class FakeRuntime:
 
 @pytest.fixture(scope="module")
 def built(exported, tmp_path_factory):
-    """A plan for RTX cards, with its facts."""
+    """A plan for RTX cards, with its metadata."""
     onnx = tmp_path_factory.mktemp("plan") / "net.onnx"
     onnx.write_bytes(exported("edgecar-xs").onnx)
     artifact, target = read_artifact(onnx), target_named("rtx")

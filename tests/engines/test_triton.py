@@ -112,14 +112,14 @@ def built(exported, tmp_path_factory):
 
 @pytest.fixture
 def plan(built, tmp_path):
-    """A function that gives a copy of it, with what cannot be built here put into its facts."""
+    """A function that gives a copy of it, with what cannot be built here put into its metadata."""
 
     def copy(any_batch: bool = False, library: str = "tensorrt", **settings: object) -> Path:
         path: Path = shutil.copytree(built(any_batch).parent, tmp_path / "copy") / "gate.t4.plan"
-        facts = json.loads(sidecar_of(path).read_text())
-        facts["library"] = library
-        facts["settings"].update(settings)
-        sidecar_of(path).write_text(json.dumps(facts))
+        metadata = json.loads(sidecar_of(path).read_text())
+        metadata["library"] = library
+        metadata["settings"].update(settings)
+        sidecar_of(path).write_text(json.dumps(metadata))
         return path
 
     return copy
@@ -139,14 +139,14 @@ def test_graph_takes_tiles_of_any_size_and_number(artifact) -> None:
 
 
 def test_client_is_told_what_tiles_need(artifact) -> None:
-    facts = told(parsed(config_text(served_graph(artifact))))
-    assert facts["edgecar.halo_px"] == str(artifact.facts.halo_px)
-    assert facts["edgecar.trained_on"] == "jpeg 10-40"
+    metadata = told(parsed(config_text(served_graph(artifact))))
+    assert metadata["edgecar.halo_px"] == str(artifact.metadata.halo_px)
+    assert metadata["edgecar.trained_on"] == "jpeg 10-40"
 
 
 def test_words_with_quotes_and_accents_come_through(artifact) -> None:
     odd = 'jpeg "10" \\ é\n'
-    named = Artifact(replace(artifact.facts, trained_on=odd), artifact.onnx, artifact.path)
+    named = Artifact(replace(artifact.metadata, trained_on=odd), artifact.onnx, artifact.path)
     assert told(parsed(config_text(served_graph(named))))["edgecar.trained_on"] == odd
 
 

@@ -35,8 +35,8 @@ def refusal(library, onnx_bytes: bytes, **changes) -> str:
 @pytest.mark.parametrize("any_batch", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["fp32", *TENSORRT])
 @every_network
-def test_every_graph_becomes_a_plan(name, kind, any_batch, exported, lowered, library) -> None:
-    artifact = exported(name) if kind == "fp32" else lowered(name, kind)
+def test_every_graph_becomes_a_plan(name, kind, any_batch, exported, reduced, library) -> None:
+    artifact = exported(name) if kind == "fp32" else reduced(name, kind)
     built = build_engine(library, artifact.onnx, settings(any_batch=any_batch))
     assert len(built.plan) > 1000
     assert built.layers > 3

@@ -15,7 +15,7 @@ from edgecar.evaluate.average_precision import (
     interval,
     resampled,
 )
-from edgecar.evaluate.heads import Detections
+from edgecar.evaluate.detector_decoders import Detections
 
 BOX = (10, 10, 30, 30)
 

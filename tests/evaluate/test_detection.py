@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("pycocotools", reason="pycocotools is not installed")
 
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.bench.results import DETECTION_KEYS, SCHEMA_PATH
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import DataError, MediaError, SettingsError
@@ -28,8 +28,8 @@ from edgecar.evaluate.detection import (
 )
 from edgecar.evaluate.detector import Detector
 from edgecar.evaluate.encodes import Encodes
-from edgecar.evaluate.exhibits import Exhibits
 from edgecar.evaluate.postfilters import Postfilter
+from edgecar.evaluate.sample_frames import SampleFrames
 from edgecar.evaluate.video import NetworkMethod
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.video_codec import VideoCoding, video_coded
@@ -221,8 +221,8 @@ def test_networks_and_filters_give_whole_frames():
         for index, frame in enumerate([_frame(seed) for seed in (1, 1, 1)])
     ]
     coded = video_coded(clip, CODING)
-    facts = Facts("fake", 1, 0, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
-    with Restorer(Artifact(facts, b""), FakeEngine(lambda batch: batch + 4 / 255)) as restorer:
+    metadata = Metadata("fake", 1, 0, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
+    with Restorer(Artifact(metadata, b""), FakeEngine(lambda batch: batch + 4 / 255)) as restorer:
         method = NetworkMethod(restorer)
         restored = list(method.frames(coded, CODING, [0, 2]))
         assert "fake" in method.setting(CODING)
@@ -280,11 +280,11 @@ def test_frames_whose_mistakes_change_most_are_restored_again(detector, folder):
     clean = clip.load()
     plain = list(evaluate_detection([clip], [coding], [restoring(clean), blackening(clean)], study))
     good, bad = restoring(clean), blackening(clean)
-    exhibits = Exhibits(2)
-    rows = list(evaluate_detection([clip], [coding], [good, bad], study, exhibits))
+    sample_frames = SampleFrames(2)
+    rows = list(evaluate_detection([clip], [coding], [good, bad], study, sample_frames))
     assert rows == plain
     assert (good.given, bad.given) <= (2, 2)  # detections are stored: only what is shown is made
-    shown = {one.subject.network: one for one in exhibits.best()}
+    shown = {one.subject.network: one for one in sample_frames.best()}
     best = shown["oracle"]
     assert best.boxes.restored.mistakes == 0
     assert best.gain == best.boxes.coded.mistakes > 0
@@ -295,7 +295,11 @@ def test_frames_whose_mistakes_change_most_are_restored_again(detector, folder):
     # What is found and what is missed make up the truth.
     marks = best.boxes.coded
     assert len(marks.found.scores) + len(marks.missed.scores) == len(best.boxes.source.scores)
-    black = [one for one in [*exhibits.best(), *exhibits.worst()] if one.subject.network == "black"]
+    black = [
+        one
+        for one in [*sample_frames.best(), *sample_frames.worst()]
+        if one.subject.network == "black"
+    ]
     assert black
     for one in black:
         assert len(one.boxes.restored.found.scores) == 0
@@ -305,9 +309,9 @@ def test_frames_whose_mistakes_change_most_are_restored_again(detector, folder):
 def test_a_network_that_changes_no_detection_has_no_exhibit(detector, folder):
     clip = Clip(folder)
     idle = Known(lambda coded, _: coded, clip.load())
-    exhibits = Exhibits(1)
-    list(evaluate_detection([clip], [CODING], [idle], Study(detector, 0.5, 1), exhibits))
-    assert exhibits.best() == exhibits.worst() == []
+    sample_frames = SampleFrames(1)
+    list(evaluate_detection([clip], [CODING], [idle], Study(detector, 0.5, 1), sample_frames))
+    assert sample_frames.best() == sample_frames.worst() == []
 
 
 @pytest.fixture

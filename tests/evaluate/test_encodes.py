@@ -36,8 +36,8 @@ def same(one, other) -> bool:
         (a.pts, b.pts, np.array_equal(a.y, b.y), np.array_equal(a.u, b.u), np.array_equal(a.v, b.v))
         for a, b in zip(one.frames, other.frames, strict=True)
     ]
-    facts = one.bitstream == other.bitstream and one.coded_bytes == other.coded_bytes
-    return facts and all(p[0] == p[1] and all(p[2:]) for p in planes)
+    metadata = one.bitstream == other.bitstream and one.coded_bytes == other.coded_bytes
+    return metadata and all(p[0] == p[1] and all(p[2:]) for p in planes)
 
 
 @pytest.mark.parametrize("coding", [CODING, *OTHERS], ids=str)

@@ -140,8 +140,8 @@ def test_what_is_no_scorer_is_refused(tmp_path, write_artifact):
 def test_the_scorer_that_ships_names_its_proxy_and_orders_codings():
     engine = FakeEngine(lambda batch: batch[:, :1, 0, 0], channels=2)
     with Scorer(engine=engine) as scorer:
-        assert scorer.facts.target.startswith("proxy: ")
-        assert not scorer.facts.lower_is_better
+        assert scorer.metadata.target.startswith("proxy: ")
+        assert not scorer.metadata.lower_is_better
         # Of a fake engine the score is what the first pixel of each patch says.
         assert scorer.score(PHOTO, PHOTO) == pytest.approx(
             PHOTO[[0, 0, 0, 72, 72, 72], [0, 128, 172] * 2].mean() / 255

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.bench.results import ROW_KEYS
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import DataError, MediaError, SettingsError
@@ -57,8 +57,8 @@ def evaluate_clip(name, frames, coding, methods, *more, **options):
 
 
 def network(function) -> NetworkMethod:
-    facts = Facts("fake", 1, 0, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
-    return NetworkMethod(Restorer(Artifact(facts, b""), FakeEngine(function)))
+    metadata = Metadata("fake", 1, 0, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
+    return NetworkMethod(Restorer(Artifact(metadata, b""), FakeEngine(function)))
 
 
 def halfway(coded, clean, _):

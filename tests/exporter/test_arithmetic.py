@@ -135,13 +135,13 @@ def test_figure_of_the_gate_is_that_of_the_engine(engine, tmp_path) -> None:
     made = int8_of(model, tmp_path, engine)
     clean = [picture // 2 + 60 for picture in pictures()]
     held = [CodedPair(c, p) for c, p in zip(pictures(), clean, strict=True)]
-    facts = int8_facts()
-    verdict = Judge(model, facts, held, "int8", (engine, exact.NAME)).verdict(made)
+    metadata = int8_facts()
+    verdict = Judge(model, metadata, held, "int8", (engine, exact.NAME)).verdict(made)
     before, after = (
         [cv2.PSNR(pair.clean[0], restored(artifact, engine, pair.coded[0])) for pair in held]
         for artifact in (
-            Artifact(replace(facts, precision="fp32"), model.SerializeToString()),
-            Artifact(facts, made.SerializeToString()),
+            Artifact(replace(metadata, precision="fp32"), model.SerializeToString()),
+            Artifact(metadata, made.SerializeToString()),
         )
     )
     figures = dict(verdict.by_engine)
@@ -151,7 +151,7 @@ def test_figure_of_the_gate_is_that_of_the_engine(engine, tmp_path) -> None:
 
 
 def restored(artifact: Artifact, engine: str, luma: np.ndarray) -> np.ndarray:
-    precision = "fp32" if artifact.facts.precision == "fp32" else None
+    precision = "fp32" if artifact.metadata.precision == "fp32" else None
     with Restorer(artifact, engine, precision, reuse=False) as restorer:
         return np.array(restorer.luma(luma))
 
@@ -162,8 +162,8 @@ def test_halves_are_rounded_after_every_operator() -> None:
     batch = np.stack(pictures()).astype(np.float32) * CODE
     outputs = []
     for precision, graph in (("fp32", model), ("fp16", halved(model, ()))):
-        facts = replace(FACTS, precision=precision, quality=None, align_px=1)
-        with ExactEngine(Artifact(facts, graph.SerializeToString())) as engine:
+        metadata = replace(FACTS, precision=precision, quality=None, align_px=1)
+        with ExactEngine(Artifact(metadata, graph.SerializeToString())) as engine:
             outputs.append(engine.run(batch))
     fp32, fp16 = outputs
     # Three layers of halves, each with an error of up to 2^-11 of its values.

@@ -17,7 +17,7 @@ from edgecar.files import sha256_of
 from edgecar.zoo import shipped
 from edgecar.zoo.checkpoints import Loaded
 from edgecar.zoo.dncnn import Dncnn, DncnnConfig
-from edgecar.zoo.plain import Plain, PlainConfig
+from edgecar.zoo.edgecar_net import Plain, PlainConfig
 from edgecar.zoo.registry import card_named
 from tests.networks import lively
 
@@ -47,12 +47,21 @@ def done(training_state, tmp_path_factory):
 
 def test_file_is_written_with_its_facts(done, training_state) -> None:
     assert done.path.name == "camera.onnx"
-    facts = read_artifact(done.path).facts
-    assert facts == done.facts
-    assert (facts.model, facts.channels, facts.halo_px, facts.align_px) == ("edgecar-s", 1, 12, 2)
-    assert facts.weights_sha256 == sha256_of(training_state)
-    assert facts.trained_on == "h264 crf 35"
-    assert facts.parity_max_error <= facts.parity_budget == recipe_for("edgecar-s").parity_max_error
+    metadata = read_artifact(done.path).metadata
+    assert metadata == done.metadata
+    assert (metadata.model, metadata.channels, metadata.halo_px, metadata.align_px) == (
+        "edgecar-s",
+        1,
+        12,
+        2,
+    )
+    assert metadata.weights_sha256 == sha256_of(training_state)
+    assert metadata.trained_on == "h264 crf 35"
+    assert (
+        metadata.parity_max_error
+        <= metadata.parity_budget
+        == recipe_for("edgecar-s").parity_max_error
+    )
     assert not done.shipped
 
 
@@ -73,7 +82,7 @@ def test_graph_is_six_convolutions_and_what_stands_between(done) -> None:
 )
 def test_degradation_is_read_from_the_facts_of_the_training(checkpoint, beside, known) -> None:
     checkpoint.with_suffix(".json").write_text(beside)
-    assert export(checkpoint).facts.trained_on == known
+    assert export(checkpoint).metadata.trained_on == known
 
 
 def test_file_goes_beside_the_checkpoint_if_no_place_is_given(checkpoint) -> None:
@@ -88,7 +97,7 @@ def test_file_is_replaced_whole(checkpoint) -> None:
     output = checkpoint.with_suffix(".onnx")
     output.write_text("an older one")
     export(checkpoint, output)
-    assert read_artifact(output).facts.model == "dncnn"
+    assert read_artifact(output).metadata.model == "dncnn"
 
 
 # Refusals leave nothing behind.
@@ -131,8 +140,8 @@ def test_budget_is_the_largest_that_passes(error, passes, monkeypatch) -> None:
     loaded = Loaded(card_named("dncnn"), 1, Dncnn(DncnnConfig(depth=3, width=4)))
     recipe = recipe_for("dncnn")
     if passes:
-        _, facts = artifact_from_network(loaded, recipe, "", "")
-        assert facts.parity_max_error == error
+        _, metadata = artifact_from_network(loaded, recipe, "", "")
+        assert metadata.parity_max_error == error
     else:
         with pytest.raises(GateError):
             artifact_from_network(loaded, recipe, "", "")
@@ -221,8 +230,8 @@ def test_name_of_a_network_exports_its_shipped_weights(ships) -> None:
     assert done.shipped
     assert done.path == Path("edgecar-xs.jpeg.onnx")
     assert done.path.is_file()
-    assert done.facts.trained_on == "jpeg 10-40"
-    assert done.facts.weights_sha256 == sha256_of(ships)
+    assert done.metadata.trained_on == "jpeg 10-40"
+    assert done.metadata.weights_sha256 == sha256_of(ships)
 
 
 @pytest.mark.usefixtures("ships")
@@ -230,8 +239,8 @@ def test_weights_for_several_coders_lie_side_by_side() -> None:
     for coder, trained_on in (("jpeg", "jpeg 10-40"), ("h264", "h264 crf 29-47")):
         done = export("edgecar-xs", codec=coder)
         assert done.path == Path(f"edgecar-xs.{coder}.onnx")
-        assert done.facts.trained_on == trained_on
-        assert done.facts.coder == coder
+        assert done.metadata.trained_on == trained_on
+        assert done.metadata.coder == coder
     assert len(list(Path().iterdir())) == 2
     with pytest.raises(ExportError, match=r"write to edgecar-xs\.h264\.onnx$"):
         export("edgecar-xs", ".", codec="h264")
@@ -241,7 +250,7 @@ def test_weights_for_several_coders_lie_side_by_side() -> None:
 def test_file_of_that_name_comes_first() -> None:
     torch.save(lively(Dncnn(DncnnConfig(depth=3, width=4))).state_dict(), "edgecar-xs.pt")
     done = export("edgecar-xs.pt")
-    assert (done.shipped, done.facts.model, done.facts.trained_on) == (False, "dncnn", "")
+    assert (done.shipped, done.metadata.model, done.metadata.trained_on) == (False, "dncnn", "")
 
 
 @pytest.mark.usefixtures("ships")
@@ -258,12 +267,12 @@ def test_missing_file_of_another_name_is_missing() -> None:
 
 
 def test_facts_can_be_written_again(exported) -> None:
-    """Replaced, not added: two facts of one name would contradict each other."""
-    from edgecar.artifact import read_facts, write_facts
+    """Replaced, not added: two metadata of one name would contradict each other."""
+    from edgecar.artifact import read_metadata, write_metadata
 
     artifact = exported("edgecar-xs")
     model = onnx.load_model_from_string(artifact.onnx)
     count = len(model.metadata_props)
-    write_facts(model, replace(artifact.facts, halo_px=20))
+    write_metadata(model, replace(artifact.metadata, halo_px=20))
     assert len(model.metadata_props) == count
-    assert read_facts(model).halo_px == 20
+    assert read_metadata(model).halo_px == 20

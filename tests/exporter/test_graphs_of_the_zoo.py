@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecar.artifact import read_facts
+from edgecar.artifact import read_metadata
 from edgecar.zoo.registry import CARDS, card_named
 from tests.exporter.graphs import runner
 from tests.networks import narrow
@@ -39,32 +39,32 @@ def kinds(artifact) -> set[str]:
 
 @pytest.mark.parametrize("name", GEOMETRY)
 def test_halo_and_alignment(name, exported) -> None:
-    facts = exported(name).facts
-    assert (facts.halo_px, facts.align_px, facts.context) == GEOMETRY[name]
+    metadata = exported(name).metadata
+    assert (metadata.halo_px, metadata.align_px, metadata.context) == GEOMETRY[name]
 
 
 @pytest.mark.slow  # its export takes 15 seconds
 def test_glfusion_aligns_to_its_deepest_scale_and_pools(exported) -> None:
-    facts = exported("glfusion").facts
-    assert (facts.align_px, facts.context) == (16, "windowed")
-    assert facts.halo_px % 16 == 0
+    metadata = exported("glfusion").metadata
+    assert (metadata.align_px, metadata.context) == (16, "windowed")
+    assert metadata.halo_px % 16 == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_card_and_graph_tell_the_same(name, exported) -> None:
-    card, facts = card_named(name), exported(name).facts
-    assert (facts.align_px, facts.context) == (card.align_px, card.context)
+    card, metadata = card_named(name), exported(name).metadata
+    assert (metadata.align_px, metadata.context) == (card.align_px, card.context)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_facts_are_in_the_file(name, exported) -> None:
     artifact = exported(name)
-    facts = read_facts(graph(artifact))
-    assert facts == artifact.facts
-    assert (facts.model, facts.channels, facts.precision) == (name, 1, "fp32")
-    assert (facts.trained_on, facts.weights_sha256) == ("jpeg 10-40", "f" * 64)
-    assert 0 <= facts.parity_max_error <= facts.parity_budget == 1e-4
-    assert facts.bytes_per_px >= 8  # at least the picture and what becomes of it
+    metadata = read_metadata(graph(artifact))
+    assert metadata == artifact.metadata
+    assert (metadata.model, metadata.channels, metadata.precision) == (name, 1, "fp32")
+    assert (metadata.trained_on, metadata.weights_sha256) == ("jpeg 10-40", "f" * 64)
+    assert 0 <= metadata.parity_max_error <= metadata.parity_budget == 1e-4
+    assert metadata.bytes_per_px >= 8  # at least the picture and what becomes of it
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,7 +80,7 @@ def test_any_batch_and_aligned_size_run_and_equal_torch(name, exported) -> None:
     import torch
 
     artifact, network = exported(name), narrow(name)
-    run, align = runner(graph(artifact)), artifact.facts.align_px
+    run, align = runner(graph(artifact)), artifact.metadata.align_px
     axes = graph(artifact).graph.input[0].type.tensor_type.shape.dim
     assert [axis.dim_param != "" for axis in axes] == [True, False, True, True]
     for batch, rows, columns in ((1, 1, 1), (3, 2, 5), (2, 4, 1)):
@@ -108,7 +108,7 @@ def test_normalisation_is_folded_into_the_convolutions(name, exported) -> None:
 
 def test_rgb_network_takes_three_channels(exported) -> None:
     artifact = exported("edgecar-xs", 3)
-    assert artifact.facts.channels == 3
+    assert artifact.metadata.channels == 3
     assert runner(graph(artifact))(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 3, 8, 8)
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecar.artifact import find_artifact, read_artifact, read_facts
+from edgecar.artifact import find_artifact, read_artifact, read_metadata
 from edgecar.errors import GateError
 from edgecar.exporter import lower
 from edgecar.exporter.frames import CALIBRATED_ON, GateFrames, generated_frames, own_frames
 from edgecar.exporter.inspection import layer_types
 from edgecar.exporter.layers import always_kept, convolutions, share_of_work
-from edgecar.exporter.lower import Trial, best_candidate, lowered
+from edgecar.exporter.lower import Trial, best_candidate, reduced
 from edgecar.exporter.quality import Budget, Verdict
 from edgecar.exporter.quantize import FORMS
 from edgecar.exporter.recipe import recipe_for
@@ -24,10 +24,10 @@ real_ranges = lower.ranges_of
 
 @pytest.fixture(scope="module")
 def trained():
-    """The graph and facts of real weights: what random ones lose says nothing."""
+    """The graph and metadata of real weights: what random ones lose says nothing."""
     artifact = read_artifact(find_artifact("edgecar-s", "jpeg"))
     model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(artifact.onnx))
-    return model, artifact.facts
+    return model, artifact.metadata
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def frames() -> GateFrames:
 def made(trained, frames, precision="int8", engine="openvino", budget=BUDGET, outliers=None):
     """As an export of this network makes it: two of its inner layers may have to stay."""
     recipe = recipe_for("edgecar-s")
-    return lowered(
+    return reduced(
         *trained,
         precision,
         FORMS[engine],
@@ -67,10 +67,10 @@ def scaled(factors):
 
 
 def test_int8_passes_and_tells_how(trained, frames) -> None:
-    model, facts = made(trained, frames)
-    quality = facts.quality
-    assert facts == replace(trained[1], precision="int8", quality=quality)
-    assert read_facts(model) == facts
+    model, metadata = made(trained, frames)
+    quality = metadata.quality
+    assert metadata == replace(trained[1], precision="int8", quality=quality)
+    assert read_metadata(model) == metadata
     assert quality.loss_db <= 0.05
     assert quality.worst_db <= 0.15
     assert quality.shift_codes <= 0.1
@@ -84,10 +84,10 @@ def test_int8_passes_and_tells_how(trained, frames) -> None:
 
 
 def test_fp16_passes_with_nothing_kept(trained, frames) -> None:
-    model, facts = made(trained, frames, "fp16")
-    assert facts.precision == "fp16"
-    assert facts.quality.kept == ()
-    assert facts.quality.worst_db < 0.01
+    model, metadata = made(trained, frames, "fp16")
+    assert metadata.precision == "fp16"
+    assert metadata.quality.kept == ()
+    assert metadata.quality.worst_db < 0.01
     assert set(layer_types(model).values()) == {"fp16"}
 
 
@@ -145,9 +145,9 @@ def test_layer_that_overflows_half_precision_stays_in_float32(trained, frames) -
     for name, factor in ((first.input[1], 1e6), (first.input[2], 1e6), (second.input[1], 1e-6)):
         values = onnx.numpy_helper.to_array(constants[name]) * np.float32(factor)
         constants[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
-    facts = trained[1]
-    _, kept = lowered(
-        model, facts, "fp16", FORMS["openvino"], frames=frames, budget=BUDGET, least_share=0.5
+    metadata = trained[1]
+    _, kept = reduced(
+        model, metadata, "fp16", FORMS["openvino"], frames=frames, budget=BUDGET, least_share=0.5
     )
     assert kept.quality.kept == (first.name, second.name)
 
@@ -156,7 +156,7 @@ def test_layer_that_overflows_half_precision_stays_in_float32(trained, frames) -
 
 
 class Scripted:
-    """A judge for whom every layer that is lowered loses so much."""
+    """A judge for whom every layer that is reduced loses so much."""
 
     def __init__(self, losses: dict[str, float]) -> None:
         self.losses = losses
@@ -287,10 +287,10 @@ def test_networks_that_pass_only_with_inner_layers_kept(name, frames) -> None:
     model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(artifact.onnx))
     share = recipe_for(name).int8_least_share
     form = FORMS["openvino"]
-    made, facts = lowered(
-        model, artifact.facts, "int8", form, frames=frames, budget=BUDGET, least_share=share
+    made, metadata = reduced(
+        model, artifact.metadata, "int8", form, frames=frames, budget=BUDGET, least_share=share
     )
-    kept = facts.quality.kept
+    kept = metadata.quality.kept
     assert len(kept) > len(always_kept(model))
     types = layer_types(made)
     assert share_of_work(model, [n for n, kind in types.items() if kind == "int8"]) >= share

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import ArtifactError, MediaError, SettingsError
 from edgecar.gstreamer.filter import Filter, Layout
@@ -35,10 +35,10 @@ def test_planes_are_views_of_the_buffer(pixels, data):
 @pytest.mark.parametrize("pixels", LAYOUTS)
 def test_only_the_picture_changes(pixels, channels, data):
     layout, before = LAYOUTS[pixels], bytes(data)
-    facts = Facts("none", channels, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
+    metadata = Metadata("none", channels, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
     engine = FakeEngine(lambda batch: 1 - batch, channels)
     filter_ = object.__new__(Filter)
-    filter_.restorer = Restorer(Artifact(facts, b""), engine)
+    filter_.restorer = Restorer(Artifact(metadata, b""), engine)
     expected = filter_.restorer.restore(layout.frame(memoryview(before)))
     filter_.restore(memoryview(data), layout)
     after = layout.frame(memoryview(data))
@@ -73,4 +73,4 @@ def test_settings_are_checked():
 
 def test_weights_are_those_for_the_coder():
     with Filter("edgecar-xs", "jpeg", "auto", "", True, 1) as filter_:
-        assert filter_.restorer.facts.coder == "jpeg"
+        assert filter_.restorer.metadata.coder == "jpeg"

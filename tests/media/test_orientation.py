@@ -7,12 +7,12 @@ import pytest
 from av.sidedata.sidedata import Type
 
 import edgecar
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.media.reader import open_reader
 from edgecar.media.writer import open_writer
 from tests.media.conftest import photo
 
-NOTHING = Artifact(Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
+NOTHING = Artifact(Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
 SIZE = (48, 64)
 STORED = photo(0, SIZE)[..., ::-1]
 SHOWN = {

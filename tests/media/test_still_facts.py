@@ -10,12 +10,12 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 from skimage import data
 
 import edgecar
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.media.inputs import open_input
 from edgecar.runtime.job import run_opened
 from edgecar.runtime.report import Job
 
-NOTHING = Artifact(Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
+NOTHING = Artifact(Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
 PHOTO = cv2.resize(data.coffee(), (60, 40), interpolation=cv2.INTER_AREA)
 ALPHA = np.linspace(0, 255, PHOTO[..., 0].size).astype(np.uint8).reshape(PHOTO.shape[:2])
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -290,7 +290,7 @@ def test_a_full_disk_without_a_disk(noise_frames, tmp_path, monkeypatch):
     def full(path):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("edgecar.media.writer.written_whole", full)
+    monkeypatch.setattr("edgecar.media.writer.atomic_write", full)
     with pytest.raises(MediaError, match="the disk is full"):
         write_all(tmp_path / "a.mp4", FACTS, noise_frames(1, (48, 64), TICK))
 
@@ -315,7 +315,7 @@ def test_missing_rights_are_explained(noise_frames, tmp_path, monkeypatch):
     def denied(_path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("edgecar.media.writer.written_whole", denied)
+    monkeypatch.setattr("edgecar.media.writer.atomic_write", denied)
     with pytest.raises(MediaError, match=r"Permission denied.*folder you may write to"):
         write_all(tmp_path / "a.mp4", FACTS, noise_frames(1, (48, 64), TICK))
 

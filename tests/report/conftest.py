@@ -8,8 +8,8 @@ import pytest
 from skimage import data
 
 from edgecar.bench.results import Results
-from edgecar.evaluate.exhibits import Boxes, Exhibit, Exhibits, Marks, Subject
-from edgecar.evaluate.heads import Detections
+from edgecar.evaluate.detector_decoders import Detections
+from edgecar.evaluate.sample_frames import Boxes, Marks, SampleFrame, SampleFrames, Subject
 from edgecar.media.frame import Frame
 
 AWKWARD = "gate <b>&\"'|*x*_`"
@@ -76,13 +76,13 @@ def found(*boxes, score=0.9, number=0) -> Detections:
     return Detections(corners, np.full(count, score, np.float32), np.full(count, number))
 
 
-def exhibit(gain=0.25, clip=AWKWARD, network="net", index=3, size=SIZE, boxes=None) -> Exhibit:
+def exhibit(gain=0.25, clip=AWKWARD, network="net", index=3, size=SIZE, boxes=None) -> SampleFrame:
     source = photo_frame(size)
     coded, restored = softened(source, 7), softened(source, 3)
     if gain < 0:
         coded, restored = restored, coded
     subject = Subject(clip, 41, network)
-    return Exhibit(subject, index, gain, source, coded, restored, boxes)
+    return SampleFrame(subject, index, gain, source, coded, restored, boxes)
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def boxes() -> Boxes:
 
 
 @pytest.fixture
-def exhibits() -> Callable[..., Exhibits]:
-    def keep(*kept: Exhibit) -> Exhibits:
-        made = Exhibits(len({one.subject.network for one in kept}))
+def sample_frames() -> Callable[..., SampleFrames]:
+    def keep(*kept: SampleFrame) -> SampleFrames:
+        made = SampleFrames(len({one.subject.network for one in kept}))
         for one in kept:
             made.offer(one)
         return made

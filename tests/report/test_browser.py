@@ -45,12 +45,12 @@ class Opened:
 
 
 @pytest.fixture
-def path(tmp_path, exhibits):
+def path(tmp_path, sample_frames):
     rows = [
         video_row(clip=clip, quantiser=q, gain=g)
         for clip in ("a" * 90, "gate <b>&\"'") for q, g in ((29, 0.2), (41, -0.1))
     ]  # fmt: skip
-    kept = exhibits(exhibit(0.5, size=(540, 960)), exhibit(-0.5, clip="b", index=9))
+    kept = sample_frames(exhibit(0.5, size=(540, 960)), exhibit(-0.5, clip="b", index=9))
     written = tmp_path / "report #1.html"
     write_report(written, report_of(results_of("video", rows), kept))
     return written
@@ -178,14 +178,14 @@ def test_a_phone_does_not_scroll_sideways(browser, path, scheme):
     opened.page.close()
 
 
-def test_detections_in_a_browser(browser, tmp_path, exhibits, boxes):
+def test_detections_in_a_browser(browser, tmp_path, sample_frames, boxes):
     rows = [
         detection_row(network, quantiser) | {"kbps": 3000 / quantiser}
         for quantiser in (41, 47) for network in ("coded", "net")
     ]  # fmt: skip
     path = tmp_path / "boxes.html"
     write_report(
-        path, report_of(results_of("detection", rows), exhibits(exhibit(2.0, boxes=boxes)))
+        path, report_of(results_of("detection", rows), sample_frames(exhibit(2.0, boxes=boxes)))
     )
     opened = Opened(browser, path, PHONE)
     widths = opened.page.evaluate("[...document.images].map(i => i.naturalWidth)")

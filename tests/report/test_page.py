@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgecar.bench.gains import video_cells
-from edgecar.evaluate.exhibits import Exhibit
+from edgecar.evaluate.sample_frames import SampleFrame
 from edgecar.report.content import report_of
 from edgecar.report.frames import BUDGET_LETTERS, described, frames_section
 from edgecar.report.markup import element, written
@@ -55,9 +55,9 @@ class Tags(HTMLParser):
 
 
 @pytest.fixture
-def page(exhibits):
+def page(sample_frames):
     rows = [video_row(quantiser=q, gain=g) for q, g in ((29, 0.2), (41, -0.1))]
-    kept = exhibits(exhibit(0.5), exhibit(-0.5, index=9))
+    kept = sample_frames(exhibit(0.5), exhibit(-0.5, index=9))
     return html_page(report_of(results_of("video", rows), kept))
 
 
@@ -82,9 +82,9 @@ def test_all_text_is_escaped(page):
 
 
 @pytest.mark.parametrize("name", ["</script><script>alert(1)</script>", "a\x00\x1b[31m", "\udcff"])
-def test_names_that_would_break_out(name, exhibits):
+def test_names_that_would_break_out(name, sample_frames):
     rows = [video_row(clip=name, quantiser=q) for q in (29, 41)]
-    page = html_page(report_of(results_of("video", rows), exhibits(exhibit(0.5, clip=name))))
+    page = html_page(report_of(results_of("video", rows), sample_frames(exhibit(0.5, clip=name))))
     tags = Tags(page)
     assert tags.open == []
     assert [tag for tag, _ in tags.found].count("script") == 1
@@ -177,10 +177,10 @@ def test_variants_with_printed_values_in_italics():
     assert re.search(r"^\| \*[^*|]+\* \|", markdown_page(report), re.MULTILINE)
 
 
-def test_boxes_are_told_in_words(boxes, exhibits):
+def test_boxes_are_told_in_words(boxes, sample_frames):
     rows = [detection_row("coded"), detection_row()]
     shown = exhibit(2.0, boxes=boxes)
-    page = html_page(report_of(results_of("detection", rows), exhibits(shown)))
+    page = html_page(report_of(results_of("detection", rows), sample_frames(shown)))
     text = " ".join(Tags(page).text)
     assert "net: 2 mistakes fewer" in text
     assert "2 objects; coded: 1 found, 1 missed, 1 false; restored: 2 found, 0 missed, 0 false" in (
@@ -215,7 +215,7 @@ def test_a_page_of_many_large_noisy_frames_stays_small():
         frame.with_luma(random.integers(0, 256, frame.y.shape, np.uint8))
         for frame in (one.source, one.coded, one.restored)
     ]
-    worst = Exhibit(one.subject, 0, 0.1, *noisy)
+    worst = SampleFrame(one.subject, 0, 0.1, *noisy)
     articles = frames_section([worst] * 10, [worst] * 10, "h264")
     assert sum(article.tag == "article" for article in articles) == 12
     assert "8 more frames are left out" in written(articles[-1])
@@ -224,8 +224,8 @@ def test_a_page_of_many_large_noisy_frames_stays_small():
     assert sum(len(written(article)) for article in articles) < MOST_BYTES
 
 
-def test_small_frames_are_shown_without_loss(exhibits):
-    page = html_page(report_of(results_of("video", [video_row()]), exhibits(exhibit())))
+def test_small_frames_are_shown_without_loss(sample_frames):
+    page = html_page(report_of(results_of("video", [video_row()]), sample_frames(exhibit())))
     assert "Whole frame at its size, without loss" in page
 
 

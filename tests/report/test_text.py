@@ -12,9 +12,9 @@ from tests.report.conftest import detection_row, exhibit, results_of, video_row
 
 
 @pytest.fixture
-def report(exhibits):
+def report(sample_frames):
     rows = [video_row(quantiser=q, gain=g) for q, g in ((29, 0.2), (41, -0.1))]
-    kept = exhibits(exhibit(0.5), exhibit(-0.5, index=9))
+    kept = sample_frames(exhibit(0.5), exhibit(-0.5, index=9))
     return report_of(results_of("video", rows), kept)
 
 

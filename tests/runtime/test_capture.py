@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import edgecar
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.errors import EngineError, MediaError
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.reader import open_reader
 from tests.media.conftest import make_clip  # noqa: F401  # a fixture
 
 FRAMES = 12
-NOTHING = Artifact(Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
+NOTHING = Artifact(Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
 COMPARED = (
     "FRAME_WIDTH FRAME_HEIGHT FPS FRAME_COUNT POS_FRAMES POS_MSEC FOURCC FORMAT CONVERT_RGB "
     "ORIENTATION_META ORIENTATION_AUTO SAR_NUM SAR_DEN BUFFERSIZE BRIGHTNESS EXPOSURE"

@@ -31,7 +31,7 @@ def test_coder_whose_artifacts_an_input_shows(codec, coder) -> None:
 def test_weights_for_the_coder_of_the_input_are_taken_without_a_note(ship, codec) -> None:
     ship("edgecar-xs", *CODERS)
     choice = choose_weights("edgecar-xs", codec)
-    assert choice.artifact.facts.coder == coder_for(codec)
+    assert choice.artifact.metadata.coder == coder_for(codec)
     assert choice.note == ""
     assert choice.reason.startswith(f"edgecar-xs, weights for {coder_for(codec)} (")
     assert choice.reason.endswith(f"; the input is {codec})")
@@ -84,8 +84,8 @@ def test_asked_for_restores_any_coding(ship, asked) -> None:
     ],
 )
 def test_frames_that_weights_were_not_trained_for_pass(exported, trained_on, coding, reason):
-    facts = replace(exported("edgecar-xs").facts, trained_on=trained_on)
-    limits = limits_of(facts)
+    metadata = replace(exported("edgecar-xs").metadata, trained_on=trained_on)
+    limits = limits_of(metadata)
     assert limits.reason_to_pass(coding) == reason
     assert limits.but(0, 100).reason_to_pass(coding) in (None, "other_coder")
     if reason:
@@ -93,11 +93,11 @@ def test_frames_that_weights_were_not_trained_for_pass(exported, trained_on, cod
 
 
 def test_limits_that_are_given_come_before_those_of_the_weights(exported) -> None:
-    facts = replace(exported("edgecar-xs").facts, trained_on="h264 crf 22-48")
-    limits = limits_of(facts).but(35, 50)
+    metadata = replace(exported("edgecar-xs").metadata, trained_on="h264 crf 22-48")
+    limits = limits_of(metadata).but(35, 50)
     assert limits.reason_to_pass(Coding(qp=34, codec="h264")) == "below_qp"
     assert limits.reason_to_pass(Coding(qp=36, codec="h264")) is None
-    anything = limits_of(facts, any_coder=True).but(None, 50)
+    anything = limits_of(metadata, any_coder=True).but(None, 50)
     assert anything.reason_to_pass(Coding(jpeg_quality=60, codec="mjpeg")) == "above_quality"
 
 
@@ -118,14 +118,14 @@ def test_weights_that_would_do_harm_are_refused_unless_asked_for(ship, there, co
         match=rf"no {wanted} weights .* \(edgecar-s\), or insist with --for {there[0]}",
     ):
         choose_weights("edgecar-xs", codec)
-    assert choose_weights("edgecar-xs", codec, there[0]).artifact.facts.coder == there[0]
+    assert choose_weights("edgecar-xs", codec, there[0]).artifact.metadata.coder == there[0]
 
 
 @pytest.mark.parametrize(("asked", "codec"), [*product(CODERS, ["png", "h264", "mpeg4"])])
 def test_what_is_asked_for_is_taken_whatever_the_input(ship, asked, codec) -> None:
     ship("edgecar-xs", *CODERS)
     choice = choose_weights("edgecar-xs", codec, asked)
-    assert choice.artifact.facts.coder == asked
+    assert choice.artifact.metadata.coder == asked
     assert choice.note == ""
     assert choice.reason.endswith(f"; as asked; the input is {codec})")
 

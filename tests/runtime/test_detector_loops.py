@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import edgecar
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.errors import SettingsError
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.reader import open_reader
@@ -19,7 +19,7 @@ from tests.media.conftest import make_clip  # noqa: F401  # a fixture
 
 FRAMES = 6
 SIZE = (64, 96)
-NOTHING = Artifact(Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
+NOTHING = Artifact(Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_a_cleaner_is_a_callback_of_process_video(sv, clip, tmp_path, monkeypatc
     written = lossless(monkeypatch, sv)
     with edgecar.Cleaner(clip, network="edgecar-xs", threads=1) as clean:
         sv.process_video(str(clip), str(tmp_path / "out.mp4"), callback=clean)
-        assert clean.restorer.facts.trained_on.startswith("h264")
+        assert clean.restorer.metadata.trained_on.startswith("h264")
         assert len(clean.restorer._memories) == 1  # not one for every number of a frame
     with edgecar.Restorer("edgecar-xs", codec="h264", reuse=False) as restorer:
         expected = [restorer(bgr) for bgr in sv.get_video_frames_generator(str(clip))]
@@ -265,7 +265,7 @@ def test_weights_are_those_for_what_is_cleaned(name, coder, make_clip, tmp_path)
     else:
         make_clip(name, frames=2)
     with edgecar.Cleaner(tmp_path / name, network="edgecar-xs", threads=1) as clean:
-        assert clean.restorer.facts.coder == coder
+        assert clean.restorer.metadata.coder == coder
 
 
 def test_a_cleaner_must_be_told_what_it_cleans():

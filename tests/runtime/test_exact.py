@@ -51,7 +51,7 @@ def same_part(whole: np.ndarray, window: Window) -> np.ndarray:
 @pytest.mark.parametrize(("engine", "precision"), ENGINES)
 def test_windows_give_the_floats_of_the_whole_frame(exported, name, engine, precision):
     made = exported(name)
-    halo, align = made.facts.halo_px, made.facts.align_px
+    halo, align = made.metadata.halo_px, made.metadata.align_px
     with open_engine(made, engine, precision, threads=2) as opened:
         odd, strip = (4 * halo + 31, 5 * halo + 17), (17, 5 * halo + 50)
         limit = (3 * halo + 20) ** 2
@@ -76,9 +76,9 @@ def test_windows_give_the_floats_of_the_whole_frame(exported, name, engine, prec
 )
 @pytest.mark.parametrize("kind", LOWER)
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_windows_in_lower_precision_give_the_floats_of_the_whole_frame(lowered, name, kind, engine):
-    made = lowered(name, kind)
-    halo, align = made.facts.halo_px, made.facts.align_px
+def test_windows_in_lower_precision_give_the_floats_of_the_whole_frame(reduced, name, kind, engine):
+    made = reduced(name, kind)
+    halo, align = made.metadata.halo_px, made.metadata.align_px
     size = aligned_size((3 * halo + 21, 4 * halo + 17), align)
     frame = noise(*size)
     plan = plan_windows(size, halo_px=halo, align_px=align, max_read_px=(3 * halo + 8) ** 2)
@@ -111,7 +111,7 @@ def looking_up_left(artifact: Artifact) -> Artifact:
         for name in node.input[2:]:  # a bias below zero would leave nothing behind a ReLU
             none = np.zeros(tuple(constants[name].dims), np.float32)
             constants[name].CopyFrom(onnx.numpy_helper.from_array(none, name))
-    return Artifact(replace(artifact.facts, known_answer=None), model.SerializeToString())
+    return Artifact(replace(artifact.metadata, known_answer=None), model.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def looking_up_left(artifact: Artifact) -> Artifact:
 def test_less_halo_differs(exported, name, less_px):
     """The control: it would fail if the derived halo were larger than the network's reach."""
     made = looking_up_left(exported(name))
-    halo, align = made.facts.halo_px, made.facts.align_px
+    halo, align = made.metadata.halo_px, made.metadata.align_px
     size = aligned_size((4 * halo + 40, 4 * halo + 40), align)
     keep = (2 * halo // align * align, 2 * halo // align * align, size[0], size[1])
     exact = window_around(keep, size, halo, align)
@@ -151,7 +151,7 @@ def test_restored_codes_are_those_of_the_whole_frame(
     exported, engine, precision, height, width, tile, seed
 ):
     made = exported("edgecar-xs")
-    limited = Artifact(replace(made.facts, bytes_per_px=(512 << 20) // 3500), made.onnx)
+    limited = Artifact(replace(made.metadata, bytes_per_px=(512 << 20) // 3500), made.onnx)
     y = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
     if tile:
         padded = aligned_size((height, width), 2)
@@ -173,7 +173,7 @@ def test_more_threads_give_the_same_bits(exported):
 def test_pooled_attention_makes_tiles_differ_from_the_whole(exported):
     """What `context: windowed` warns of; if this ever passes the card is wrong."""
     made = exported("msfan")
-    assert made.facts.context == "windowed"
+    assert made.metadata.context == "windowed"
     y = np.random.default_rng(1).integers(0, 256, (96, 200), np.uint8)
     y[:, 100:] //= 4  # two halves with different means
     with Restorer(made, "onnxruntime", tile=(96, 120), threads=2) as restorer:

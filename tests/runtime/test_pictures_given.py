@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from edgecar import Cleaner, EdgecarError, FakeEngine, Restorer
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 
-ARTIFACT = Artifact(Facts("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
+ARTIFACT = Artifact(Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
 
 WRONG = {

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.engines.base import codes_from_unit
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError, MediaError, WindowError
@@ -16,8 +16,10 @@ from edgecar.runtime.restorer import Restorer
 def fake_artifact(
     channels: int = 1, halo: int = 2, align: int = 1, bytes_per_px: int = 8
 ) -> Artifact:
-    facts = Facts("fake", channels, halo, align, "local", bytes_per_px, "fp32", "", "", 0.0, 0.0)
-    return Artifact(facts, b"")
+    metadata = Metadata(
+        "fake", channels, halo, align, "local", bytes_per_px, "fp32", "", "", 0.0, 0.0
+    )
+    return Artifact(metadata, b"")
 
 
 def brighter(batch: np.ndarray) -> np.ndarray:

@@ -77,8 +77,8 @@ def test_output_is_that_of_running_everything(kind, changes, resize_at):
 @pytest.mark.parametrize("name", ["edgecar-xs", "fastarcnn", "msfan"])
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8 openvino"])
-def test_networks_give_the_bytes_of_running_everything(exported, lowered, name, engine, precision):
-    made = exported(name) if precision == "fp32" else lowered(name, precision)
+def test_networks_give_the_bytes_of_running_everything(exported, reduced, name, engine, precision):
+    made = exported(name) if precision == "fp32" else reduced(name, precision)
     frame = noise((200, 264), seed=3)
     rng = np.random.default_rng(4)
     with open_engine(made, engine, threads=2) as opened:
@@ -88,7 +88,7 @@ def test_networks_give_the_bytes_of_running_everything(exported, lowered, name, 
             top, left = rng.integers(0, 200), rng.integers(0, 264)
             frame[top : top + 20, left : left + 30] ^= 5
         # Windows of a network with global pooling see the whole frame, if it is this small.
-        assert with_reuse.facts.context != "local" or (
+        assert with_reuse.metadata.context != "local" or (
             with_reuse.stats.pixels_read < without.stats.pixels_read
         )
 

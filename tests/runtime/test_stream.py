@@ -64,7 +64,7 @@ def test_finely_coded_frames_pass(clips, restorer):
 def test_without_a_restorer_weights_are_for_what_the_source_is_coded_with(clips):
     with edgecar.stream(clips / "gate.mp4") as frames:
         engine = frames._restorer.engine
-        assert frames._restorer.facts.coder == "h264"
+        assert frames._restorer.metadata.coder == "h264"
         assert all(frame.restored for frame in frames)
     with pytest.raises(EngineError, match="closed"):
         engine.run(np.zeros((1, 1, 8, 8), np.float32))

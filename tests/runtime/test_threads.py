@@ -19,7 +19,7 @@ from edgecar.runtime.cuda.plans import StagedEngine
 from edgecar.runtime.cuda.restorer import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.host_device import HostDevice
-from tests.runtime.cuda.small_network import blurred, facts
+from tests.runtime.cuda.small_network import blurred, metadata
 
 THREADS, ROUNDS = 4, 6
 SIZE = (48, 64)
@@ -46,7 +46,7 @@ class SlowEngine(FakeEngine):
 def opened(kind: str, stack: ExitStack):
     """An artifact and an open engine."""
     if kind in ("slow", "gpu"):
-        artifact = Artifact(facts(), b"")
+        artifact = Artifact(metadata(), b"")
         if kind == "slow":
             return artifact, stack.enter_context(SlowEngine())
         device = HostDevice()
@@ -119,7 +119,7 @@ def test_a_cleaner_in_several_threads() -> None:
     """As a callback gets frames: in BGR, with their numbers."""
     given = [np.repeat(each[..., None], 3, 2) for each in pictures(THREADS)]
     with SlowEngine() as engine:
-        clean = Cleaner(network=Artifact(facts(), b""), engine=engine)
+        clean = Cleaner(network=Artifact(metadata(), b""), engine=engine)
         wanted = [clean(each) for each in given]
 
         def work(number: int) -> None:
@@ -210,7 +210,7 @@ def test_two_frames_of_a_stream_are_not_restored_together() -> None:
     chroma = np.zeros((SIZE[0] // 2, SIZE[1] // 2), np.uint8)
     first, second = (Frame(luma, chroma, chroma) for luma in pictures(2))
     with SlowEngine() as engine:
-        restorer = Restorer(Artifact(facts(), b""), engine)
+        restorer = Restorer(Artifact(metadata(), b""), engine)
         with pytest.raises(
             EngineError, match=r"2 frame\(s\) of 1 stream\(s\).*one after the other"
         ):

@@ -163,7 +163,7 @@ def test_the_key_knows_the_weights():
     info, (one, other) = FakeEngine(blurred).info, (fake_artifact(), fake_artifact())
     other = replace(other, onnx=b"other")
     assert tuning_key(one, info, 1, SIZE) != tuning_key(other, info, 1, SIZE)
-    named = [replace(a, facts=replace(a.facts, weights_sha256="ab")) for a in (one, other)]
+    named = [replace(a, metadata=replace(a.metadata, weights_sha256="ab")) for a in (one, other)]
     assert tuning_key(named[0], info, 1, SIZE) == tuning_key(named[1], info, 1, SIZE)
 
 

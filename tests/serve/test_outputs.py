@@ -220,8 +220,8 @@ def test_frames_are_published_to_whoever_listens(tmp_path, pixels):
         thread.join()
         publisher.close()
     assert first.camera == second.camera == "gate"  # not that of another which begins like it
-    assert second.facts["pts_seconds"] > first.facts["pts_seconds"]
-    number = round(first.facts["pts_seconds"] * 25)
+    assert second.metadata["pts_seconds"] > first.metadata["pts_seconds"]
+    number = round(first.metadata["pts_seconds"] * 25)
     expected = stream_frame(number, "gate")
     if pixels == "bgr":
         np.testing.assert_array_equal(first.bgr, expected.bgr)

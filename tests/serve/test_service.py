@@ -114,7 +114,7 @@ def test_a_change_that_cannot_be_kept_is_not_made(make_service, clip, monkeypatc
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edgecar.serve.state.written_whole", full)
+    monkeypatch.setattr("edgecar.serve.state.atomic_write", full)
     with pytest.raises(SettingsError, match="No space left"):
         service.change("gate", {"network": "edgecar-xs"})
     assert service.run_of("gate").settings.network == "edgecar-s"

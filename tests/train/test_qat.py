@@ -97,24 +97,24 @@ def test_channels_begin_with_one_range(narrow, codes) -> None:
     assert (after.convs[1].weight - before.convs[1].weight).abs().max() > 0.01
 
 
-@pytest.mark.slow  # a network is exported and lowered
+@pytest.mark.slow  # a network is exported and reduced
 def test_the_graph_rounds_as_training_did(narrow, codes) -> None:
     plain = CARD.build(CARD.config(1))
     plain.load_state_dict(plain_state(narrow))
     loaded = Loaded(CARD, 1, plain.eval())
-    model, facts = artifact_from_network(loaded, recipe_for("edgecar-xs"), "", "jpeg 10-40")
+    model, metadata = artifact_from_network(loaded, recipe_for("edgecar-xs"), "", "jpeg 10-40")
     seen = ranges_of(model, [codes], "min-max", symmetric=True)
     ranges = {**seen, **ranges_from_reaches(model, reaches(narrow))}
     lower = quantised(model, ranges, always_kept(model), SIGNED)
     batch = codes[None] * CODE
     with torch.inference_mode():
         expected = narrow.eval()(torch.from_numpy(batch)).numpy()
-    with TorchEngine(Artifact(facts, lower.SerializeToString())) as engine:
+    with TorchEngine(Artifact(metadata, lower.SerializeToString())) as engine:
         got = engine.run(batch)
     # Sums in another order put a feature into the next code now and then, and that is seen around
     # it; a graph of other ranges or weights is off everywhere.
     assert (np.abs(got - expected) < SAME).mean() > 0.2
-    with TorchEngine(Artifact(facts, model.SerializeToString())) as engine:
+    with TorchEngine(Artifact(metadata, model.SerializeToString())) as engine:
         assert (np.abs(engine.run(batch) - expected) < SAME).mean() < 0.05
 
 
@@ -175,7 +175,7 @@ def test_network_without_such_layers_is_refused(monkeypatch) -> None:
         narrow_(CARD.build(CARD.config(1)), CARD, "jpeg 10-40")
 
 
-@pytest.mark.slow  # a network is exported and lowered
+@pytest.mark.slow  # a network is exported and reduced
 def test_a_recipe_that_starts_afresh_may_be_trained_so_too() -> None:
     recipe = replace(TrainRecipe("edgecar-xs", **SMALL), qat=True)
     run = new_run(recipe, CPU)

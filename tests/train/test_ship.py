@@ -1,4 +1,4 @@
-"""Weights and facts that a run leaves behind."""
+"""Weights and metadata that a run leaves behind."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from edgecar.train.degrade import H264Range, HevcRange
 from edgecar.train.fit import Run, new_run
 from edgecar.train.recipe import TrainRecipe, recipe_from_table
-from edgecar.train.ship import describe, save_weights, write_facts
+from edgecar.train.ship import describe, save_weights, write_metadata
 from edgecar.zoo.checkpoints import load_network
 
 RECIPE = TrainRecipe("dncnn", {"width": 8}, HevcRange(), seed=3)
@@ -53,8 +53,8 @@ def test_weights_lie_between_those_it_began_with_and_the_average(tmp_path) -> No
 def test_facts_tell_how_weights_came_to_be(run, tmp_path) -> None:
     folder = tmp_path / "bsds500" / "train"
     folder.mkdir(parents=True)
-    facts = describe(run, [folder])
-    write_facts({**facts, "commit": None}, tmp_path / "mine.safetensors")
+    metadata = describe(run, [folder])
+    write_metadata({**metadata, "commit": None}, tmp_path / "mine.safetensors")
     read = json.loads((tmp_path / "mine.json").read_text())
     assert recipe_from_table(read.pop("recipe")) == RECIPE  # lists and all
     assert read == {

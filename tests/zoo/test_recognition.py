@@ -8,8 +8,8 @@ from edgecar.errors import CheckpointError
 from edgecar.zoo.arcnn import ArcnnConfig
 from edgecar.zoo.checkpoints import load_network
 from edgecar.zoo.dncnn import DncnnConfig
+from edgecar.zoo.edgecar_net import PlainConfig
 from edgecar.zoo.glfusion import GlFusionConfig
-from edgecar.zoo.plain import PlainConfig
 from edgecar.zoo.registry import CARDS, card_named
 from tests.networks import NARROW, lively
 

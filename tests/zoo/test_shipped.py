@@ -67,8 +67,8 @@ def test_network_without_weights_asks_for_a_file(manifest) -> None:
 
 def test_table_joins_costs_and_weights(manifest, tmp_path) -> None:
     manifest(("edgecar-s", "jpeg"), ("msfan", "jpeg"))
-    facts = [{"name": "edgecar-s", "params": 39_332}, {"name": "dncnn", "params": 667_072}]
-    (tmp_path / shipped.FACTS).write_text(json.dumps(facts))
+    metadata = [{"name": "edgecar-s", "params": 39_332}, {"name": "dncnn", "params": 667_072}]
+    (tmp_path / shipped.FACTS).write_text(json.dumps(metadata))
     small, large = network_table()
     assert small["params"] == 39_332
     assert small["weights"] == [ENTRY]
@@ -79,12 +79,12 @@ def test_table_joins_costs_and_weights(manifest, tmp_path) -> None:
 def test_what_ships_is_what_the_manifest_says(entry) -> None:
     assert sha256_of(entry.path) == entry.sha256
     assert load_network(entry.path).card.name == entry.network
-    facts = read_artifact(entry.path.with_suffix(".onnx")).facts
-    assert facts.model == entry.network
-    assert facts.weights_sha256 == entry.sha256
-    assert facts.trained_on == entry.trained_on
-    assert facts.coder == entry.codec
-    assert facts.halo_px == entry.cost["halo_px"]
+    metadata = read_artifact(entry.path.with_suffix(".onnx")).metadata
+    assert metadata.model == entry.network
+    assert metadata.weights_sha256 == entry.sha256
+    assert metadata.trained_on == entry.trained_on
+    assert metadata.coder == entry.codec
+    assert metadata.halo_px == entry.cost["halo_px"]
 
 
 @pytest.mark.parametrize("entry", shipped_weights(), ids=lambda entry: entry.path.stem)
@@ -124,7 +124,7 @@ def test_exported_weights_are_the_rounded_ones(entry) -> None:
 @pytest.mark.parametrize("entry", shipped_weights(), ids=lambda entry: entry.path.stem)
 def test_exported_weights_carry_an_answer_that_engines_here_reproduce(entry) -> None:
     artifact = read_artifact(entry.path.with_suffix(".onnx"))
-    assert artifact.facts.known_answer is not None
+    assert artifact.metadata.known_answer is not None
     for name in ("onnxruntime", "openvino"):
         with open_engine(artifact, name, "fp32") as engine:
             assert engine.check.exact

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgecar.errors import CheckpointError
 from edgecar.zoo.checkpoints import load_network
-from edgecar.zoo.plain import Plain, PlainConfig
+from edgecar.zoo.edgecar_net import Plain, PlainConfig
 
 # The formats whose damage is tried below.
 FORMATS = ("zip", "legacy", "safetensors", "pickle")

@@ -35,7 +35,7 @@ def _property(kind: Any, default: Any, text: str, *limits: int) -> Any:
 
 
 class EdgecarRestore(GstBase.BaseTransform):  # type: ignore[misc]  # the bindings are not typed
-    """Restores frames in place; times, colour facts and everything else pass through."""
+    """Restores frames in place; times, colour metadata and everything else pass through."""
 
     __gstmetadata__ = (
         "edgecar restore",
@@ -91,7 +91,7 @@ class EdgecarRestore(GstBase.BaseTransform):  # type: ignore[misc]  # the bindin
         self._filter = Filter(
             self.network, self.coder, self.engine, self.precision, self.reuse, self.threads
         )
-        Gst.info(f"{self._filter.restorer.facts.model} on {self._filter.restorer.engine.info}")
+        Gst.info(f"{self._filter.restorer.metadata.model} on {self._filter.restorer.engine.info}")
 
     def _negotiate(self, caps: Any) -> None:
         from edgecar.media.frame import Colour

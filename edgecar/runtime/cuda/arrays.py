@@ -167,13 +167,13 @@ def arrival(array: Any, stream: int | None = None) -> Arrival:
         return Arrival(array, None)
     if not hasattr(array, "__cuda_array_interface__"):
         return Arrival(_from_dlpack(array, stream), None)
-    facts = array.__cuda_array_interface__
-    shape, strides = tuple(facts["shape"]), facts.get("strides")
-    kind = facts["typestr"]
+    metadata = array.__cuda_array_interface__
+    shape, strides = tuple(metadata["shape"]), metadata.get("strides")
+    kind = metadata["typestr"]
     if strides is None and shape:
         strides = (*((shape[-2] * shape[-1],) if len(shape) == 3 else ()), shape[-1], 1)
-    found = _picture(facts["data"][0], shape, strides, kind in ("|u1", "<u1"), kind, array)
-    return Arrival(found, facts.get("stream"))
+    found = _picture(metadata["data"][0], shape, strides, kind in ("|u1", "<u1"), kind, array)
+    return Arrival(found, metadata.get("stream"))
 
 
 def device_array(array: Any) -> DeviceArray:

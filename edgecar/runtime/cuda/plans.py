@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Facts
+from edgecar.artifact import Artifact, Metadata
 from edgecar.engines.answer import open_checked
 from edgecar.engines.base import Batch, Codes, Engine
-from edgecar.engines.plan import SUFFIX, onnx_sha256, read_plan_facts
+from edgecar.engines.plan import SUFFIX, onnx_sha256, read_plan_metadata
 from edgecar.engines.targets import LibraryName
 from edgecar.engines.tensorrt import TensorrtTiles
 from edgecar.engines.tiles import TileEngine
@@ -36,7 +36,7 @@ def find_plan(artifact: Artifact, library: LibraryName) -> Path:
     )  # fmt: skip
     if len(found) == 1:
         return found[0]
-    named = artifact.path or artifact.facts.model
+    named = artifact.path or artifact.metadata.model
     if not found:
         raise EngineError(
             f"no {library} plan of {named} beside it or here; edgecar build "
@@ -48,10 +48,10 @@ def find_plan(artifact: Artifact, library: LibraryName) -> Path:
 
 def _is_of(plan: Path, wanted: str, library: LibraryName) -> bool:
     try:
-        facts = read_plan_facts(plan)
+        metadata = read_plan_metadata(plan)
     except ArtifactError:  # another tool's, or spoilt: not one to run
         return False
-    return facts.onnx_sha256 == wanted and facts.library == library
+    return metadata.onnx_sha256 == wanted and metadata.library == library
 
 
 def open_plan(
@@ -66,17 +66,17 @@ def open_plan(
         AnswerError: The plan computes something else than the artifact.
         EngineError: There is no plan, it does not run here, or it is in another precision.
     """
-    own = artifact.facts.precision
+    own = artifact.metadata.precision
     if precision not in (None, own):
         raise EngineError(
             f"got --precision {precision}, but the plan computes what its graph says, {own}; leave "
             f"it out, or edgecar build it with --precision {precision}"
         )
 
-    def opener(opened: Artifact, _precision: Precision | None) -> tuple[Engine, Facts]:
+    def opener(opened: Artifact, _precision: Precision | None) -> tuple[Engine, Metadata]:
         path = find_plan(opened, library)
         device = CudaDevice()
-        return StagedEngine(device, TensorrtTiles(path)), read_plan_facts(path).network
+        return StagedEngine(device, TensorrtTiles(path)), read_plan_metadata(path).network
 
     return open_checked(artifact, precision, opener)
 

@@ -21,7 +21,7 @@ from edgecar.artifact import find_artifact, shipped_coders
 from edgecar.errors import SettingsError
 from edgecar.evaluate.metrics import Luma
 from edgecar.evaluate.stills import published_luma
-from edgecar.files import cache_folder, sha256_of, written_whole
+from edgecar.files import atomic_write, cache_folder, sha256_of
 from edgecar.media.frame import Frame, chroma_size
 from edgecar.media.still_codec import jpeg_coded
 from edgecar.media.video_codec import VideoCoding, video_coded
@@ -113,7 +113,7 @@ def distorted_set(
             path = folder / f"{_key(photo, distortions, seed, number)}.npz"
             if not path.exists():
                 made = _made(photo, distortions, np.random.default_rng((seed, number)), restorers)
-                with written_whole(path) as temporary:
+                with atomic_write(path) as temporary:
                     np.savez(temporary, **made)
             with np.load(path) as stored:
                 first = len(pictures)
@@ -211,10 +211,10 @@ def _key(photo: Bgr, distortions: Distortions, seed: int, number: int) -> str:
         for name in distortions.networks
         for coder in shipped_coders(name)
     }
-    facts: Iterator[Any] = iter(
+    metadata: Iterator[Any] = iter(
         (FORMAT, asdict(distortions), seed, number, weights, _libraries(), _digest(photo))
     )
-    return hashlib.sha256(json.dumps(list(facts), sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(list(metadata), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _libraries() -> dict[str, list[int]]:

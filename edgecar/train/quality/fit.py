@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from edgecar.errors import DataError
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.train.quality.rated import PatchBatch, RatedSet, patch_draws
 from edgecar.train.quality.recipe import QualityRecipe, quality_recipe_from_table, table_of
 from edgecar.zoo.multiscale_iqa import MultiscaleIqa
@@ -61,7 +61,7 @@ class QualityRun:
         }
         content = io.BytesIO()  # torch's own file hides why it cannot be written
         torch.save(state, content)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content.getbuffer())
 
     def restore(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: weights, the facts of how they were made, and a scorer."""
+"""What a finished run leaves behind: weights, the metadata of how they were made, and a scorer."""
 
 import json
 import logging
@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save
 from edgecar.compact import compact
 from edgecar.errors import CheckpointError, ExportError, GateError
 from edgecar.evaluate.patches import PATCH_PX, PLANES
-from edgecar.evaluate.scorer import Scorer, ScorerFacts, write_scorer_facts
+from edgecar.evaluate.scorer import Scorer, ScorerMetadata, write_scorer_metadata
 from edgecar.exporter.recipe import recipe_for
-from edgecar.files import written_whole
+from edgecar.files import atomic_write
 from edgecar.train.quality.fit import QualityRun
 from edgecar.train.quality.recipe import table_of
 from edgecar.zoo.multiscale_iqa import MultiscaleIqa, network_from_state, rescaled_
@@ -31,7 +31,7 @@ EXAMPLES = 4
 
 
 def save_scorer(run: QualityRun, path: Path, target: str, trained_on: str) -> dict[str, Any]:
-    """Write the rounded weights, their facts and the ONNX file made of them, side by side.
+    """Write the rounded weights, their metadata and the ONNX file made of them, side by side.
 
     Args:
         run: Finished, or stopped.
@@ -40,13 +40,13 @@ def save_scorer(run: QualityRun, path: Path, target: str, trained_on: str) -> di
         trained_on: Which pictures.
 
     Returns:
-        The facts, as written to the ``.json`` file.
+        The metadata, as written to the ``.json`` file.
 
     Raises:
         ExportError: torch cannot export the network.
         GateError: The ONNX file scores otherwise than torch; it is not written.
     """
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "network": table_of(run.recipe)["network"],
         "target": target,
         "trained_on": trained_on,
@@ -60,34 +60,34 @@ def save_scorer(run: QualityRun, path: Path, target: str, trained_on: str) -> di
     }
     state = {name: t.contiguous() for name, t in run.network.state_dict().items()}
     content = save(rounded(state))
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-    write_facts(facts, path)
+    write_metadata(metadata, path)
     export_scorer(path)
-    return facts
+    return metadata
 
 
-def write_facts(facts: dict[str, Any], weights: Path) -> None:
-    """Keep the facts beside the weights."""
-    with written_whole(weights.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+def write_metadata(metadata: dict[str, Any], weights: Path) -> None:
+    """Keep the metadata beside the weights."""
+    with atomic_write(weights.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(metadata, indent=2) + "\n")
 
 
 def load_scorer_network(weights: Path) -> tuple[MultiscaleIqa, dict[str, Any]]:
-    """The network of a ``.safetensors`` file, which scores 0 to 1, and its facts.
+    """The network of a ``.safetensors`` file, which scores 0 to 1, and its metadata.
 
     Raises:
         CheckpointError: A file is missing or damaged, or they do not fit each other.
     """
     try:
-        facts: dict[str, Any] = json.loads(weights.with_suffix(".json").read_text())
-        state, config = load_file(weights), facts["network"]
+        metadata: dict[str, Any] = json.loads(weights.with_suffix(".json").read_text())
+        state, config = load_file(weights), metadata["network"]
     except Exception as error:  # what damaged files raise shares no base
         raise CheckpointError(
             f"{weights} or the .json file beside it cannot be read ({type(error).__name__}); keep "
             "what a training run wrote together"
         ) from error
-    return network_from_state(state, config), facts
+    return network_from_state(state, config), metadata
 
 
 def export_scorer(weights: Path) -> Path:
@@ -98,9 +98,9 @@ def export_scorer(weights: Path) -> Path:
         ExportError: torch cannot export the network.
         GateError: The file scores otherwise than torch; it is not written.
     """
-    network, facts = load_scorer_network(weights)
-    span = facts["high"] - facts["low"]
-    rescaled_(network, facts["low"], span)
+    network, metadata = load_scorer_network(weights)
+    span = metadata["high"] - metadata["low"]
+    rescaled_(network, metadata["low"], span)
     model = _graph(network)
     compact(model, weights)
     path = weights.with_suffix(".onnx")
@@ -108,32 +108,32 @@ def export_scorer(weights: Path) -> Path:
     with TemporaryDirectory(dir=weights.parent) as folder:
         trial = Path(folder) / path.name
         (Path(folder) / weights.name).write_bytes(weights.read_bytes())
-        error = _parity_error(network, model, facts, trial)
+        error = _parity_error(network, model, metadata, trial)
         if not error <= PARITY * span:  # also refuses NaN
             raise GateError(
                 f"ONNX differs from torch by {error:.2e}, allowed {PARITY * span:.2e}; not written"
             )
-        with written_whole(path) as temporary:
-            temporary.write_bytes(_annotated(model, facts, error))
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(_annotated(model, metadata, error))
     return path
 
 
-def _annotated(model: "ModelProto", facts: dict[str, Any], error: float) -> bytes:
+def _annotated(model: "ModelProto", metadata: dict[str, Any], error: float) -> bytes:
     keys = ("target", "low", "high", "lower_is_better", "trained_on")
     del model.metadata_props[:]
-    write_scorer_facts(
+    write_scorer_metadata(
         model,
-        ScorerFacts(MODEL, parity_max_error=error, **{key: facts[key] for key in keys}),
+        ScorerMetadata(MODEL, parity_max_error=error, **{key: metadata[key] for key in keys}),
     )
     annotated: bytes = model.SerializeToString()
     return annotated
 
 
 def _parity_error(
-    network: MultiscaleIqa, model: "ModelProto", facts: dict[str, Any], trial: Path
+    network: MultiscaleIqa, model: "ModelProto", metadata: dict[str, Any], trial: Path
 ) -> float:
     """Largest difference in scores of random patches."""
-    trial.write_bytes(_annotated(model, facts, 0.0))
+    trial.write_bytes(_annotated(model, metadata, 0.0))
     rng = np.random.default_rng(0)
     patches = rng.random((EXAMPLES, PLANES, PATCH_PX, PATCH_PX), np.float32)
     patches[:, 1] *= np.linspace(0, 0.5, EXAMPLES, dtype=np.float32)[:, None, None]

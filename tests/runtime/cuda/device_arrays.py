@@ -16,8 +16,10 @@ def on_device(device: HostDevice, frame, pitch: int) -> DeviceArray:
 
 def from_device(array: DeviceArray):
     """As another library would read it."""
-    facts = array.__cuda_array_interface__
-    assert facts["typestr"] == "|u1"
+    metadata = array.__cuda_array_interface__
+    assert metadata["typestr"] == "|u1"
     memory: Memory = array.owner
-    start = facts["data"][0] - memory.address
-    return np.lib.stride_tricks.as_strided(memory.host[start:], facts["shape"], facts["strides"])
+    start = metadata["data"][0] - memory.address
+    return np.lib.stride_tricks.as_strided(
+        memory.host[start:], metadata["shape"], metadata["strides"]
+    )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgecar.artifact import Facts
+from edgecar.artifact import Metadata
 from edgecar.runtime.restorer import Restorer
 
 HALO = 2
@@ -20,8 +20,8 @@ def blurred(batch):
     return total
 
 
-def facts(channels: int = 1, halo_px: int = HALO, align_px: int = 1) -> Facts:
-    return Facts("none", channels, halo_px, align_px, "local", 8, "fp32", "", "", 0.0, 0.0)
+def metadata(channels: int = 1, halo_px: int = HALO, align_px: int = 1) -> Metadata:
+    return Metadata("none", channels, halo_px, align_px, "local", 8, "fp32", "", "", 0.0, 0.0)
 
 
 def planes(reference: Restorer, frame):

@@ -211,13 +211,13 @@ def test_array_of_the_cpu_is_not_taken_for_one_of_the_gpu() -> None:
     ],
 )
 def test_device_array_of_another_kind_is_refused(change, said) -> None:
-    facts = {"typestr": "|u1", "shape": (4, 8), "data": (4096, False), "version": 3, **change}
+    metadata = {"typestr": "|u1", "shape": (4, 8), "data": (4096, False), "version": 3, **change}
     with pytest.raises(MediaError) as refused:
-        device_array(SimpleNamespace(__cuda_array_interface__=facts))
+        device_array(SimpleNamespace(__cuda_array_interface__=metadata))
     assert said in str(refused.value)
 
 
 def test_device_array_without_strides_is_whole() -> None:
-    facts = {"typestr": "|u1", "shape": (2, 4, 8), "data": (4096, True)}
-    found = device_array(SimpleNamespace(__cuda_array_interface__=facts))
+    metadata = {"typestr": "|u1", "shape": (2, 4, 8), "data": (4096, True)}
+    found = device_array(SimpleNamespace(__cuda_array_interface__=metadata))
     assert (found.shape, found.strides) == ((2, 4, 8), (32, 8))

@@ -23,10 +23,10 @@ DTYPES = {"<f4": np.float32, "<f2": np.float16, "|u1": np.uint8}
 
 def values(tensor: DeviceTensor):
     """As another library would read it."""
-    facts = tensor.__cuda_array_interface__
-    found = tensor.owner.host.view(DTYPES[facts["typestr"]])
-    strides = facts["strides"]
-    return np.lib.stride_tricks.as_strided(found, facts["shape"], strides)
+    metadata = tensor.__cuda_array_interface__
+    found = tensor.owner.host.view(DTYPES[metadata["typestr"]])
+    strides = metadata["strides"]
+    return np.lib.stride_tricks.as_strided(found, metadata["shape"], strides)
 
 
 def nv12(seed: int, height: int, width: int):

@@ -16,7 +16,7 @@ from edgecar.errors import EngineError
 from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.host_device import HostDevice
-from tests.runtime.cuda.small_network import HALO, a_clip, blurred, facts, planes
+from tests.runtime.cuda.small_network import HALO, a_clip, blurred, metadata, planes
 
 
 class HalfTiles(TileEngine):
@@ -48,7 +48,7 @@ def test_halves_go_in_and_out() -> None:
         made = blurred(batch.astype(np.float16).astype(np.float32))
         return made.astype(np.float16).astype(np.float32)
 
-    reference = Restorer(Artifact(facts(), b""), FakeEngine(halved, 1, (2, 16, 20)), reuse=False)
+    reference = Restorer(Artifact(metadata(), b""), FakeEngine(halved, 1, (2, 16, 20)), reuse=False)
     for frame in a_clip(5, (32, 44)):
         assert (restorer(frame) == planes(reference, frame)).all()
 
@@ -66,12 +66,12 @@ class QueuedTiles(OnnxRuntimeTiles):
 
 
 @pytest.mark.parametrize("kind", ["fp32", "int8 openvino"])
-def test_real_networks_give_the_bytes_of_the_whole_frame(kind, exported, lowered) -> None:
-    artifact = exported("edgecar-xs") if kind == "fp32" else lowered("edgecar-xs", kind)
+def test_real_networks_give_the_bytes_of_the_whole_frame(kind, exported, reduced) -> None:
+    artifact = exported("edgecar-xs") if kind == "fp32" else reduced("edgecar-xs", kind)
     device, shape = HostDevice(), (2, 64, 64)
     engine = QueuedTiles(device, artifact, shape)
     assert engine.info.provider.endswith(" CPU")
-    restorer = TiledRestorer(device, engine, artifact.facts.halo_px)
+    restorer = TiledRestorer(device, engine, artifact.metadata.halo_px)
     frame = np.random.default_rng(0).integers(0, 256, (90, 110), np.uint8)
     with open_engine(artifact, "onnxruntime", threads=1) as whole:
         reference = Restorer(artifact, whole, reuse=False)
@@ -82,7 +82,7 @@ def test_torch_is_the_reference_on_tiles_too(exported) -> None:
     artifact, device = exported("edgecar-xs"), HostDevice()
     with open_engine(artifact, "torch", threads=1) as engine:
         tiles = ReferenceTiles(device, engine, (2, 64, 64))
-        restorer = TiledRestorer(device, tiles, artifact.facts.halo_px)
+        restorer = TiledRestorer(device, tiles, artifact.metadata.halo_px)
         frame = np.random.default_rng(1).integers(0, 256, (64, 100), np.uint8)
         fixed = Restorer(artifact, engine, reuse=False, tile=(64, 64))
         assert (restorer(frame) == fixed.luma(frame)).all()

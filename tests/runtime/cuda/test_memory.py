@@ -13,7 +13,7 @@ from edgecar.runtime.cuda.restorer import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.reuse import Reuse
 from tests.runtime.cuda.host_device import HostDevice
-from tests.runtime.cuda.small_network import a_clip, blurred, facts
+from tests.runtime.cuda.small_network import a_clip, blurred, metadata
 
 CAMERAS = ("gate", "yard", "door")
 FRAMES = 6
@@ -51,7 +51,7 @@ def restored(restorer, cameras, size=(28, 36)) -> None:
 
 @pytest.mark.parametrize("reuse", [True, False, Reuse(verify_every=2)])
 def test_a_forgotten_camera_leaves_nothing_on_the_device(reuse, device, engine) -> None:
-    restorer = Restorer(Artifact(facts(), b""), engine, reuse=reuse)
+    restorer = Restorer(Artifact(metadata(), b""), engine, reuse=reuse)
     before = held(device)
     restored(restorer, CAMERAS[:1])
     one = held(device)
@@ -68,7 +68,7 @@ def test_a_forgotten_camera_leaves_nothing_on_the_device(reuse, device, engine) 
 
 
 def test_a_camera_of_another_size_frees_its_earlier_memory(device, engine) -> None:
-    restorer = Restorer(Artifact(facts(), b""), engine)
+    restorer = Restorer(Artifact(metadata(), b""), engine)
     restored(restorer, ["gate"])
     before = held(device)
     for size in ((40, 48), (28, 36)):
@@ -78,10 +78,10 @@ def test_a_camera_of_another_size_frees_its_earlier_memory(device, engine) -> No
 
 def test_a_restorer_that_is_closed_leaves_the_engine_as_it_was(device, engine) -> None:
     before = held(device)
-    other = Restorer(Artifact(facts(), b""), engine)
+    other = Restorer(Artifact(metadata(), b""), engine)
     restored(other, ["gate"])
     with_other = held(device)
-    with Restorer(Artifact(facts(), b""), engine) as restorer:
+    with Restorer(Artifact(metadata(), b""), engine) as restorer:
         restored(restorer, CAMERAS)
         assert restorer.stats_of("gate").frames == FRAMES
     assert held(device) == with_other  # whose camera of the same name goes on
@@ -90,7 +90,7 @@ def test_a_restorer_that_is_closed_leaves_the_engine_as_it_was(device, engine) -
 
 
 def test_a_failure_frees_the_cameras_that_begin_anew(device, engine) -> None:
-    restorer = Restorer(Artifact(facts(), b""), engine)
+    restorer = Restorer(Artifact(metadata(), b""), engine)
     before = held(device)
     restored(restorer, ["gate"])
     launch, device.launch = device.launch, _refuse

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecar.artifact import read_artifact, write_facts
+from edgecar.artifact import read_artifact, write_metadata
 from edgecar.engines.fake import FakeEngine
 from edgecar.engines.plan import plan_path, settings_for, sidecar_of, write_plan
 from edgecar.engines.select import open_engine
@@ -30,7 +30,7 @@ pytest.importorskip("tensorrt_rtx")
 def built(folder, artifact):
     """A folder with a graph and its plan."""
     model = onnx.load_model_from_string(artifact.onnx)
-    write_facts(model, artifact.facts)
+    write_metadata(model, artifact.metadata)
     (folder / "net.onnx").write_bytes(model.SerializeToString())
     artifact, target = read_artifact(folder / "net.onnx"), target_named("rtx")
     settings = settings_for(artifact, target, tile=(64, 64), batch=2, level=0)
@@ -43,7 +43,7 @@ def built(folder, artifact):
 def folder(exported, tmp_path_factory):
     """Without a known answer: functions stand for the plan."""
     network = exported("edgecar-xs")
-    plain = replace(network, facts=replace(network.facts, known_answer=None))
+    plain = replace(network, metadata=replace(network.metadata, known_answer=None))
     return built(tmp_path_factory.mktemp("plans"), plain)
 
 
@@ -120,7 +120,7 @@ def test_restorer_runs_a_plan_by_the_engines_name(shared, artifact, monkeypatch)
 def test_a_plan_that_computes_something_else_is_refused(exported, tmp_path, monkeypatch) -> None:
     network, device = exported("edgecar-xs"), HostDevice()
     artifact = read_artifact(built(tmp_path, network) / "net.onnx")
-    assert artifact.facts.known_answer == network.facts.known_answer
+    assert artifact.metadata.known_answer == network.metadata.known_answer
     monkeypatch.setattr(plans, "CudaDevice", lambda: device)
 
     def runs(function) -> None:

@@ -17,7 +17,7 @@ from edgecar.runtime.cuda.sources import WORD
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.device_arrays import from_device, on_device
 from tests.runtime.cuda.host_device import HostDevice
-from tests.runtime.cuda.small_network import HALO, a_clip, blurred, facts, planes
+from tests.runtime.cuda.small_network import HALO, a_clip, blurred, metadata, planes
 
 
 class CapturableTiles(ReferenceTiles):
@@ -32,7 +32,7 @@ def restorers(device, shape=(3, 16, 20), channels=1, function=blurred, align_px=
     tiles = CapturableTiles(device, engine, shape)
     halo_px = -(-HALO // align_px) * align_px
     reference = Restorer(
-        Artifact(facts(channels, halo_px, align_px), b""),
+        Artifact(metadata(channels, halo_px, align_px), b""),
         FakeEngine(function, channels, shape, align_px),
         reuse=False,
     )

@@ -1,4 +1,4 @@
-"""Weights, facts and ONNX file of a run say the same."""
+"""Weights, metadata and ONNX file of a run say the same."""
 
 import json
 
@@ -41,12 +41,12 @@ def saved(small_recipe, tmp_path):
 
 @pytest.mark.parametrize("network", SWITCHES, ids=str)
 def test_the_file_scores_as_the_network_in_the_unit_of_the_target(saved, network):
-    path, facts = saved(**network)
+    path, metadata = saved(**network)
     rng = np.random.default_rng(0)
     clean = rng.integers(0, 256, (150, 300), np.uint8)
     judged = clean ^ 5
     built, stored = load_scorer_network(path)
-    assert stored == facts
+    assert stored == metadata
     unit = predictions(built, RatedSet([clean], [Rated(0, judged, 0.0)]))[0]
     for engine in ("onnxruntime", "openvino"):
         with Scorer(path.with_suffix(".onnx"), engine, threads=1) as scorer:
@@ -54,9 +54,9 @@ def test_the_file_scores_as_the_network_in_the_unit_of_the_target(saved, network
             assert scorer.score(clean, judged) == pytest.approx(20 + 70 * unit, abs=1e-3)
             assert scorer.engine.info.precision == "fp32"
     with Scorer(path.with_suffix(".onnx"), threads=1) as scorer:
-        assert scorer.facts.target == "opinion scores of mine"
-        assert (scorer.facts.low, scorer.facts.high) == (20.0, 90.0)
-        assert scorer.facts.parity_max_error < 1e-3 * 70
+        assert scorer.metadata.target == "opinion scores of mine"
+        assert (scorer.metadata.low, scorer.metadata.high) == (20.0, 90.0)
+        assert scorer.metadata.parity_max_error < 1e-3 * 70
         assert scorer.gain(30.0, 20.0) == 10.0  # DMOS: low is good
 
 
@@ -72,7 +72,7 @@ def test_hidden_weights_are_stored_once(saved):
 
 def test_it_is_no_artifact_that_restores(saved):
     path, _ = saved()
-    with pytest.raises(ArtifactError, match="without edgecar's facts"):
+    with pytest.raises(ArtifactError, match="without edgecar's metadata"):
         read_artifact(path.with_suffix(".onnx"))
 
 
@@ -93,29 +93,29 @@ def test_a_file_that_scores_otherwise_is_not_written(saved, monkeypatch):
 
 
 def test_damaged_files_are_named(saved):
-    path, facts = saved()
-    del facts["network"]
-    path.with_suffix(".json").write_text(json.dumps(facts))
+    path, metadata = saved()
+    del metadata["network"]
+    path.with_suffix(".json").write_text(json.dumps(metadata))
     with pytest.raises(CheckpointError, match="keep what a training run wrote together"):
         load_scorer_network(path)
 
 
 def test_what_ships_is_what_its_facts_say():
     weights = SHIPPED.with_suffix(".safetensors")
-    network, facts = load_scorer_network(weights)
-    assert facts["network"]["streams"] == "both"
-    assert facts["network"]["multi_scale"]
-    assert facts["target"] == PROXY
-    assert "bsds500/train, bsds500/test" in facts["trained_on"]
-    assert {"kodak", "live1"} <= set(facts["agreement"])
+    network, metadata = load_scorer_network(weights)
+    assert metadata["network"]["streams"] == "both"
+    assert metadata["network"]["multi_scale"]
+    assert metadata["target"] == PROXY
+    assert "bsds500/train, bsds500/test" in metadata["trained_on"]
+    assert {"kodak", "live1"} <= set(metadata["agreement"])
     recipe = quality_recipe_from_toml(find_quality_recipe("multiscale-iqa"))
-    assert quality_recipe_from_table(facts["recipe"]) == recipe
+    assert quality_recipe_from_table(metadata["recipe"]) == recipe
     rng = np.random.default_rng(1)
     clean = rng.integers(0, 256, (128, 128), np.uint8)
     rated = RatedSet([clean], [Rated(0, clean ^ 9, 0.0)])
     with Scorer(threads=1) as scorer:
-        assert (scorer.facts.low, scorer.facts.high) == (facts["low"], facts["high"])
-        span = facts["high"] - facts["low"]
-        expected = facts["low"] + span * predictions(network, rated)[0]
+        assert (scorer.metadata.low, scorer.metadata.high) == (metadata["low"], metadata["high"])
+        span = metadata["high"] - metadata["low"]
+        expected = metadata["low"] + span * predictions(network, rated)[0]
         # As allowed at export: a thousandth of the range
         assert scorer.score(clean, clean ^ 9) == pytest.approx(expected, abs=1e-3 * span)

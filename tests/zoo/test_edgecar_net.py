@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from edgecar.zoo.plain import Plain, PlainConfig
+from edgecar.zoo.edgecar_net import Plain, PlainConfig
 from edgecar.zoo.registry import card_named
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from edgecar.artifact import Artifact, Quality
-from edgecar.bench import payoff
-from edgecar.bench.payoff import Contest, Speed, Standing, contest, size_to_time, timed
+from edgecar.bench import select_precision
 from edgecar.bench.report import contest_table
+from edgecar.bench.select_precision import Contest, Speed, Standing, contest, size_to_time, timed
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError
@@ -24,7 +24,7 @@ QUALITY = Quality(
 def artifacts(exported):
     base = exported("edgecar-xs")
     lower = {
-        name: Artifact(replace(base.facts, precision=name, quality=QUALITY), base.onnx)
+        name: Artifact(replace(base.metadata, precision=name, quality=QUALITY), base.onnx)
         for name in ("fp16", "int8")
     }
     return {"fp32": base, **lower}
@@ -40,8 +40,8 @@ def decided(monkeypatch, artifacts, refused=None, computed=None, **rates):
             for name in given
         }
 
-    monkeypatch.setattr(payoff, "timed", speeds)
-    monkeypatch.setattr(payoff, "size_to_time", lambda *_: (270, 480))
+    monkeypatch.setattr(select_precision, "timed", speeds)
+    monkeypatch.setattr(select_precision, "size_to_time", lambda *_: (270, 480))
     return contest(artifacts, refused or {})
 
 
@@ -89,7 +89,7 @@ def test_frames_are_restored_in_turn(monkeypatch, artifacts) -> None:
     ran = []
 
     def opened(artifact, _engine, _precision=None):
-        name = artifact.facts.precision
+        name = artifact.metadata.precision
 
         def restore(batch):
             ran.append((name, batch.shape[2] * batch.shape[3]))
@@ -99,32 +99,32 @@ def test_frames_are_restored_in_turn(monkeypatch, artifacts) -> None:
         # As on a CPU without kernels for halves.
         computed = "bf16" if name == "fp16" else name
         engine.info = EngineInfo("fake", "Fake 1", computed, None, "cpu")
-        return payoff.Restorer(artifact, engine, reuse=False)
+        return select_precision.Restorer(artifact, engine, reuse=False)
 
-    monkeypatch.setattr(payoff, "dense_restorer", opened)
+    monkeypatch.setattr(select_precision, "dense_restorer", opened)
     speeds = timed(artifacts, "fake", (64, 96), seconds=0)
     assert {name: len(speed.rates) for name, speed in speeds.items()} == {
-        "fp32": payoff.ROUNDS, "fp16": 0, "int8": payoff.ROUNDS,
+        "fp32": select_precision.ROUNDS, "fp16": 0, "int8": select_precision.ROUNDS,
     }  # fmt: skip
     assert speeds["fp16"].computed == "bf16"
     assert all(rate > 0 for rate in speeds["int8"].rates)
-    assert ran == [("fp32", 64 * 96), ("int8", 64 * 96)] * (payoff.ROUNDS + 2)
+    assert ran == [("fp32", 64 * 96), ("int8", 64 * 96)] * (select_precision.ROUNDS + 2)
 
 
 @pytest.mark.parametrize(
     ("seconds", "size"), [(0.01, (1080, 1920)), (0.1, (540, 960)), (0.3, (270, 480)), (9, None)]
 )
 def test_slow_networks_are_timed_on_smaller_frames(monkeypatch, artifacts, seconds, size) -> None:
-    monkeypatch.setattr(payoff, "frame_pass", lambda *_: lambda: 1 / seconds)
-    assert size_to_time(artifacts["fp32"], "onnxruntime") == (size or payoff.SIZES[-1])
+    monkeypatch.setattr(select_precision, "frame_pass", lambda *_: lambda: 1 / seconds)
+    assert size_to_time(artifacts["fp32"], "onnxruntime") == (size or select_precision.SIZES[-1])
 
 
 def test_what_cannot_be_timed_here_fails_before_it_is_made(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(payoff, "candidates", lambda *_: pytest.fail("was made"))
+    monkeypatch.setattr(select_precision, "candidates", lambda *_: pytest.fail("was made"))
     source = source_of("edgecar-xs", codec="jpeg")
     lowering = Lowering("int8", for_engine="tensorrt")
     with pytest.raises(EngineError, match="no TensorrtExecutionProvider"):
-        payoff.export_fastest(source, lowering, tmp_path / "x.onnx")
+        select_precision.export_fastest(source, lowering, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 
 

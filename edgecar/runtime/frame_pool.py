@@ -9,14 +9,14 @@ from edgecar.engines.base import Codes
 MOST_FREE = 8  # a pipeline holds about as many frames; what is more is given back
 
 
-class Leases:
+class FramePool:
     """Hands out arrays of one shape without allocating for every frame.
 
     An array comes back when it and all views of it are gone, whoever held them. Allocating anew
     costs more than filling: the system hands out large arrays page by page, each zeroed.
 
     Example:
-        >>> leases = Leases((1, 2, 3))
+        >>> leases = FramePool((1, 2, 3))
         >>> first = leases.array()
         >>> place = first.ctypes.data
         >>> del first

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecar.evaluate.heads import Detections
+from edgecar.evaluate.detector_decoders import Detections
 from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, psnr
 from edgecar.media.frame import Colour, Frame, chroma_size
 
@@ -62,7 +62,7 @@ class Boxes:
 
 
 @dataclass(frozen=True, eq=False)
-class Exhibit:
+class SampleFrame:
     """One frame before coding, after it, and restored.
 
     Attributes:
@@ -89,7 +89,7 @@ class Exhibit:
         return self.subject, self.index
 
 
-class Exhibits:
+class SampleFrames:
     """Keeps, for every network, the frames that it gains most and least on.
 
     No more than one of each kind from a clip, and from no more clips than make `MOST` frames in
@@ -102,14 +102,14 @@ class Exhibits:
 
     def __init__(self, networks: int, most: int = MOST) -> None:
         self._clips = max(1, most // (2 * max(1, networks)))
-        self._best: dict[str, list[Exhibit]] = {}
-        self._worst: dict[str, list[Exhibit]] = {}
+        self._best: dict[str, list[SampleFrame]] = {}
+        self._worst: dict[str, list[SampleFrame]] = {}
 
     def wants(self, subject: Subject, gain: float) -> bool:
         """Whether a frame with this gain would be kept."""
         return self._is_best(subject, gain) or self._is_worst(subject, gain)
 
-    def offer(self, exhibit: Exhibit) -> None:
+    def offer(self, exhibit: SampleFrame) -> None:
         """Keep a frame, if it is among the extremes, in the place of a lesser one."""
         subject, gain = exhibit.subject, exhibit.gain
         if self._is_best(subject, gain):
@@ -163,13 +163,13 @@ class Exhibits:
         if self.wants(subject, gain):
             # A copy: filters give views of all their frames at once.
             cleaned = coded.with_luma(np.array(restored))
-            self.offer(Exhibit(subject, index, gain, source, coded, cleaned))
+            self.offer(SampleFrame(subject, index, gain, source, coded, cleaned))
 
-    def best(self) -> list[Exhibit]:
+    def best(self) -> list[SampleFrame]:
         """Most gained first; those of all networks take turns."""
         return _in_turns(self._best)
 
-    def worst(self) -> list[Exhibit]:
+    def worst(self) -> list[SampleFrame]:
         """Most lost, or least gained, first, without those that are among the best."""
         best = {exhibit.key for exhibit in self.best()}
         return [exhibit for exhibit in _in_turns(self._worst) if exhibit.key not in best]
@@ -182,7 +182,7 @@ class Exhibits:
 
 
 def _surpasses(
-    kept: Sequence[Exhibit], subject: Subject, gain: float, most: int, sign: int
+    kept: Sequence[SampleFrame], subject: Subject, gain: float, most: int, sign: int
 ) -> bool:
     """Whether a frame comes before the one that it would replace; ``sign`` 1: lowest first."""
     for exhibit in kept:
@@ -191,13 +191,13 @@ def _surpasses(
     return len(kept) < most or sign * gain < sign * kept[-1].gain
 
 
-def _put(kept: list[Exhibit], exhibit: Exhibit, most: int, sign: int) -> None:
+def _put(kept: list[SampleFrame], exhibit: SampleFrame, most: int, sign: int) -> None:
     """In order, one a clip, no more than ``most``."""
     others = [other for other in kept if other.subject.clip != exhibit.subject.clip]
     kept[:] = sorted([*others, exhibit], key=lambda one: sign * one.gain)[:most]
 
 
-def _in_turns(kept: dict[str, list[Exhibit]]) -> list[Exhibit]:
+def _in_turns(kept: dict[str, list[SampleFrame]]) -> list[SampleFrame]:
     longest = max(map(len, kept.values()), default=0)
     return [own[turn] for turn in range(longest) for own in kept.values() if turn < len(own)]
 

@@ -7,8 +7,8 @@ import pytest
 
 from edgecar.errors import DataError
 from edgecar.evaluate.clips import Clip
-from edgecar.evaluate.exhibits import Exhibit, Exhibits, Subject, frame_of_luma
 from edgecar.evaluate.metrics import psnr
+from edgecar.evaluate.sample_frames import SampleFrame, SampleFrames, Subject, frame_of_luma
 from edgecar.evaluate.stills import evaluate_jpeg
 from edgecar.evaluate.variants import evaluate_variants, row_key
 from edgecar.media.color import bgr_from_frame
@@ -20,13 +20,13 @@ FRAME = frame_of_luma(np.full((8, 8), 100, np.uint8))
 
 
 def exhibit(gain, clip="a", network="n", index=0):
-    return Exhibit(Subject(clip, 30, network), index, gain, FRAME, FRAME, FRAME)
+    return SampleFrame(Subject(clip, 30, network), index, gain, FRAME, FRAME, FRAME)
 
 
-def offered(exhibits, *offers):
+def offered(sample_frames, *offers):
     for one in offers:
-        exhibits.offer(one)
-    return exhibits
+        sample_frames.offer(one)
+    return sample_frames
 
 
 def gains(kept):
@@ -37,14 +37,14 @@ def test_extremes_of_each_clip_are_kept_in_order():
     offers = [exhibit(gain, clip, index=i) for i, (clip, gain) in enumerate(
         [("a", 0.1), ("a", 0.5), ("a", -0.2), ("b", 0.9), ("b", 0.3), ("c", -0.7)]
     )]  # fmt: skip
-    kept = offered(Exhibits(1, most=4), *offers)
+    kept = offered(SampleFrames(1, most=4), *offers)
     assert gains(kept.best()) == [("b", 0.9), ("a", 0.5)]
     assert gains(kept.worst()) == [("c", -0.7), ("a", -0.2)]
 
 
 def test_a_clip_that_fell_out_comes_back_with_a_better_frame():
     offers = [exhibit(0.1, "a"), exhibit(0.5, "b"), exhibit(0.7, "a", index=1)]
-    assert gains(offered(Exhibits(1, most=2), *offers).best()) == [("a", 0.7)]
+    assert gains(offered(SampleFrames(1, most=2), *offers).best()) == [("a", 0.7)]
 
 
 def test_memory_does_not_grow_with_clips_or_frames():
@@ -52,7 +52,7 @@ def test_memory_does_not_grow_with_clips_or_frames():
         exhibit(np.sin(7.0 * clip + index), str(clip), network, index)
         for network in "xyz" for clip in range(40) for index in range(5)
     ]  # fmt: skip
-    kept = offered(Exhibits(3, most=8), *offers)
+    kept = offered(SampleFrames(3, most=8), *offers)
     assert len(kept.best()) == len(kept.worst()) == 3
     best = max(offers, key=lambda one: one.gain).gain
     assert {one.subject.network for one in kept.best()} == set("xyz")
@@ -61,19 +61,19 @@ def test_memory_does_not_grow_with_clips_or_frames():
 
 def test_more_networks_than_places_have_two_each():
     offers = [exhibit(i / 10, network=n, index=i) for n in "abcdefg" for i in (1, 2)]
-    kept = offered(Exhibits(7, most=8), *offers)
+    kept = offered(SampleFrames(7, most=8), *offers)
     assert (len(kept.best()), len(kept.worst())) == (7, 7)
 
 
 def test_the_only_frame_is_shown_once():
-    kept = offered(Exhibits(1), exhibit(0.1))
+    kept = offered(SampleFrames(1), exhibit(0.1))
     assert gains(kept.best()) == [("a", 0.1)]
     assert kept.worst() == []
 
 
 def test_networks_take_turns():
     offers = [exhibit(gain, clip, n) for n in "xy" for clip, gain in (("a", 0.1), ("b", 0.2))]
-    kept = offered(Exhibits(2, most=8), *offers)
+    kept = offered(SampleFrames(2, most=8), *offers)
     assert [one.subject.network for one in kept.best()] == ["x", "y", "x", "y"]
 
 
@@ -81,9 +81,9 @@ def test_of_a_clip_the_frames_with_most_and_least_gain():
     def some(coded, clean, index):
         return clean if index == 4 else coded[::-1] if index == 9 else halfway(coded, clean, index)
 
-    exhibits = Exhibits(1)
-    (row,) = evaluate_clip("pan", SOURCE, CODING, [Known(some)], exhibits=exhibits)
-    (best,), (worst,) = exhibits.best(), exhibits.worst()
+    sample_frames = SampleFrames(1)
+    (row,) = evaluate_clip("pan", SOURCE, CODING, [Known(some)], sample_frames=sample_frames)
+    (best,), (worst,) = sample_frames.best(), sample_frames.worst()
     assert (best.index, worst.index) == (4, 9)
     assert best.subject == Subject("pan", 38, "known")
     assert worst.gain == pytest.approx(row["worst_frame_gain_db"])
@@ -96,31 +96,36 @@ def test_of_a_clip_the_frames_with_most_and_least_gain():
 
 def test_rows_are_the_same_with_exhibits():
     plain = list(evaluate_clip("pan", SOURCE, CODING, [Known(halfway)], 3))
-    watched = list(evaluate_clip("pan", SOURCE, CODING, [Known(halfway)], 3, Exhibits(1)))
+    watched = list(evaluate_clip("pan", SOURCE, CODING, [Known(halfway)], 3, SampleFrames(1)))
     assert json.dumps(plain) == json.dumps(watched)
 
 
 def test_a_kept_frame_does_not_hold_the_clip_it_was_a_view_of():
     whole = np.zeros((3, *SOURCE[0].size), np.uint8)
-    exhibits = Exhibits(1)
+    sample_frames = SampleFrames(1)
     coded = video_coded(SOURCE[:3], CODING).frames
-    list(exhibits.watched(Subject("pan", 38, "n"), SOURCE, coded, range(3), whole))
-    assert not np.shares_memory(exhibits.best()[0].restored.y, whole)
+    list(sample_frames.watched(Subject("pan", 38, "n"), SOURCE, coded, range(3), whole))
+    assert not np.shares_memory(sample_frames.best()[0].restored.y, whole)
 
 
 def test_a_picture_of_another_size_is_refused_as_without_exhibits():
     method = Known(lambda coded, *_: coded[:-2])
     with pytest.raises(DataError, match="pictures of one size"):
-        list(evaluate_clip("pan", SOURCE, CODING, [method], exhibits=Exhibits(1)))
+        list(evaluate_clip("pan", SOURCE, CODING, [method], sample_frames=SampleFrames(1)))
 
 
 def test_pictures_of_the_jpeg_study():
     pictures = [("flat", np.full((48, 48), 90, np.uint8)), ("photo", PHOTO[:48, :64])]
-    exhibits = Exhibits(1)
+    sample_frames = SampleFrames(1)
     evaluate_jpeg(
-        lambda luma: luma, pictures, [10, 40], network="none", set_name="s", exhibits=exhibits
+        lambda luma: luma,
+        pictures,
+        [10, 40],
+        network="none",
+        set_name="s",
+        sample_frames=sample_frames,
     )
-    shown = [*exhibits.best(), *exhibits.worst()]
+    shown = [*sample_frames.best(), *sample_frames.worst()]
     assert {one.subject.clip for one in shown} == {"flat", "photo"}
     photo = next(one for one in shown if one.subject.clip == "photo")
     assert np.array_equal(photo.coded.y, jpeg_coded(PHOTO[:48, :64], photo.subject.quantiser))
@@ -133,20 +138,22 @@ def test_variants_say_which_they_are(tmp_path):
 
     for index in range(2):
         cv2.imwrite(str(tmp_path / f"{index}.png"), PHOTO[:48, index : 64 + index])
-    exhibits = Exhibits(1)
+    sample_frames = SampleFrames(1)
 
     def only_in_one(coded, clean, _):
         return clean if psnr(clean, coded) > 30 else coded
 
     source = Clip(tmp_path).load()
     method = Known(only_in_one, source)
-    rows = list(evaluate_variants([Clip(tmp_path)], "hevc", [30], [method], exhibits=exhibits))
-    (best,) = exhibits.best()
+    rows = list(
+        evaluate_variants([Clip(tmp_path)], "hevc", [30], [method], sample_frames=sample_frames)
+    )
+    (best,) = sample_frames.best()
     assert best.subject.variant in {
         "all-intra", "low-delay", "random-access", "all-intra, without the coder's filters",
         "low-delay, without the coder's filters", "random-access, without the coder's filters",
     }  # fmt: skip
-    again = Exhibits(1)
+    again = SampleFrames(1)
     done = {row_key(row) for row in rows[1:]}
     (row,) = evaluate_variants([Clip(tmp_path)], "hevc", [30], [method], 1, done, again)
     assert row == rows[0]

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from edgecar.runtime.leases import MOST_FREE, Leases
+from edgecar.runtime.frame_pool import MOST_FREE, FramePool
 
 SHAPE = (1, 40, 50)
 
@@ -14,7 +14,7 @@ def place(array: np.ndarray) -> int:
 
 
 def test_arrays_that_are_held_are_not_handed_out_again():
-    leases = Leases(SHAPE)
+    leases = FramePool(SHAPE)
     held = [leases.array() for _ in range(20)]
     for number, array in enumerate(held):
         array[:] = number
@@ -23,7 +23,7 @@ def test_arrays_that_are_held_are_not_handed_out_again():
 
 
 def test_a_view_of_a_view_holds_its_array():
-    leases = Leases(SHAPE)
+    leases = FramePool(SHAPE)
     view = leases.array()[0][10:20, ::2].T
     view[:] = 7
     later = [leases.array() for _ in range(3)]
@@ -33,7 +33,7 @@ def test_a_view_of_a_view_holds_its_array():
 
 
 def test_an_array_comes_back_when_its_last_view_goes():
-    leases = Leases(SHAPE)
+    leases = FramePool(SHAPE)
     array = leases.array()
     was, view = place(array), array[0]
     del array
@@ -43,14 +43,14 @@ def test_an_array_comes_back_when_its_last_view_goes():
 
 
 def test_no_more_are_kept_than_are_of_use():
-    leases = Leases(SHAPE)
+    leases = FramePool(SHAPE)
     held = [leases.array() for _ in range(3 * MOST_FREE)]
     held.clear()
     assert len(leases._free) == MOST_FREE
 
 
 def test_arrays_come_back_from_other_threads():
-    leases = Leases(SHAPE)
+    leases = FramePool(SHAPE)
     seen = set()
 
     def use() -> None:

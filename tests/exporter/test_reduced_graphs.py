@@ -27,8 +27,8 @@ def graph(artifact) -> onnx.ModelProto:
 
 @every_network
 @every_kind
-def test_graph_is_valid_and_of_the_versions_that_tensorrt_10_3_reads(name, kind, lowered) -> None:
-    model = graph(lowered(name, kind))
+def test_graph_is_valid_and_of_the_versions_that_tensorrt_10_3_reads(name, kind, reduced) -> None:
+    model = graph(reduced(name, kind))
     onnx.checker.check_model(model, full_check=True)
     assert {(entry.domain, entry.version) for entry in model.opset_import} == {("", 19)}
     assert model.ir_version <= 10
@@ -37,17 +37,17 @@ def test_graph_is_valid_and_of_the_versions_that_tensorrt_10_3_reads(name, kind,
 
 @every_network
 @every_kind
-def test_halo_is_that_of_fp32(name, kind, lowered, exported) -> None:
-    fp32, lower = (reception_of(graph(a)) for a in (exported(name), lowered(name, kind)))
+def test_halo_is_that_of_fp32(name, kind, reduced, exported) -> None:
+    fp32, lower = (reception_of(graph(a)) for a in (exported(name), reduced(name, kind)))
     geometry = ("halo_px", "align_px", "context")
     assert [getattr(lower, g) for g in geometry] == [getattr(fp32, g) for g in geometry]
 
 
 @every_network
 @every_kind
-def test_picture_goes_in_and_out_in_float32_at_any_size(name, kind, lowered) -> None:
-    artifact = lowered(name, kind)
-    run, align = runner(graph(artifact)), artifact.facts.align_px
+def test_picture_goes_in_and_out_in_float32_at_any_size(name, kind, reduced) -> None:
+    artifact = reduced(name, kind)
+    run, align = runner(graph(artifact)), artifact.metadata.align_px
     for batch, rows, columns in ((1, 1, 1), (2, 3, 2)):
         shape = (batch, 1, rows * 16 // align * align, columns * 32)
         output = run(np.random.default_rng(0).random(shape, np.float32))
@@ -59,9 +59,9 @@ def test_picture_goes_in_and_out_in_float32_at_any_size(name, kind, lowered) -> 
 @every_network
 @pytest.mark.parametrize("kind", LOWER[1:])
 def test_convolutions_are_in_eight_bits_but_for_the_first_and_last(
-    name, kind, lowered, exported
+    name, kind, reduced, exported
 ) -> None:
-    layers = layer_types(graph(lowered(name, kind)))
+    layers = layer_types(graph(reduced(name, kind)))
     kept = always_kept(graph(exported(name)))
     rest = "fp16" if kind == "int8 tensorrt" else "fp32"
     assert layers == {layer: rest if layer in kept else "int8" for layer in layers}
@@ -72,25 +72,25 @@ def test_convolutions_are_in_eight_bits_but_for_the_first_and_last(
 
 @every_network
 @pytest.mark.parametrize("kind", TENSORRT)
-def test_lint_takes_what_is_made_for_tensorrt(name, kind, lowered) -> None:
-    refuse_misread(onnx.shape_inference.infer_shapes(graph(lowered(name, kind))))
+def test_lint_takes_what_is_made_for_tensorrt(name, kind, reduced) -> None:
+    refuse_misread(onnx.shape_inference.infer_shapes(graph(reduced(name, kind))))
 
 
 @every_network
-def test_unsigned_form_never_reaches_tensorrt(name, lowered) -> None:
-    model = onnx.shape_inference.infer_shapes(graph(lowered(name, "int8 onnxruntime")))
+def test_unsigned_form_never_reaches_tensorrt(name, reduced) -> None:
+    model = onnx.shape_inference.infer_shapes(graph(reduced(name, "int8 onnxruntime")))
     with pytest.raises(ExportError, match="unsigned codes, which TensorRT takes for signed ones"):
         refuse_misread(model)
 
 
 @every_network
 @pytest.mark.parametrize("kind", ["fp16", "int8 openvino"])
-def test_openvino_loses_what_the_torch_reference_does(name, kind, lowered, exported) -> None:
+def test_openvino_loses_what_the_torch_reference_does(name, kind, reduced, exported) -> None:
     """A sum in another order may fall on the other side of a rounding, which later layers carry on.
 
     So outputs are not compared, but how far they are from FP32.
     """
-    artifact, precision = lowered(name, kind), "fp32" if kind == "fp16" else "int8"
+    artifact, precision = reduced(name, kind), "fp32" if kind == "fp16" else "int8"
     batch = np.random.default_rng(0).random((1, 1, 32, 48), np.float32)
     outputs = []
     for made, engine, asked in (
@@ -129,8 +129,8 @@ def test_skip_is_read_in_eight_bits_and_the_branch_as_it_was_made(tmp_path) -> N
     assert not {"QuantizeLinear", "DequantizeLinear"} & {n.op_type for n in kept.graph.node}
 
 
-def test_weights_are_stored_in_eight_bits_with_a_scale_for_each_channel(lowered) -> None:
-    model = graph(lowered("edgecar-s", "int8 openvino"))
+def test_weights_are_stored_in_eight_bits_with_a_scale_for_each_channel(reduced) -> None:
+    model = graph(reduced("edgecar-s", "int8 openvino"))
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     widened = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
     weights = [node for node in widened if node.input[0] in constants]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Facts, Quality
+from edgecar.artifact import Artifact, Metadata, Quality
 from edgecar.engines.select import default_engine, resolved
 from edgecar.errors import GateError
 from edgecar.exporter.lower import Lower, Report
@@ -135,19 +135,19 @@ def native_form() -> ForEngine:
 
 
 def candidates(
-    source: Source, base: tuple["ModelProto", Facts], lowering: Lowering, report: Report
+    source: Source, base: tuple["ModelProto", Metadata], lowering: Lowering, report: Report
 ) -> tuple[dict[Precision, Artifact], dict[Precision, str]]:
     """The FP32 artifact and those in lower precision that pass, and why the others do not.
 
     Args:
         source: The network.
-        base: Its FP32 graph and facts.
+        base: Its FP32 graph and metadata.
         lowering: How to lower it; its precision counts for nothing.
         report: Told what takes long.
     """
-    model, facts = base
+    model, metadata = base
     trained = source.trained(model)
-    artifacts: dict[Precision, Artifact] = {BASE: _artifact(model, facts)}
+    artifacts: dict[Precision, Artifact] = {BASE: _artifact(model, metadata)}
     refused: dict[Precision, str] = {}
     for precision in get_args(Lower):
         wanted = replace(lowering, precision=precision)
@@ -156,7 +156,7 @@ def candidates(
             report(f"{precision}, {what}")
 
         try:
-            made, lower = lowered_artifact(model, facts, wanted, source.recipe, told, trained)
+            made, lower = lowered_artifact(model, metadata, wanted, source.recipe, told, trained)
         except GateError as error:
             refused[precision] = str(error).partition(";")[0]
         else:
@@ -164,8 +164,8 @@ def candidates(
     return artifacts, refused
 
 
-def _artifact(model: "ModelProto", facts: Facts) -> Artifact:
-    return Artifact(facts, model.SerializeToString())
+def _artifact(model: "ModelProto", metadata: Metadata) -> Artifact:
+    return Artifact(metadata, model.SerializeToString())
 
 
 def contest(
@@ -202,7 +202,7 @@ def judged(
     """Choose by speeds; arguments as of `contest`, ``size`` being that of the frames timed."""
     base = speeds[BASE]
     standings = [
-        _standing(precision, artifacts[precision].facts.quality, speed, base)
+        _standing(precision, artifacts[precision].metadata.quality, speed, base)
         for precision, speed in speeds.items()
     ]
     standings += [Standing(name, "refused", why=why) for name, why in refused.items()]
@@ -262,7 +262,7 @@ def timed(
             restorer = stack.enter_context(dense_restorer(artifact, engine, wanted))
             info = restorer.engine.info
             speeds[name] = Speed(info.precision, info.provider, ())
-            if artifact.facts.precision in (BASE, info.precision):
+            if artifact.metadata.precision in (BASE, info.precision):
                 passes[name] = frame_pass(restorer, size)
         timed_rounds(passes, 0, least=2)  # shapes are compiled, memory is there
         rates = timed_rounds(passes, seconds, least)
@@ -311,7 +311,7 @@ def dense_restorer(artifact: Artifact, engine: str, precision: Precision | None 
 
 def frame_pass(restorer: Restorer, size: Size) -> Pass:
     """Restores a frame of noise; the two that take turns are never the same twice running."""
-    grey = restorer.facts.channels == 1
+    grey = restorer.metadata.channels == 1
     dice = np.random.default_rng(0)
     frames = [dice.integers(0, 256, size if grey else (*size, 3), np.uint8) for _ in range(2)]
     restore: Callable[[Any], Any] = restorer.luma if grey else restorer
