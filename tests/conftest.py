@@ -75,7 +75,7 @@ def reduced(exported, tmp_path_factory) -> Callable[[str, str], Artifact]:
         from edgecar.exporter.equalise import equalised
         from edgecar.exporter.frames import generated_frames
         from edgecar.exporter.layers import always_kept
-        from edgecar.exporter.precision import halved
+        from edgecar.exporter.precision import fp16
         from edgecar.exporter.quantize import FORMS, quantised
         from edgecar.exporter.ranges import ranges_of
 
@@ -90,7 +90,7 @@ def reduced(exported, tmp_path_factory) -> Callable[[str, str], Artifact]:
             ranges = ranges_of(alike, pictures, "min-max", symmetric=form.signed, folder=folder)
             made = quantised(alike, ranges, always_kept(alike), form)
         else:
-            made = halved(model, ())
+            made = fp16(model, ())
         metadata = replace(metadata, precision=precision, known_answer=None)
         artifacts.write_metadata(made, metadata)
         return Artifact(metadata, made.SerializeToString())
