@@ -20,7 +20,7 @@ from edgecar.exporter import exact
 from edgecar.exporter.exact import ExactEngine
 from edgecar.exporter.frames import CodedPair
 from edgecar.exporter.layers import always_kept
-from edgecar.exporter.precision import halved
+from edgecar.exporter.precision import fp16
 from edgecar.exporter.quality import Judge
 from edgecar.exporter.quantize import FORMS, quantised
 from edgecar.exporter.ranges import ranges_of
@@ -161,7 +161,7 @@ def test_halves_are_rounded_after_every_operator() -> None:
     model = drawn()
     batch = np.stack(pictures()).astype(np.float32) * CODE
     outputs = []
-    for precision, graph in (("fp32", model), ("fp16", halved(model, ()))):
+    for precision, graph in (("fp32", model), ("fp16", fp16(model, ()))):
         metadata = replace(FACTS, precision=precision, quality=None, align_px=1)
         with ExactEngine(Artifact(metadata, graph.SerializeToString())) as engine:
             outputs.append(engine.run(batch))
