@@ -165,6 +165,6 @@ def test_halves_are_rounded_after_every_operator() -> None:
         metadata = replace(FACTS, precision=precision, quality=None, align_px=1)
         with ExactEngine(Artifact(metadata, graph.SerializeToString())) as engine:
             outputs.append(engine.run(batch))
-    fp32, fp16 = outputs
+    in_singles, in_halves = outputs
     # Three layers of halves, each with an error of up to 2^-11 of its values.
-    assert 1e-4 < np.abs(fp16 - fp32).mean() / fp32.std() < 1e-2
+    assert 1e-4 < np.abs(in_halves - in_singles).mean() / in_singles.std() < 1e-2
