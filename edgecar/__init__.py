@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgecar.runtime.cleaner import Cleaner
     from edgecar.runtime.restorer import Restorer
     from edgecar.runtime.stream import stream
-    from edgecar.runtime.windows import plan_windows
+    from edgecar.runtime.tiles import plan_windows
     from edgecar.zoo.checkpoints import load_network as load
 
 __all__ = [
@@ -37,7 +37,7 @@ _HOMES = {
     "VideoCapture": ("edgecar.runtime.capture", "VideoCapture"),
     "export": ("edgecar.exporter.to_onnx", "export"),
     "load": ("edgecar.zoo.checkpoints", "load_network"),
-    "plan_windows": ("edgecar.runtime.windows", "plan_windows"),
+    "plan_windows": ("edgecar.runtime.tiles", "plan_windows"),
     "stream": ("edgecar.runtime.stream", "stream"),
 }
 

@@ -18,8 +18,8 @@ from edgecar.media.compare import compared_pictures
 from edgecar.media.pictures import write_picture
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import photo_scene, write_scene
+from edgecar.runtime.cameras import Job
 from edgecar.runtime.job import run_job
-from edgecar.runtime.report import Job
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import Coder, Size
 

@@ -20,9 +20,9 @@ from edgecar.media.reader import Reader
 from edgecar.media.sources import source_from
 from edgecar.media.timing import Timeline
 from edgecar.media.writer import Codec, open_writer
+from edgecar.runtime.camera import PipelineSettings
 from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.source import PipelineSettings
 
 SEAM_FRAMES = 4
 """Frames behind a cut that are decoded from both sides and compared."""

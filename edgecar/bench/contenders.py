@@ -15,10 +15,10 @@ from edgecar.errors import MediaError
 from edgecar.media.postfilters import check_installed, strength_for
 from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import CodedClip, VideoCoding
+from edgecar.runtime.cameras import NULL, Job
 from edgecar.runtime.job import run_job
-from edgecar.runtime.report import NULL, Job
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.rounds import Pass
+from edgecar.runtime.tune import Pass
 
 FFMPEG = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-benchmark")
 FFMPEG_SECONDS = 600  # longer than this it hangs

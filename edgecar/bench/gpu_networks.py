@@ -23,7 +23,7 @@ from edgecar.engines.targets import LibraryName, Target, own_target, target_of
 from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
 from edgecar.errors import EngineError
 from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
-from edgecar.runtime.windows import aligned_size, plan_grid
+from edgecar.runtime.tiles import aligned_size, plan_grid
 from edgecar.spec import Precision, Size
 
 if TYPE_CHECKING:

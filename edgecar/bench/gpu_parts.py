@@ -9,7 +9,7 @@ from edgecar.engines.base import CODE, Batch, Codes, codes_from_unit
 from edgecar.engines.fake import FakeEngine
 from edgecar.runtime.cuda.device import Device, Memory
 from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
-from edgecar.runtime.windows import plan_grid
+from edgecar.runtime.tiles import plan_grid
 from edgecar.spec import Size
 
 TILE: Size = (96, 128)

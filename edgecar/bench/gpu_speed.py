@@ -10,9 +10,9 @@ import numpy as np
 from edgecar.engines.tiles import ITEM_BYTES, TileEngine
 from edgecar.runtime.cuda.arrays import DeviceArray
 from edgecar.runtime.cuda.device import Device, Memory
-from edgecar.runtime.cuda.lane import GROUP, PITCH_PX, words_of_tile
+from edgecar.runtime.cuda.device_stream import GROUP, PITCH_PX, words_of_tile
 from edgecar.runtime.cuda.restorer import TiledRestorer
-from edgecar.runtime.windows import Window, plan_grid
+from edgecar.runtime.tiles import Tile, plan_grid
 from edgecar.spec import Size
 
 Metadata = dict[str, Any]
@@ -86,7 +86,7 @@ def on_device(device: Device, array: Any, stream: Any) -> Memory:
     return memory
 
 
-def window_table(plan: list[Window]) -> Any:
+def window_table(plan: list[Tile]) -> Any:
     """Windows as kernels read them."""
     return np.array([[*window.read[:2], *window.keep] for window in plan], np.int32)
 
@@ -123,7 +123,7 @@ class Tiling:
     channels: int = 1
 
     @property
-    def plan(self) -> list[Window]:
+    def plan(self) -> list[Tile]:
         """Its windows."""
         return plan_grid(self.size, self.tile, halo_px=self.halo_px, align_px=self.align_px)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from edgecar.errors import SettingsError
 from edgecar.files import atomic_write
-from edgecar.runtime.cuda.sources import CAPABILITIES, DEVICE_FLAGS, FILES, FOLDER
+from edgecar.runtime.cuda.device import CAPABILITIES, DEVICE_FLAGS, FILES, FOLDER
 
 FUNCTION = re.compile(r"Compiling entry function '(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")

@@ -22,11 +22,11 @@ from edgecar.engines.base import Batch, Codes
 from edgecar.engines.libraries import imported_openvino
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import write_scene
+from edgecar.runtime.cameras import NULL, Job
 from edgecar.runtime.job import run_job
-from edgecar.runtime.report import NULL, Job
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.tiles import aligned_size
 from edgecar.runtime.tuning import Tuning
-from edgecar.runtime.windows import aligned_size
 from edgecar.spec import Precision, Size
 
 CLIP_SIZE: Size = (1080, 1920)

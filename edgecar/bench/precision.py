@@ -31,7 +31,7 @@ from edgecar.exporter.quantize import ForEngine
 from edgecar.exporter.to_onnx import Lowering, export
 from edgecar.media.video_codec import VideoCodec
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.rounds import MIN_ROUNDS, median_ratio
+from edgecar.runtime.tune import MIN_ROUNDS, median_ratio
 from edgecar.spec import Coder, Precision, Size
 from edgecar.zoo.shipped import ShippedWeights, shipped_weights
 

@@ -12,7 +12,7 @@ from edgecar.artifact import Artifact, find_artifact, read_artifact, shipped_nam
 from edgecar.engines.targets import Target
 from edgecar.engines.trt_build import BuildSettings, with_tile
 from edgecar.errors import SettingsError
-from edgecar.runtime.windows import plan_grid
+from edgecar.runtime.tiles import plan_grid
 from edgecar.spec import Precision, Size
 
 BYTES: dict[Precision, int] = {"fp16": 2, "int8": 1}

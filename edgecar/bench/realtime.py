@@ -40,10 +40,10 @@ from edgecar.engines.select import usable_cores
 from edgecar.errors import EdgecarError, ReuseError
 from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import VideoCoding, video_coded
-from edgecar.runtime.cells import changed_cells
+from edgecar.runtime.change_map import changed_cells
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.rounds import median_ratio, timed_rounds
 from edgecar.runtime.stats import Stats
+from edgecar.runtime.tune import median_ratio, timed_rounds
 from edgecar.runtime.tuning import Tuning
 
 TILE_PX = 64

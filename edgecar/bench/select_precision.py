@@ -17,8 +17,7 @@ from edgecar.exporter.lower import Lower, Report
 from edgecar.exporter.quantize import ForEngine
 from edgecar.exporter.to_onnx import Exported, Lowering, Source, lowered_artifact
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.rounds import Pass, median_ratio, timed_rounds
-from edgecar.runtime.tune import WORTH, Setup
+from edgecar.runtime.tune import WORTH, Pass, Setup, median_ratio, timed_rounds
 from edgecar.runtime.tuning import Tuning
 from edgecar.spec import Precision, Size
 

@@ -19,7 +19,7 @@ from edgecar.artifact import find_artifact
 from edgecar.bench.results import BenchRow
 from edgecar.engines.select import resolved
 from edgecar.errors import ArtifactError, EdgecarError
-from edgecar.runtime.windows import aligned_size
+from edgecar.runtime.tiles import aligned_size
 from edgecar.spec import Precision, Size
 
 MIN_FRAMES = 10

@@ -27,7 +27,7 @@ from edgecar.media.writer import Codec as OutputCodec
 from edgecar.spec import Coder, Policy
 
 if TYPE_CHECKING:
-    from edgecar.runtime.report import Report
+    from edgecar.runtime.cameras import Report
     from edgecar.runtime.stats import Stats
 
 
@@ -118,12 +118,12 @@ def command(
     Example: edgecar run clip.mp4 -o clean.mp4 --compare
     """
     from edgecar.media.inputs import Input, check_pipes, open_input
+    from edgecar.runtime.camera import PipelineSettings
+    from edgecar.runtime.cameras import Job
     from edgecar.runtime.choice import choose_weights, shared_codec
     from edgecar.runtime.job import check_job, run_opened
-    from edgecar.runtime.report import Job
     from edgecar.runtime.restorer import Restorer
-    from edgecar.runtime.reuse import Reuse
-    from edgecar.runtime.source import PipelineSettings
+    from edgecar.runtime.stream_cache import Reuse
 
     settings = PipelineSettings(
         policy=policy,
@@ -197,7 +197,7 @@ def _print_report(report: "Report", shown: int | None) -> None:
 
 def tolerance_cost(codes: int, stats: "Stats") -> str:
     """What ignoring small changes did to the output, as far as frames were compared."""
-    from edgecar.runtime.reuse import LOSS_EVERY
+    from edgecar.runtime.stream_cache import LOSS_EVERY
 
     ignored = f"changes of up to {codes} code(s) ignored; against the exact output "
     psnr = stats.psnr_to_exact

@@ -22,7 +22,7 @@ from edgecar.design.space import Candidate, Shape
 from edgecar.errors import EdgecarError
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network
-from edgecar.runtime.rounds import timed_rounds
+from edgecar.runtime.tune import timed_rounds
 from edgecar.spec import Size
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Loaded

@@ -9,8 +9,8 @@ import numpy as np
 from edgecar.closing import Closing
 from edgecar.errors import MediaError, SettingsError
 from edgecar.media.frame import Colour, Frame, Plane, chroma_size
+from edgecar.runtime.cleaner import Suit
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.suited import Suit
 from edgecar.spec import CODERS, Precision, Size
 
 PLANES = {"I420": 3, "NV12": 2}

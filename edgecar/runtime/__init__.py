@@ -1,1 +1,1 @@
-"""Frames in, restored frames out, through windows of bounded size."""
+"""Frames in, restored frames out, through tiles of bounded size."""

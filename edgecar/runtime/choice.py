@@ -1,4 +1,4 @@
-"""Which weights suit an input, and which of its frames they were not trained for."""
+"""Choice of weights that suit an input, and of the frames that they were not trained for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

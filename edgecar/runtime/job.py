@@ -20,8 +20,7 @@ from edgecar.media.pictures import (
     write_picture,
 )
 from edgecar.media.sources import source_from
-from edgecar.runtime.cameras import camera_names, job_of, run_cameras
-from edgecar.runtime.report import NULL, Job, Progress, Report
+from edgecar.runtime.cameras import NULL, Job, Progress, Report, camera_names, job_of, run_cameras
 from edgecar.runtime.restorer import Restorer
 
 _log = logging.getLogger(__name__)

@@ -36,7 +36,7 @@ COUNTERS: tuple[tuple[str, str, Value], ...] = (
     ("frames_read", "Frames read.", lambda s: s.frames_read),
     ("corrupt_frames", "Frames with concealed damage.", lambda s: s.corrupt_frames),
     ("reconnects", "Times the source came back.", lambda s: s.reconnects),
-    ("windows_run", "Windows the network ran.", lambda s: s.windows_run),
+    ("windows_run", "Tiles the network ran.", lambda s: s.windows_run),
 )
 
 GAUGES_BY: tuple[tuple[str, str, str, Values], ...] = (

@@ -15,10 +15,9 @@ from edgecar.errors import EdgecarError, SettingsError
 from edgecar.media.frame import Frame
 from edgecar.media.live import LiveSource
 from edgecar.redaction import text_redacted
+from edgecar.runtime.camera import Camera, FrameSource, PipelineSettings, StreamFrame
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.source import Camera, FrameSource, PipelineSettings
 from edgecar.runtime.stats import PassReason
-from edgecar.runtime.stream_frame import StreamFrame
 
 STOP_SECONDS = 5.0  # to wait for threads at the end
 ALL = 1 << 16  # cameras: more than there will be

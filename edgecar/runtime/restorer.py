@@ -22,19 +22,18 @@ from edgecar.media.color import (
     luma_from_bgr,
 )
 from edgecar.media.frame import Frame
-from edgecar.runtime.canvas import Packer, Work
-from edgecar.runtime.cells import Grid
+from edgecar.runtime.change_map import Grid
 from edgecar.runtime.choice import Limits, limits_of
-from edgecar.runtime.execution import Execution
-from edgecar.runtime.reuse import Memory, Reuse
+from edgecar.runtime.regions import AtlasPacker, TilePlan
 from edgecar.runtime.stats import PassReason, Stats
+from edgecar.runtime.stream_cache import Reuse, StreamCache, TileRun
+from edgecar.runtime.tiles import Tile, aligned_size, plan_grid, plan_windows
 from edgecar.runtime.tuning import Tuning, Tunings, tuning_key
-from edgecar.runtime.windows import Window, aligned_size, plan_grid, plan_windows
 from edgecar.spec import Coder, Precision, Size
 
-# Activations of one window stay below this, whatever the frame's size. An engine may hold those of
+# Activations of one tile stay below this, whatever the frame's size. An engine may hold those of
 # several shapes at a time (OpenVINO: five).
-WINDOW_MEMORY = 512 << 20
+TILE_MEMORY = 512 << 20
 
 
 class Restorer(Closing):
@@ -54,7 +53,7 @@ class Restorer(Closing):
         precision: Arithmetic; None takes the engine's choice, stated by ``engine.info``.
         reuse: Compute only what a change of the input can reach; the output is the same bytes as
             without. A `Reuse` says more; False computes every frame in full.
-        tile: ``(height, width)`` of equal windows, halos included; None lets free rectangles cover
+        tile: ``(height, width)`` of equal tiles, halos included; None lets free rectangles cover
             the frame.
         codec: Coder of the input, which chooses among shipped weights; None means JPEG.
         threads: CPU threads at most; all usable cores if not given.
@@ -119,11 +118,11 @@ class Restorer(Closing):
         )
         """What is in force, by the size of frames."""
         self._tile = tile
-        self._plans: dict[Size, list[Window]] = {}
+        self._plans: dict[Size, list[Tile]] = {}
         self._reuse = (Reuse() if reuse is True else reuse) or None
-        self._memories: dict[Hashable, Memory] = {}
+        self._caches: dict[Hashable, StreamCache] = {}
         self._there: FrameRunner | None = None  # keeps memory of streams too, once it ran
-        self._packers: dict[Size, Packer] = {}
+        self._packers: dict[Size, AtlasPacker] = {}
         self._turn = threading.RLock()  # held while frames are restored, and to free memory
 
     def luma(self, y: Codes, stream: Hashable = None) -> Codes:
@@ -173,7 +172,7 @@ class Restorer(Closing):
     def restore_all(self, frames: Sequence[Frame], streams: Sequence[Hashable]) -> list[Frame]:
         """Restore frames of several cameras together, those beyond `limits` as well.
 
-        Engines that take batches of one shape fill them with windows of all cameras.
+        Engines that take batches of one shape fill them with tiles of all cameras.
 
         Args:
             frames: Of any sizes.
@@ -191,22 +190,22 @@ class Restorer(Closing):
         return [frame_with_bgr(f, bgr) for f, bgr in zip(frames, bgrs, strict=True)]
 
     def whole(self, y: Codes) -> Codes:
-        """Restore a luma plane in one window, without tiling: the reference for tests.
+        """Restore a luma plane in one tile, without tiling: the reference for tests.
 
-        Memory grows with the frame. Does not count in `stats` and reuses nothing.
+        StreamCache grows with the frame. Does not count in `stats` and reuses nothing.
         """
         if self.engine.info.shape is not None:
             raise EngineError("an engine of one shape cannot run a whole frame; use another engine")
         size: Size = (y.shape[0], y.shape[1])
-        full = Window((0, 0, *aligned_size(size, self.metadata.align_px)), (0, 0, *size))
+        full = Tile((0, 0, *aligned_size(size, self.metadata.align_px)), (0, 0, *size))
         restored = np.empty_like(y[None])
-        padded = Memory(self._grid(size), 1, [full], free=False, tolerance=0).take(y[None])
+        padded = StreamCache(self._grid(size), 1, [full], free=False, tolerance=0).take(y[None])
         with self._turn:
-            self._run([Execution(Work([full]), padded, restored)])
+            self._run([TileRun(TilePlan([full]), padded, restored)])
         return np.asarray(restored[0])
 
-    def plan(self, size: Size) -> list[Window]:
-        """The windows that cover a frame of ``(height, width)``."""
+    def plan(self, size: Size) -> list[Tile]:
+        """The tiles that cover a frame of ``(height, width)``."""
         if size not in self._plans:
             metadata, fixed = self.metadata, self.engine.info.shape
             tile = fixed[1:] if fixed else self._tile
@@ -214,7 +213,7 @@ class Restorer(Closing):
             if tile:
                 plan = plan_grid(size, tile, halo_px=halo_px, align_px=align_px)
             else:
-                most_px = WINDOW_MEMORY // metadata.bytes_per_px
+                most_px = TILE_MEMORY // metadata.bytes_per_px
                 most_px = min(self.tunings.of(size).max_read_px, most_px)
                 plan = plan_windows(size, halo_px=halo_px, align_px=align_px, max_read_px=most_px)
             self._plans[size] = plan
@@ -240,13 +239,13 @@ class Restorer(Closing):
         with self._turn:
             for stream in tuple(self._stats_of):
                 self._free(stream)
-            self._memories.clear()
+            self._caches.clear()
             self._packers.clear()
             if self._open is not None:
                 self.engine.close()
 
     def _free(self, stream: Hashable) -> None:
-        self._memories.pop(stream, None)
+        self._caches.pop(stream, None)
         if self._there is not None:
             self._there.forget((id(self), stream))
 
@@ -259,36 +258,36 @@ class Restorer(Closing):
             )
         with self._turn:
             runner = self.engine.frames(self.metadata.halo_px)
-            # A tolerance is weighed where frames are remembered in CPU memory.
+            # A tolerance is weighed where frames are remembered in CPU cache.
             if runner and not (self._reuse and self._reuse.tolerance):
                 return self._planes_there(runner, frames, streams)
             return self._planes_here(frames, streams)
 
     def _planes_here(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Codes]:
-        """Restore them from CPU memory."""
+        """Restore them from CPU cache."""
         began = time.perf_counter()
-        memories: list[Memory] = []
-        runs: list[Execution] = []
+        caches: list[StreamCache] = []
+        runs: list[TileRun] = []
         for frame, stream in zip(frames, streams, strict=True):
             if frame.dtype != np.uint8:
                 raise MediaError(f"got {frame.dtype} pixels, need uint8 codes in 0..255")
-            memory = self._memory_of(stream, frame.shape)
-            padded = memory.take(frame)
-            work = memory.stale() if self._reuses(memory.size) else Work(self.plan(memory.size))
-            memories.append(memory)
-            runs.append(Execution(work, padded, memory.restored, memory.scratch))
+            cache = self._cache_of(stream, frame.shape)
+            padded = cache.take(frame)
+            work = cache.stale() if self._reuses(cache.size) else TilePlan(self.plan(cache.size))
+            caches.append(cache)
+            runs.append(TileRun(work, padded, cache.restored, cache.scratch))
         self._run(runs)
         seconds = time.perf_counter() - began
         pixels = sum(run.work.pixels for run in runs)
-        for memory, run, stream in zip(memories, runs, streams, strict=True):
+        for cache, run, stream in zip(caches, runs, streams, strict=True):
             spent = seconds * run.work.pixels / max(1, pixels)
-            memory.accept(run.work, spent)
-            self._count(stream, memory.size, len(run.work.windows), run.work.pixels, spent)
+            cache.accept(run.work, spent)
+            self._count(stream, cache.size, len(run.work.tiles), run.work.pixels, spent)
             if self._reuse and self._reuse.compares(self.stats.frames):
                 full = np.empty_like(run.restored)
-                self._run([Execution(Work(self.plan(memory.size)), run.padded, full)])
+                self._run([TileRun(TilePlan(self.plan(cache.size)), run.padded, full)])
                 self._reuse.compare(full, run.restored, self.stats)
-        return [memory.output() for memory in memories]
+        return [cache.output() for cache in caches]
 
     def _planes_there(
         self, runner: FrameRunner, frames: Sequence[Codes], streams: Sequence[Hashable]
@@ -304,48 +303,46 @@ class Restorer(Closing):
         began = time.perf_counter()
         outputs = runner.restore_all(frames, keys, reuse=all(map(self._reuses, sizes)))
         seconds = time.perf_counter() - began
-        for frame, size, stream, key, (plane, windows) in zip(
+        for frame, size, stream, key, (plane, tiles) in zip(
             frames, sizes, streams, keys, outputs, strict=True
         ):
-            self._count(stream, size, windows, windows * read, seconds / len(frames))
+            self._count(stream, size, tiles, tiles * read, seconds / len(frames))
             if self._reuse and self._reuse.compares(self.stats.frames):
                 ((full, _),) = runner.restore_all([frame], [key], reuse=False)
                 self._reuse.compare(full, plane, self.stats)
             restored.append(plane)
         return restored
 
-    def _count(
-        self, stream: Hashable, size: Size, windows: int, pixels: int, seconds: float
-    ) -> None:
-        self.stats.count(size, windows, pixels, seconds)
-        self._stats_of.setdefault(stream, Stats()).count(size, windows, pixels, seconds)
+    def _count(self, stream: Hashable, size: Size, tiles: int, pixels: int, seconds: float) -> None:
+        self.stats.count(size, tiles, pixels, seconds)
+        self._stats_of.setdefault(stream, Stats()).count(size, tiles, pixels, seconds)
 
-    def _memory_of(self, stream: Hashable, shape: tuple[int, ...]) -> Memory:
+    def _cache_of(self, stream: Hashable, shape: tuple[int, ...]) -> StreamCache:
         """The memory of a stream; a new one where its frames change their size."""
-        memory = self._memories.get(stream)
-        if memory is None or memory.restored.shape != shape:
+        cache = self._caches.get(stream)
+        if cache is None or cache.restored.shape != shape:
             size: Size = (shape[1], shape[2])
             tuning = self.tunings.of(size)
-            if not self._memories:
+            if not self._caches:
                 self._run_on(tuning.threads)
             free = not (self.engine.info.shape or self._tile) and self.metadata.context == "local"
             tolerance = self._reuse.tolerance if self._reuse else 0
-            memory = Memory(
+            cache = StreamCache(
                 self._grid(size), shape[0], self.plan(size), free, tolerance, self._packer(size)
             )
-            self._memories[stream] = memory
-        return memory
+            self._caches[stream] = cache
+        return cache
 
     def _grid(self, size: Size) -> Grid:
         align = self.metadata.align_px
         kept_px = self.tunings.of(size).kept_px
         return Grid(aligned_size(size, align), self.metadata.halo_px, align, kept_px)
 
-    def _packer(self, size: Size) -> Packer:
+    def _packer(self, size: Size) -> AtlasPacker:
         if size not in self._packers:
             align = self.metadata.align_px
             step_px = math.lcm(self.tunings.of(size).step_px, align)
-            self._packers[size] = Packer(aligned_size(size, align), step_px)
+            self._packers[size] = AtlasPacker(aligned_size(size, align), step_px)
         return self._packers[size]
 
     def _reuses(self, size: Size) -> bool:
@@ -361,8 +358,8 @@ class Restorer(Closing):
             self.engine.close()
             self.engine, self._threads = self._open(wanted), wanted
 
-    def _run(self, runs: Sequence[Execution]) -> None:
-        """Run the windows of all frames in one go, so that those of several fill a batch."""
+    def _run(self, runs: Sequence[TileRun]) -> None:
+        """Run the tiles of all frames in one go, so that those of several fill a batch."""
         inputs = [(run, number, codes) for run in runs for number, codes in enumerate(run.inputs())]
 
         def take(position: int, output: Codes) -> None:

@@ -1,19 +1,59 @@
-"""Finds the fastest tuning for a clip: one factor after the other, candidates in turn."""
+"""Search for the fastest tuning of a clip: one factor after the other, candidates in turn."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from edgecar.artifact import Artifact
 from edgecar.engines.select import usable_cores
+from edgecar.runtime.cameras import NULL, Job
 from edgecar.runtime.job import run_job
-from edgecar.runtime.report import NULL, Job
-from edgecar.runtime.restorer import WINDOW_MEMORY, Restorer
-from edgecar.runtime.rounds import Pass, median_ratio, timed_rounds
+from edgecar.runtime.restorer import TILE_MEMORY, Restorer
 from edgecar.runtime.tuning import MAX_READ_PX, Tuning
 from edgecar.spec import Precision, Size
+
+MIN_ROUNDS = 3
+
+Pass = Callable[[], float]
+"""Goes through a clip once; gives frames a second."""
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+def timed_rounds(
+    passes: Mapping[Name, Pass], seconds: float, least: int = MIN_ROUNDS
+) -> dict[Name, list[float]]:
+    """Every pass once a round, so that what else the machine does hits all alike.
+
+    Args:
+        passes: By name.
+        seconds: To go on for.
+        least: Rounds there are at any rate.
+
+    Returns:
+        Frames a second of each, round by round.
+    """
+    rates: dict[Name, list[float]] = {name: [] for name in passes}
+    began, rounds = time.perf_counter(), 0
+    while rounds < least or time.perf_counter() - began < seconds:
+        for name, run in passes.items():
+            rates[name].append(run())
+        rounds += 1
+    return rates
+
+
+def median_ratio(rates: Sequence[float], others: Sequence[float]) -> float:
+    """How many times faster one was than another: the median over the rounds.
+
+    Example:
+        >>> median_ratio([10.0, 40.0, 30.0], [10.0, 10.0, 20.0])
+        1.5
+    """
+    return median(one / other for one, other in zip(rates, others, strict=True))
+
 
 WORTH = 1.03  # times faster: less comes and goes with whatever else the machine does
 OF_REUSE = ("kept_px", "step_px")
@@ -60,7 +100,7 @@ class Setup:
     def factors(self, size: Size) -> Factors:
         """Values worth trying for frames of ``(height, width)``."""
         allowed = self.threads or usable_cores()
-        most_px = min(MAX_READ_PX, WINDOW_MEMORY // self.artifact.metadata.bytes_per_px)
+        most_px = min(MAX_READ_PX, TILE_MEMORY // self.artifact.metadata.bytes_per_px)
         # A larger limit than the frame, or than memory allows, changes nothing.
         fitting = min(most_px, size[0] * size[1])
         return {

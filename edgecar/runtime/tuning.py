@@ -16,11 +16,11 @@ from edgecar.artifact import Artifact
 from edgecar.engines.base import EngineInfo
 from edgecar.errors import SettingsError
 from edgecar.files import atomic_write, cache_folder
-from edgecar.runtime.canvas import STEP_PX
-from edgecar.runtime.cells import COMPARED_PX, KEPT_PX
+from edgecar.runtime.change_map import COMPARED_PX, KEPT_PX
+from edgecar.runtime.regions import STEP_PX
 from edgecar.spec import Size
 
-# Larger windows read less halo but are not faster.
+# Larger tiles read less halo but are not faster.
 MAX_READ_PX = 1 << 20
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -32,7 +32,7 @@ class Tuning:
 
     Attributes:
         kept_px: Side of the cells in which stale outputs are gathered; a multiple of 4.
-        max_read_px: Pixels that a window of a full frame reads at most; memory may allow less.
+        max_read_px: Pixels that a tile of a full frame reads at most; memory may allow less.
         step_px: Step of the heights that changed parts are packed into.
         reuse: Whether looking for what changed is worth its time.
         threads: CPU threads; None: as many as are allowed.
@@ -63,8 +63,8 @@ class Tuning:
         default = Tuning()
         words = {
             "kept_px": f"cells of {self.kept_px} px",
-            "max_read_px": f"windows of at most {self.max_read_px} px",
-            "step_px": f"canvases in steps of {self.step_px} px",
+            "max_read_px": f"tiles of at most {self.max_read_px} px",
+            "step_px": f"atlases in steps of {self.step_px} px",
             "reuse": "no reuse",
             "threads": f"{self.threads} thread(s)",
         }

@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from edgecar.redaction import text_redacted
+from edgecar.runtime.camera import Camera as PipelineCamera
+from edgecar.runtime.camera import PipelineSettings, StreamFrame
 from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.source import Camera as PipelineCamera
-from edgecar.runtime.source import PipelineSettings
 from edgecar.runtime.stats import PassReason
-from edgecar.runtime.stream_frame import StreamFrame
 from edgecar.serve.coding import Coder, PacketOutput
 from edgecar.serve.history import History
 from edgecar.serve.networks import Networks, coder_of

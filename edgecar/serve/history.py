@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgecar.runtime.camera import StreamFrame
 from edgecar.runtime.stats import Snapshot
-from edgecar.runtime.stream_frame import StreamFrame
 
 STEP_SECONDS = 2.0
 MINUTES = 5

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import MediaError, SettingsError
-from edgecar.runtime.stream_frame import StreamFrame
+from edgecar.runtime.camera import StreamFrame
 from edgecar.serve.outputs import Output
 from edgecar.serve.settings import Publish
 

@@ -18,10 +18,10 @@ from edgecar.closing import Closing
 from edgecar.engines.select import PLANS
 from edgecar.errors import SettingsError
 from edgecar.redaction import redacted, text_redacted
+from edgecar.runtime.camera import StreamFrame
 from edgecar.runtime.pipeline import ALL, Pipeline
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import PassReason, Snapshot
-from edgecar.runtime.stream_frame import StreamFrame
 from edgecar.serve.camera_run import CameraRun
 from edgecar.serve.config import key_name, reason
 from edgecar.serve.errors import NameTakenError, UnknownCameraError

@@ -11,7 +11,7 @@ from edgecar.engines.base import Codes
 from edgecar.errors import MediaError
 from edgecar.media.color import upright_bgr
 from edgecar.media.frame import Frame
-from edgecar.runtime.stream_frame import StreamFrame
+from edgecar.runtime.camera import StreamFrame
 
 View = Literal["before", "after", "pair"]
 JPEG_QUALITY = 85

@@ -10,7 +10,7 @@ import pytest
 
 from edgecar.bench.kernels import compiled, find_nvcc, known_capabilities, sources_sha256
 from edgecar.errors import SettingsError
-from edgecar.runtime.cuda.sources import CAPABILITIES, DEVICE_FLAGS, FILES, FOLDER
+from edgecar.runtime.cuda.device import CAPABILITIES, DEVICE_FLAGS, FILES, FOLDER
 
 RESULT = json.loads((Path(__file__).parents[2] / "engines" / "kernels.json").read_text())
 NAMES = {name for names in FILES.values() for name in names}

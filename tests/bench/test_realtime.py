@@ -22,7 +22,7 @@ from edgecar.files import table_from_toml
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.reuse import Reuse
+from edgecar.runtime.stream_cache import Reuse
 
 pytestmark = pytest.mark.slow  # a harness for our own pages
 

@@ -23,7 +23,7 @@ from edgecar.media.pictures import read_picture
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import BT709, fixed_camera
 from edgecar.media.writer import open_writer
-from edgecar.runtime import reuse
+from edgecar.runtime import stream_cache
 from edgecar.runtime.restorer import Restorer
 
 NETWORK = "edgecar-s"
@@ -369,7 +369,7 @@ def test_preview_of_a_frame_has_its_colours(clip):
 
 def test_reuse_that_changes_the_output_is_an_answer_of_no(edgecar, clip, monkeypatch):
     """Exit code 3, as of every check that ran and failed."""
-    monkeypatch.setattr(reuse, "changed_cells", lambda known, _now, side: blind(known, side))
+    monkeypatch.setattr(stream_cache, "changed_cells", lambda known, _now, side: blind(known, side))
     arguments = ("run", clip, "-o", "null", "--network", NETWORK, "--verify-reuse", "1")
     done = edgecar(*arguments, "--skip-below-qp", "0")
     assert done.code == 3

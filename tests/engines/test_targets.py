@@ -8,7 +8,7 @@ from edgecar.engines.gpu import Gpu
 from edgecar.engines.targets import all_targets, own_target, target_named, target_of
 from edgecar.errors import SettingsError
 from edgecar.files import shipped
-from edgecar.runtime.windows import plan_grid
+from edgecar.runtime.tiles import plan_grid
 
 BOXES = ("orin-nano", "orin-nx", "agx-orin", "thor", "t4", "l4", "a2", "h200", "rtx")
 

@@ -12,8 +12,8 @@ from skimage import data
 import edgecar
 from edgecar.artifact import Artifact, Metadata
 from edgecar.media.inputs import open_input
+from edgecar.runtime.cameras import Job
 from edgecar.runtime.job import run_opened
-from edgecar.runtime.report import Job
 
 NOTHING = Artifact(Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
 PHOTO = cv2.resize(data.coffee(), (60, 40), interpolation=cv2.INTER_AREA)

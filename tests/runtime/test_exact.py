@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from edgecar.artifact import Artifact
 from edgecar.engines.select import open_engine
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.windows import (
-    Window,
+from edgecar.runtime.tiles import (
+    Tile,
     aligned_size,
     plan_grid,
     plan_windows,
-    window_around,
+    tile_around,
 )
 from tests.conftest import LOWER
 
@@ -30,18 +30,18 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((1, 1, height, width), np.float32)
 
 
-def outputs_of(engine, frame: np.ndarray, windows: list[Window]) -> list[np.ndarray]:
-    """What each window keeps of its own run, as floats."""
+def outputs_of(engine, frame: np.ndarray, tiles: list[Tile]) -> list[np.ndarray]:
+    """What each tile keeps of its own run, as floats."""
     kept = []
-    for window in windows:
-        top, left, bottom, right = window.read
+    for tile in tiles:
+        top, left, bottom, right = tile.read
         output = engine.run(np.ascontiguousarray(frame[:, :, top:bottom, left:right]))
-        kept.append(output[0, 0][window.kept_in_window].copy())
+        kept.append(output[0, 0][tile.kept_in_tile].copy())
     return kept
 
 
-def same_part(whole: np.ndarray, window: Window) -> np.ndarray:
-    top, left, bottom, right = window.keep
+def same_part(whole: np.ndarray, tile: Tile) -> np.ndarray:
+    top, left, bottom, right = tile.keep
     return whole[0, 0, top:bottom, left:right]
 
 
@@ -63,8 +63,8 @@ def test_windows_give_the_floats_of_the_whole_frame(exported, name, engine, prec
             frame = noise(*aligned_size(size, align))
             whole = opened.run(frame).copy()
             assert len(plan) > 1
-            for window, kept in zip(plan, outputs_of(opened, frame, plan), strict=True):
-                np.testing.assert_array_equal(kept, same_part(whole, window))
+            for tile, kept in zip(plan, outputs_of(opened, frame, plan), strict=True):
+                np.testing.assert_array_equal(kept, same_part(whole, tile))
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_windows_in_lower_precision_give_the_floats_of_the_whole_frame(reduced, 
     with open_engine(made, engine, threads=2) as opened:
         whole = opened.run(frame).copy()
         assert len(plan) > 1
-        for window, kept in zip(plan, outputs_of(opened, frame, plan), strict=True):
-            np.testing.assert_array_equal(kept, same_part(whole, window))
+        for tile, kept in zip(plan, outputs_of(opened, frame, plan), strict=True):
+            np.testing.assert_array_equal(kept, same_part(whole, tile))
 
 
 def looking_up_left(artifact: Artifact) -> Artifact:
@@ -117,7 +117,7 @@ def looking_up_left(artifact: Artifact) -> Artifact:
 @pytest.mark.parametrize(
     ("name", "less_px"),
     # FastARCNN's odd pixels reach 13 px, its even ones 14: the next smaller halo that an even
-    # window start allows is 12 px.
+    # tile start allows is 12 px.
     [(name, 2 if name == "fastarcnn" else 1) for name in LOCAL],
 )
 def test_less_halo_differs(exported, name, less_px):
@@ -126,13 +126,13 @@ def test_less_halo_differs(exported, name, less_px):
     halo, align = made.metadata.halo_px, made.metadata.align_px
     size = aligned_size((4 * halo + 40, 4 * halo + 40), align)
     keep = (2 * halo // align * align, 2 * halo // align * align, size[0], size[1])
-    exact = window_around(keep, size, halo, align)
+    exact = tile_around(keep, size, halo, align)
     # Keeping more rows and columns than the halo allows is a halo of so many pixels less.
     greedy = replace(exact, keep=(keep[0] - less_px, keep[1] - less_px, keep[2], keep[3]))
     frame = noise(*size)
     with open_engine(made, "onnxruntime", threads=2) as opened:
         whole = opened.run(frame).copy()
-        (good,), (bad,) = (outputs_of(opened, frame, [window]) for window in (exact, greedy))
+        (good,), (bad,) = (outputs_of(opened, frame, [tile]) for tile in (exact, greedy))
     np.testing.assert_array_equal(good, same_part(whole, exact))
     # By a good part of the range of the picture: through 34 layers of other weights the outermost
     # pixel would be seen only where a rounding happens to fall otherwise.

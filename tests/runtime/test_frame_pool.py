@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from edgecar.runtime.frame_pool import MOST_FREE, FramePool
+from edgecar.runtime.stream_cache import MOST_FREE, FramePool
 
 SHAPE = (1, 40, 50)
 
@@ -14,8 +14,8 @@ def place(array: np.ndarray) -> int:
 
 
 def test_arrays_that_are_held_are_not_handed_out_again():
-    leases = FramePool(SHAPE)
-    held = [leases.array() for _ in range(20)]
+    pool = FramePool(SHAPE)
+    held = [pool.array() for _ in range(20)]
     for number, array in enumerate(held):
         array[:] = number
     assert len({place(array) for array in held}) == 20
@@ -23,39 +23,39 @@ def test_arrays_that_are_held_are_not_handed_out_again():
 
 
 def test_a_view_of_a_view_holds_its_array():
-    leases = FramePool(SHAPE)
-    view = leases.array()[0][10:20, ::2].T
+    pool = FramePool(SHAPE)
+    view = pool.array()[0][10:20, ::2].T
     view[:] = 7
-    later = [leases.array() for _ in range(3)]
+    later = [pool.array() for _ in range(3)]
     for array in later:
         array[:] = 9
     assert (view == 7).all()
 
 
 def test_an_array_comes_back_when_its_last_view_goes():
-    leases = FramePool(SHAPE)
-    array = leases.array()
+    pool = FramePool(SHAPE)
+    array = pool.array()
     was, view = place(array), array[0]
     del array
-    assert place(leases.array()) != was  # the view still holds it
+    assert place(pool.array()) != was  # the view still holds it
     del view
-    assert was in {place(a) for a in [leases.array(), leases.array()]}
+    assert was in {place(a) for a in [pool.array(), pool.array()]}
 
 
 def test_no_more_are_kept_than_are_of_use():
-    leases = FramePool(SHAPE)
-    held = [leases.array() for _ in range(3 * MOST_FREE)]
+    pool = FramePool(SHAPE)
+    held = [pool.array() for _ in range(3 * MOST_FREE)]
     held.clear()
-    assert len(leases._free) == MOST_FREE
+    assert len(pool._free) == MOST_FREE
 
 
 def test_arrays_come_back_from_other_threads():
-    leases = FramePool(SHAPE)
+    pool = FramePool(SHAPE)
     seen = set()
 
     def use() -> None:
         for _ in range(200):
-            array = leases.array()
+            array = pool.array()
             array[:] = 1
             seen.add(place(array))
 

@@ -1,6 +1,6 @@
 """Who is compared takes turns."""
 
-from edgecar.runtime.rounds import timed_rounds
+from edgecar.runtime.tune import timed_rounds
 
 
 def test_contenders_take_turns():
@@ -20,7 +20,7 @@ def test_contenders_take_turns():
 
 def test_rounds_go_on_until_the_time_is_over(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("edgecar.runtime.rounds.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("edgecar.runtime.tune.time.perf_counter", lambda: next(clock))
     # It is asked once to begin with, and once before each round after the least.
     assert len(timed_rounds({"a": lambda: 1.0}, seconds=5, least=1)["a"]) == 5
     assert len(timed_rounds({"a": lambda: 1.0}, seconds=5, least=9)["a"]) >= 9

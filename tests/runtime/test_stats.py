@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecar.media.frame import Coding
-from edgecar.runtime.stages import StageTimes
-from edgecar.runtime.stats import RunStats
+from edgecar.runtime.stats import RunStats, StageTimes
 
 
 class Clock:

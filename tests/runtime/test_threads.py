@@ -145,8 +145,8 @@ def test_an_engine_by_itself(kind, codes) -> None:
                 return engine.run(given[number] * CODE)
             output = np.zeros_like(given[number])
 
-            def take(place, window) -> None:
-                output[place] = window
+            def take(place, tile) -> None:
+                output[place] = tile
 
             engine.run_codes(list(given[number]), take)
             return output

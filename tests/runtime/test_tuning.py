@@ -15,7 +15,7 @@ from edgecar.errors import SettingsError
 from edgecar.runtime import restorer as restorers
 from edgecar.runtime import tuning as tunings
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.reuse import Reuse
+from edgecar.runtime.stream_cache import Reuse
 from edgecar.runtime.tune import Setup, search
 from edgecar.runtime.tuning import (
     MAX_READ_PX,
@@ -27,7 +27,7 @@ from edgecar.runtime.tuning import (
     tuning_key,
 )
 from tests.runtime.test_restorer import fake_artifact
-from tests.runtime.test_reuse import blurred, noise
+from tests.runtime.test_stream_cache import blurred, noise
 
 SIZE = (232, 312)
 KEY = TuningKey("net abc", "fake", "a Python function", "fp32", 2, "Some CPU", *SIZE)
@@ -85,7 +85,7 @@ def pixels_of_a_small_change(tuning: Tuning) -> int:
 
 
 def test_every_setting_arrives():
-    # Both changes lie in one run of cells of 64 px, but not in one of cells of 16 px. Canvases have
+    # Both changes lie in one run of cells of 64 px, but not in one of cells of 16 px. Atlases have
     # heights in steps.
     assert pixels_of_a_small_change(Tuning(kept_px=16, step_px=32)) == 64 * 96
     assert pixels_of_a_small_change(Tuning(kept_px=64, step_px=32)) == 64 * 160

@@ -13,8 +13,8 @@ from edgecar.bench import service_checks
 from edgecar.errors import MediaError
 from edgecar.media.convert import array_of
 from edgecar.media.frame import Colour, Frame
+from edgecar.runtime.camera import StreamFrame
 from edgecar.runtime.stats import RunStats
-from edgecar.runtime.stream_frame import StreamFrame
 from edgecar.serve.coding import Coder
 from edgecar.serve.outputs import Output
 from edgecar.serve.publishing import Publisher, received_frames

@@ -8,7 +8,7 @@ from edgecar.media.color import matrix_weights
 from edgecar.media.frame import COLOUR_NOT_STATED, Colour
 from edgecar.runtime.cuda.arrays import DeviceArray, DeviceTensor, arrival
 from edgecar.runtime.cuda.device import Device
-from edgecar.runtime.cuda.lane import GROUP
+from edgecar.runtime.cuda.device_stream import GROUP
 from edgecar.spec import Size
 
 ONE = 1 << 16  # of the kernels' colour matrix (kernels/detector.cu)

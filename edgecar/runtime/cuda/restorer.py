@@ -13,8 +13,8 @@ from edgecar.engines.tiles import TileEngine
 from edgecar.errors import EngineError, MediaError
 from edgecar.runtime.cuda.arrays import DeviceArray, arrival, is_on_device
 from edgecar.runtime.cuda.device import Device, Memory
-from edgecar.runtime.cuda.lane import Lane
-from edgecar.runtime.windows import plan_grid
+from edgecar.runtime.cuda.device_stream import DeviceStream
+from edgecar.runtime.tiles import plan_grid
 
 
 class TiledRestorer(Closing):
@@ -24,7 +24,7 @@ class TiledRestorer(Closing):
         device: That it runs on.
         engine: That runs batches of tiles; it stays the caller's to close.
         halo_px: Of the network.
-        reuse: Compute only windows that read a change; the same bytes come out.
+        reuse: Compute only tiles that read a change; the same bytes come out.
         graphs: Launch batches as CUDA graphs where the engine allows it; the same bytes come out.
         computing: Stream that the engine works on, one at a time; None makes one.
     """
@@ -43,7 +43,7 @@ class TiledRestorer(Closing):
         self._reuse, self._graphs = reuse, graphs
         self._computing = computing or device.stream()
         self._arriving, self._arrived = device.stream(), device.event()
-        self._lanes: dict[Hashable, Lane] = {}
+        self._device_streams: dict[Hashable, DeviceStream] = {}
         self.windows_run = 0
         self.frames = 0
 
@@ -63,12 +63,12 @@ class TiledRestorer(Closing):
             WindowError: It is smaller than a tile.
             EngineError: The engine fails.
         """
-        lane, given, after = self._lane_of(frame, stream)
+        device_stream, given, after = self._device_stream_of(frame, stream)
         stays = isinstance(given, DeviceArray)
-        self._submit(lane, given, after, to_host=not stays)
+        self._submit(device_stream, given, after, to_host=not stays)
         if stays:
-            return lane.result_on_device()
-        return lane.result().reshape(frame.shape)
+            return device_stream.result_on_device()
+        return device_stream.result().reshape(frame.shape)
 
     def restore_all(
         self, frames: Sequence[Codes], streams: Sequence[Hashable]
@@ -80,17 +80,17 @@ class TiledRestorer(Closing):
             streams: Which camera each is from; every one another.
 
         Returns:
-            Outputs in new arrays, and how many windows each took.
+            Outputs in new arrays, and how many tiles each took.
 
         Raises:
             EngineError: The engine fails; then none of these cameras has a frame on its way.
         """
-        begun: list[tuple[Lane, int]] = []
+        begun: list[tuple[DeviceStream, int]] = []
         try:
             for frame, stream in zip(frames, streams, strict=True):
-                lane, given, after = self._lane_of(frame, stream)
-                begun.append((lane, self._submit(lane, given, after)))
-            return [(lane.result(), windows) for lane, windows in begun]
+                device_stream, given, after = self._device_stream_of(frame, stream)
+                begun.append((device_stream, self._submit(device_stream, given, after)))
+            return [(device_stream.result(), tiles) for device_stream, tiles in begun]
         except Exception:
             for stream in streams:  # they begin anew: results must not come a frame late
                 with suppress(EngineError):
@@ -99,33 +99,37 @@ class TiledRestorer(Closing):
 
     def submit(self, frame: Any, stream: Hashable = None) -> None:
         """Start on a frame; two of a camera may be on their way, the third needs a `result`."""
-        self._submit(*self._lane_of(frame, stream))
+        self._submit(*self._device_stream_of(frame, stream))
 
     def result(self, stream: Hashable = None) -> Codes:
         """The oldest frame of a camera that is on its way, ``(channels, height, width)``."""
-        if stream not in self._lanes:
+        if stream not in self._device_streams:
             raise EngineError(f"no frame of stream {stream!r} is on its way; submit one first")
-        return self._lanes[stream].result()
+        return self._device_streams[stream].result()
 
     def forget(self, stream: Hashable) -> None:
         """Free a camera's memory, after its frames on their way."""
-        lane = self._lanes.pop(stream, None)
-        if lane is not None:
-            lane.close()
+        device_stream = self._device_streams.pop(stream, None)
+        if device_stream is not None:
+            device_stream.close()
 
     def close(self) -> None:
         """Free the memory of all cameras."""
-        for stream in tuple(self._lanes):
+        for stream in tuple(self._device_streams):
             self.forget(stream)
 
     def _submit(
-        self, lane: Lane, given: Codes | DeviceArray, after: Any, to_host: bool = True
+        self,
+        device_stream: DeviceStream,
+        given: Codes | DeviceArray,
+        after: Any,
+        to_host: bool = True,
     ) -> int:
-        """How many windows it took."""
-        windows = lane.submit(given, after, to_host=to_host).windows
-        self.windows_run += windows
+        """How many tiles it took."""
+        tiles = device_stream.submit(given, after, to_host=to_host).tiles
+        self.windows_run += tiles
         self.frames += 1
-        return windows
+        return tiles
 
     def _given(self, frame: Any) -> tuple[Codes | DeviceArray, Any]:
         """The codes of a frame, and the event that they are there after; None: they are."""
@@ -138,15 +142,17 @@ class TiledRestorer(Closing):
         device.record(self._arrived, arriving)
         return found.array, self._arrived
 
-    def _lane_of(self, frame: Any, stream: Hashable) -> tuple[Lane, Codes | DeviceArray, Any]:
-        """The lane of a camera, a new one where its frames change their size."""
+    def _device_stream_of(
+        self, frame: Any, stream: Hashable
+    ) -> tuple[DeviceStream, Codes | DeviceArray, Any]:
+        """The device_stream of a camera, a new one where its frames change their size."""
         given, after = self._given(frame)
         channels, height, width = given.shape
         if channels != self.engine.channels:
             raise MediaError(f"got {channels} channel(s), the network takes {self.engine.channels}")
         size = height, width
-        lane = self._lanes.get(stream)
-        if lane is None or lane.size != size:
+        device_stream = self._device_streams.get(stream)
+        if device_stream is None or device_stream.size != size:
             self.forget(stream)
             plan = plan_grid(
                 size,
@@ -154,13 +160,13 @@ class TiledRestorer(Closing):
                 halo_px=self._halo_px,
                 align_px=self.engine.align_px,
             )
-            lane = Lane(
+            device_stream = DeviceStream(
                 *(self._device, self.engine, plan, size, self._computing),
                 reuse=self._reuse,
                 graphs=self._graphs,
             )
-            self._lanes[stream] = lane
-        return lane, given, after
+            self._device_streams[stream] = device_stream
+        return device_stream, given, after
 
 
 class ReferenceTiles(TileEngine):

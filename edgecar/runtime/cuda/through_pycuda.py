@@ -12,8 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 
 from edgecar.errors import EngineError
-from edgecar.runtime.cuda.device import THREADS, Memory
-from edgecar.runtime.cuda.sources import ARGUMENTS, DEVICE_FLAGS, FILES, FOLDER
+from edgecar.runtime.cuda.device import ARGUMENTS, DEVICE_FLAGS, FILES, FOLDER, THREADS, Memory
 
 DRIVER = "libcuda.so.1"
 CAPTURE_OF_THREAD = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL in cuda.h

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecar.runtime.cuda.sources import ARGUMENTS, FILES, FOLDER, HOST_FLAGS
+from edgecar.runtime.cuda.device import ARGUMENTS, FILES, FOLDER, HOST_FLAGS
 
 TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int, "f": ctypes.c_float}
 

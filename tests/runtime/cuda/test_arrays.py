@@ -10,8 +10,17 @@ import pytest
 
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import MediaError
-from edgecar.runtime.cuda.arrays import DeviceArray, DeviceTensor, arrival, device_array
-from edgecar.runtime.cuda.dlpack import CUDA, UNSIGNED, Layout, capsule_of, layout_from_capsule
+from edgecar.runtime.cuda.arrays import (
+    CUDA,
+    UNSIGNED,
+    DeviceArray,
+    DeviceTensor,
+    Layout,
+    arrival,
+    capsule_of,
+    device_array,
+    layout_from_capsule,
+)
 from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
 from tests.runtime.cuda.device_arrays import from_device, on_device
 from tests.runtime.cuda.host_device import HANDLES, HostDevice

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from edgecar.engines.base import CODE, codes_from_unit
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.frame import Colour, Frame
-from edgecar.runtime.canvas import Work
-from edgecar.runtime.execution import Execution
-from edgecar.runtime.windows import Window, aligned_size, plan_grid
+from edgecar.runtime.regions import TilePlan
+from edgecar.runtime.stream_cache import TileRun
+from edgecar.runtime.tiles import Tile, aligned_size, plan_grid
 from tests.runtime.cuda.host_kernels import run
 
 GUARD = 0xA5  # what lies around a plane, and must still lie there
@@ -71,17 +71,17 @@ class Scene:
         )
         return np.pad(self.codes, ((0, 0), (0, rows), (0, columns)), mode="edge")
 
-    def read(self, window: Window):
-        top, left, bottom, right = window.read
+    def read(self, tile: Tile):
+        top, left, bottom, right = tile.read
         return self.padded[:, top:bottom, left:right]
 
 
-def window_table(plan: list[Window]):
-    return np.array([[*window.read[:2], *window.keep] for window in plan], np.int32)
+def window_table(plan: list[Tile]):
+    return np.array([[*tile.read[:2], *tile.keep] for tile in plan], np.int32)
 
 
 def chosen_of(scene: Scene):
-    """Some of the windows, in order."""
+    """Some of the tiles, in order."""
     keep = scene.random.random(len(scene.plan)) < 0.6
     return np.flatnonzero(keep).astype(np.int32)
 
@@ -152,7 +152,7 @@ def test_scatter_keeps_what_the_runtime_keeps(scene, kind, all_windows, batch) -
             None if all_windows else chosen, found, first, batch, *scene.tile,
             memory, scene.size[0], scene.pitch)  # fmt: skip
         some = [scene.plan[number] for number in chosen[first : first + batch]]
-        execution = Execution(Work(some), scene.padded, frame)
+        execution = TileRun(TilePlan(some), scene.padded, frame)
         for slot in range(len(some)):
             execution.take(slot, codes_from_unit(tiles[slot].astype(np.float32)))
     assert (kept == frame).all()

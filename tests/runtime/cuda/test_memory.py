@@ -11,7 +11,7 @@ from edgecar.errors import EngineError
 from edgecar.runtime.cuda.plans import StagedEngine
 from edgecar.runtime.cuda.restorer import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.reuse import Reuse
+from edgecar.runtime.stream_cache import Reuse
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.cuda.small_network import a_clip, blurred, metadata
 

@@ -20,7 +20,7 @@ from edgecar.runtime.cuda import plans
 from edgecar.runtime.cuda.plans import StagedEngine, find_plan, open_plan
 from edgecar.runtime.cuda.restorer import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.reuse import Reuse
+from edgecar.runtime.stream_cache import Reuse
 from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
 from tests.runtime.cuda.host_device import HostDevice
 
@@ -187,9 +187,9 @@ def test_tiles_are_cut_on_the_gpu(on_gpu) -> None:
         for frame in clip():
             assert (restorer.luma(frame) == halved(frame)).all()
         assert restorer.stats.frames == 4
-        assert restorer.stats.windows_run == 6 + 3  # one window of six sees the change
+        assert restorer.stats.windows_run == 6 + 3  # one tile of six sees the change
         assert restorer.stats.pixels_read == 9 * 64 * 64
-        assert restorer.device.done.count("scatter_fp32") == 3 + 3  # two windows at a time
+        assert restorer.device.done.count("scatter_fp32") == 3 + 3  # two tiles at a time
 
 
 @pytest.mark.parametrize("reuse", [False, Reuse(verify_every=2), Reuse(tolerance=1)])
@@ -197,8 +197,8 @@ def test_ways_of_reuse_are_kept(reuse, on_gpu) -> None:
     with on_gpu(reuse=reuse) as restorer:
         for frame in clip():
             assert (restorer.luma(frame) == halved(frame)).all()
-        windows = {False: 24}.get(reuse, 9)
-        assert restorer.stats.windows_run == windows
+        tiles = {False: 24}.get(reuse, 9)
+        assert restorer.stats.windows_run == tiles
         if reuse and reuse.verify_every:
             assert restorer.stats.frames_compared == 2
             assert restorer.stats.psnr_to_exact == np.inf
@@ -253,7 +253,7 @@ def test_run_restores_a_clip_on_the_gpu(artifact, device, edgecar, tmp_path) -> 
     )
     assert done.code == 0, done.err
     assert json.loads(done.out)["frames"] == 3
-    assert device.done.count("scatter_fp32") == 3  # six windows of the first frame, two at a time
+    assert device.done.count("scatter_fp32") == 3  # six tiles of the first frame, two at a time
     assert device.done.count("changed") == 2
     with av.open(output) as container:
         planes = [frame.to_ndarray()[:96] for frame in container.decode(video=0)]

@@ -11,9 +11,9 @@ from edgecar.artifact import Artifact
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError, MediaError, WindowError
 from edgecar.runtime.cuda.arrays import DeviceArray
-from edgecar.runtime.cuda.lane import words_of_tile
+from edgecar.runtime.cuda.device import WORD
+from edgecar.runtime.cuda.device_stream import words_of_tile
 from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
-from edgecar.runtime.cuda.sources import WORD
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.device_arrays import from_device, on_device
 from tests.runtime.cuda.host_device import HostDevice

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecar.errors import WindowError
-from edgecar.runtime.windows import (
-    Window,
+from edgecar.runtime.tiles import (
+    Tile,
     aligned_size,
     plan_grid,
     plan_windows,
-    window_around,
+    tile_around,
 )
 
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
@@ -19,25 +19,25 @@ aligns = st.sampled_from([1, 2, 4, 16])
 halo_steps = st.integers(0, 12)
 
 
-def assert_covers_once(plan: list[Window], size: tuple[int, int]) -> None:
+def assert_covers_once(plan: list[Tile], size: tuple[int, int]) -> None:
     kept = np.zeros(size, np.int32)
-    for window in plan:
-        top, left, bottom, right = window.keep
+    for tile in plan:
+        top, left, bottom, right = tile.keep
         kept[top:bottom, left:right] += 1
     assert kept.min() == kept.max() == 1
 
 
-def assert_reads_halo(plan: list[Window], size: tuple[int, int], halo: int, align: int) -> None:
-    """Every window reads the halo around what it keeps, or stops at the aligned frame's edge."""
+def assert_reads_halo(plan: list[Tile], size: tuple[int, int], halo: int, align: int) -> None:
+    """Every tile reads the halo around what it keeps, or stops at the aligned frame's edge."""
     edges = (0, 0, *aligned_size(size, align))
     signs = (1, 1, -1, -1)
-    for window in plan:
-        for read, keep, edge, sign in zip(window.read, window.keep, edges, signs, strict=True):
+    for tile in plan:
+        for read, keep, edge, sign in zip(tile.read, tile.keep, edges, signs, strict=True):
             assert (keep - read) * sign >= halo or read == edge
-        assert all(side % align == 0 for side in window.read)
-        assert min(window.read) >= 0
-        assert window.read[2] <= edges[2]
-        assert window.read[3] <= edges[3]
+        assert all(side % align == 0 for side in tile.read)
+        assert min(tile.read) >= 0
+        assert tile.read[2] <= edges[2]
+        assert tile.read[3] <= edges[3]
 
 
 @given(size=sizes, align=aligns, steps=halo_steps, share=st.floats(0.2, 1.5))
@@ -47,7 +47,7 @@ def test_free_plan_covers_once_within_the_limit(size, align, steps, share):
     plan = plan_windows(size, halo_px=halo, align_px=align, max_read_px=limit)
     assert_covers_once(plan, size)
     assert_reads_halo(plan, size, halo, align)
-    assert all(window.size[0] * window.size[1] <= limit for window in plan)
+    assert all(tile.size[0] * tile.size[1] <= limit for tile in plan)
 
 
 @given(
@@ -64,7 +64,7 @@ def test_grid_covers_once_with_one_shape(size, align, steps, tile_steps):
         for side, extra in zip(padded, tile_steps, strict=True)
     )
     plan = plan_grid(size, tile, halo_px=halo, align_px=align)
-    assert {window.size for window in plan} == {tile}
+    assert {tile.size for tile in plan} == {tile}
     assert_covers_once(plan, size)
     assert_reads_halo(plan, size, halo, align)
 
@@ -79,14 +79,14 @@ def test_window_around_any_rectangle_reads_its_halo(size, align, steps, data):
         data.draw(st.integers(top + 1, size[0])),
         data.draw(st.integers(left + 1, size[1])),
     )
-    window = window_around(keep, size, align * steps, align)
-    assert window.keep == keep
-    assert_reads_halo([window], size, align * steps, align)
+    tile = tile_around(keep, size, align * steps, align)
+    assert tile.keep == keep
+    assert_reads_halo([tile], size, align * steps, align)
 
 
 def test_a_frame_that_fits_is_one_window():
-    (window,) = plan_windows((100, 120), halo_px=12, align_px=2)
-    assert window == Window((0, 0, 100, 120), (0, 0, 100, 120))
+    (tile,) = plan_windows((100, 120), halo_px=12, align_px=2)
+    assert tile == Tile((0, 0, 100, 120), (0, 0, 100, 120))
 
 
 def test_free_plan_reads_less_than_square_tiles():

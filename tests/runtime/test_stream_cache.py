@@ -11,7 +11,7 @@ from edgecar.engines.select import open_engine
 from edgecar.errors import EngineError
 from edgecar.media.frame import Frame
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.reuse import LOSS_EVERY, Reuse
+from edgecar.runtime.stream_cache import LOSS_EVERY, Reuse
 from tests.runtime.test_restorer import fake_artifact
 
 SIZE = (150, 230)
@@ -87,7 +87,7 @@ def test_networks_give_the_bytes_of_running_everything(exported, reduced, name, 
             np.testing.assert_array_equal(with_reuse.luma(frame), without.luma(frame))
             top, left = rng.integers(0, 200), rng.integers(0, 264)
             frame[top : top + 20, left : left + 30] ^= 5
-        # Windows of a network with global pooling see the whole frame, if it is this small.
+        # Tiles of a network with global pooling see the whole frame, if it is this small.
         assert with_reuse.metadata.context != "local" or (
             with_reuse.stats.pixels_read < without.stats.pixels_read
         )
@@ -154,7 +154,7 @@ def test_windows_of_several_cameras_fill_a_batch():
     restorer = restorer_with(engine=FakeEngine(counted, shape=(4, 32, 48)))
     frames = [frame_with(noise((32, 48), seed)) for seed in range(4)]
     restorer.restore_all(frames, range(4))
-    assert batches == [4]  # one window each, one run
+    assert batches == [4]  # one tile each, one run
 
 
 @pytest.mark.parametrize("array", ["input", "output"])

@@ -1,8 +1,8 @@
-"""One camera on a GPU: frames up, windows through the network, frames down, all at a time.
+"""One camera on a GPU: frames up, tiles through the network, frames down, all at a time.
 
 Three streams, one of them the engine's: while one frame is computed, the next one is on its way up
 and the one before on its way down. What must not overtake what is said with events, so that nothing
-but the number of windows to compute is ever waited for.
+but the number of tiles to compute is ever waited for.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,8 @@ from edgecar.engines.base import Codes
 from edgecar.engines.tiles import ITEM_BYTES, TileEngine
 from edgecar.errors import EngineError
 from edgecar.runtime.cuda.arrays import DeviceArray
-from edgecar.runtime.cuda.device import Device, Memory
-from edgecar.runtime.cuda.sources import WORD
-from edgecar.runtime.windows import Window
+from edgecar.runtime.cuda.device import WORD, Device, Memory
+from edgecar.runtime.tiles import Tile
 from edgecar.spec import Size
 
 SLOTS = 2  # frames on their way at a time
@@ -28,7 +27,7 @@ MOST_STAMP = (1 << 31) - 1
 
 
 def words_of_tile(channels: int, tile: Size) -> int:
-    """How many words a window reads at most: at both sides one may be cut."""
+    """How many words a tile reads at most: at both sides one may be cut."""
     return channels * tile[0] * (tile[1] // WORD + 2)
 
 
@@ -37,24 +36,24 @@ class Counts:
     """What was computed for a frame.
 
     Attributes:
-        windows: Of them, how many.
+        tiles: Of them, how many.
         batches: That they took.
     """
 
-    windows: int
+    tiles: int
     batches: int
 
 
-class Lane(Closing):
+class DeviceStream(Closing):
     """The frames of one camera, of one size.
 
     Args:
         device: That it runs on.
         engine: That runs batches of tiles; it stays the caller's.
-        plan: Windows of the engine's shape that cover a frame.
+        plan: Tiles of the engine's shape that cover a frame.
         size: Of frames, ``(height, width)``.
-        computing: Stream that the engine works on; lanes that share an engine share it.
-        reuse: Compute only windows that read a change; the same bytes come out.
+        computing: Stream that the engine works on; device_stream that share an engine share it.
+        reuse: Compute only tiles that read a change; the same bytes come out.
         graphs: Launch a batch as one graph where the engine allows it; the same bytes come out.
     """
 
@@ -62,7 +61,7 @@ class Lane(Closing):
         self,
         device: Device,
         engine: TileEngine,
-        plan: list[Window],
+        plan: list[Tile],
         size: Size,
         computing: Any,
         *,
@@ -89,7 +88,7 @@ class Lane(Closing):
             [device.event() for _ in both] for _ in range(3)
         )
         self._compared = device.event()
-        table = np.array([[*window.read[:2], *window.keep] for window in plan], np.int32)
+        table = np.array([[*tile.read[:2], *tile.keep] for tile in plan], np.int32)
         self._windows, self._all = (
             self._constant(table),
             self._constant(np.array([len(plan)], np.int32)),
@@ -126,14 +125,14 @@ class Lane(Closing):
         held, self._holds = self._holds, False
         self._bring(slot, frame, after)
         chosen = self._reuse and held
-        windows = self._changed(slot) if chosen else self._count
-        batches = -(-windows // self._engine.shape[0])
+        tiles = self._changed(slot) if chosen else self._count
+        batches = -(-tiles // self._engine.shape[0])
         for number in range(batches):
             self._batch(slot, number, chosen)
         self._send(slot, to_host)
         self._submitted += 1
         self._holds = True
-        return Counts(windows, batches)
+        return Counts(tiles, batches)
 
     def result(self) -> Codes:
         """The oldest frame on its way, ``(channels, height, width)``, in a new array.
@@ -158,7 +157,7 @@ class Lane(Closing):
         return DeviceArray(memory.address, shape, strides, memory)
 
     def close(self) -> None:
-        """Wait for everything on its way and destroy the graphs; memory is freed with the lane."""
+        """Wait for everything on its way and destroy the graphs. Memory goes with it."""
         ended = self._device.event()
         for stream in (self._uploading, self._computing, self._downloading):
             self._device.record(ended, stream)
@@ -212,7 +211,7 @@ class Lane(Closing):
         device.wait(self._computing, self._uploaded[slot])
 
     def _changed(self, slot: int) -> int:
-        """How many windows read a change; their numbers are in device memory then."""
+        """How many tiles read a change; their numbers are in device memory then."""
         device, stream, engine = self._device, self._computing, self._engine
         before, after = self._frames[1 - slot].address, self._frames[slot].address
         self._stamp = self._stamp % MOST_STAMP + 1

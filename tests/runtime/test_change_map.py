@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecar.runtime.cells import Grid, changed_cells, pooled, stale_cells, tolerated_cells
+from edgecar.runtime.change_map import Grid, changed_cells, pooled, stale_cells, tolerated_cells
 
 
 def frames(shape=(1, 64, 96)):

@@ -1,0 +1,223 @@
+"""Plans: which tiles of a frame a network reads, and what is kept of each.
+
+Two planners. `plan_grid` covers a frame with tiles of one shape, for engines built for that
+shape. `plan_windows` covers it with as few rectangles as a memory limit allows, for engines that
+take any shape. Both keep every pixel from exactly one tile, and neither blends: with the true
+halo there is nothing to hide.
+
+A tile that touches the frame's edge has no halo there, so the network's own zero padding acts
+where it would on the whole frame.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+from edgecar.errors import WindowError
+from edgecar.spec import Rect, Size
+
+MAX_PIECES = 64  # per side; a frame that needs more has a limit too small to be meant
+
+Span = tuple[int, int, int, int]
+"""Along one axis: read start and end, keep start and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One run of the network.
+
+    Attributes:
+        read: Part of the aligned frame that is read, ``(top, left, bottom, right)``.
+        keep: Part of the frame that is kept of the output.
+    """
+
+    read: Rect
+    keep: Rect
+
+    @property
+    def size(self) -> Size:
+        """Height and width of what is read."""
+        return self.read[2] - self.read[0], self.read[3] - self.read[1]
+
+    @property
+    def kept_in_tile(self) -> tuple[slice, slice]:
+        """Rows and columns of the tile's output that are kept."""
+        top, left = self.read[:2]
+        return (
+            slice(self.keep[0] - top, self.keep[2] - top),
+            slice(self.keep[1] - left, self.keep[3] - left),
+        )
+
+
+def aligned_size(frame: Size, align_px: int) -> Size:
+    """The frame's size rounded up to multiples of ``align_px``.
+
+    Example:
+        >>> aligned_size((1080, 1917), 2)
+        (1080, 1918)
+    """
+    height, width = (-(-side // align_px) * align_px for side in frame)
+    return height, width
+
+
+def tile_around(keep: Rect, frame: Size, halo_px: int, align_px: int = 1) -> Tile:
+    """The smallest tile whose output is exact on ``keep``.
+
+    Args:
+        keep: Rectangle of the frame.
+        frame: Size of the frame.
+        halo_px: Of the artifact; a multiple of ``align_px``.
+        align_px: Of the artifact.
+
+    Example:
+        >>> tile_around((0, 10, 5, 20), (40, 40), halo_px=4, align_px=2).read
+        (0, 6, 10, 24)
+    """
+    height, width = aligned_size(frame, align_px)
+    top, left, bottom, right = keep
+    read = (
+        max(0, top // align_px * align_px - halo_px),
+        max(0, left // align_px * align_px - halo_px),
+        min(height, -(-bottom // align_px) * align_px + halo_px),
+        min(width, -(-right // align_px) * align_px + halo_px),
+    )
+    return Tile(read, keep)
+
+
+def plan_windows(
+    frame: Size, *, halo_px: int, align_px: int = 1, max_read_px: int = 1 << 20
+) -> list[Tile]:
+    """Cover a frame with the rectangles that read least, none above a limit.
+
+    Args:
+        frame: ``(height, width)``.
+        halo_px: Pixels read around what is kept, at inner edges.
+        align_px: Tiles start and end at multiples of this.
+        max_read_px: Most pixels one tile may read.
+
+    Returns:
+        Tiles in reading order. Their ``keep`` areas are disjoint and fill the frame.
+
+    Raises:
+        WindowError: The frame is empty, or the limit leaves no room beside the halos.
+
+    Example:
+        >>> [w.keep for w in plan_windows((8, 4), halo_px=1, max_read_px=20)]
+        [(0, 0, 4, 4), (4, 0, 8, 4)]
+    """
+    _check(frame, halo_px, align_px)
+    rows, columns = (
+        [_pieces(side, count, halo_px, align_px) for count in range(1, MAX_PIECES + 1)]
+        for side in frame
+    )
+    # Total and largest tile are products of the sides', so every grid is weighed at once.
+    fitting = [
+        (_read(row) * _read(column), row, column)
+        for row, column in product(rows, columns)
+        if _longest(row) * _longest(column) <= max_read_px
+    ]
+    if not fitting:
+        least = (2 * halo_px + align_px) ** 2
+        raise WindowError(
+            f"{max_read_px} px per tile are too few for a frame of {frame[0]}x{frame[1]} px with "
+            f"halos of {halo_px} px; allow at least {4 * least} px"
+        )
+    _, row, column = min(fitting, key=lambda entry: entry[0])
+    return _tiles(row, column)
+
+
+def _pieces(side: int, count: int, halo_px: int, align_px: int) -> list[Span]:
+    """Near-equal spans of one axis with aligned inner edges."""
+    inner = {round(side * i / count / align_px) * align_px for i in range(1, count)}
+    edges = [0, *sorted(edge for edge in inner if 0 < edge < side), side]
+    padded = -(-side // align_px) * align_px
+    return [
+        (
+            max(0, first - halo_px),
+            min(padded, -(-last // align_px) * align_px + halo_px),
+            first,
+            last,
+        )
+        for first, last in pairwise(edges)
+    ]
+
+
+def _read(spans: list[Span]) -> int:
+    return sum(end - start for start, end, _, _ in spans)
+
+
+def _longest(spans: list[Span]) -> int:
+    return max(end - start for start, end, _, _ in spans)
+
+
+def _tiles(rows: list[Span], columns: list[Span]) -> list[Tile]:
+    return [
+        Tile((row[0], column[0], row[1], column[1]), (row[2], column[2], row[3], column[3]))
+        for row, column in product(rows, columns)
+    ]
+
+
+def plan_grid(frame: Size, tile: Size, *, halo_px: int, align_px: int = 1) -> list[Tile]:
+    """Cover a frame with tiles of one shape.
+
+    Where the frame is not a whole number of steps, the last row and column move back to the edge
+    and their neighbours overlap more.
+
+    Args:
+        frame: ``(height, width)``; at least a tile after rounding up to ``align_px``.
+        tile: What every tile reads, halos included; multiples of ``align_px``.
+        halo_px: Pixels thrown away at inner tile edges.
+        align_px: Tiles start and end at multiples of this.
+
+    Returns:
+        Tiles in reading order. Their ``keep`` areas are disjoint and fill the frame.
+
+    Raises:
+        WindowError: The frame is smaller than a tile, the tile is not aligned, or two halos leave
+            nothing of it.
+
+    Example:
+        >>> [w.read[1] for w in plan_grid((4, 10), (4, 6), halo_px=1)]
+        [0, 4]
+    """
+    _check(frame, halo_px, align_px)
+    padded = aligned_size(frame, align_px)
+    rows, columns = (
+        list(_steps(*sides, halo_px, align_px)) for sides in zip(padded, frame, tile, strict=True)
+    )
+    return _tiles(rows, columns)
+
+
+def _steps(side: int, real: int, tile: int, halo_px: int, align_px: int) -> Iterator[Span]:
+    """Equal spans of one axis, the last moved back to the edge."""
+    if tile % align_px:
+        raise WindowError(f"tile {tile} px is no multiple of {align_px} px; use one that is")
+    if side < tile:
+        raise WindowError(
+            f"the frame is {real} px on one side, the tile {tile} px; build the engine for "
+            f"a tile of at most {side} px"
+        )
+    step = tile - 2 * halo_px
+    if side > tile and step < align_px:
+        raise WindowError(
+            f"tile {tile} px leaves nothing after two halos of {halo_px} px; use a tile of at "
+            f"least {2 * halo_px + align_px} px"
+        )
+    kept = 0
+    for start in range(0, side, step) if side > tile else (0,):
+        first = min(start, side - tile)
+        last = first + tile == side
+        end = real if last else first + tile - halo_px
+        yield first, first + tile, kept, end
+        kept = end
+        if last:
+            return
+
+
+def _check(frame: Size, halo_px: int, align_px: int) -> None:
+    if min(frame) < 1:
+        raise WindowError(f"a frame of {frame[0]}x{frame[1]} px has no pixels; give another")
+    if halo_px < 0 or align_px < 1 or halo_px % align_px:
+        raise WindowError(
+            f"halo {halo_px} px is no multiple of the alignment {align_px} px; round it up"
+        )
