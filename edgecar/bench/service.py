@@ -125,7 +125,7 @@ def loaded(
         while time.monotonic() - began < seconds:
             time.sleep(SAMPLE_SECONDS)
             for name in service.names():
-                running = service.run_of(name).running
+                running = service.camera(name).running
                 levels[running] = levels.get(running, 0) + 1
         elapsed = time.monotonic() - began
         cpu = process.cpu_percent() / (100 * (psutil.cpu_count() or 1))
@@ -178,8 +178,8 @@ def soaked(
                 killer.start()
             elapsed, cpu, memory = _watched(seconds)
             over.set()
-            runs = [service.run_of(name) for name in service.names()]
-            pipelines = [run.camera for run in runs if run.camera]
+            runs = [service.camera(name) for name in service.names()]
+            pipelines = [run.place for run in runs if run.place]
             engine = next(iter(service.status.engines), None)
             coder = runs[0].coder
         snapshots = {each.name: each.stats.snapshot() for each in pipelines}

@@ -28,10 +28,10 @@ from edgecar.media.frame import Frame
 from edgecar.media.scene import photo_scene
 from edgecar.media.writer import open_writer
 from edgecar.serve.api import application
-from edgecar.serve.coding import Coder
-from edgecar.serve.recording import Recorder
+from edgecar.serve.outputs import Coder
 from edgecar.serve.service import Service
 from edgecar.serve.settings import Record, Settings, Video
+from edgecar.serve.writers import Recorder
 
 FPS = 25
 SIZE = (360, 640)

@@ -49,8 +49,7 @@ def command(
         raise typer.Exit(WRONG_USAGE)
     try:
         from edgecar.serve.config import load_settings, with_address
-        from edgecar.serve.logs import start_logging
-        from edgecar.serve.run import listening_socket, serve
+        from edgecar.serve.run import listening_socket, serve, start_logging
         from edgecar.serve.service import Service
     except ImportError as error:
         raise SettingsError(

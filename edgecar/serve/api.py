@@ -1,24 +1,34 @@
 """The service over HTTP: a REST API, pictures, metrics and the page."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from edgecar.errors import EdgecarError, MediaError
-from edgecar.serve.camera_run import CameraRun
-from edgecar.serve.config import key_name, reason
-from edgecar.serve.errors import NameTakenError, UnknownCameraError
-from edgecar.serve.security import COOKIE, App, Guard, Sessions
+from edgecar.runtime.metrics import metrics_from
+from edgecar.serve.camera import Camera
+from edgecar.serve.config import mistakes_in
+from edgecar.serve.security import COOKIE, LOGIN, Guard, caller_of
 from edgecar.serve.service import Service
-from edgecar.serve.settings import NAME, Camera, Table
-from edgecar.serve.status import CameraStatus, Health, HistoryTable, ServiceStatus
-from edgecar.serve.view import View
+from edgecar.serve.settings import NAME, CameraSettings, Table
+from edgecar.serve.status import CameraStatus, Health, HistoryTable, ServiceStatus, View
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
 
 PAGE = FilePath(__file__).parent / "page"
 MEDIA_TYPES = {
@@ -30,7 +40,7 @@ MEDIA_TYPES = {
 
 LONGEST_WAIT_SECONDS = 1.0
 LOOK_SECONDS = 0.02
-"""How soon a newer picture is noticed; below a frame's time at 30 frames a second."""
+"""Pause between two looks for a newer picture; shorter than a frame at 30 frames a second."""
 
 LARGEST_WIDTH = 7680
 BOUNDARY = "edgecar-frame"
@@ -38,150 +48,166 @@ MISTAKE = 422
 
 
 class Failure(BaseModel):
-    """What went wrong, in one line."""
+    """Reason for a refusal, in one line."""
 
     detail: str
 
 
 class Login(Table):
-    """What a browser sends to get a session."""
+    """Body of a browser's login."""
 
     token: Annotated[str, Body(max_length=512)]
 
 
 CameraName = Annotated[str, Path(pattern=NAME, max_length=64)]
-Width = Annotated[int, Query(ge=16, le=LARGEST_WIDTH, description="Pixels, of one picture.")]
-Sequence = Annotated[int, Query(ge=0, le=2**53, description="Wait for one after this.")]
+Width = Annotated[int, Query(ge=16, le=LARGEST_WIDTH, description="Width of one picture, px.")]
+Sequence = Annotated[int, Query(ge=0, le=2**53, description="Number of a picture.")]
 
 Answers = dict[int | str, dict[str, Any]]
-GUARDED: Answers = {status: {"model": Failure} for status in (400, 401, 403, 413, 415, 421, 429)}
-OF_CAMERA: Answers = {404: {"model": Failure}, MISTAKE: {"model": Failure}}
-CHANGING: Answers = {409: {"model": Failure}, **OF_CAMERA}
+GUARDED: Answers = {
+    status: {"model": Failure} for status in (400, 401, 403, 413, 415, 421, MISTAKE, 429)
+}
+UNKNOWN: Answers = {404: {"model": Failure}}
+TAKEN: Answers = {409: {"model": Failure}}
+UNHEALTHY: Answers = {503: {"model": Health}}
+JPEG: Answers = {200: {"content": {"image/jpeg": {}}}, 204: {"description": "Nothing newer."}}
 
 
-def application(service: Service) -> App:
-    """The whole application, guarded.
+def application(service: Service) -> Guard:
+    """Return the whole application behind its guard.
 
     Args:
-        service: Stays the caller's to close.
+        service: Service to serve; the caller closes it.
     """
-    server = service.settings.server
-    sessions = Sessions(server.token.get_secret_value() if server.token else None)
     app = FastAPI(
         title="edgecar serve",
         summary="Cameras with their compression artifacts removed.",
-        docs_url=None,  # its assets come from elsewhere
+        docs_url=None,  # its scripts come from other servers
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        exception_handlers={
-            EdgecarError: _explained,
-            RequestValidationError: _mistake,
-        },
+        responses=GUARDED,
+        exception_handlers={EdgecarError: _refused, RequestValidationError: _mistake},
     )
-    guard = Guard(app, server, sessions)
-    app.include_router(_of_service(service))
-    app.include_router(_of_cameras(service))
-    app.include_router(_of_pictures(service))
-    app.include_router(_of_browsers(sessions, guard))
+    guard = Guard(app, service.settings.server)
+    _add_service(app, service)
+    _add_page(app, guard)
+    app.include_router(_cameras(service))
+    app.include_router(_pictures(service))
     return guard
 
 
-def _of_service(service: Service) -> APIRouter:
-    router = APIRouter(responses=GUARDED)
-
-    @router.get("/healthz", responses={503: {"model": Health}})
+def _add_service(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", responses=UNHEALTHY)
     def health(response: Response) -> Health:
-        """Whether the service's threads run."""
+        """Tell if the service's threads run."""
         found = service.health
         response.status_code = 503 if found.status == "failed" else 200
         return found
 
-    @router.get("/readyz", responses={503: {"model": Health}})
+    @app.get("/readyz", responses=UNHEALTHY)
     def ready(response: Response) -> Health:
-        """Whether it takes requests: not while it ends."""
+        """Tell if the service takes requests, which it does not while it ends."""
         found = service.health
         response.status_code = 200 if found.status == "ok" else 503
         return found
 
-    @router.get("/api/status")
+    @app.get("/api/status")
     def status() -> ServiceStatus:
-        """The service as a whole."""
+        """Return the state of the whole service."""
         return service.status
 
-    @router.get(
-        "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
-    )
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     def metrics() -> Response:
-        """Counters of all cameras, for Prometheus."""
-        from prometheus_client import CONTENT_TYPE_LATEST
-
-        from edgecar.serve.metrics import metrics_text
-
-        return Response(metrics_text(service), media_type=CONTENT_TYPE_LATEST)
-
-    return router
+        """Return counters of all cameras for Prometheus."""
+        registry = CollectorRegistry()
+        registry.register(_Metrics(service))
+        ProcessCollector(registry=registry)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _of_cameras(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/api/cameras", responses=GUARDED)
+def _add_page(app: FastAPI, guard: Guard) -> None:
+    @app.post(LOGIN, status_code=204, response_class=Response)
+    def login(request: Request, wanted: Login) -> Response:
+        """Begin a session for a browser."""
+        session = guard.session_for(wanted.token, caller_of(request))
+        if session is None:
+            raise HTTPException(401, "that is not the token; see the service's file")
+        response = Response(status_code=204)
+        response.set_cookie(COOKIE, session, httponly=True, samesite="strict")
+        return response
+
+    files = {path.name: path for path in PAGE.iterdir() if path.suffix in MEDIA_TYPES}
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        return static("index.html")
+
+    @app.get("/static/{name}", include_in_schema=False)
+    def static(name: str) -> Response:
+        if name not in files:
+            raise HTTPException(404, "no such file; see /")
+        return FileResponse(files[name], media_type=MEDIA_TYPES[files[name].suffix])
+
+
+def _cameras(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/api/cameras")
 
     @router.get("")
     def all_cameras() -> list[CameraStatus]:
-        """All cameras."""
+        """Return the state of all cameras."""
         return service.statuses()
 
-    @router.post("", status_code=201, responses=CHANGING)
-    def add(camera: Camera) -> CameraStatus:
+    @router.post("", status_code=201, responses=TAKEN)
+    def add(camera: CameraSettings) -> CameraStatus:
         """Run one more camera."""
         return service.add(camera)
 
-    @router.get("/{name}", responses=OF_CAMERA)
+    @router.get("/{name}", responses=UNKNOWN)
     def one(name: CameraName) -> CameraStatus:
-        """One camera."""
-        return service.run_of(name).status
+        """Return the state of one camera."""
+        return service.camera(name).status
 
-    @router.patch("/{name}", responses=CHANGING)
+    @router.patch("/{name}", responses=UNKNOWN)
     def change(name: CameraName, changes: Annotated[dict[str, Any], Body()]) -> CameraStatus:
-        """Change some of its settings; the others stay."""
+        """Change some settings of a camera; the others stay."""
         return service.change(name, changes)
 
-    @router.delete("/{name}", status_code=204, response_class=Response, responses=OF_CAMERA)
+    @router.delete("/{name}", status_code=204, response_class=Response, responses=UNKNOWN)
     def remove(name: CameraName) -> Response:
-        """Stop and forget it; recordings stay."""
+        """Stop a camera and forget it; its recordings stay."""
         service.remove(name)
         return Response(status_code=204)
 
-    @router.post("/{name}/start", responses=OF_CAMERA)
+    @router.post("/{name}/start", responses=UNKNOWN)
     def start(name: CameraName) -> CameraStatus:
-        """Run it."""
+        """Run a camera that was stopped."""
         return service.change(name, {"enabled": True})
 
-    @router.post("/{name}/stop", responses=OF_CAMERA)
+    @router.post("/{name}/stop", responses=UNKNOWN)
     def stop(name: CameraName) -> CameraStatus:
-        """Let it rest, until it is started."""
+        """Stop a camera until it is started again."""
         return service.change(name, {"enabled": False})
 
-    @router.get("/{name}/history", responses=OF_CAMERA)
+    @router.get("/{name}/history", responses=UNKNOWN)
     def history(name: CameraName) -> HistoryTable:
-        """The last minutes."""
-        return HistoryTable.model_validate(service.run_of(name).history.table())
+        """Return figures of the last minutes."""
+        return service.camera(name).history.table()
 
     return router
 
 
-def _of_pictures(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/api/cameras/{name}", responses={**GUARDED, **OF_CAMERA})
-    jpeg: Answers = {200: {"content": {"image/jpeg": {}}}, 204: {"description": "Nothing newer."}}
+def _pictures(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/api/cameras/{name}", responses=UNKNOWN)
 
-    @router.get("/frame.jpg", response_class=Response, responses=jpeg)
+    @router.get("/frame.jpg", response_class=Response, responses=JPEG)
     async def frame(
         name: CameraName, view: View = "after", newer_than: Sequence = 0, width: Width = 640
     ) -> Response:
-        """The newest picture as JPEG."""
-        run = service.run_of(name)
-        if not await _newer(run, newer_than):
+        """Return the newest picture as JPEG, once it is newer than a given one."""
+        camera = service.camera(name)
+        if not await _has_newer(camera, newer_than):
             return Response(status_code=204)
-        data, sequence = await asyncio.to_thread(run.latest.jpeg, view, width)
+        data, sequence = await asyncio.to_thread(camera.latest.jpeg, view, width)
         return Response(data, media_type="image/jpeg", headers={"X-Sequence": str(sequence)})
 
     @router.get(
@@ -192,64 +218,36 @@ def _of_pictures(service: Service) -> APIRouter:
     async def stream(
         name: CameraName, view: View = "after", width: Width = 640, frames: Sequence = 0
     ) -> StreamingResponse:
-        """Pictures as they come (Motion JPEG), ``frames`` of them or for ever."""
-        run = service.run_of(name)
+        """Send pictures as they come (Motion JPEG): ``frames`` of them, or without end."""
+        pictures = _motion_jpeg(service, service.camera(name), view, width, frames)
         kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
-        return StreamingResponse(_pictures(service, run, view, width, frames), media_type=kind)
+        return StreamingResponse(pictures, media_type=kind)
 
     return router
 
 
-def _of_browsers(sessions: Sessions, guard: Guard) -> APIRouter:
-    router = APIRouter(responses=GUARDED)
-
-    @router.post("/api/login", status_code=204, response_class=Response, responses=OF_CAMERA)
-    def login(request: Request, wanted: Login) -> Response:
-        """Begin a session for a browser."""
-        if not sessions.knows(wanted.token):
-            guard.note_failure(request.client.host if request.client else "")
-            raise HTTPException(401, "that is not the token; see the service's file")
-        response = Response(status_code=204)
-        response.set_cookie(COOKIE, sessions.begin(), httponly=True, samesite="strict")
-        return response
-
-    @router.get("/", include_in_schema=False)
-    def page() -> Response:
-        return _file(PAGE / "index.html")
-
-    files = {path.name: path for path in PAGE.iterdir() if path.suffix in MEDIA_TYPES}
-
-    @router.get("/static/{name}", include_in_schema=False)
-    def static(name: str) -> Response:
-        if name not in files:
-            raise HTTPException(404, "no such file; see /")
-        return _file(files[name])
-
-    return router
-
-
-async def _newer(run: CameraRun, than: int) -> bool:
-    """Whether there is a newer picture, or comes one soon."""
+async def _has_newer(camera: Camera, than: int) -> bool:
+    """Wait a moment for a picture that is newer than the given one."""
     loop = asyncio.get_running_loop()
     until = loop.time() + LONGEST_WAIT_SECONDS
-    while run.latest.sequence <= than:
+    while camera.latest.sequence <= than:
         if loop.time() >= until:
             return False
         await asyncio.sleep(LOOK_SECONDS)
     return True
 
 
-async def _pictures(
-    service: Service, run: CameraRun, view: View, width: int, frames: int
+async def _motion_jpeg(
+    service: Service, camera: Camera, view: View, width: int, frames: int
 ) -> AsyncIterator[bytes]:
     sequence = sent = 0
     while not service.draining and (not frames or sent < frames):
-        if run is not service.find(run.settings.name):
+        if camera is not service.find(camera.settings.name):
             return  # removed
-        if not await _newer(run, sequence):
+        if not await _has_newer(camera, sequence):
             continue
         try:
-            data, sequence = await asyncio.to_thread(run.latest.jpeg, view, width)
+            data, sequence = await asyncio.to_thread(camera.latest.jpeg, view, width)
         except MediaError:
             continue
         sent += 1
@@ -257,17 +255,38 @@ async def _pictures(
         yield head.encode() + data + b"\r\n"
 
 
-def _file(path: FilePath) -> Response:
-    return Response(path.read_bytes(), media_type=MEDIA_TYPES[path.suffix])
-
-
-async def _explained(_request: Request, error: Exception) -> Response:
-    statuses: dict[type[Exception], int] = {UnknownCameraError: 404, NameTakenError: 409}
-    status = statuses.get(type(error), MISTAKE)
-    return JSONResponse({"detail": str(error)}, status)
+async def _refused(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, getattr(error, "status", MISTAKE))
 
 
 async def _mistake(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    mistakes = [f"{key_name(e['loc'][1:])}{reason(e)}" for e in error.errors()]
-    return JSONResponse({"detail": "; ".join(mistakes)}, MISTAKE)
+    # A location begins with the part of the request that it is in.
+    mistakes = mistakes_in([{**each, "loc": each["loc"][1:]} for each in error.errors()])
+    return JSONResponse({"detail": mistakes}, MISTAKE)
+
+
+class _Metrics(Collector):
+    """Counters of all cameras, as `edgecar run --metrics-port` names them, and of the service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterable["Metric"]:
+        yield from metrics_from(self._service.snapshots())
+        load = GaugeMetricFamily("edgecar_load_ratio", "Share of the restoring thread's time.")
+        load.add_metric([], self._service.load)
+        camera, output = ["camera_name"], ["camera_name", "kind"]
+        up = GaugeMetricFamily("edgecar_camera_up", "1 while it runs.", labels=camera)
+        shed = GaugeMetricFamily("edgecar_camera_shed", "1 under overload.", labels=camera)
+        restarts = CounterMetricFamily("edgecar_restarts", "Times opened again.", labels=camera)
+        written = CounterMetricFamily("edgecar_output_frames", "Frames written.", labels=output)
+        lost = CounterMetricFamily("edgecar_output_dropped", "Frames left out.", labels=output)
+        for status in self._service.statuses():
+            up.add_metric([status.name], status.state == "running")
+            shed.add_metric([status.name], status.shed)
+            restarts.add_metric([status.name], status.restarts)
+            for each in status.outputs:
+                written.add_metric([status.name, each.kind], each.frames)
+                lost.add_metric([status.name, each.kind], each.dropped)
+        yield from (load, up, shed, restarts, written, lost)

@@ -1,100 +1,117 @@
-"""A service's TOML file, checked, with the line of each mistake."""
+"""Reading a service's TOML file, and keeping what was changed while the service ran."""
 
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError, model_validator
 
 from edgecar.errors import SettingsError
-from edgecar.files import table_from_toml
-from edgecar.media.sources import source_from
-from edgecar.serve.settings import IN_WORDS, Server, Settings
+from edgecar.files import atomic_write, table_from_toml
+from edgecar.serve.settings import (
+    PATTERNS_IN_WORDS,
+    SHORTEST_TOKEN,
+    CameraSettings,
+    Server,
+    Settings,
+    Table,
+)
 
 TOKEN_VARIABLE = "EDGECAR_TOKEN"
+STATE_VERSION = 1
+OWNER_ONLY = 0o600  # the state holds the passwords of cameras
 
 Location = Sequence[str | int]
 
 
 def load_settings(path: Path) -> Settings:
-    """What a file says.
+    """Read and check a service's file.
 
-    ``EDGECAR_TOKEN`` of the environment takes the place of ``server.token``, so that it need not be
-    in a file. Paths in the file are relative to its folder.
+    The variable ``EDGECAR_TOKEN`` overrides ``server.token``, so that no file needs to hold it.
+    Relative paths in the file begin at its folder.
 
     Raises:
-        SettingsError: It cannot be read, is no TOML, or a setting is not understood: each mistake
-            with its line.
+        SettingsError: The file cannot be read or is wrong; each mistake is named with its line.
     """
+    folder = path.parent.resolve()
     try:
         text, table = path.read_text(encoding="utf-8"), table_from_toml(path)
     except OSError as error:
         raise SettingsError(f"{path} cannot be read ({error.strerror}); give a file") from error
     except ValueError as error:  # names line and column
         raise SettingsError(f"{path} is not TOML: {error}; correct it") from error
-    if (token := os.environ.get(TOKEN_VARIABLE)) and isinstance(
-        table.setdefault("server", {}), dict
-    ):
-        table["server"].pop("token_file", None)
-        table["server"]["token"] = token
+    server = table.setdefault("server", {})
+    if isinstance(server, dict):
+        if token := os.environ.get(TOKEN_VARIABLE):
+            server.pop("token_file", None)
+            server["token"] = token
+        elif isinstance(server.get("token_file"), str) and "token" not in server:
+            server["token"] = _token_in(folder / server.pop("token_file"))
     try:
-        settings = Settings.model_validate(table)
+        settings = Settings.model_validate(table, context={"folder": folder})
     except ValidationError as error:
-        raise SettingsError(explained(error, path, text)) from error
-    settings = _resolved(settings, path.parent.resolve())
+        lines = [f"{path}:{line_of(text, m['loc'])}: {in_words(m)}" for m in error.errors()]
+        raise SettingsError("\n".join(lines)) from error
     if settings.state.exists() and settings.state.samefile(path):
         raise SettingsError(f"state is {path} itself, which would be lost; give it another name")
-    return _with_token(settings)
+    return settings
+
+
+def _token_in(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"token file {path} cannot be read; give a file with a token"
+        ) from error
+    if len(token) < SHORTEST_TOKEN:
+        raise SettingsError(
+            f"token in {path} has {len(token)} characters; use at least {SHORTEST_TOKEN}"
+        )
+    return token
 
 
 def with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
-    """The same at another address.
+    """Return the settings with another host or port.
 
     Raises:
-        SettingsError: The address is open to others and there is no token.
+        SettingsError: The host is open to others and there is no token.
     """
     given = {"host": host, "port": port}
     changed = {name: value for name, value in given.items() if value is not None}
     try:
         server = Server.model_validate({**dict(settings.server), **changed})
     except ValidationError as error:
-        raise SettingsError(reason(error.errors(include_url=False)[0])) from error
+        raise SettingsError(mistakes_in(error.errors())) from error
     return settings.model_copy(update={"server": server})
 
 
-def explained(error: ValidationError, path: Path, text: str) -> str:
-    """Every mistake on a line of its own: file, line, key and what is wrong."""
-    lines = []
-    for mistake in error.errors(include_url=False):
-        number = line_of(text, mistake["loc"])
-        lines.append(f"{path}:{number}: {key_name(mistake['loc'])}{reason(mistake)}")
-    return "\n".join(lines)
+def mistakes_in(errors: Sequence[Any]) -> str:
+    """Return all mistakes that pydantic found, in one line."""
+    return "; ".join(map(in_words, errors))
 
 
-def reason(mistake: Any) -> str:
-    """What pydantic found, in a few words, without the value: it may be a secret."""
+def in_words(mistake: Any) -> str:
+    """Return the key and the reason of one mistake, without the value: it may be a secret."""
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in mistake["loc"]).lstrip(".")
+    reason = str(mistake["msg"]).removeprefix("Value error, ")
     if mistake["type"] == "extra_forbidden":
-        return "no such setting; remove it or correct its name"
-    if mistake["type"] == "missing":
-        return "is missing; add it"
-    if mistake["type"] == "string_pattern_mismatch":
-        return IN_WORDS[mistake["ctx"]["pattern"]]
-    return str(mistake["msg"]).removeprefix("Value error, ")
-
-
-def key_name(location: Location) -> str:
-    """``camera[1].record.folder`` with a colon; empty for the whole."""
-    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return f"{name.lstrip('.')}: " if name else ""
+        reason = "no such setting; remove it or correct its name"
+    elif mistake["type"] == "missing":
+        reason = "is missing; add it"
+    elif mistake["type"] == "string_pattern_mismatch":
+        reason = PATTERNS_IN_WORDS[mistake["ctx"]["pattern"]]
+    return f"{key}: {reason}" if key else reason
 
 
 def line_of(text: str, location: Location) -> int:
-    r"""The line where a value stands, or the table that lacks it; counted from 1.
+    r"""Return the line of a value, or of the table that lacks it, counted from 1.
 
     Args:
-        text: Of the TOML file.
+        text: Text of the TOML file.
         location: Keys from the outermost in; a number is a place in an array of tables.
 
     Example:
@@ -102,74 +119,95 @@ def line_of(text: str, location: Location) -> int:
         4
     """
     best, best_depth = 1, 0
-    seen: dict[str, int] = {}
     table: list[str | int] = []
+    places: dict[tuple[str | int, ...], int] = {}  # last place of each array of tables
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*(\[{1,2})\s*([^\[\]]+?)\s*\]{1,2}", line)
         key = re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line)
         if header:
-            table = _table_path(header[2], header[1] == "[[", seen)
-            place = table
+            *outer, last = _keys(header[2])
+            table = []
+            for name in outer:
+                table.append(name)
+                if tuple(table) in places:
+                    table.append(places[tuple(table)])
+            table.append(last)
+            if header[1] == "[[":
+                place = places[tuple(table)] = places.get(tuple(table), -1) + 1
+                table.append(place)
+            found = table
         elif key:
-            place = [*table, *_parts(key[1])]
+            found = [*table, *_keys(key[1])]
         else:
             continue
-        if len(place) > best_depth and list(location[: len(place)]) == place:
-            best, best_depth = number, len(place)
+        if len(found) > best_depth and list(location[: len(found)]) == found:
+            best, best_depth = number, len(found)
     return best
 
 
-def _table_path(name: str, is_array: bool, seen: dict[str, int]) -> list[str | int]:
-    """Keys of a table's header, with its place where it, or a table around it, is in an array."""
-    if is_array:
-        seen[name] = seen.get(name, -1) + 1
-    path: list[str | int] = []
-    for depth, part in enumerate(_parts(name)):
-        path.append(part)
-        outer = ".".join(_parts(name)[: depth + 1])
-        if outer in seen:
-            path.append(seen[outer])
-    return path
+def _keys(dotted: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in dotted.split(".")]
 
 
-def _parts(name: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in name.split(".")]
+class _State(Table):
+    """Contents of the state file; None stands for a camera that was removed."""
+
+    version: Literal[1]
+    cameras: dict[str, CameraSettings | None]
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "_State":
+        wrong = [name for name, camera in self.cameras.items() if camera and camera.name != name]
+        if wrong:
+            raise ValueError(f"camera {wrong[0]!r}: name is another; correct it")
+        return self
 
 
-def _resolved(settings: Settings, folder: Path) -> Settings:
-    """The same with paths made absolute."""
-    server = settings.server
-    cameras = []
-    for camera in settings.camera:
-        if camera.is_file:
-            path = folder / (source_from(camera.source).path or "")
-            camera = camera.model_copy(update={"source": str(path)})
-        if camera.record:
-            record = camera.record.model_copy(update={"folder": folder / camera.record.folder})
-            camera = camera.model_copy(update={"record": record})
-        cameras.append(camera)
-    server = server.model_copy(
-        update={
-            "folders": tuple(folder / each for each in server.folders),
-            "token_file": server.token_file and folder / server.token_file,
-        }
-    )
-    return settings.model_copy(
-        update={"server": server, "state": folder / settings.state, "camera": tuple(cameras)}
-    )
+class StateFile:
+    """Cameras as callers changed them. They override the cameras of the service's file.
 
+    Args:
+        path: JSON file that only its owner can read.
+    """
 
-def _with_token(settings: Settings) -> Settings:
-    path = settings.server.token_file
-    if path is None:
-        return settings
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"token file {path} cannot be read; give a file with a token"
-        ) from error
-    if len(token) < 16:
-        raise SettingsError(f"token in {path} has {len(token)} characters; use at least 16")
-    server = settings.server.model_copy(update={"token": SecretStr(token), "token_file": None})
-    return settings.model_copy(update={"server": server})
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed: dict[str, CameraSettings | None] = {}
+
+    def load(self, configured: Mapping[str, CameraSettings]) -> dict[str, CameraSettings]:
+        """Return the cameras to run: those of the service's file, with the changes on top.
+
+        Raises:
+            SettingsError: The state is damaged or has another version.
+        """
+        try:
+            state = _State.model_validate(json.loads(self._path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return dict(configured)
+        except (OSError, ValueError, RecursionError) as error:
+            wrong = mistakes_in(error.errors()) if isinstance(error, ValidationError) else error
+            raise SettingsError(
+                f"{self._path} cannot be read ({wrong}); repair it, or move it away to start from "
+                "the service's file"
+            ) from error
+        self._changed = state.cameras
+        cameras = {**configured, **self._changed}
+        return {name: camera for name, camera in cameras.items() if camera is not None}
+
+    def note(self, name: str, camera: CameraSettings | None) -> None:
+        """Keep a camera as it is now; None for one that was removed.
+
+        Raises:
+            SettingsError: The file cannot be written and stays as it was.
+        """
+        changed = {**self._changed, name: camera}
+        state = _State(version=STATE_VERSION, cameras=changed)
+        try:
+            with atomic_write(self._path, OWNER_ONLY) as temporary:
+                temporary.write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(
+                f"{self._path} cannot be written ({error.strerror}), so the change would be lost "
+                "with a restart and was not made; check the disk and its permissions"
+            ) from error
+        self._changed = changed

@@ -1,13 +1,13 @@
-"""One engine for all cameras: restorers of the networks in use, opened when they are needed."""
+"""The engines all cameras share, and which network each camera gets when they ask for too much."""
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from edgecar.artifact import is_artifact_path
-from edgecar.closing import Closing
 from edgecar.engines.base import EngineInfo
 from edgecar.errors import EdgecarError
 from edgecar.runtime.choice import choose_weights, coder_for
@@ -17,30 +17,40 @@ from edgecar.serve.settings import EngineChoice
 from edgecar.spec import Coder
 
 RETRY_SECONDS = 10.0
-"""From a failure of an engine to the next attempt; frames pass as they are meanwhile."""
+"""Time from a failure of an engine to the next attempt. Frames pass unchanged meanwhile."""
+
+FULL = 0.95
+"""Share of the restoring thread's time above which load is shed; the rest is for bursts."""
+
+ROOM = 0.80
+"""Share that a step back up must stay below, so that steps do not undo each other."""
+
+PATIENCE_TICKS = 2
+"""Ticks in a row that must find too much load: a single one may see a short burst."""
+
+FIRST_HOLD_TICKS = 5
+LONGEST_HOLD_TICKS = 150
+
+PROBE_HOLDS = 4
+"""Holds after which a network is tried again although its measured cost speaks against it: the
+machine may have been busy with something else at that time."""
+
+STEP_RATIO = 2.5
+"""Assumed cost of a network that was not measured yet, relative to the next smaller one."""
 
 _log = logging.getLogger(__name__)
 
 Key = tuple[str, Coder]
-"""Network and coder of its weights."""
+"""Network, and the coder of its weights."""
 
 
-@dataclass(frozen=True)
-class Open:
-    """An engine at work."""
-
-    network: str
-    coder: Coder
-    info: EngineInfo
-
-
-class Networks(Closing):
-    """Restorers by network and coder; used in the thread that restores, looked at from any.
+class Networks:
+    """Restorers by network and coder; opened by the thread that restores, read by any.
 
     Args:
-        choice: Engine, arithmetic and threads of all.
+        choice: Engine, precision and threads of all.
         opener: Makes a restorer; for tests.
-        clock: Seconds; for tests.
+        clock: Clock in seconds; for tests.
     """
 
     def __init__(
@@ -52,27 +62,24 @@ class Networks(Closing):
         self._choice, self._opener, self._clock = choice, opener or open_restorer, clock
         self._lock = threading.Lock()
         self._restorers: dict[Key, Restorer] = {}
-        self._errors: dict[Key, tuple[str, float]] = {}
+        self._errors: dict[Key, tuple[str, float]] = {}  # message, and when to try again
 
     def restorer(self, network: str, coder: Coder) -> Restorer | PassReason:
-        """What restores, opened if it was not; a failure is tried again after a while."""
+        """Return a restorer, opened if it was not; a failure is tried again after a while."""
         key = network, coder
-        with self._lock:
-            if key in self._restorers:
-                return self._restorers[key]
-            _, until = self._errors.get(key, ("", 0.0))
-            if self._clock() < until:
-                return "engine_failed"
+        if (restorer := self.peek(*key)) is not None:
+            return restorer
+        if self.error(*key):
+            return "engine_failed"
         try:
             restorer = self._opener(network, coder, self._choice)
-        except Exception as error:  # nothing of one network may end the others
+        except Exception as error:  # a failure of one network must not end the others
             if not isinstance(error, EdgecarError):
                 _log.exception("network %s for %s cannot be opened", *key)
             self._note(key, error)
             return "engine_failed"
         with self._lock:
             self._restorers[key] = restorer
-            self._errors.pop(key, None)
         _log.info("opened %s for %s on %s", network, coder, restorer.engine.info.name)
         return restorer
 
@@ -88,21 +95,21 @@ class Networks(Closing):
         return "engine_failed"
 
     def error(self, network: str, coder: Coder) -> str | None:
-        """Why a network does not run."""
+        """Return why a network does not run."""
         with self._lock:
             message, until = self._errors.get((network, coder), ("", 0.0))
         return message or None if self._clock() < until else None
 
     def peek(self, network: str, coder: Coder) -> Restorer | None:
-        """A restorer that is open already."""
+        """Return a restorer if it is open."""
         with self._lock:
             return self._restorers.get((network, coder))
 
     @property
-    def open(self) -> list[Open]:
+    def open(self) -> dict[Key, EngineInfo]:
         """All engines at work."""
         with self._lock:
-            return [Open(*key, each.engine.info) for key, each in self._restorers.items()]
+            return {key: restorer.engine.info for key, restorer in self._restorers.items()}
 
     def close(self) -> None:
         """Close all engines."""
@@ -119,7 +126,7 @@ class Networks(Closing):
 
 
 def open_restorer(network: str, coder: Coder, choice: EngineChoice) -> Restorer:
-    """A restorer with the weights of a coder.
+    """Open a network with the weights of a coder.
 
     Raises:
         ArtifactError: There is no such network, or none for the coder.
@@ -130,11 +137,123 @@ def open_restorer(network: str, coder: Coder, choice: EngineChoice) -> Restorer:
 
 
 def coder_of(codec: str, network: str, asked: Coder | None) -> Coder | None:
-    """Return the coder whose weights suit an input; None if none are made for it.
+    """Return the coder whose weights suit a stream; None if none are made for it.
 
     Args:
-        codec: How the input is coded: FFmpeg's short name.
-        network: A network that ships with weights, or a file, which is taken whatever the input.
-        asked: Coder that the camera's settings name; None if they name none.
+        codec: FFmpeg's short name of the stream's codec.
+        network: A network that ships with weights, or a file, which suits any stream.
+        asked: Coder that the camera's settings name, if any.
     """
     return asked or coder_for(codec) or ("h264" if is_artifact_path(network) else None)
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Load that a camera asks for.
+
+    Attributes:
+        name: Name of the camera.
+        fps: Frames that arrive per second.
+        priority: Cameras of higher priority keep their network longer.
+        costs: Seconds per frame of each network it may get, the preferred one first. None where
+            it was not measured yet; 0 for letting frames pass.
+    """
+
+    name: str
+    fps: float
+    priority: int
+    costs: Sequence[float | None]
+
+    def cost(self, level: int) -> float:
+        """Return the cost in seconds per frame, guessed from the nearest network if unmeasured."""
+        known = self.costs[level]
+        if known is not None:
+            return known
+        measured = [(place, cost) for place, cost in enumerate(self.costs) if cost]
+        if not measured:
+            return 0.0
+        place, cost = min(measured, key=lambda each: abs(each[0] - level))
+        return cost * math.pow(STEP_RATIO, place - level)
+
+
+@dataclass
+class _Held:
+    """Place of one camera in its list of networks."""
+
+    level: int = 0
+    rested_ticks: int = 0
+    """Ticks since the level changed."""
+    hold_ticks: int = FIRST_HOLD_TICKS
+    """Ticks before a step up; doubled after each step up that did not last."""
+    rose: bool = False
+
+
+@dataclass
+class Shedder:
+    """Steps cameras down to cheaper networks under load, and back up one at a time.
+
+    Example:
+        >>> shedder = Shedder()
+        >>> demands = [Demand("gate", 25, 0, (0.05, 0.02, 0.0))]
+        >>> shedder.levels(demands), shedder.levels(demands)
+        ({'gate': 0}, {'gate': 1})
+    """
+
+    _held: dict[str, _Held] = field(default_factory=dict)
+    _ticks_over: int = 0
+
+    def levels(self, demands: Sequence[Demand]) -> Mapping[str, int]:
+        """Return the place in ``costs`` that each camera gets from now on.
+
+        Call it at a steady pace: each call is one tick.
+
+        Args:
+            demands: Demands of all cameras that run.
+        """
+        self._held = {each.name: self._held.get(each.name, _Held()) for each in demands}
+        for demand in demands:
+            held = self._held[demand.name]
+            held.level = min(held.level, len(demand.costs) - 1)
+            held.rested_ticks += 1
+        if self.load(demands) > FULL:
+            self._ticks_over += 1
+            if self._ticks_over >= PATIENCE_TICKS:
+                self._step_down(demands)
+        else:
+            self._ticks_over = 0
+            self._step_up(demands)
+        return {name: held.level for name, held in self._held.items()}
+
+    def load(self, demands: Sequence[Demand]) -> float:
+        """Return the share of the restoring thread's time that is asked for."""
+        return sum(each.fps * each.cost(self._held[each.name].level) for each in demands)
+
+    def _step_down(self, demands: Sequence[Demand]) -> None:
+        while self.load(demands) > FULL:
+            lower = [each for each in demands if self._held[each.name].level < len(each.costs) - 1]
+            if not lower:
+                return
+            # Among the least important cameras, take the one that frees most.
+            chosen = min(lower, key=lambda d: (d.priority, self._change(d, +1)))
+            held = self._held[chosen.name]
+            held.level += 1
+            if held.rose:
+                held.hold_ticks = min(2 * held.hold_ticks, LONGEST_HOLD_TICKS)
+            held.rested_ticks, held.rose = 0, False
+
+    def _step_up(self, demands: Sequence[Demand]) -> None:
+        """Raise one camera only, so that its cost is seen before the next one rises."""
+        load = self.load(demands)
+        waiting = [each for each in demands if self._held[each.name].level]
+        for demand in sorted(waiting, key=lambda d: (-d.priority, -self._held[d.name].level)):
+            held = self._held[demand.name]
+            fits = load + self._change(demand, -1) < ROOM and held.rested_ticks > held.hold_ticks
+            if fits or (load < ROOM and held.rested_ticks > PROBE_HOLDS * held.hold_ticks):
+                held.level -= 1
+                held.rested_ticks, held.rose = 0, True
+                return
+
+    def _change(self, demand: Demand, steps: int) -> float:
+        """Return the load that a step down (+1) or up (-1) adds."""
+        level = self._held[demand.name].level
+        return demand.fps * (demand.cost(level + steps) - demand.cost(level))

@@ -1,17 +1,29 @@
-"""What every output of a camera has in common: a queue, a thread, and another try."""
+"""Outputs of a camera, each with its own queue and thread; frames are coded once for all."""
 
 import logging
 import random
 import threading
 import time
-from abc import abstractmethod
-from collections import deque
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from fractions import Fraction
+from typing import Generic, Literal, TypeVar, cast
 
-from edgecar.closing import Closing
-from edgecar.errors import EdgecarError
+import av
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from edgecar.errors import EdgecarError, MediaError
 from edgecar.media.backoff import Backoff
+from edgecar.media.color import frame_in
+from edgecar.media.convert import picture_from_frame, range_code
+from edgecar.media.frame import COLOUR_NOT_STATED, Frame
+from edgecar.media.sources import reason_of
+from edgecar.media.timing import Timeline
+from edgecar.serve.settings import Video
 
 Kind = Literal["code", "record", "push", "publish"]
 OutputState = Literal["connecting", "running", "waiting", "stopped"]
@@ -21,22 +33,31 @@ FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 30.0
 JITTER = 0.2
 DRAIN_SECONDS = 2.0
-"""For what is queued when an output is closed; a service has 5 s for everything."""
+"""Time to write what is queued when an output is closed; a service has 5 s for everything."""
+
+CODER_DEPTH = 8
+"""Frames that may wait to be coded: cameras that come back send several at once."""
+
+CLOCK = Fraction(1, 90_000)
+"""Tick of coded times: that of RTSP, and fine enough for any frame rate."""
+
+ASSUMED_RATE = Fraction(25)
+CODER_THREADS = 1  # a service has more cameras than cores
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class OutputStatus:
-    """What became of an output.
+    """What an output does and did.
 
     Attributes:
-        kind: What it does.
-        target: Where to, without passwords.
-        state: What it does now.
+        kind: Kind of output.
+        target: Address or folder, without passwords.
+        state: What it is doing.
         error: Why it waits.
-        frames: Written so far.
-        dropped: Left out, because it was not ready or too slow.
+        frames: Frames written so far.
+        dropped: Frames left out because the output was not ready or too slow.
     """
 
     kind: Kind
@@ -47,13 +68,13 @@ class OutputStatus:
     dropped: int
 
 
-class Output(Closing, Generic[Item]):
-    """Takes items without ever making who gives them wait, and writes them in a thread.
+class Output(ABC, Generic[Item]):
+    """Queue of items and a thread that writes them; a failure is tried again after a pause.
 
     Args:
-        kind: What it does.
-        target: Where to, for messages; without passwords.
-        depth: Items that may wait; the oldest goes when one more comes.
+        kind: Kind of output.
+        target: Address or folder for messages, without passwords.
+        depth: Number of items that may wait. The oldest is dropped when one more comes.
     """
 
     def __init__(self, kind: Kind, target: str, depth: int) -> None:
@@ -75,7 +96,7 @@ class Output(Closing, Generic[Item]):
         self._thread.start()
 
     def offer(self, item: Item) -> None:
-        """Queue an item; for any thread, returns at once."""
+        """Queue an item; returns at once, in any thread."""
         with self._changed:
             if self._closing:
                 return
@@ -85,7 +106,7 @@ class Output(Closing, Generic[Item]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Write what is queued, but not for long; harmless when repeated."""
+        """Write what is queued, for at most `DRAIN_SECONDS`; a second call does nothing more."""
         with self._changed:
             first, self._closing = not self._closing, True
             self._changed.notify_all()
@@ -98,24 +119,24 @@ class Output(Closing, Generic[Item]):
 
     @property
     def status(self) -> OutputStatus:
-        """What became of it so far."""
+        """State and counters."""
         state: OutputState = "stopped" if self._closing else self._state
         return OutputStatus(self.kind, self.target, state, self._error, self._frames, self._dropped)
 
     @abstractmethod
     def _write(self, item: Item) -> bool:
-        """Write one item, opening what is needed; False if it had to be left out.
+        """Write one item, opening what is needed; returns False if it had to be left out.
 
         Raises:
-            EdgecarError: It failed; `_reset` is called, and the next item tries again.
+            EdgecarError: Writing failed; `_reset` is called, and the next item tries again.
         """
 
     @abstractmethod
     def _reset(self) -> None:
-        """Let go of what is open; finish it where that is possible."""
+        """Close what is open; finish it where that is possible."""
 
     def _make_room(self) -> None:
-        """Leave the oldest out; what waits may depend on what came before."""
+        """Drop the oldest item, or more where items depend on those before them."""
         self._items.popleft()
         self._dropped += 1
 
@@ -128,25 +149,22 @@ class Output(Closing, Generic[Item]):
                 else:
                     self._dropped += 1
                 self._state, self._error = "running", None
-            except Exception as error:  # an output's failure is its own
-                self._failed(error, began)
-        self._quietly_reset()
+            except Exception as error:  # no output may end another one
+                self._wait_after(error, time.monotonic() - began)
+        self._reset_quietly()
 
     def _next(self) -> Item | None:
         with self._changed:
-            while not self._items:
-                if self._closing:
-                    return None
-                self._changed.wait()
-            return self._items.popleft()
+            self._changed.wait_for(lambda: self._items or self._closing)
+            return self._items.popleft() if self._items else None
 
-    def _failed(self, error: Exception, began: float) -> None:
+    def _wait_after(self, error: Exception, success_seconds: float) -> None:
         if not isinstance(error, EdgecarError):
             _log.exception("%s %s failed", self.kind, self.target)
-        self._quietly_reset()
+        self._reset_quietly()
         self._dropped += 1
         self._state, self._error = "waiting", str(error) or type(error).__name__
-        self._backoff.succeeded(time.monotonic() - began)
+        self._backoff.succeeded(success_seconds)
         seconds = self._backoff.next_seconds()
         _log.warning("%s %s: %s (again in %.1f s)", self.kind, self.target, self._error, seconds)
         until = time.monotonic() + seconds
@@ -156,8 +174,183 @@ class Output(Closing, Generic[Item]):
                 self._items.clear()
                 self._changed.wait(left)
 
-    def _quietly_reset(self) -> None:
+    def _reset_quietly(self) -> None:
         try:
             self._reset()
         except Exception as error:
             _log.warning("%s %s: %s", self.kind, self.target, error)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """One coded picture.
+
+    Attributes:
+        stream: The coder's stream, which containers copy; another one after each start.
+        data: Bytes of the picture.
+        ticks: Time of display and of decoding (there are no B-frames), in ticks of `CLOCK`.
+        keyframe: True if decoding can begin here.
+    """
+
+    stream: VideoStream
+    data: bytes
+    ticks: int
+    keyframe: bool
+
+    def packet_for(self, stream: VideoStream, from_ticks: int) -> "Packet[VideoStream]":
+        """Return a packet for a container whose clock begins at ``from_ticks``."""
+        packet = cast("Packet[VideoStream]", Packet(self.data))
+        packet.stream = stream
+        packet.time_base = CLOCK
+        packet.pts = packet.dts = self.ticks - from_ticks
+        packet.is_keyframe = self.keyframe
+        return packet
+
+
+class PacketOutput(Output[Coded]):
+    """Output of coded pictures to a container; after any loss it goes on at the next keyframe."""
+
+    def __init__(self, kind: Kind, target: str, depth: int) -> None:
+        super().__init__(kind, target, depth)
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._coder_stream: VideoStream | None = None  # the one that the container was made for
+        self._began_ticks = 0
+        self._synchronised = False
+
+    @abstractmethod
+    def _opened(self, item: Coded) -> OutputContainer:
+        """Open a container that begins with this picture, a keyframe."""
+
+    @abstractmethod
+    def _explained(self, error: Exception) -> MediaError:
+        """Return the error to show for a failure of FFmpeg or the system."""
+
+    def _is_over(self, item: Coded) -> bool:
+        """Return True if this picture must begin another container."""
+        return item.stream is not self._coder_stream
+
+    def _make_room(self) -> None:
+        # Each picture needs the one before it: the rest up to a keyframe is useless.
+        self._dropped += len(self._items)
+        self._items.clear()
+        self._synchronised = False
+
+    def _write(self, item: Coded) -> bool:
+        if not self._synchronised and not item.keyframe:
+            return False
+        self._synchronised = False  # unless this works
+        try:
+            if self._container is None or self._stream is None or self._is_over(item):
+                self._reset()
+                self._container = self._opened(item)
+                self._stream = self._container.add_stream_from_template(item.stream)
+                self._coder_stream, self._began_ticks = item.stream, item.ticks
+            self._container.mux(item.packet_for(self._stream, self._began_ticks))
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise self._explained(error) from error
+        self._synchronised = True
+        return True
+
+    def _reset(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+
+class Coder(Output[Frame]):
+    """Codes frames (H.264) and gives the packets to all targets.
+
+    Args:
+        camera: Name for messages.
+        video: Encoder settings.
+        targets: Outputs that get the packets; started and closed with the coder.
+    """
+
+    def __init__(self, camera: str, video: Video, targets: Sequence[PacketOutput]) -> None:
+        super().__init__("code", camera, CODER_DEPTH)
+        self.targets = targets
+        self._video = video
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._timeline = _new_timeline()
+        self._last_keyframe: int | None = None
+        self._colour = COLOUR_NOT_STATED  # that of the frame the coder was opened for
+
+    def start(self) -> None:
+        super().start()
+        for target in self.targets:
+            target.start()
+
+    def close(self) -> None:
+        super().close()
+        for target in self.targets:
+            target.close()
+
+    def _write(self, item: Frame) -> bool:
+        height, width = item.size[0] + item.size[0] % 2, item.size[1] + item.size[1] % 2
+        try:
+            stream = self._stream
+            if stream is None or (stream.height, stream.width) != (height, width):
+                self._reset()
+                stream = self._open(item, (height, width))
+            if item.colour != self._colour:  # as after a change of the camera's settings
+                item = frame_in(item, self._colour)
+            picture = picture_from_frame(item, even=True)
+            picture.pts, picture.time_base = self._timeline.place(item), CLOCK
+            if self._keyframe_is_due(picture.pts):
+                picture.pict_type = av.video.frame.PictureType.I
+                self._last_keyframe = picture.pts
+            self._hand_on(stream.encode(picture))
+        except (av.FFmpegError, ValueError) as error:
+            raise MediaError(
+                f"frames of {self.target} cannot be coded ({reason_of(error)})"
+            ) from error
+        return True
+
+    def _keyframe_is_due(self, ticks: int) -> bool:
+        """Decide by time, not by number of frames: cameras stutter, and frames are dropped."""
+        last = self._last_keyframe
+        return last is None or (ticks - last) * CLOCK >= self._video.keyframe_seconds
+
+    def _open(self, first: Frame, size: tuple[int, int]) -> VideoStream:
+        self._container = av.open("/dev/null", "w", format="null")
+        options = {
+            "preset": self._video.preset,
+            "crf": str(self._video.crf),
+            # One slice and no look-ahead: each frame that goes in gives a picture at once.
+            "tune": "zerolatency",
+            "x264-params": "sliced-threads=0:scenecut=0:keyint=infinite",
+            "flags": "+global_header",
+        }
+        stream = self._container.add_stream("libx264", rate=ASSUMED_RATE, options=options)
+        stream.height, stream.width = size
+        context = stream.codec_context
+        context.pix_fmt, context.time_base = "yuv420p", CLOCK
+        context.thread_count = CODER_THREADS
+        context.color_range = range_code(first.colour)
+        context.colorspace = first.colour.matrix
+        context.color_primaries = first.colour.primaries
+        context.color_trc = first.colour.transfer
+        self._container.start_encoding()
+        self._stream, self._last_keyframe, self._colour = stream, None, first.colour
+        return stream
+
+    def _hand_on(self, packets: "Sequence[Packet[VideoStream]]") -> None:
+        assert self._stream is not None
+        for packet in packets:
+            assert packet.pts is not None
+            coded = Coded(self._stream, bytes(packet), packet.pts, packet.is_keyframe)
+            for target in self.targets:
+                target.offer(coded)
+
+    def _reset(self) -> None:
+        if self._container is not None and self._stream is not None:
+            self._hand_on(self._stream.encode(None))
+            self._container.close()
+        self._container = self._stream = None
+        self._timeline = _new_timeline()
+
+
+def _new_timeline() -> Timeline:
+    return Timeline(CLOCK, ASSUMED_RATE, from_zero=False, warnings=Counter())

@@ -1,7 +1,6 @@
-"""Restored frames for programs on the same machine, over ZeroMQ."""
+"""Restored frames for other programs on the same machine, over ZeroMQ."""
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +14,18 @@ from edgecar.serve.outputs import Output
 from edgecar.serve.settings import Publish
 
 DEPTH = 4
-WAITING_AT_SOCKET = 4
-"""Frames a slow subscriber may be behind; it misses those beyond."""
+"""Frames of each camera that may wait."""
 
-_log = logging.getLogger(__name__)
+WAITING_AT_SOCKET = 4
+"""Frames that a slow subscriber may be behind; it misses those beyond."""
 
 
 class Publisher(Output[StreamFrame]):
-    """One PUB socket for all cameras: name, metadata in JSON and pixels, in three parts.
+    """One PUB socket for all cameras; a message is name, metadata in JSON and pixels.
 
     Args:
-        settings: Address and form of the pixels.
-        cameras: How many there may be; each has its share of the queue.
+        settings: Address, and format of the pixels.
+        cameras: Largest number of cameras.
     """
 
     def __init__(self, settings: Publish, cameras: int) -> None:
@@ -37,8 +36,6 @@ class Publisher(Output[StreamFrame]):
     def _write(self, item: StreamFrame) -> bool:
         import zmq
 
-        if self._socket is None:
-            self._bind()
         pixels = item.bgr if self._settings.pixels == "bgr" else _i420(item)
         metadata = {
             "camera": item.camera,
@@ -51,25 +48,17 @@ class Publisher(Output[StreamFrame]):
         }
         parts = [item.camera.encode(), json.dumps(metadata).encode(), np.ascontiguousarray(pixels)]
         try:
+            if self._socket is None:
+                self._socket = zmq.Context.instance().socket(zmq.PUB)
+                self._socket.setsockopt(zmq.SNDHWM, WAITING_AT_SOCKET)
+                self._socket.setsockopt(zmq.LINGER, 0)
+                self._socket.bind(self._settings.address)
             self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
         except zmq.ZMQError as error:
-            raise MediaError(f"{self.target}: {error}; see who listens") from error
-        return True
-
-    def _bind(self) -> None:
-        import zmq
-
-        socket: Any = zmq.Context.instance().socket(zmq.PUB)
-        socket.setsockopt(zmq.SNDHWM, WAITING_AT_SOCKET)
-        socket.setsockopt(zmq.LINGER, 0)
-        try:
-            socket.bind(self._settings.address)
-        except zmq.ZMQError as error:
-            socket.close()
             raise MediaError(
-                f"{self.target} cannot be listened at ({error}); choose another address"
+                f"nothing can be published at {self.target} ({error}); choose another address"
             ) from error
-        self._socket = socket
+        return True
 
     def _reset(self) -> None:
         socket, self._socket = self._socket, None
@@ -77,15 +66,28 @@ class Publisher(Output[StreamFrame]):
             socket.close()
 
 
+def _i420(item: StreamFrame) -> NDArray[np.uint8]:
+    """Return the planes below each other, as OpenCV's ``COLOR_YUV2BGR_I420`` takes them.
+
+    Raises:
+        MediaError: A side is odd.
+    """
+    frame = item.frame
+    height, width = frame.size
+    if height % 2 or width % 2:
+        raise MediaError(f"{item.camera} is {width}x{height}; I420 needs even sides: publish bgr")
+    return np.concatenate([plane.reshape(-1, width) for plane in (frame.y, frame.u, frame.v)])
+
+
 @dataclass(frozen=True)
 class Received:
-    """A frame from a service.
+    """Frame from a service.
 
     Attributes:
-        camera: Its name.
-        bgr: ``(H, W, 3)`` uint8; None where the service publishes I420.
-        i420: ``(H * 3 / 2, W)`` uint8 planes; None where it publishes BGR.
-        metadata: All that came with it: ``pts_seconds``, ``restored``, …
+        camera: Name of the camera.
+        bgr: ``(H, W, 3)`` uint8; None if the service publishes I420.
+        i420: ``(H * 3 / 2, W)`` uint8 planes; None if it publishes BGR.
+        metadata: Everything else in the message: ``pts_seconds``, ``restored``, …
     """
 
     camera: str
@@ -97,15 +99,15 @@ class Received:
 def received_frames(
     address: str, camera: str = "", timeout_seconds: float = 10
 ) -> Iterator[Received]:
-    """Frames that a service publishes, in another process.
+    """Yield the frames that a service in another process publishes.
 
     Args:
-        address: What ``publish.address`` says.
-        camera: Only of this one; all by default.
-        timeout_seconds: For the next frame.
+        address: Address in ``publish.address`` of the service's file.
+        camera: Name of the only camera to receive; all by default.
+        timeout_seconds: Longest wait for a frame.
 
     Raises:
-        MediaError: Nothing came in time.
+        MediaError: No frame came in time.
         SettingsError: pyzmq is not installed.
     """
     try:
@@ -126,29 +128,15 @@ def received_frames(
                 name, header, pixels = socket.recv_multipart()
             except zmq.Again as error:
                 raise MediaError(
-                    f"no frame at {address} for {timeout_seconds:g} s; see that the service runs"
+                    f"no frame at {address} for {timeout_seconds:g} s; check that the service runs"
                 ) from error
             if camera and name != camera.encode():  # subscriptions are by prefix
                 continue
-            yield _received(json.loads(header), pixels)
+            yield _received(json.loads(header), np.frombuffer(pixels, np.uint8))
 
 
-def _received(metadata: dict[str, Any], pixels: bytes) -> Received:
-    height, width = metadata["height"], metadata["width"]
-    codes = np.frombuffer(pixels, np.uint8)
+def _received(metadata: dict[str, Any], codes: NDArray[np.uint8]) -> Received:
+    name, height, width = metadata["camera"], metadata["height"], metadata["width"]
     if metadata["pixels"] == "bgr":
-        return Received(metadata["camera"], codes.reshape(height, width, 3), None, metadata)
-    return Received(metadata["camera"], None, codes.reshape(-1, width), metadata)
-
-
-def _i420(item: StreamFrame) -> NDArray[np.uint8]:
-    """Planes below each other, as OpenCV's ``COLOR_YUV2BGR_I420`` takes them.
-
-    Raises:
-        MediaError: A side is odd.
-    """
-    frame = item.frame
-    height, width = frame.size
-    if height % 2 or width % 2:
-        raise MediaError(f"{item.camera} is {width}x{height}; I420 needs even sides: publish bgr")
-    return np.concatenate([plane.reshape(-1, width) for plane in (frame.y, frame.u, frame.v)])
+        return Received(name, codes.reshape(height, width, 3), None, metadata)
+    return Received(name, None, codes.reshape(-1, width), metadata)

@@ -1,6 +1,6 @@
-"""Sends coded pictures from a pipe to a server; see `edgecar.serve.push`.
+"""Child process of `edgecar.serve.writers.Pusher`: sends coded pictures from a pipe to a server.
 
-Run as a script, and without the rest of edgecar, which takes seconds to load on a busy machine.
+It is run as a script and imports nothing of edgecar, which takes seconds to load on a busy machine.
 """
 
 import os
@@ -14,7 +14,7 @@ PIPE_FORMAT = "nut"  # every picture is whole in the pipe at once
 
 
 def send(pipe: IO[bytes]) -> None:
-    """The child's work: an address in the first line, then coded pictures up to the end.
+    """Read an address from the first line, then send the coded pictures that follow.
 
     Raises:
         av.FFmpegError: The server cannot be reached, or hangs up.
@@ -22,10 +22,10 @@ def send(pipe: IO[bytes]) -> None:
     url = pipe.readline().decode().strip()
     rtsp = url.lower().startswith("rtsp")
     options = {"rtsp_transport": "tcp", "timeout": str(TIMEOUT_MICROSECONDS)} if rtsp else {}
-    # Nothing is looked at beforehand: the pictures' metadata are at the head.
-    now = {"fflags": "nobuffer", "probesize": "32", "analyzeduration": "0"}
+    # FFmpeg need not probe: the pictures' facts are at the head.
+    no_probing = {"fflags": "nobuffer", "probesize": "32", "analyzeduration": "0"}
     with (
-        av.open(pipe, "r", format=PIPE_FORMAT, options=now) as pictures,
+        av.open(pipe, "r", format=PIPE_FORMAT, options=no_probing) as pictures,
         av.open(url, "w", format="rtsp" if rtsp else "flv", options=options) as server,
     ):
         (video,) = pictures.streams.video
@@ -38,7 +38,7 @@ def send(pipe: IO[bytes]) -> None:
 
 if __name__ == "__main__":
     try:
-        # Without a buffer, which would wait until it is full.
+        # A buffer would wait until it is full.
         with os.fdopen(sys.stdin.fileno(), "rb", buffering=0) as stdin:
             send(stdin)
     except (av.FFmpegError, ValueError) as failure:

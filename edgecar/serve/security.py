@@ -1,44 +1,45 @@
-"""Who may call, how often and with what: one layer around the whole HTTP application."""
+"""What keeps a service safe: who may call it, which files callers may name, and what is logged."""
 
 import hashlib
 import hmac
-import json
+import logging
+import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from edgecar.serve.settings import Server
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from edgecar.artifact import is_artifact_path
+from edgecar.errors import SettingsError
+from edgecar.media.sources import source_from
+from edgecar.serve.settings import NAME, CameraSettings, Server
 
 LARGEST_BODY = 64 << 10
-"""Bytes; the settings of a camera are some hundred."""
+"""Bytes of a request; the settings of a camera take a few hundred."""
 
+TOO_LARGE = 413, f"more than {LARGEST_BODY} bytes; send less"
 COOKIE = "edgecar_session"
-SESSIONS = 256
-"""Logins remembered; the oldest ends."""
-
-OPEN_PATHS = ("/", "/healthz", "/readyz", "/api/login")
+LOGIN = "/api/login"
+OPEN_PATHS = ("/", "/healthz", "/readyz")
 OPEN_FOLDER = "/static/"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 BURST_SECONDS = 4.0
-"""A caller may make the requests of so many seconds at once."""
+"""A caller may send the requests of this many seconds at once."""
 
 FAILURES_PER_SECOND = 1 / 6
 FAILURES_AT_ONCE = 10
 CALLERS = 4096
-"""Addresses whose rate is remembered; the one that called longest ago goes."""
-
-LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
+"""Addresses whose rate is remembered; the one that called longest ago is forgotten."""
 
 HEADERS = {
     "content-security-policy": (
@@ -54,221 +55,263 @@ HEADERS = {
     "cache-control": "no-store",
 }
 
-
-@dataclass
-class _Bucket:
-    left: float
-    seconds: float
+SHORTEST_SECRET = 3
+"""Replacing shorter ones in the log would garble every other word."""
 
 
 class Rate:
-    """Allows so many requests a second from each caller, and some at once.
+    """Token bucket for each caller.
 
     Args:
-        per_second: In the long run.
-        at_once: After a pause.
-        clock: Seconds.
+        per_second: Average rate that is allowed.
+        at_once: Number allowed after a pause.
+        clock: Clock in seconds.
     """
 
     def __init__(
         self, per_second: float, at_once: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._per_second, self._at_once, self._clock = per_second, at_once, clock
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens left, when
 
     def allows(self, caller: str, cost: float = 1.0) -> bool:
-        """Whether one more is allowed; counts it if it is."""
+        """Take ``cost`` from a caller's bucket; False if less than one token is left in it."""
         now = self._clock()
-        bucket = self._buckets.pop(caller, None) or _Bucket(self._at_once, now)
-        refilled = bucket.left + (now - bucket.seconds) * self._per_second
-        bucket.left, bucket.seconds = min(self._at_once, refilled), now
-        self._buckets[caller] = bucket
-        while len(self._buckets) > CALLERS:
+        left, seconds = self._buckets.pop(caller, (self._at_once, now))
+        left = min(self._at_once, left + (now - seconds) * self._per_second)
+        allowed = left >= max(cost, 1.0)
+        self._buckets[caller] = left - cost if allowed else left, now
+        if len(self._buckets) > CALLERS:
             self._buckets.popitem(last=False)
-        if bucket.left < max(cost, 1.0):
-            return False
-        bucket.left -= cost
-        return True
-
-
-class Sessions:
-    """Logins of browsers, whose pictures cannot send a token.
-
-    Args:
-        token: What they must know; None lets everybody in.
-    """
-
-    def __init__(self, token: str | None) -> None:
-        self._digest = _digest(token) if token else None
-        self._open: OrderedDict[str, None] = OrderedDict()
-
-    @property
-    def guarded(self) -> bool:
-        """Whether a token is needed at all."""
-        return self._digest is not None
-
-    def knows(self, token: str) -> bool:
-        """Whether it is the token, in a time that does not tell how much of it is right."""
-        return self._digest is None or hmac.compare_digest(_digest(token), self._digest)
-
-    def begin(self) -> str:
-        """A new session's secret."""
-        session = secrets.token_urlsafe(32)
-        self._open[session] = None
-        while len(self._open) > SESSIONS:
-            self._open.popitem(last=False)
-        return session
-
-    def admits(self, headers: dict[str, str]) -> bool:
-        """Whether a request comes from one who knows the token."""
-        if self._digest is None:
-            return True
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and self.knows(token.strip()):
-            return True
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        return COOKIE in cookies and cookies[COOKIE].value in self._open
+        return allowed
 
 
 class Guard:
-    """Checks every request before the application sees it, and adds headers to every answer.
+    """ASGI middleware that checks every request and adds security headers to every answer.
 
     Args:
-        app: The application.
+        app: The application, which sees only what is allowed.
         server: Names, token and limits.
-        sessions: Logins.
     """
 
-    def __init__(self, app: App, server: Server, sessions: Sessions) -> None:
-        self._app, self._server, self._sessions = app, server, sessions
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self.app = app
+        self._server = server
+        self._token = _digest(server.token.get_secret_value()) if server.token else None
+        self._session = secrets.token_urlsafe(32)  # browsers cannot send a token with a picture
         per_second = server.requests_per_second
-        self._rate = Rate(per_second, BURST_SECONDS * per_second)
+        self._requests = Rate(per_second, BURST_SECONDS * per_second)
         self._failures = Rate(FAILURES_PER_SECOND, FAILURES_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request (ASGI)."""
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
             return  # no websockets
-        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-        caller = scope["client"][0] if scope.get("client") else ""
-        refused = self._refused(scope, headers, caller)
-        if refused:
-            await _answer(*refused, _guarded(send))
-            return
-        body = await _body(receive, headers)
-        if body is None:
-            await _answer(413, f"more than {LARGEST_BODY} bytes; send less", _guarded(send))
-            return
-        await self._app(scope, _replayed(body, receive), _guarded(send))
 
-    def _refused(
-        self, scope: Scope, headers: dict[str, str], caller: str
-    ) -> tuple[int, str] | None:
-        """Status and reason, if a request goes no further."""
-        host = headers.get("host", "")
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refused = self._refusal(Request(scope))
+        if refused:
+            status, detail = refused
+            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+            answer = JSONResponse({"detail": detail}, status, headers)
+            await answer(scope, receive, send_with_headers)
+        else:
+            await self.app(scope, _limited(receive), send_with_headers)
+
+    def session_for(self, token: str, caller: str) -> str | None:
+        """Return the cookie's value for a browser that knows the token; None if it does not."""
+        if self._knows(token):
+            return self._session
+        self._failures.allows(caller)
+        return None
+
+    def _refusal(self, request: Request) -> tuple[int, str] | None:
+        """Return status and reason if a request must go no further."""
+        headers, path = request.headers, request.scope["path"]
+        host, caller = headers.get("host", ""), caller_of(request)
         if not self._is_ours(host):
             return 421, f"this is not {host[:64]!r}; add it to server.hosts in the service's file"
-        if not self._rate.allows(caller):
+        if not self._requests.allows(caller):
             return 429, "too many requests; wait a second"
-        if scope["method"] not in SAFE_METHODS:
+        length = headers.get("content-length", "0")
+        if request.method not in SAFE_METHODS:
             origin = headers.get("origin")
             if origin and origin.partition("://")[2] != host:
                 return 403, "the request comes from another site's page; use this server's own"
-            has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+            has_body = length != "0" or "transfer-encoding" in headers
             if has_body and not headers.get("content-type", "").startswith("application/json"):
-                # Which no form of another site can send.
+                # Forms of other sites can send any type but this one.
                 return 415, "the body is no JSON; send Content-Type: application/json"
-        if self._is_open(scope["path"]) and scope["path"] != "/api/login":
-            return None
-        if not self._failures.allows(caller, cost=0):
-            return 429, "too many wrong tokens; wait a minute"
-        if scope["path"] == "/api/login":
-            return None
-        if not self._sessions.admits(headers):
-            if "authorization" in headers:
-                self.note_failure(caller)
-            return 401, "a token is needed; send Authorization: Bearer TOKEN, or log in"
+        if path not in OPEN_PATHS and not path.startswith(OPEN_FOLDER):
+            if not self._failures.allows(caller, cost=0):
+                return 429, "too many wrong tokens; wait a minute"
+            if path != LOGIN and not self._admits(request):
+                if "authorization" in headers:
+                    self._failures.allows(caller)
+                return 401, "a token is needed; send Authorization: Bearer TOKEN, or log in"
+        if not length.isdecimal() or len(length) > 9 or int(length) > LARGEST_BODY:
+            return TOO_LARGE
         return None
 
-    def note_failure(self, caller: str) -> None:
-        """A wrong token was tried."""
-        self._failures.allows(caller)
-
     def _is_ours(self, host: str) -> bool:
-        """Whether a name is this server's; pages of other names that lead here get nothing."""
+        """Return True for a name of this server; pages of other names that lead here get none."""
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         server = self._server
-        # No page of another name can call itself one of the local ones.
-        own = {*server.hosts, server.host, *LOCAL_NAMES}
-        if not server.local and _is_address(name):
-            return True  # a page of another name cannot have an address as its own
+        is_address = name.startswith("[") or name.replace(".", "").isdecimal()
+        if is_address and not server.local:
+            return True  # no page has an address as its name
+        own = {*server.hosts, server.host, *LOCAL_NAMES}  # nor one of the local names
         return name.lower() in {each.lower() for each in own}
 
-    def _is_open(self, path: str) -> bool:
-        return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
+    def _admits(self, request: Request) -> bool:
+        if self._token is None:
+            return True
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and self._knows(token.strip()):
+            return True
+        session = request.cookies.get(COOKIE, "")
+        return hmac.compare_digest(_digest(session), _digest(self._session))
+
+    def _knows(self, token: str) -> bool:
+        """Compare in a time that does not tell how much of a token is right."""
+        return self._token is None or hmac.compare_digest(_digest(token), self._token)
 
 
-def _is_address(name: str) -> bool:
-    return name.startswith("[") or name.replace(".", "").isdecimal()
+def caller_of(request: Request) -> str:
+    """Return the address that a request comes from."""
+    return request.client.host if request.client else ""
 
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def _guarded(send: Send) -> Send:
-    """The same, with headers that keep a browser from doing more than it should."""
+def _limited(receive: Receive) -> Receive:
+    """Refuse a body as soon as more than `LARGEST_BODY` bytes of it have come."""
+    left = LARGEST_BODY
 
-    async def with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            there = {key.lower() for key, _ in message.get("headers", [])}
-            more = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in there]
-            message["headers"] = [*message.get("headers", []), *more]
-        await send(message)
-
-    return with_headers
-
-
-async def _body(receive: Receive, headers: dict[str, str]) -> bytes | None:
-    """The whole body; None if it is too large, as soon as that shows."""
-    stated = headers.get("content-length", "0")
-    if not stated.isdecimal() or len(stated) > 9 or int(stated) > LARGEST_BODY:
-        return None
-    body, more = b"", True
-    while more:
+    async def limited() -> Message:
+        nonlocal left
         message = await receive()
-        if message["type"] == "http.disconnect":
-            return body
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > LARGEST_BODY:
-            return None
-    return body
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(*TOO_LARGE)
+        return message
+
+    return limited
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that was read once more, then what comes after it."""
-    given = False
+def check_allowed(
+    camera: CameraSettings, server: Server, before: CameraSettings | None = None
+) -> None:
+    """Refuse paths outside the server's folders.
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+    The service's own file may name any path: its author has the machine. A path that it named is
+    not checked again when a caller changes something else of the camera.
 
-    return again
+    Args:
+        camera: Settings that a caller wants.
+        server: Server whose folders are allowed.
+        before: Settings of the camera so far, if it exists.
+
+    Raises:
+        SettingsError: A path lies outside.
+    """
+    known = _paths(before) if before else []
+    for kind, path in _paths(camera):
+        if (kind, path) not in known and not _is_inside(path, server.folders):
+            raise SettingsError(
+                f"{kind} {path} is in none of the server's folders "
+                f"({', '.join(map(str, server.folders)) or 'it has none'}); "
+                "add its folder to server.folders in the service's file"
+            )
 
 
-async def _answer(status: int, detail: str, send: Send) -> None:
-    body = json.dumps({"detail": detail}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _paths(camera: CameraSettings) -> list[tuple[str, Path]]:
+    """Return all files and folders that a camera names, each with its kind."""
+    paths = []
+    source = source_from(camera.source)  # parsed as it will be when it is opened
+    if source.path is not None:
+        paths.append(("source", source.path))
+    if camera.record:
+        # The camera's own folder in it may be a link.
+        paths.append(("recording folder", camera.record.folder / camera.name))
+    for network in camera.networks:
+        # Anything but a plain name may lead out of the folder of shipped weights.
+        if not re.fullmatch(NAME, network) or is_artifact_path(network):
+            paths.append(("network", Path(network)))
+    return paths
+
+
+def _is_inside(path: Path, folders: tuple[Path, ...]) -> bool:
+    try:
+        real = path.resolve()
+        return any(real.is_relative_to(folder.resolve()) for folder in folders)
+    except (OSError, ValueError, RuntimeError):  # a zero byte, or links in a circle
+        return False
+
+
+class Redactor(logging.Filter):
+    """Log filter that replaces secrets in messages and tracebacks, and keeps each in one line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._secrets: set[str] = set()
+
+    def hide(self, *secrets: str) -> None:
+        """Replace these from now on."""
+        self._secrets.update(each for each in secrets if len(each) >= SHORTEST_SECRET)
+
+    def hide_those_of(self, camera: CameraSettings) -> None:
+        """Replace the credentials in a camera's addresses from now on."""
+        for url in (camera.source, camera.push.url if camera.push else ""):
+            for secret in _secrets_in(url):
+                self.hide(secret, unquote(secret))
+
+    def redacted(self, text: str) -> str:
+        """Return the text with every secret replaced."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        try:
+            message = record.getMessage()
+        except Exception:  # a mistake in what is logged is no reason to fail
+            message = f"{record.msg} {record.args}"
+        # Nothing may begin a line of its own, or control the terminal.
+        record.msg = "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode()
+            for c in self.redacted(message)
+        )
+        record.args = None
+        if record.exc_info:  # formatters use this text instead of their own
+            record.exc_text = self.redacted(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+def _secrets_in(url: str) -> list[str]:
+    """Return a URL's password, its ``user:password`` and the values of its query.
+
+    Example:
+        >>> _secrets_in("rtsp://admin:pass@10.0.0.5/main?token=abc")
+        ['admin:pass', 'pass', 'abc']
+    """
+    _, separator, rest = url.partition("://")
+    if not separator:
+        return []
+    user = rest.rpartition("@")[0]
+    try:
+        query = urlsplit(url).query
+    except ValueError:
+        query = url.partition("?")[2]
+    values = [part.partition("=")[2] for part in query.split("&")]
+    return [secret for secret in (user, user.partition(":")[2], *values) if secret]

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from edgecar.allocator import give_back_memory
 from edgecar.artifact import shipped_names
-from edgecar.closing import Closing
 from edgecar.engines.select import PLANS
 from edgecar.errors import SettingsError
 from edgecar.redaction import redacted, text_redacted
@@ -22,42 +21,49 @@ from edgecar.runtime.camera import StreamFrame
 from edgecar.runtime.pipeline import ALL, Pipeline
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import PassReason, Snapshot
-from edgecar.serve.camera_run import CameraRun
-from edgecar.serve.config import key_name, reason
-from edgecar.serve.errors import NameTakenError, UnknownCameraError
-from edgecar.serve.history import STEP_SECONDS
-from edgecar.serve.limits import check_allowed
-from edgecar.serve.logs import Redactor
-from edgecar.serve.networks import Networks
+from edgecar.serve.camera import Camera
+from edgecar.serve.config import StateFile, mistakes_in
+from edgecar.serve.networks import Networks, Shedder
 from edgecar.serve.publishing import Publisher
-from edgecar.serve.settings import Camera, Settings
-from edgecar.serve.shedding import Shedder
-from edgecar.serve.state import StateFile
-from edgecar.serve.status import CameraStatus, EngineStatus, Health, ServiceStatus
+from edgecar.serve.security import Redactor, check_allowed
+from edgecar.serve.settings import CameraSettings, Settings
+from edgecar.serve.status import STEP_SECONDS, CameraStatus, EngineStatus, Health, ServiceStatus
 from edgecar.spec import CODERS
 
 LIVE_CHANGES = {"network", "shed", "priority", "coder", "publish"}
-"""Settings that change while a camera runs; others begin it anew."""
+"""Settings that change while a camera runs; all others start it again."""
 
 DRAIN_SECONDS = 1.0
-"""For frames on their way when the service ends."""
+"""Time for frames in the pipeline when the service ends."""
 
 REBUILD_SECONDS = 1.0
-"""From a failure of the pipeline itself to another one."""
+"""Pause after a failure of the pipeline itself, before a new one is made."""
 
 _log = logging.getLogger(__name__)
 
 
-class Service(Closing):
-    """Runs until closed; every method is for any thread.
+class CallError(SettingsError):
+    """A request that cannot be carried out.
+
+    Attributes:
+        status: HTTP status of the answer.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Service(AbstractContextManager["Service"]):
+    """Runs cameras until it is closed; every method is for any thread.
 
     Args:
-        settings: Of the service.
+        settings: Settings of the service.
         networks: Engines; for tests.
-        redactor: Told of what must not be logged.
+        redactor: Log filter, which is told of all secrets.
 
     Raises:
-        SettingsError: The state of the last run cannot be read, or a network does not exist.
+        SettingsError: The state of the last run cannot be read.
     """
 
     def __init__(
@@ -77,20 +83,18 @@ class Service(Closing):
         if settings.publish:
             self._publisher = Publisher(settings.publish, settings.server.max_cameras)
             self._publisher.start()
-        self._lock = threading.RLock()  # of whoever changes cameras
-        self._runs: dict[str, CameraRun] = {}
+        self._changing = threading.RLock()
         self._shedder = Shedder()
-        self._load = 0.0
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first call only sets the mark
-        self._cpu_share = 0.0
+        self._load = self._cpu_share = 0.0
         self._began = time.monotonic()
         self._draining, self._closing = threading.Event(), threading.Event()
         self._pipeline = self._new_pipeline()
-        for camera in cameras.values():
-            self._runs[camera.name] = self._new_run(camera)
-        for run in self._runs.values():
-            run.start()
+        # Replaced as a whole, so that other threads can read it at any time.
+        self._cameras = {name: self._new_camera(each) for name, each in cameras.items()}
+        for camera in self._cameras.values():
+            camera.start()
         self._threads = [
             threading.Thread(target=target, name=f"edgecar-{name}", daemon=True)
             for name, target in (("dispatch", self._dispatch), ("tick", self._tick))
@@ -99,130 +103,129 @@ class Service(Closing):
             thread.start()
 
     def names(self) -> list[str]:
-        """Of all cameras, in the order they were added."""
-        return list(self._runs)
+        """Return the names of all cameras, in the order they were added."""
+        return list(self._cameras)
 
-    def find(self, name: str) -> CameraRun | None:
-        """A camera; None if there is none of that name."""
-        return self._runs.get(name)
+    def find(self, name: str) -> Camera | None:
+        """Return a camera; None if there is none of that name."""
+        return self._cameras.get(name)
 
-    def run_of(self, name: str) -> CameraRun:
-        """A camera.
+    def camera(self, name: str) -> Camera:
+        """Return a camera.
 
         Raises:
-            UnknownCameraError: There is none of that name.
+            CallError: There is none of that name.
         """
-        run = self.find(name)
-        if run is None:
-            raise UnknownCameraError(f"no camera {name!r}; GET /api/cameras lists them")
-        return run
+        camera = self.find(name)
+        if camera is None:
+            raise CallError(f"no camera {name!r}; GET /api/cameras lists them", 404)
+        return camera
 
-    def add(self, camera: Camera, *, by_caller: bool = True) -> CameraStatus:
+    def add(self, settings: CameraSettings, *, by_caller: bool = True) -> CameraStatus:
         """Run one more camera, and keep it for the next start.
 
         Args:
-            camera: Its settings.
-            by_caller: Its paths must lie in the server's folders.
+            settings: Settings of the camera.
+            by_caller: True if its paths must lie in the server's folders.
 
         Raises:
-            NameTakenError: There is one of that name.
-            SettingsError: It is not allowed, or cannot be kept.
+            CallError: There is a camera of that name.
+            SettingsError: The camera is not allowed, or cannot be kept.
         """
-        with self._lock:
-            if camera.name in self._runs:
-                raise NameTakenError(f"a camera {camera.name!r} exists; choose another name")
+        with self._changing:
+            name = settings.name
+            if name in self._cameras:
+                raise CallError(f"a camera {name!r} exists; choose another name", 409)
             limit = self.settings.server.max_cameras
-            if len(self._runs) >= limit:
+            if len(self._cameras) >= limit:
                 raise SettingsError(f"{limit} cameras run, which is max_cameras; remove one first")
             if by_caller:
-                check_allowed(camera, self.settings.server)
-            self._state.note(camera.name, camera)
-            run = self._new_run(camera)
-            self._runs = {**self._runs, camera.name: run}
-            run.start()
-            return run.status
+                check_allowed(settings, self.settings.server)
+            self._state.note(name, settings)
+            camera = self._new_camera(settings)
+            self._cameras = {**self._cameras, name: camera}
+            camera.start()
+            return camera.status
 
     def change(self, name: str, changes: Mapping[str, Any]) -> CameraStatus:
-        """Change settings of a camera, others going on.
+        """Change settings of a camera while others go on.
 
         Args:
-            name: Of the camera; stays as it is.
-            changes: Settings and their new values. A source or address that was shown without its
-                password and comes back like that is left as it is.
+            name: Name of the camera, which cannot change.
+            changes: Settings and their new values. An address that comes back as it was shown,
+                without its password, is left as it is.
 
         Raises:
-            UnknownCameraError: There is none of that name.
-            SettingsError: A setting is not understood or not allowed.
+            CallError: There is none of that name.
+            SettingsError: A setting is wrong or not allowed.
         """
-        with self._lock:
-            run = self.run_of(name)
-            old = run.settings
+        with self._changing:
+            camera = self.camera(name)
+            old = camera.settings
             table = old.model_dump(mode="json")
             wanted = {k: v for k, v in changes.items() if not _is_redacted(v, table.get(k))}
             try:
-                new = Camera.model_validate({**table, **wanted})
+                new = CameraSettings.model_validate({**table, **wanted})
             except ValidationError as error:
-                mistake = error.errors(include_url=False)[0]
-                raise SettingsError(f"{key_name(mistake['loc'])}{reason(mistake)}") from error
+                raise SettingsError(mistakes_in(error.errors())) from error
             if new.name != name:
                 raise SettingsError(f"a camera keeps its name; remove {name!r} and add another")
             check_allowed(new, self.settings.server, before=old)
-            changed = {key for key in Camera.model_fields if getattr(new, key) != getattr(old, key)}
+            changed = {k for k in CameraSettings.model_fields if getattr(new, k) != getattr(old, k)}
             if changed:
                 self._state.note(name, new)
-            self._redactor.hide_of(new)
-            if changed <= LIVE_CHANGES:
-                run.change(new)
-            else:
-                run.stop()
-                run.change(new)
-                run.start()
-            return run.status
+            self._redactor.hide_those_of(new)
+            restarts = not changed <= LIVE_CHANGES
+            if restarts:
+                camera.stop()
+            camera.change(new)
+            if restarts:
+                camera.start()
+            return camera.status
 
     def remove(self, name: str) -> None:
         """Stop a camera and forget it; its recordings stay.
 
         Raises:
-            UnknownCameraError: There is none of that name.
+            CallError: There is none of that name.
         """
-        with self._lock:
-            run = self.run_of(name)
+        with self._changing:
+            camera = self.camera(name)
             self._state.note(name, None)
-            self._runs = {n: each for n, each in self._runs.items() if n != name}
-            run.stop()
+            self._cameras = {n: each for n, each in self._cameras.items() if n != name}
+            camera.stop()
 
     def statuses(self) -> list[CameraStatus]:
-        """Return the status of every camera that is there now; others may be removed meanwhile."""
-        return [run.status for run in self._runs.values()]
+        """Return the status of every camera; some may be removed meanwhile."""
+        return [camera.status for camera in self._cameras.values()]
 
     @property
     def status(self) -> ServiceStatus:
-        """The service as a whole."""
-        names = {name for coder in CODERS for name in shipped_names(coder)}
+        """State of the service as a whole."""
         return ServiceStatus(
             version=version("edgecar"),
             uptime_seconds=round(time.monotonic() - self._began, 1),
             draining=self.draining,
-            networks=sorted(names),
+            networks=sorted({name for coder in CODERS for name in shipped_names(coder)}),
             load=round(self._load, 3),
             cpu_share=round(self._cpu_share, 3),
             memory_mib=round(self._process.memory_info().rss / (1 << 20), 1),
             engines=[
                 EngineStatus(
-                    network=each.network,
-                    coder=each.coder,
-                    engine=each.info.name,
-                    provider=each.info.provider,
-                    precision=each.info.precision,
-                    device=each.info.device,
+                    network=network,
+                    coder=coder,
+                    engine=info.name,
+                    provider=info.provider,
+                    precision=info.precision,
+                    device=info.device,
                 )
-                for each in self._networks.open
+                for (network, coder), info in self._networks.open.items()
             ],
         )
 
     @property
     def health(self) -> Health:
-        """Whether its threads run."""
+        """Health of the service's threads."""
         if self.draining:
             return Health(status="draining")
         alive = all(thread.is_alive() for thread in self._threads)
@@ -230,50 +233,53 @@ class Service(Closing):
 
     @property
     def load(self) -> float:
-        """Share of the restoring thread's time that was spent lately."""
+        """Share of the restoring thread's time that was spent in the latest seconds."""
         return self._load
 
     @property
     def draining(self) -> bool:
-        """Whether it ends."""
+        """True once the service is ending."""
         return self._draining.is_set()
 
     def begin_draining(self) -> None:
-        """Tell whoever asks that it ends; `close` does it. Safe in a signal's handler."""
+        """Tell callers that the service is ending; `close` ends it."""
         self._draining.set()
 
     def snapshots(self) -> dict[str, Snapshot]:
-        """Counters of the cameras that run, by name."""
-        cameras = {name: run.camera for name, run in self._runs.items()}
-        return {name: camera.stats.snapshot() for name, camera in cameras.items() if camera}
+        """Return the counters of the cameras that run, by name."""
+        places = {name: camera.place for name, camera in self._cameras.items()}
+        return {name: place.stats.snapshot() for name, place in places.items() if place}
 
     def close(self) -> None:
         """Restore what was read, finish all outputs, and stop, in less than 5 s."""
-        with self._lock:
+        with self._changing:
             if self._closing.is_set():
                 return
             self._closing.set()
         self.begin_draining()
-        runs = list(self._runs.values())
-        cameras = [camera for camera in (run.camera for run in runs) if camera]
-        with ThreadPoolExecutor(max(1, len(runs))) as pool:
-            list(pool.map(CameraRun.stop_reading, runs))
+        cameras = list(self._cameras.values())
+        places = [place for place in (camera.place for camera in cameras) if place]
+        with ThreadPoolExecutor(max(1, len(cameras))) as pool:
+            list(pool.map(Camera.stop_reading, cameras))
             until = time.monotonic() + DRAIN_SECONDS
             while self._pipeline.busy and time.monotonic() < until:
                 time.sleep(0.01)
             self._pipeline.close()
-            list(pool.map(CameraRun.finish_outputs, runs))
-        for camera in cameras:
-            _log.info("camera %s: %s", camera.name, _counted(camera.stats.snapshot()))
+            list(pool.map(Camera.finish_outputs, cameras))
+        for place in places:
+            _log.info("camera %s: %s", place.name, _outcomes(place.stats.snapshot()))
         for thread in self._threads:
             thread.join(DRAIN_SECONDS)
         if self._publisher:
             self._publisher.close()
         self._networks.close()
 
-    def _new_run(self, camera: Camera) -> CameraRun:
-        self._redactor.hide_of(camera)
-        return CameraRun(camera, self._pipeline, self._networks, self._publisher)
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _new_camera(self, settings: CameraSettings) -> Camera:
+        self._redactor.hide_those_of(settings)
+        return Camera(settings, self._pipeline, self._networks, self._publisher)
 
     def _new_pipeline(self) -> Pipeline:
         together = ALL if self.settings.engine.name in PLANS else None
@@ -282,55 +288,55 @@ class Service(Closing):
         )
 
     def _choose(self, frame: StreamFrame) -> Restorer | PassReason:
-        run = self._runs.get(frame.camera)
-        return run.way_of(frame) if run else "as_asked"  # removed in this moment
+        camera = self.find(frame.camera)
+        return camera.choose(frame) if camera else "as_asked"  # removed in this moment
 
     def _dispatch(self) -> None:
-        """Give restored frames to their cameras; a failed pipeline is made anew."""
+        """Give restored frames to their cameras; replace the pipeline if it fails."""
         while not self._closing.is_set():
             pipeline = self._pipeline
             try:
                 for frame in pipeline:
-                    run = self._runs.get(frame.camera)
-                    if run:
-                        run.deliver(frame)
+                    camera = self.find(frame.camera)
+                    if camera:
+                        camera.deliver(frame)
             except Exception:
                 _log.exception("the pipeline failed; it is made anew in %g s", REBUILD_SECONDS)
             if self._closing.wait(REBUILD_SECONDS):
                 return
-            with self._lock, suppress(Exception):
+            with self._changing, suppress(Exception):
                 pipeline.close()
                 self._pipeline = self._new_pipeline()
-                for run in self._runs.values():
-                    run.moved_to(self._pipeline)
+                for camera in self._cameras.values():
+                    camera.move_to(self._pipeline)
 
     def _tick(self) -> None:
-        """Look at load, history and memory at a steady pace."""
+        """Sample load, history and memory at a steady pace."""
         last = time.monotonic()
         while not self._closing.wait(STEP_SECONDS):
             try:
                 now = time.monotonic()
-                runs = list(self._runs.values())
-                spent = sum([run.tick() for run in runs])
+                spent = sum([camera.tick() for camera in self._cameras.values()])
                 self._load, last = spent / (now - last), now
                 self._cpu_share = self._process.cpu_percent() / (100 * (psutil.cpu_count() or 1))
-                self._shed(runs)
+                self._shed()
                 give_back_memory()
-            except Exception:  # figures are no reason to end
-                _log.exception("looking at load failed")
+            except Exception:  # a failure here must not end the service
+                _log.exception("sampling load and history failed")
 
-    def _shed(self, runs: list[CameraRun]) -> None:
-        demands = {run.settings.name: (run, run.demand) for run in runs}
-        levels = self._shedder.levels([each for _, each in demands.values() if each])
-        for name, level in levels.items():
-            run = demands[name][0]
-            if run.level != level:
-                run.take_level(level)
-                _log.warning("camera %s: load %.2f, now %s", name, self._load, run.running)
+    def _shed(self) -> None:
+        """Give each camera the network that the load allows."""
+        cameras = self._cameras
+        demands = [demand for camera in cameras.values() if (demand := camera.demand)]
+        for name, level in self._shedder.levels(demands).items():
+            camera = cameras[name]
+            if camera.level != level:
+                camera.take_level(level)
+                _log.warning("camera %s: load %.2f, now %s", name, self._load, camera.running)
 
 
-def _counted(now: Snapshot) -> str:
-    """What became of every frame."""
+def _outcomes(now: Snapshot) -> str:
+    """Return the outcome of every frame in words."""
     return (
         f"{now.frames_read} read, {now.frames_restored} restored, {now.frames_passed} passed, "
         f"{now.frames_dropped} dropped, {now.frames_in_flight} given up on their way"
@@ -338,16 +344,10 @@ def _counted(now: Snapshot) -> str:
 
 
 def _is_redacted(value: object, stored: object) -> bool:
-    """Whether a value is a stored one as it was shown."""
+    """Return True for a stored value that comes back as it was shown, without its password."""
     if isinstance(value, dict) and isinstance(stored, dict):
-        return (
-            bool(value)
-            and {**stored, **value, "url": None} == {**stored, "url": None}
-            and (_is_redacted(value.get("url"), stored.get("url")))
-        )
-    return (
-        isinstance(value, str)
-        and isinstance(stored, str)
-        and "***" in value
-        and value in (redacted(stored), text_redacted(stored))
-    )
+        same = {**stored, **value, "url": None} == {**stored, "url": None}
+        return bool(value) and same and _is_redacted(value.get("url"), stored.get("url"))
+    if not isinstance(value, str) or not isinstance(stored, str) or "***" not in value:
+        return False
+    return value in (redacted(stored), text_redacted(stored))

@@ -1,32 +1,48 @@
-"""What a person writes about a service: the tables of its TOML file and the bodies of its API."""
+"""The tables of a service's TOML file; the bodies of its API hold the same keys."""
 
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from edgecar.media.sources import DEFAULT_SETTINGS, Transport, source_from
 from edgecar.media.writer import MAX_CRF
 from edgecar.spec import Coder, Precision
 
 PASS = "pass"
-"""A network's name that means: show the picture as it is."""
+"""Network name that means: show the picture unchanged."""
 
 CAMERA_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "rtp")
-"""What a camera may be reached by; FFmpeg knows others, which read files or join them."""
+"""Addresses a camera may have. FFmpeg knows others, which read or join files."""
 
 PUSH_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps")
-
 LONGEST_ADDRESS = 2048
+SHORTEST_TOKEN = 16
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 ZEROMQ_ADDRESS = r"^(ipc|tcp)://.+"
-IN_WORDS = {
+PATTERNS_IN_WORDS = {
     NAME: "use letters, digits, dot, dash and underscore, 64 at most, a letter or digit first",
     ZEROMQ_ADDRESS: "use an address of ZeroMQ: ipc:///PATH or tcp://HOST:PORT",
 }
-"""What patterns ask for, for people."""
+OWN_BY_SIZE = ("edgecar-xs", "edgecar-s", "edgecar-m")
 
+
+def _in_folder_of_file(path: Path, info: ValidationInfo) -> Path:
+    """Return a path of a settings file as absolute: relative ones begin at the file's folder."""
+    return Path((info.context or {}).get("folder", "")) / path
+
+
+PathInFile = Annotated[Path, AfterValidator(_in_folder_of_file)]
 Name = Annotated[str, Field(pattern=NAME, description="Letters, digits, dot, dash, underscore.")]
 Network = Annotated[
     str, Field(min_length=1, max_length=LONGEST_ADDRESS, description="A shipped network or a file.")
@@ -35,69 +51,69 @@ Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium
 
 
 class Table(BaseModel):
-    """Settings that do not change, with unknown keys refused."""
+    """Base of all tables: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Record(Table):
-    """Where a camera is recorded, in files of some length that each play by themselves."""
+    """Recording of a camera, in files of limited length that each play on their own."""
 
-    folder: Path
-    """The camera's own folder is made in it."""
+    folder: PathInFile
+    """Folder in which the camera's own folder is made."""
     format: Literal["mp4", "mkv"] = "mp4"
     segment_seconds: float = Field(60, ge=1, le=3600)
     keep_hours: float | None = Field(None, gt=0, le=1_000_000)
-    """Older files are removed; None keeps all."""
+    """Older files are removed. None keeps all."""
     keep_gib: float | None = Field(None, gt=0, le=1_000_000)
-    """The oldest files of the camera are removed beyond that."""
+    """Size above which the oldest files of the camera are removed."""
 
 
 class Push(Table):
-    """Where the restored stream is sent to."""
+    """Server that the restored stream is sent to."""
 
     url: str = Field(max_length=LONGEST_ADDRESS)
 
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, url: str) -> str:
-        return _with_scheme(url, PUSH_SCHEMES, "push to")
+        return _checked_address(url, PUSH_SCHEMES, "push to")
 
 
 class Video(Table):
-    """How restored streams are coded (H.264)."""
+    """Encoder settings of restored streams (H.264)."""
 
     crf: int = Field(23, ge=0, le=MAX_CRF)
     preset: Preset = "veryfast"
     keyframe_seconds: float = Field(2, ge=0.2, le=10)
-    """From one keyframe to the next: what a kill costs of a recording at most."""
+    """Time between keyframes: the most that a kill costs of a recording."""
 
 
-class Camera(Table):
-    """One camera and what is done with its pictures."""
+class CameraSettings(Table):
+    """One camera: its source, its network and its outputs."""
 
     name: Name
     source: str = Field(min_length=1, max_length=LONGEST_ADDRESS)
-    """URL, number of a camera, or a file under one of the server's folders."""
+    """URL, number of a camera, or a file in one of the server's folders."""
     enabled: bool = True
     network: Network = "edgecar-s"
     coder: Coder | None = None
-    """Weights to take; None: by what the camera sends."""
+    """Coder whose weights are used. None: the coder of the camera's stream."""
     shed: tuple[Network, ...] | None = Field(None, max_length=8)
-    """Networks to fall back on under load, in that order, ``pass`` among them; None: smaller ones
-    that ship, then ``pass``; empty: none, so that frames are dropped."""
+    """Networks to fall back on under load, in this order; ``pass`` may be one. None: smaller
+    shipped networks, then ``pass``. Empty: none, so frames are dropped instead."""
     priority: int = Field(0, ge=-1000, le=1000)
-    """Cameras of a higher one keep their network longer."""
+    """Cameras of higher priority keep their network longer."""
     loop: bool = True
-    """A file begins again at its end."""
+    """A file starts again at its end."""
     rtsp_transport: Transport = DEFAULT_SETTINGS.rtsp_transport
     max_latency_ms: float | None = Field(None, gt=0, le=3_600_000)
     skip_below_qp: float | None = Field(None, ge=-100, le=100)
-    """H.264 frames finer than this pass as they are; 0: none; None: by the weights."""
+    """H.264 frames finer than this pass unchanged. 0: none. None: decided by the weights."""
     skip_above_quality: int | None = Field(None, ge=0, le=100)
-    """JPEG frames finer than this pass as they are; 100: none; None: by the weights."""
+    """JPEG frames finer than this pass unchanged. 100: none. None: decided by the weights."""
     publish: bool = True
-    """Frames go to the server's ZeroMQ socket, where it has one."""
+    """Frames go to the server's ZeroMQ socket, if there is one."""
     video: Video = Video()
     record: Record | None = None
     push: Push | None = None
@@ -110,9 +126,9 @@ class Camera(Table):
 
     @field_validator("source")
     @classmethod
-    def _known_source(cls, source: str) -> str:
+    def _known_source(cls, source: str, info: ValidationInfo) -> str:
         if "://" in source and not source.lower().startswith("file://"):
-            return _with_scheme(source, CAMERA_SCHEMES, "read")
+            return _checked_address(source, CAMERA_SCHEMES, "read")
         try:
             found = source_from(source)
         except (RuntimeError, ValueError) as error:  # "~nobody/…"
@@ -123,21 +139,15 @@ class Camera(Table):
             raise ValueError("a path holds a zero byte; give a path without")
         if source.startswith("/dev/video") and not source.removeprefix("/dev/video").isdecimal():
             raise ValueError("no camera is meant by it; give its number, or /dev/videoNUMBER")
+        if found.path is not None and info.context:
+            return str(_in_folder_of_file(found.path, info))
         return source
 
     @property
-    def is_file(self) -> bool:
-        """Whether frames come from a file."""
-        return source_from(self.source).kind == "file"
-
-    @property
     def networks(self) -> tuple[str, ...]:
-        """The network asked for, then those to fall back on; `PASS` ends it."""
-        if self.network == PASS:
-            return (PASS,)
-        chain = self.shed if self.shed is not None else smaller_than(self.network)
-        wanted = dict.fromkeys([self.network, *chain])
-        names = list(wanted)
+        """The network asked for, then those to fall back on. Nothing follows `PASS`."""
+        chain = smaller_than(self.network) if self.shed is None else self.shed
+        names = list(dict.fromkeys([self.network, *chain]))
         return tuple(names[: names.index(PASS) + 1] if PASS in names else names)
 
 
@@ -146,23 +156,23 @@ class Server(Table):
 
     host: str = Field("127.0.0.1", min_length=1, max_length=255)
     port: int = Field(8321, ge=0, le=65535)
-    token: SecretStr | None = Field(None, min_length=16, max_length=512)
-    """Callers must know it; needed wherever ``host`` is not this machine alone."""
-    token_file: Path | None = None
-    """A file that holds it, instead."""
-    folders: tuple[Path, ...] = ()
-    """File sources, recordings and networks' files named by callers must lie in one of these."""
+    token: SecretStr | None = Field(None, min_length=SHORTEST_TOKEN, max_length=512)
+    """Secret that callers must send; required unless ``host`` is this machine alone."""
+    token_file: PathInFile | None = None
+    """File that holds the token, instead."""
+    folders: tuple[PathInFile, ...] = ()
+    """Folders in which files named by callers must lie: sources, recordings and networks."""
     hosts: tuple[str, ...] = ()
-    """Names besides its address by which callers may reach the server."""
+    """Further names by which callers may reach the server."""
     proxies: tuple[str, ...] = ()
-    """Addresses of reverse proxies: who calls is what they say in X-Forwarded-For."""
+    """Addresses of reverse proxies, whose X-Forwarded-For is believed."""
     max_cameras: int = Field(64, ge=1, le=1024)
     requests_per_second: float = Field(200, gt=0, le=1_000_000)
-    """Of one caller, in the long run."""
+    """Average that each caller may send."""
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """True if only this machine can reach the server."""
         return self.host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d+){3}", self.host))
 
     @model_validator(mode="after")
@@ -172,13 +182,13 @@ class Server(Table):
         if not self.local and not (self.token or self.token_file):
             raise ValueError(
                 f"host {self.host} is open to others and there is no token; "
-                "give a token of at least 16 characters, or host 127.0.0.1"
+                f"give a token of at least {SHORTEST_TOKEN} characters, or host 127.0.0.1"
             )
         return self
 
 
 class EngineChoice(Table):
-    """What computes."""
+    """Engine that all cameras share."""
 
     name: str = Field("auto", min_length=1, max_length=64)
     precision: Precision | None = None
@@ -186,21 +196,21 @@ class EngineChoice(Table):
 
 
 class Publish(Table):
-    """A ZeroMQ socket that restored frames are published at."""
+    """ZeroMQ socket at which restored frames are published."""
 
     address: str = Field(pattern=ZEROMQ_ADDRESS, max_length=LONGEST_ADDRESS)
     pixels: Literal["bgr", "i420"] = "bgr"
 
 
 class Settings(Table):
-    """A service's whole file."""
+    """Everything in a service's file."""
 
     server: Server = Server()
     engine: EngineChoice = EngineChoice()
     publish: Publish | None = None
-    state: Path = Path("edgecar-state.json")
-    """Where changes made while it runs are kept."""
-    camera: tuple[Camera, ...] = ()
+    state: PathInFile = Field(Path("edgecar-state.json"), validate_default=True)
+    """File in which changes made while the service runs are kept."""
+    camera: tuple[CameraSettings, ...] = ()
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Settings":
@@ -213,11 +223,8 @@ class Settings(Table):
         return self
 
 
-OWN_BY_SIZE = ("edgecar-xs", "edgecar-s", "edgecar-m")
-
-
 def smaller_than(network: str) -> tuple[str, ...]:
-    """Shipped networks to fall back on, the next smaller one first, then `PASS`.
+    """Return shipped networks to fall back on, the next smaller one first, then `PASS`.
 
     Args:
         network: A shipped name, or a file, which `edgecar export` names after its network.
@@ -229,17 +236,12 @@ def smaller_than(network: str) -> tuple[str, ...]:
         ('pass',)
     """
     name = Path(network).name.partition(".")[0]
-    # Of others nobody knows how they compare; the smallest is a relief to every one.
+    # The cost of other networks is unknown; the smallest one is cheaper than any of them.
     place = OWN_BY_SIZE.index(name) if name in OWN_BY_SIZE else 1
     return (*reversed(OWN_BY_SIZE[:place]), PASS)
 
 
-def _with_scheme(url: str, schemes: tuple[str, ...], use: str) -> str:
-    """The same, if it is an address of one of these kinds.
-
-    Raises:
-        ValueError: It is not.
-    """
+def _checked_address(url: str, schemes: tuple[str, ...], use: str) -> str:
     scheme, separator, _ = url.partition("://")
     if " " in url or not url.isprintable():
         raise ValueError("an address holds a space or control character; give it without")

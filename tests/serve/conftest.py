@@ -1,7 +1,6 @@
 """A service with an engine that brightens by one code, and clips to play."""
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,13 +10,11 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-import uvicorn
 
 from edgecar.engines.fake import FakeEngine
 from edgecar.runtime.restorer import Restorer
-from edgecar.serve.api import application
 from edgecar.serve.networks import Networks
-from edgecar.serve.run import http_config, listening_socket
+from edgecar.serve.run import answering, listening_socket
 from edgecar.serve.service import Service
 from edgecar.serve.settings import EngineChoice, Settings
 from tests.runtime.test_restorer import fake_artifact
@@ -70,18 +67,9 @@ def fake_networks(function: Callable = brighter) -> Networks:
 def served(service: Service) -> Iterator[SimpleNamespace]:
     """The service's ``url`` and ``port`` while a real server answers for it."""
     listening = listening_socket("127.0.0.1", 0)
-    server = uvicorn.Server(http_config(application(service), service.settings.server))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
     port = listening.getsockname()[1]
-    try:
+    with answering(service, listening):
         yield SimpleNamespace(url=f"http://127.0.0.1:{port}/", port=port)
-    finally:
-        service.begin_draining()
-        server.should_exit = True
-        thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive()
-        listening.close()
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 
 from edgecar.serve import security
 from edgecar.serve.api import application
-from edgecar.serve.camera_run import CameraRun
-from edgecar.serve.errors import UnknownCameraError
+from edgecar.serve.camera import Camera
 from edgecar.serve.security import Rate
+from edgecar.serve.service import CallError
 from tests.serve.conftest import until
 
 TOKEN = "a-token-of-some-length"
@@ -35,7 +35,7 @@ def client(make_service, client_of, clip):
     service = make_service(
         {"name": "gate", "source": str(clip)}, server={"folders": [str(clip.parent)]}
     )
-    until(lambda: service.run_of("gate").status.sequence >= 3)
+    until(lambda: service.camera("gate").status.sequence >= 3)
     return client_of(service)
 
 
@@ -230,7 +230,7 @@ def test_no_password_is_in_any_answer(make_service, client_of):
             "push": {"url": "rtsp://pusher:hunter44@127.0.0.1:9/y"},
         }
     )
-    until(lambda: service.run_of("gate").status.state == "waiting")
+    until(lambda: service.camera("gate").status.state == "waiting")
     client = client_of(service)
     for path in ("/api/cameras", "/api/cameras/gate", "/api/status", "/metrics"):
         text = client.get(path).text
@@ -245,14 +245,14 @@ def test_a_camera_that_is_removed_while_all_are_listed_does_no_harm(
 ):
     cameras = [{"name": name, "source": str(clip), "enabled": False} for name in ("gate", "yard")]
     service = make_service(*cameras)
-    status = CameraRun.status
+    status = Camera.status
 
     def removed_meanwhile(run):
-        with suppress(UnknownCameraError):
+        with suppress(CallError):
             service.remove("yard")
         return status.fget(run)
 
-    monkeypatch.setattr(CameraRun, "status", property(removed_meanwhile))
+    monkeypatch.setattr(Camera, "status", property(removed_meanwhile))
     answer = client_of(service).get(path)
     assert answer.status_code == 200
     assert "gate" in answer.text
@@ -271,7 +271,7 @@ def test_a_camera_that_no_weights_are_made_for_passes_and_says_so(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "yuv420p")))
         container.mux(stream.encode(None))
     service = make_service({"name": "old", "source": str(path), "coder": coder})
-    until(lambda: service.run_of("old").status.sequence >= 3)
+    until(lambda: service.camera("old").status.sequence >= 3)
     camera = client_of(service).get("/api/cameras/old").json()
     if coder:
         assert camera["running"] == "edgecar-s"

@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from edgecar.serve.logs import JsonLines, Redactor, start_logging
-from edgecar.serve.settings import Camera
+from edgecar.serve.run import JsonLines, start_logging
+from edgecar.serve.security import Redactor
+from edgecar.serve.settings import CameraSettings
 
 PASSWORD = "p@ss w/rd"
 ENCODED = "p%40ss%20w%2Frd"
@@ -17,8 +18,8 @@ ENCODED = "p%40ss%20w%2Frd"
 @pytest.fixture
 def redactor():
     made = Redactor()
-    made.hide_of(
-        Camera(
+    made.hide_those_of(
+        CameraSettings(
             name="gate",
             source=f"rtsp://admin:{ENCODED}@10.0.0.5/main?key=secret33",
             push={"url": "rtsp://pusher:hunter44@h/y"},
@@ -80,7 +81,7 @@ def test_a_secret_within_another_leaves_no_rest():
 
 def test_too_short_a_secret_does_not_garble_every_word():
     redactor = Redactor()
-    redactor.hide("ab", "", None)
+    redactor.hide("ab", "")
     assert redactor.redacted("about tabs") == "about tabs"
 
 

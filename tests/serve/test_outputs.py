@@ -15,12 +15,10 @@ from edgecar.media.convert import array_of
 from edgecar.media.frame import Colour, Frame
 from edgecar.runtime.camera import StreamFrame
 from edgecar.runtime.stats import RunStats
-from edgecar.serve.coding import Coder
-from edgecar.serve.outputs import Output
+from edgecar.serve.outputs import Coder, Output
 from edgecar.serve.publishing import Publisher, received_frames
-from edgecar.serve.push import Pusher
-from edgecar.serve.recording import Recorder
 from edgecar.serve.settings import Publish, Push, Record, Video
+from edgecar.serve.writers import Pusher, Recorder
 from tests.serve.conftest import until
 
 SIZE = (48, 64)

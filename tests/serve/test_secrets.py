@@ -2,8 +2,8 @@
 
 import pytest
 
-from edgecar.serve.camera_run import CameraRun
-from edgecar.serve.settings import Camera
+from edgecar.serve.camera import Camera
+from edgecar.serve.settings import CameraSettings
 
 SECRET = "qXz7"
 
@@ -19,8 +19,8 @@ SOURCES = [
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("push", [f"rtmp://u:{SECRET}@h/live/a", f"rtsp://h/a?token={SECRET}"])
 def test_what_callers_are_told_of_a_camera_holds_none(source, push):
-    camera = Camera(name="gate", source=source, push={"url": push}, enabled=False)
-    run = CameraRun(camera, pipeline=None, networks=None, publisher=None)
+    camera = CameraSettings(name="gate", source=source, push={"url": push}, enabled=False)
+    run = Camera(camera, pipeline=None, networks=None, publisher=None)
     run.settings = camera.model_copy(update={"network": "pass"})
     assert SECRET not in run.status.model_dump_json()
 
@@ -29,8 +29,8 @@ def test_what_callers_are_told_of_a_camera_holds_none(source, push):
 def test_a_service_does_not_read_what_it_was_started_with(source, tmp_path):
     """A caller could read what the process has open; a file there must lie in a known folder."""
     from edgecar.errors import SettingsError
-    from edgecar.serve.limits import check_allowed
+    from edgecar.serve.security import check_allowed
     from edgecar.serve.settings import Server
 
     with pytest.raises((ValueError, SettingsError)):
-        check_allowed(Camera(name="gate", source=source), Server(folders=[tmp_path]))
+        check_allowed(CameraSettings(name="gate", source=source), Server(folders=[tmp_path]))

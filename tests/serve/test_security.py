@@ -11,10 +11,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from edgecar.errors import MediaError, SettingsError
-from edgecar.serve import connections
+from edgecar.serve import run
 from edgecar.serve.api import application
-from edgecar.serve.settings import Camera
-from edgecar.serve.sources import open_camera
+from edgecar.serve.settings import CameraSettings
+from edgecar.serve.source import open_camera
 from tests.serve.conftest import PATIENCE_SECONDS, served, until, write_clip
 
 TOKEN = "a-token-of-some-length"
@@ -63,14 +63,14 @@ def test_no_way_of_writing_an_address_leads_out_of_the_folders(
     write_clip(tmp_path / "secret.mp4", 3)
     named = source.format(allowed=allowed, outside=tmp_path)
     with pytest.raises((SettingsError, ValueError), match=r"none of the server's|no camera is"):
-        service.add(Camera(name="yard", source=named))
+        service.add(CameraSettings(name="yard", source=named))
     assert service.names() == ["gate"]
 
 
 def test_a_file_whose_name_is_encoded_is_read_where_it_is_allowed(service, allowed):
     write_clip(allowed / "back door.mp4")
-    service.add(Camera(name="yard", source=f"file://{allowed}/back%20door.mp4"))
-    until(lambda: service.run_of("yard").status.sequence)
+    service.add(CameraSettings(name="yard", source=f"file://{allowed}/back%20door.mp4"))
+    until(lambda: service.camera("yard").status.sequence)
 
 
 @pytest.mark.parametrize("network", ["{outside}/evil", "../{outside}/evil", "./evil", "e/vil"])
@@ -88,9 +88,13 @@ def test_a_cameras_own_recording_folder_may_not_be_a_link_to_elsewhere(service, 
     (allowed / "recordings").mkdir()
     (allowed / "recordings" / "yard").symlink_to(tmp_path)
     with pytest.raises(SettingsError, match=r"recording folder .* none of the server's folders"):
-        service.add(Camera(name="yard", source="0", record={"folder": allowed / "recordings"}))
+        service.add(
+            CameraSettings(name="yard", source="0", record={"folder": allowed / "recordings"})
+        )
     service.add(
-        Camera(name="roof", source="0", enabled=False, record={"folder": allowed / "recordings"})
+        CameraSettings(
+            name="roof", source="0", enabled=False, record={"folder": allowed / "recordings"}
+        )
     )
 
 
@@ -155,7 +159,7 @@ def pages(segment: str, whole: str) -> dict[str, tuple[str, bytes]]:
 
 
 def first_frame(url: str):
-    with open_camera(Camera(name="gate", source=url), True) as reader:
+    with open_camera(CameraSettings(name="gate", source=url)) as reader:
         return next(iter(reader))
 
 
@@ -298,7 +302,7 @@ def test_a_proxy_that_is_named_is_believed(make_service):
     ],
 )
 def test_who_does_not_end_a_request_is_hung_up_on(make_service, monkeypatch, begun):
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(run, "REQUEST_SECONDS", 0.2)
     with (
         served(make_service(server={"token": TOKEN})) as server,
         socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as caller,
@@ -318,7 +322,7 @@ def hung_up(connection: socket.socket) -> bool:
 
 
 def test_who_asks_again_and_again_on_one_connection_is_not(make_service, monkeypatch):
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(run, "REQUEST_SECONDS", 0.3)
     with served(make_service()) as server, httpx.Client(base_url=server.url) as client:
         pause = threading.Event()
         for _ in range(8):

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from edgecar.errors import EngineError, SettingsError
-from edgecar.serve import camera_run
+from edgecar.serve import camera as camera_module
 from edgecar.serve import service as service_module
-from edgecar.serve.errors import NameTakenError, UnknownCameraError
-from edgecar.serve.service import Service
-from edgecar.serve.settings import Camera, Settings
+from edgecar.serve.service import CallError, Service
+from edgecar.serve.settings import CameraSettings, Settings
 from tests.serve.conftest import fake_networks, until, write_clip
 
 
@@ -24,13 +23,13 @@ def table(name: str, source, **more) -> dict:
 
 def running(service: Service, *names: str) -> None:
     for name in names:
-        until(lambda name=name: service.run_of(name).status.sequence >= 3)
+        until(lambda name=name: service.camera(name).status.sequence >= 3)
 
 
 def test_cameras_run_side_by_side_and_are_restored(make_service, clip):
     service = make_service(table("gate", clip), table("yard", clip, network="pass"))
     running(service, "gate", "yard")
-    gate, yard = service.run_of("gate"), service.run_of("yard")
+    gate, yard = service.camera("gate"), service.camera("yard")
     frame = gate.latest.frame
     assert frame.restored
     np.testing.assert_array_equal(frame.frame.y, np.minimum(frame.before.y, 254) + 1)
@@ -47,35 +46,35 @@ def test_cameras_run_side_by_side_and_are_restored(make_service, clip):
 def test_cameras_come_go_and_change_without_touching_others(make_service, clip):
     service = make_service(table("gate", clip))
     running(service, "gate")
-    first = service.run_of("gate").camera
-    service.add(Camera(name="yard", source=str(clip)), by_caller=False)
+    first = service.camera("gate").place
+    service.add(CameraSettings(name="yard", source=str(clip)), by_caller=False)
     running(service, "yard")
     assert service.change("yard", {"max_latency_ms": 500.0}).state in ("connecting", "running")
     service.change("yard", {"network": "edgecar-xs"})
-    assert service.run_of("yard").status.running == "edgecar-xs"
-    with pytest.raises(NameTakenError, match="exists"):
-        service.add(Camera(name="yard", source=str(clip)), by_caller=False)
+    assert service.camera("yard").status.running == "edgecar-xs"
+    with pytest.raises(CallError, match="exists"):
+        service.add(CameraSettings(name="yard", source=str(clip)), by_caller=False)
     service.remove("yard")
-    with pytest.raises(UnknownCameraError, match="no camera 'yard'"):
-        service.run_of("yard")
-    assert service.run_of("gate").camera is first  # the very same connection
+    with pytest.raises(CallError, match="no camera 'yard'"):
+        service.camera("yard")
+    assert service.camera("gate").place is first  # the very same connection
     assert service.names() == ["gate"]
 
 
 def test_a_network_is_swapped_without_a_new_connection(make_service, clip):
     service = make_service(table("gate", clip, network="pass"))
     running(service, "gate")
-    camera = service.run_of("gate").camera
+    camera = service.camera("gate").place
     service.change("gate", {"network": "edgecar-xs"})
-    until(lambda: service.run_of("gate").latest.frame.restored)
-    assert service.run_of("gate").camera is camera
+    until(lambda: service.camera("gate").latest.frame.restored)
+    assert service.camera("gate").place is camera
 
 
 def test_a_camera_is_stopped_and_started(make_service, clip):
     service = make_service(table("gate", clip))
     running(service, "gate")
     assert service.change("gate", {"enabled": False}).state == "stopped"
-    assert service.run_of("gate").camera is None
+    assert service.camera("gate").place is None
     service.change("gate", {"enabled": True})
     running(service, "gate")
 
@@ -86,7 +85,7 @@ def test_changes_outlast_a_restart_and_the_file_counts_where_nothing_was_changed
     first = make_service(table("gate", clip), table("old", clip), table("yard", clip))
     first.change("gate", {"network": "edgecar-xs", "enabled": False})
     first.remove("old")
-    first.add(Camera(name="new", source="rtsp://u:hunter22@127.0.0.1:9/x"), by_caller=False)
+    first.add(CameraSettings(name="new", source="rtsp://u:hunter22@127.0.0.1:9/x"), by_caller=False)
     path = first.settings.state
     first.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600  # it holds a password
@@ -94,11 +93,11 @@ def test_changes_outlast_a_restart_and_the_file_counts_where_nothing_was_changed
         table("gate", clip), table("old", clip), table("yard", clip, network="edgecar-m")
     )
     assert second.names() == ["gate", "yard", "new"]
-    assert second.run_of("gate").settings.network == "edgecar-xs"
-    assert not second.run_of("gate").settings.enabled
-    assert second.run_of("yard").settings.network == "edgecar-m"
-    assert "hunter22" in second.run_of("new").settings.source
-    assert "hunter22" not in second.run_of("new").status.model_dump_json()
+    assert second.camera("gate").settings.network == "edgecar-xs"
+    assert not second.camera("gate").settings.enabled
+    assert second.camera("yard").settings.network == "edgecar-m"
+    assert "hunter22" in second.camera("new").settings.source
+    assert "hunter22" not in second.camera("new").status.model_dump_json()
 
 
 def test_a_damaged_state_is_said_and_not_written_over(make_service, tmp_path):
@@ -114,17 +113,17 @@ def test_a_change_that_cannot_be_kept_is_not_made(make_service, clip, monkeypatc
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edgecar.serve.state.atomic_write", full)
+    monkeypatch.setattr("edgecar.serve.config.atomic_write", full)
     with pytest.raises(SettingsError, match="No space left"):
         service.change("gate", {"network": "edgecar-xs"})
-    assert service.run_of("gate").settings.network == "edgecar-s"
+    assert service.camera("gate").settings.network == "edgecar-s"
 
 
 def test_a_source_that_comes_back_without_its_password_keeps_it(make_service):
     service = make_service(table("gate", "rtsp://u:hunter22@127.0.0.1:9/x", enabled=False))
-    shown = service.run_of("gate").status.source
+    shown = service.camera("gate").status.source
     service.change("gate", {"source": shown, "network": "edgecar-xs"})
-    assert service.run_of("gate").settings.source == "rtsp://u:hunter22@127.0.0.1:9/x"
+    assert service.camera("gate").settings.source == "rtsp://u:hunter22@127.0.0.1:9/x"
 
 
 @pytest.mark.parametrize(
@@ -146,10 +145,10 @@ def test_a_source_that_comes_back_without_its_password_keeps_it(make_service):
 )
 def test_a_change_that_is_not_allowed_changes_nothing(make_service, clip, changes, words):
     service = make_service(table("gate", clip, enabled=False))
-    before = service.run_of("gate").settings
+    before = service.camera("gate").settings
     with pytest.raises(SettingsError, match=words):
         service.change("gate", changes)
-    assert service.run_of("gate").settings == before
+    assert service.camera("gate").settings == before
 
 
 def test_links_out_of_the_allowed_folders_are_followed_and_refused(make_service, tmp_path):
@@ -160,16 +159,16 @@ def test_links_out_of_the_allowed_folders_are_followed_and_refused(make_service,
     service = make_service(server={"folders": [str(allowed)]})
     for source in (allowed / "link.mp4", allowed / ".." / "secret.mp4"):
         with pytest.raises(SettingsError, match="none of the server's folders"):
-            service.add(Camera(name="gate", source=str(source)))
+            service.add(CameraSettings(name="gate", source=str(source)))
     write_clip(allowed / "fine.mp4", 3)
-    service.add(Camera(name="gate", source=str(allowed / "fine.mp4")))
+    service.add(CameraSettings(name="gate", source=str(allowed / "fine.mp4")))
     running(service, "gate")
 
 
 def test_there_may_be_so_many_cameras(make_service, clip):
     service = make_service(table("gate", clip), server={"max_cameras": 1})
     with pytest.raises(SettingsError, match="max_cameras"):
-        service.add(Camera(name="yard", source="rtsp://127.0.0.1:9/x"))
+        service.add(CameraSettings(name="yard", source="rtsp://127.0.0.1:9/x"))
 
 
 def test_an_engine_that_fails_lets_pictures_pass_and_is_opened_again(
@@ -185,19 +184,19 @@ def test_an_engine_that_fails_lets_pictures_pass_and_is_opened_again(
 
     monkeypatch.setattr("edgecar.serve.networks.RETRY_SECONDS", 0.2)
     service = make_service(table("gate", clip), networks=fake_networks(device))
-    until(lambda: service.run_of("gate").status.passed_because.get("engine_failed"))
-    until(lambda: service.run_of("gate").status.error == "device lost")
-    until(lambda: service.run_of("gate").latest.frame)
-    assert not service.run_of("gate").latest.frame.restored
+    until(lambda: service.camera("gate").status.passed_because.get("engine_failed"))
+    until(lambda: service.camera("gate").status.error == "device lost")
+    until(lambda: service.camera("gate").latest.frame)
+    assert not service.camera("gate").latest.frame.restored
     broken.clear()
-    until(lambda: service.run_of("gate").latest.frame.restored)
-    assert service.run_of("gate").status.error is None
+    until(lambda: service.camera("gate").latest.frame.restored)
+    assert service.camera("gate").status.error is None
 
 
 def test_a_network_that_does_not_exist_is_said_at_its_camera(make_service, clip):
     service = make_service(table("gate", clip, network="nothing"), networks=real_networks())
-    until(lambda: service.run_of("gate").status.error)
-    assert "no weights ship for 'nothing'" in service.run_of("gate").status.error
+    until(lambda: service.camera("gate").status.error)
+    assert "no weights ship for 'nothing'" in service.camera("gate").status.error
     running(service, "gate")  # pictures pass
 
 
@@ -212,7 +211,7 @@ def test_under_load_a_camera_gets_a_smaller_network_and_that_is_told(
     make_service, clip, monkeypatch
 ):
     monkeypatch.setattr(service_module, "STEP_SECONDS", 0.3)
-    monkeypatch.setattr(camera_run, "COMPILING_LOOKS", 1)
+    monkeypatch.setattr(camera_module, "COMPILING_LOOKS", 1)
 
     def slow(batch):
         time.sleep(0.1)
@@ -220,7 +219,7 @@ def test_under_load_a_camera_gets_a_smaller_network_and_that_is_told(
 
     cameras = [table(name, clip, priority=p) for name, p in (("vip", 9), ("yard", 0))]
     service = make_service(*cameras, networks=fake_networks(slow))
-    yard = service.run_of("yard")
+    yard = service.camera("yard")
     until(lambda: yard.status.shed)
     until(lambda: yard.status.passed_because.get("overload"), 40)
     assert yard.status.running == "pass"
@@ -234,15 +233,15 @@ def test_the_pipeline_itself_is_made_anew_where_it_fails(make_service, clip, mon
     running(service, "gate")
     failures = ["once"]
 
-    def way_of(_self, _frame):
+    def choose(_self, _frame):
         if failures:
             raise RuntimeError(failures.pop())
         return "as_asked"
 
-    monkeypatch.setattr(camera_run.CameraRun, "way_of", way_of)
+    monkeypatch.setattr(camera_module.Camera, "choose", choose)
     until(lambda: not failures)
-    sequence = service.run_of("gate").status.sequence
-    until(lambda: service.run_of("gate").status.sequence > sequence + 3)
+    sequence = service.camera("gate").status.sequence
+    until(lambda: service.camera("gate").status.sequence > sequence + 3)
     assert service.health.status == "ok"
 
 
@@ -255,7 +254,7 @@ def test_a_service_drains(make_service, clip, tmp_path):
     (path,) = (tmp_path / "rec" / "gate").iterdir()
     with av.open(str(path)) as container:
         count = sum(1 for _ in container.decode(video=0))
-    assert count == service.run_of("gate").latest.sequence  # every frame is in the recording
+    assert count == service.camera("gate").latest.sequence  # every frame is in the recording
     assert not [t for t in threading.enumerate() if t.name.startswith("edgecar-")]
 
 
@@ -263,15 +262,15 @@ def test_history_has_what_the_page_draws(make_service, clip, monkeypatch):
     monkeypatch.setattr(service_module, "STEP_SECONDS", 0.05)
     service = make_service(table("gate", clip), table("off", clip, enabled=False))
     running(service, "gate")
-    history = service.run_of("gate").history
-    until(lambda: any(value is not None for value in history.table()["change_db"]))
-    shown = history.table()
+    history = service.camera("gate").history
+    until(lambda: any(value is not None for value in history.table().change_db))
+    shown = history.table().model_dump()
     lengths = {len(series) for series in shown.values() if isinstance(series, list)}
     assert len(lengths) == 1
     (db,) = {value for value in shown["change_db"] if value is not None}
     assert db == pytest.approx(48.13, abs=0.2)  # of one code nearly everywhere
-    until(lambda: service.run_of("off").history.table()["qp"])
-    assert set(service.run_of("off").history.table()["camera_fps"]) == {None}
+    until(lambda: service.camera("off").history.table().qp)
+    assert set(service.camera("off").history.table().camera_fps) == {None}
 
 
 def test_settings_can_be_written_as_json_and_read_again(clip):
@@ -279,4 +278,4 @@ def test_settings_can_be_written_as_json_and_read_again(clip):
         {"camera": [table("gate", clip, push={"url": "rtsp://h/x"})]}
     )
     (camera,) = settings.camera
-    assert Camera.model_validate(json.loads(camera.model_dump_json())) == camera
+    assert CameraSettings.model_validate(json.loads(camera.model_dump_json())) == camera

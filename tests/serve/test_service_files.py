@@ -13,7 +13,15 @@ from edgecar.files import table_from_toml
 from edgecar.serve.api import application
 from edgecar.serve.config import load_settings
 from edgecar.serve.publishing import Publisher
-from edgecar.serve.settings import Camera, EngineChoice, Publish, Push, Record, Server, Video
+from edgecar.serve.settings import (
+    CameraSettings,
+    EngineChoice,
+    Publish,
+    Push,
+    Record,
+    Server,
+    Video,
+)
 from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
 from tests.serve.test_outputs import stream_frame
 
@@ -60,7 +68,7 @@ def test_the_example_has_every_setting_there_is(tmp_path):
         (table["server"] | {"token_file": ""}, Server),
         (table["engine"], EngineChoice),
         (table["publish"], Publish),
-        (gate, Camera),
+        (gate, CameraSettings),
         (gate["video"], Video),
         (gate["record"], Record),
         (gate["push"], Push),
@@ -79,7 +87,7 @@ def test_it_is_printed_to_start_from(edgecar):  # noqa: F811
 
 
 def test_the_page_tells_the_whole_api(make_service):
-    paths = application(make_service())._app.openapi()["paths"]
+    paths = application(make_service()).app.openapi()["paths"]
     there = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     assert set(re.findall(r"^\| `([A-Z]+ /[^`]*)` \|", README, re.MULTILINE)) == there
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecar.serve.shedding import FULL, Demand, Shedder, cost_of
+from edgecar.serve.networks import FULL, Demand, Shedder
 
 COSTS = (0.06, 0.02, 0.0)
 
@@ -89,9 +89,9 @@ def test_a_camera_that_is_gone_is_forgotten():
 
 
 def test_costs_that_were_not_measured_are_guessed_from_the_nearest():
-    assert cost_of(demand(costs=(None, 0.02, 0.0)), 0) == pytest.approx(0.05)
-    assert cost_of(demand(costs=(0.05, None, 0.0)), 1) == pytest.approx(0.02)
-    assert cost_of(demand(costs=(None, None)), 0) == 0.0
+    assert demand(costs=(None, 0.02, 0.0)).cost(0) == pytest.approx(0.05)
+    assert demand(costs=(0.05, None, 0.0)).cost(1) == pytest.approx(0.02)
+    assert demand(costs=(None, None)).cost(0) == 0.0
 
 
 costs = st.lists(st.floats(0.001, 0.2), min_size=1, max_size=3).map(

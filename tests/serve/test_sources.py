@@ -7,17 +7,17 @@ import time
 import pytest
 
 from edgecar.errors import MediaError
-from edgecar.serve import sources
-from edgecar.serve.settings import Camera
-from edgecar.serve.sources import SupervisedSource, open_camera
+from edgecar.serve import source as sources
+from edgecar.serve.settings import CameraSettings
+from edgecar.serve.source import SupervisedSource, open_camera
 from tests.media import conftest as media
 from tests.serve.conftest import until, write_clip
 
 make_clip = media.make_clip  # the fixture
 
 
-def camera(source, **more) -> Camera:
-    return Camera(name="gate", source=str(source), **more)
+def camera(source, **more) -> CameraSettings:
+    return CameraSettings(name="gate", source=str(source), **more)
 
 
 class Flaky:
@@ -26,11 +26,11 @@ class Flaky:
     def __init__(self, failures: list[Exception]):
         self.failures, self.calls = failures, 0
 
-    def __call__(self, settings, read_coding):
+    def __call__(self, settings):
         self.calls += 1
         if self.failures:
             raise self.failures.pop(0)
-        return open_camera(settings, read_coding)
+        return open_camera(settings)
 
 
 @pytest.fixture

@@ -7,16 +7,16 @@ import stat
 import pytest
 
 from edgecar.errors import SettingsError
-from edgecar.serve.settings import Camera
-from edgecar.serve.state import StateFile
+from edgecar.serve.config import StateFile
+from edgecar.serve.settings import CameraSettings
 
-GATE = Camera(name="gate", source="rtsp://u:hunter22@127.0.0.1:9/x")
+GATE = CameraSettings(name="gate", source="rtsp://u:hunter22@127.0.0.1:9/x")
 
 
 def test_what_was_noted_is_there_again_and_only_its_owner_reads_it(tmp_path):
     path = tmp_path / "made" / "state.json"
     state = StateFile(path)
-    assert state.load({"yard": Camera(name="yard", source="0")}).keys() == {"yard"}
+    assert state.load({"yard": CameraSettings(name="yard", source="0")}).keys() == {"yard"}
     state.note("gate", GATE)
     state.note("yard", None)
     mask = os.umask(0)
@@ -25,7 +25,7 @@ def test_what_was_noted_is_there_again_and_only_its_owner_reads_it(tmp_path):
     finally:
         os.umask(mask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    again = StateFile(path).load({"yard": Camera(name="yard", source="0")})
+    again = StateFile(path).load({"yard": CameraSettings(name="yard", source="0")})
     assert again == {"gate": GATE.model_copy(update={"priority": 3})}
     assert [each.name for each in path.parent.iterdir()] == ["state.json"]  # no rest of a writing
 
@@ -44,17 +44,17 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path):
     ("text", "words"),
     [
         ("", "cannot be read"),
-        ("[]", "of another version"),
-        ('{"version": 2, "cameras": {}}', "of another version"),
-        ('{"version": 1}', "holds no cameras"),
-        ('{"version": 1, "cameras": []}', "holds no cameras"),
-        ('{"version": 1, "cameras": {"gate": 5}}', "camera gate: "),
+        ("[]", "valid dictionary"),
+        ('{"version": 2, "cameras": {}}', "version: "),
+        ('{"version": 1}', "cameras: is missing"),
+        ('{"version": 1, "cameras": []}', "cameras: "),
+        ('{"version": 1, "cameras": {"gate": 5}}', "cameras.gate: "),
         ('{"version": 1, "cameras": {"gate": {"name": "gate"}}}', "source: is missing"),
         ('{"version": 1, "cameras": {"a": {"name": "b", "source": "0"}}}', "name is another"),
         ('{"version": 1, "cameras": {"../a": {"name": "../a", "source": "0"}}}', "use letters"),
         (
             '{"version": 1, "cameras": {"a": {"name": "a", "source": "concat:x"}, "b": 5}}',
-            "camera b: ",
+            "cameras.b: ",
         ),
         ("[" * 100_000, "cannot be read"),
         ("\udcff", "cannot be read"),

@@ -4,7 +4,8 @@ from functools import partial
 
 import pytest
 
-from edgecar.serve import shedding, sources
+from edgecar.serve import networks
+from edgecar.serve import source as sources
 from tests.serve.conftest import fake_networks, served, until
 from tests.serve.network_camera import NetworkCamera
 from tests.serve.page.conftest import Opened, expect
@@ -29,7 +30,7 @@ def camera():
 
 @pytest.fixture
 def service(make_service, camera, clip, monkeypatch):
-    monkeypatch.setattr(shedding, "FULL", 1e9)  # a busy machine takes no network away
+    monkeypatch.setattr(networks, "FULL", 1e9)  # a busy machine takes no network away
     monkeypatch.setattr(sources, "FIRST_BACKOFF_SECONDS", 0.05)
     monkeypatch.setattr(sources, "LONGEST_BACKOFF_SECONDS", 0.2)
     quick = partial(sources.LiveSettings, first_backoff_seconds=0.05, longest_backoff_seconds=0.2)
@@ -93,7 +94,7 @@ def test_network_stop_start_and_remove_do_what_they_say(opened, service):
     expect(gate.locator(".facts")).to_contain_text("pass: the picture as it is")
     gate.get_by_role("button", name="Stop gate").click()
     expect(gate).to_have_attribute("data-state", "stopped")
-    assert service.run_of("gate").camera is None
+    assert service.camera("gate").place is None
     gate.get_by_role("button", name="Start gate").click()
     expect(gate).to_have_attribute("data-state", "running")
     gate.get_by_label("Network of gate").select_option("edgecar-xs")
@@ -126,7 +127,7 @@ def test_a_token_is_asked_for_and_a_session_outlasts_a_reload(browser, make_serv
         networks=fake_networks(inverted),
         server={"token": TOKEN},
     )
-    until(lambda: service.run_of("gate").status.sequence)
+    until(lambda: service.camera("gate").status.sequence)
     with served(service) as server:
         opened = Opened(browser, server)
         dialog = opened.page.locator("#login-dialog")

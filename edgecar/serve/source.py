@@ -1,4 +1,4 @@
-"""Where a camera's frames come from, whatever happens to it."""
+"""Frames of one camera or file, for as long as the service runs."""
 
 import logging
 import random
@@ -17,7 +17,7 @@ from edgecar.media.live import LiveReader, LiveSettings, LiveSource, LiveStats
 from edgecar.media.reader import Reader
 from edgecar.media.sources import RTSP_SOUND, source_from
 from edgecar.media.timing import JoinedTimes
-from edgecar.serve.settings import Camera
+from edgecar.serve.settings import CameraSettings
 
 State = Literal["connecting", "running", "waiting", "stopped", "ended"]
 
@@ -26,13 +26,13 @@ LONGEST_BACKOFF_SECONDS = 30.0
 JITTER = 0.2
 
 LATE_SECONDS = 1.0
-"""A file that is played falls behind by more only where the machine cannot decode it in time."""
+"""Lag above which this machine cannot decode a file in time; its clock starts anew then."""
 
 STILL_SECONDS = 1.0
-"""Before a source that is one picture is looked at again."""
+"""Pause before a source that is one picture is read again."""
 
 TICK = Fraction(1, 90_000)
-"""Of the one clock of a camera, whose connections may count in others; RTSP's own."""
+"""Tick of the one clock of a camera, that of RTSP. Its connections may count in others."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,34 +40,31 @@ Opened = Reader | LiveReader
 
 
 class SupervisedSource(LiveSource):
-    """Frames of one camera without an end: what fails is opened again, after a growing wait.
+    """Endless frames of one camera: after a failure it is opened again, with growing waits.
 
-    Iterate over it in one thread; everything else is for any. Files are played at their own pace,
-    again and again if they are to loop. The frames of all connections are on one clock.
+    Iterate over it in one thread; everything else is for any thread. Files are played at their own
+    pace. The frames of all connections are on one clock.
 
     Args:
-        camera: What to read.
-        read_coding: Note in every frame how coarsely it was coded.
+        camera: Camera to read.
         opener: Opens the source; for tests.
-        sleep: Waits for so many seconds, or until `close`; for tests.
+        sleep: Waits for some seconds, or until `close`; for tests.
     """
 
     def __init__(
         self,
-        camera: Camera,
+        camera: CameraSettings,
         *,
-        read_coding: bool = True,
-        opener: Callable[[Camera, bool], Opened] | None = None,
+        opener: Callable[[CameraSettings], Opened] | None = None,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.facts: StreamFacts | None = None
-        """Of what was opened last."""
+        """Facts of the latest connection."""
         self.codec = ""
-        """FFmpeg's short name of its coding."""
+        """FFmpeg's short name of the stream's codec."""
         self.restarts = 0
-        """Times it was opened again after a failure."""
-        self._camera, self._read_coding = camera, read_coding
-        self._opener = opener or open_camera
+        """Number of times the source was opened again after a failure."""
+        self._camera, self._opener = camera, opener or open_camera
         self._closing = threading.Event()
         self._sleep = sleep or self._closing.wait
         self._backoff = Backoff(
@@ -85,7 +82,7 @@ class SupervisedSource(LiveSource):
 
     @property
     def state(self) -> State:
-        """What it does now."""
+        """What the source is doing."""
         if self._closing.is_set():
             return "stopped"
         if self._ended:
@@ -99,7 +96,7 @@ class SupervisedSource(LiveSource):
 
     @property
     def error(self) -> str | None:
-        """Why it does not run, without passwords."""
+        """Why the source is waiting, without passwords."""
         inner = self._inner
         if self.state != "waiting":
             return None
@@ -116,17 +113,17 @@ class SupervisedSource(LiveSource):
             try:
                 yield from self._frames_of_one_opening()
             except Exception as error:  # nothing of one camera may end the service
-                self._failed(error, time.monotonic() - began)
+                self._wait_after(error, time.monotonic() - began)
 
     def close(self) -> None:
-        """Stop; who reads gets the end at once. Harmless when repeated."""
+        """Stop; the reading thread gets the end at once."""
         self._closing.set()
         inner = self._inner
         if isinstance(inner, LiveReader):
             inner.close()
 
     def _frames_of_one_opening(self) -> Iterator[Frame]:
-        with self._opener(self._camera, self._read_coding) as inner:
+        with self._opener(self._camera) as inner:
             self._inner, self._error = inner, None
             first, self.facts, self.codec = self.facts is None, inner.facts, inner.codec
             has_sound = inner.facts.sound is not None or RTSP_SOUND in inner.facts.notes.lost
@@ -135,8 +132,7 @@ class SupervisedSource(LiveSource):
             if self._closing.is_set():  # `close` may have come while it was opened
                 return
             try:
-                frames = iter(inner) if inner.live else self._paced(inner)
-                for frame in frames:
+                for frame in inner if inner.live else self._paced(inner):
                     yield self._times.place(frame, time.monotonic())
             finally:
                 if isinstance(inner, LiveReader):
@@ -150,7 +146,7 @@ class SupervisedSource(LiveSource):
             self._sleep(STILL_SECONDS)
 
     def _paced(self, frames: Opened) -> Iterator[Frame]:
-        """A file's frames when they are due."""
+        """Yield a file's frames when they are due."""
         began: float | None = None
         for frame in frames:
             due = _seconds(frame)
@@ -161,40 +157,40 @@ class SupervisedSource(LiveSource):
                 return
             yield frame
 
-    def _failed(self, error: Exception, after_seconds: float) -> None:
+    def _wait_after(self, error: Exception, success_seconds: float) -> None:
         self._inner = None
         if self._closing.is_set():
             return
         if not isinstance(error, EdgecarError):
             _log.exception("camera %s: reading failed", self._camera.name)
         self._error = str(error) or type(error).__name__
-        self._backoff.succeeded(after_seconds)
+        self._backoff.succeeded(success_seconds)
         seconds = self._backoff.next_seconds()
         _log.warning("camera %s: %s (again in %.1f s)", self._camera.name, self._error, seconds)
         self._sleep(seconds)
         self.restarts += 1
 
 
-def open_camera(camera: Camera, read_coding: bool) -> Opened:
-    """Open a file, or connect.
+def open_camera(camera: CameraSettings) -> Opened:
+    """Open a file, or connect to a camera.
 
     Raises:
         MediaError: It cannot be opened.
     """
     source = source_from(camera.source)
     if source.kind == "file":
-        return Reader(source, keep_size=True, read_coding=read_coding)
+        return Reader(source, keep_size=True, read_coding=True)
     settings = LiveSettings(rtsp_transport=camera.rtsp_transport)
-    return LiveReader(source, settings, read_coding=read_coding)
+    return LiveReader(source, settings, read_coding=True)
 
 
 def _seconds(frame: Frame) -> float:
-    assert frame.pts is not None  # a reader's always have a time
+    assert frame.pts is not None  # readers give every frame a time
     assert frame.time_base is not None
     return float(frame.pts * frame.time_base)
 
 
 def _sum(before: LiveStats, now: LiveStats) -> LiveStats:
-    """The counters of two readers; state and messages of the later one."""
+    """Add the counters of two readers; state and messages are those of the later one."""
     counters = [name for name in LiveStats.__slots__ if isinstance(getattr(now, name), int)]
     return replace(now, **{name: getattr(before, name) + getattr(now, name) for name in counters})

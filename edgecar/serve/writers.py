@@ -1,0 +1,163 @@
+"""Recordings and pushed streams: the two outputs of coded pictures."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+
+from edgecar.errors import MediaError
+from edgecar.media.sources import reason_of
+from edgecar.redaction import redacted
+from edgecar.serve import push_child
+from edgecar.serve.outputs import CLOCK, Coded, PacketOutput
+from edgecar.serve.settings import Push, Record
+
+RECORD_DEPTH = 500
+"""Pictures that may wait for a stalled disk: twenty seconds at 25 frames a second."""
+
+PUSH_DEPTH = 50
+"""Pictures that may wait for a network: two seconds. After that the next keyframe is sent."""
+
+FRAGMENTS = {
+    # The index at the head, then a fragment per keyframe: no end has to be written.
+    "mp4": {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
+    "mkv": {"cluster_time_limit": "1000", "flush_packets": "1"},
+}
+
+RECORDING_NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z\.(mp4|mkv)")
+"""Names of files that this program may remove."""
+
+HOUR_SECONDS = 3600
+GIB = 1 << 30
+END_SECONDS = 1.0
+"""Time for the process that pushes to end by itself."""
+
+
+class Recorder(PacketOutput):
+    """Writes files ``FOLDER/CAMERA/20261126T144925.120Z.mp4``, named by when they begin (UTC).
+
+    Each file begins with a keyframe and plays on its own. A process that is killed leaves a file
+    that plays to its last whole fragment (MP4: one keyframe interval; Matroska: one second).
+
+    Args:
+        camera: Name of the camera's folder.
+        record: Folder, length of files, and what to keep.
+        clock: Seconds since 1970; for tests.
+    """
+
+    def __init__(self, camera: str, record: Record, clock: Callable[[], float] = time.time) -> None:
+        self._folder = record.folder / camera
+        super().__init__("record", str(self._folder), RECORD_DEPTH)
+        self._record, self._clock = record, clock
+
+    def _is_over(self, item: Coded) -> bool:
+        long_enough = (item.ticks - self._began_ticks) * CLOCK >= self._record.segment_seconds
+        return super()._is_over(item) or (item.keyframe and long_enough)
+
+    def _opened(self, item: Coded) -> OutputContainer:  # noqa: ARG002  # named by the clock
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._remove_old()
+        return av.open(
+            f"file:{self._free_path()}",
+            "w",
+            format="matroska" if self._record.format == "mkv" else "mp4",
+            container_options=FRAGMENTS[self._record.format],
+        )
+
+    def _explained(self, error: Exception) -> MediaError:
+        return MediaError(f"{self._folder} cannot be written ({reason_of(error)}); check the disk")
+
+    def _free_path(self) -> Path:
+        """Return a path whose name sorts by time; no file is overwritten."""
+        seconds = self._clock()
+        while True:
+            began = datetime.fromtimestamp(seconds, timezone.utc)
+            stem = f"{began:%Y%m%dT%H%M%S}.{began.microsecond // 1000:03d}Z"
+            path = self._folder / f"{stem}.{self._record.format}"
+            if not path.exists():
+                return path
+            seconds += 0.001
+
+    def _remove_old(self) -> None:
+        paths = [path for path in self._folder.iterdir() if RECORDING_NAME.fullmatch(path.name)]
+        files = {path: path.stat() for path in sorted(paths)}
+        total = sum(stat.st_size for stat in files.values())
+        hours, gib = self._record.keep_hours, self._record.keep_gib
+        for path, stat in files.items():
+            old = hours is not None and self._clock() - stat.st_mtime > hours * HOUR_SECONDS
+            if old or (gib is not None and total > gib * GIB):
+                path.unlink(missing_ok=True)
+                total -= stat.st_size
+
+
+class Pusher(PacketOutput):
+    """Sends the stream to an RTSP or RTMP server, and connects again when the server goes away.
+
+    A child process does the sending. PyAV holds Python's lock while FFmpeg connects to write: a
+    server that accepts and then says nothing would stop every camera for seconds.
+
+    Args:
+        push: Address of the server.
+    """
+
+    def __init__(self, push: Push) -> None:
+        super().__init__("push", redacted(push.url), PUSH_DEPTH)
+        self._url = push.url
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def close(self) -> None:
+        super().close()
+        process = self._process
+        if process is not None:  # it hangs in a call to the server
+            process.kill()
+
+    def _opened(self, item: Coded) -> OutputContainer:  # noqa: ARG002  # the stream has its facts
+        command = [sys.executable, push_child.__file__]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        assert process.stdin is not None
+        self._process = process
+        process.stdin.write(self._url.encode() + b"\n")  # no list of processes shows it there
+        options = {"flush_packets": "1"}
+        pipe, form = process.stdin, push_child.PIPE_FORMAT
+        return av.open(pipe, "w", format=form, container_options=options)
+
+    def _explained(self, error: Exception) -> MediaError:
+        reason = self._last_words() or str(error)
+        return MediaError(f"{self.target} takes no stream ({reason}); check server and address")
+
+    def _reset(self) -> None:
+        process, self._process = self._process, None
+        with suppress(av.FFmpegError, OSError, ValueError):  # the child may be gone
+            super()._reset()
+        if process is None:
+            return
+        assert process.stdin is not None
+        assert process.stderr is not None
+        with suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stderr.close()
+
+    def _last_words(self) -> str:
+        """Return why the child ended; empty if it has not."""
+        process = self._process
+        if process is None or process.stderr is None:
+            return ""
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)
+            lines = process.stderr.read().decode(errors="replace").strip().splitlines()
+            return lines[-1].replace(self._url, self.target) if lines else ""
+        return ""
