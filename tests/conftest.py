@@ -64,20 +64,18 @@ TENSORRT = tuple(kind for kind in LOWER if kind != "int8 onnxruntime")
 
 
 @pytest.fixture(scope="session")
-def reduced(exported, tmp_path_factory) -> Callable[[str, str], Artifact]:
+def reduced(exported) -> Callable[[str, str], Artifact]:
     """A function from a network's name and one of `LOWER` to an artifact that nobody judged."""
-    folder = tmp_path_factory.mktemp("ranges")
 
     @cache
     def make(name: str, kind: str) -> Artifact:
         import onnx
 
-        from edgecar.exporter.equalise import equalised
+        from edgecar.exporter.calibrate import equalised, ranges_of
         from edgecar.exporter.frames import generated_frames
         from edgecar.exporter.layers import always_kept
         from edgecar.exporter.precision import fp16
         from edgecar.exporter.quantize import FORMS, quantised
-        from edgecar.exporter.ranges import ranges_of
 
         metadata = exported(name).metadata
         model = onnx.load_model_from_string(exported(name).onnx)
@@ -87,7 +85,7 @@ def reduced(exported, tmp_path_factory) -> Callable[[str, str], Artifact]:
             pictures = [picture[:, :112, :112] for picture in frames.calibration[:2]]
             form = FORMS[engine]
             alike = onnx.shape_inference.infer_shapes(equalised(model, pictures))
-            ranges = ranges_of(alike, pictures, "min-max", symmetric=form.signed, folder=folder)
+            ranges = ranges_of(alike, pictures, symmetric=form.signed)["min-max"]
             made = quantised(alike, ranges, always_kept(alike), form)
         else:
             made = fp16(model, ())

@@ -7,9 +7,8 @@ from importlib.util import find_spec
 from edgecar.artifact import Artifact, Metadata
 from edgecar.engines.answer import open_checked
 from edgecar.engines.base import Engine
-from edgecar.engines.saturation import refuse_saturating
 from edgecar.engines.targets import LIBRARIES, LibraryName
-from edgecar.errors import EngineError
+from edgecar.errors import AnswerError, EngineError
 from edgecar.spec import Precision
 
 PLANS: tuple[LibraryName, ...] = LIBRARIES
@@ -24,6 +23,14 @@ NAMES = (
 ON_CPU = ("openvino", "onnxruntime")
 """Engines that multiply eight bits on a CPU."""
 
+LARGEST_WEIGHT = 64
+"""Largest magnitude of weights in eight bits whose sums are the same on every CPU.
+
+CPUs of x86 without VNNI multiply codes by ``vpmaddubsw``: two products of an unsigned code (up to
+255; signed ones are moved up by 128) and a weight are added in 16 bits, which end at 32767, and a
+larger sum becomes that. With weights of at most 64 no pair gets there: 2 · 255 · 64 = 32640.
+"""
+
 
 def usable_cores() -> int:
     """CPU cores this process may use (containers and taskset often allow fewer than there are)."""
@@ -34,8 +41,7 @@ def usable_cores() -> int:
 
 def default_engine() -> str:
     """The fastest engine known for this machine's CPU: OpenVINO on x86, ONNX Runtime elsewhere."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return "openvino" if x86 and find_spec("openvino") else "onnxruntime"
+    return "openvino" if _is_x86() and find_spec("openvino") else "onnxruntime"
 
 
 def resolved(name: str) -> str:
@@ -83,8 +89,8 @@ def open_engine(
 
 
 def _unchecked(artifact: Artifact, name: str, precision: Precision | None, threads: int) -> Engine:
-    if name in ON_CPU:
-        refuse_saturating(artifact)
+    if name in ON_CPU and artifact.metadata.precision == "int8" and _is_x86():
+        _refuse_saturating(artifact)
     if name == "openvino":
         from edgecar.engines.openvino import OpenvinoEngine
 
@@ -98,3 +104,34 @@ def _unchecked(artifact: Artifact, name: str, precision: Precision | None, threa
     from edgecar.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(artifact, precision, threads, name.partition(":")[2] or "cpu")
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _refuse_saturating(artifact: Artifact) -> None:
+    """Refuse a graph in eight bits whose sums may overflow, as files of earlier versions do."""
+    largest = largest_weight(artifact.onnx)
+    if largest > LARGEST_WEIGHT:
+        raise AnswerError(
+            f"{artifact.path or artifact.metadata.model}: its INT8 weights go up to {largest}, "
+            "whose sums overflow on CPUs without VNNI; export it again, which limits them to "
+            f"{LARGEST_WEIGHT}"
+        )
+
+
+def largest_weight(onnx_bytes: bytes) -> int:
+    """Return the largest magnitude of weights in eight bits in a graph; 0 if it holds none."""
+    import numpy as np
+    import onnx
+
+    graph = onnx.load_model_from_string(onnx_bytes).graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    codes = [
+        onnx.numpy_helper.to_array(constants[node.input[0]]).astype(np.int32)
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants
+        if constants[node.input[0]].data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    ]
+    return max((int(np.abs(values).max(initial=0)) for values in codes), default=0)

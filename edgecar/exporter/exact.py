@@ -1,14 +1,9 @@
 """A graph computed as it is written: ONNX Runtime without its optimisations."""
 
-from typing import TYPE_CHECKING
-
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Batch, Engine, EngineInfo
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.errors import EngineError
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 NAME = "exact"
 
@@ -45,13 +40,12 @@ class ExactEngine(Engine):
         output: Batch = self._session.run(None, {self._input: batch})[0]
         return output
 
-    def close(self) -> None:
+    def _free(self) -> None:
         self._session = None
-        super().close()
 
 
 def _holding_halves(onnx_bytes: bytes) -> bytes:
-    """The same graph, in which ONNX Runtime does not leave out the rounding to half precision.
+    """Return the same graph, in which ONNX Runtime keeps the rounding to half precision.
 
     On a CPU it computes halves in float32 and drops the casts between its operators, even without
     optimisations; between two copies of a tensor it keeps them.
@@ -59,7 +53,9 @@ def _holding_halves(onnx_bytes: bytes) -> bytes:
     import onnx
 
     model = onnx.load_model_from_string(onnx_bytes)
-    halves = _halves(model)
+    values = onnx.shape_inference.infer_shapes(model).graph.value_info
+    half = onnx.TensorProto.FLOAT16
+    halves = {value.name for value in values if value.type.tensor_type.elem_type == half}
     if not halves:
         return onnx_bytes
     nodes = []
@@ -68,22 +64,10 @@ def _holding_halves(onnx_bytes: bytes) -> bytes:
         for place, name in enumerate(node.output):
             if name in halves:
                 node.output[place] = f"{name}_computed"
-                nodes.append(
-                    onnx.helper.make_node("Identity", [node.output[place]], [f"{name}_copy"])
-                )
-                nodes.append(onnx.helper.make_node("Identity", [f"{name}_copy"], [name]))
+                for source, made in ((f"{name}_computed", f"{name}_copy"), (f"{name}_copy", name)):
+                    nodes.append(onnx.helper.make_node("Identity", [source], [made]))
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(copies)
     held: bytes = model.SerializeToString()
     return held
-
-
-def _halves(model: "ModelProto") -> set[str]:
-    """Tensors in half precision that nodes make."""
-    import onnx
-
-    inferred = onnx.shape_inference.infer_shapes(model)
-    half = onnx.TensorProto.FLOAT16
-    values = inferred.graph.value_info
-    return {value.name for value in values if value.type.tensor_type.elem_type == half}

@@ -3,25 +3,42 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from edgecar.exporter.receptive import GraphWalk
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
+def copied(model: "ModelProto") -> "ModelProto":
+    """Return a copy of a model."""
+    import onnx
+
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    return made
+
+
+def attributes_of(node: "NodeProto") -> dict[str, Any]:
+    """Return the attributes of a node by name."""
+    from onnx import helper
+
+    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+
+
 def convolutions(model: "ModelProto") -> list[str]:
-    """Names of all convolutions, in order."""
+    """Return the names of all convolutions, in order."""
     return [node.name for node in model.graph.node if node.op_type in CONVOLUTIONS]
 
 
 def always_kept(model: "ModelProto") -> list[str]:
-    """Convolutions for which eight bits would cost much and save little, in order.
+    """Return the convolutions for which eight bits would cost much and save little, in order.
 
-    The first: the picture has 256 codes, a signed range of eight bits 127 of them. The last: its
-    output is seen as it is. Those of pooled tensors: they do next to nothing.
+    They are the first, because the picture has 256 codes and a signed range of eight bits only 127
+    of them; the last, whose output is seen as it is; and those of pooled tensors, which do next to
+    nothing.
     """
-    from edgecar.exporter.receptive import GraphWalk
-
     spatial = GraphWalk(model, model.graph.input[0].name).strides()
     edges = _first_and_last(model)
     return [
@@ -48,22 +65,21 @@ def _first_and_last(model: "ModelProto") -> set[str]:
 
 
 def residual_adds(model: "ModelProto") -> dict[str, tuple[str, str]]:
-    """The skipped tensor of every addition to what a convolution made, and that convolution."""
+    """Return the skipped tensor of every addition to a convolution's output, and its name."""
     made_by = {name: node for node in model.graph.node for name in node.output}
     adds = {}
     for node in model.graph.node:
+        if node.op_type != "Add":
+            continue
         makers = [made_by.get(name) for name in node.input]
-        branches = [m is not None and m.op_type in CONVOLUTIONS for m in makers]
-        if node.op_type == "Add" and sum(branches) == 1:
-            skip = node.input[branches.index(False)]
-            adds[node.name] = (skip, _name(makers[branches.index(True)]))
+        branches = [maker for maker in makers if maker and maker.op_type in CONVOLUTIONS]
+        if len(branches) == 1:
+            adds[node.name] = (node.input[1 - makers.index(branches[0])], branches[0].name)
     return adds
 
 
 def share_of_work(model: "ModelProto", names: Collection[str]) -> float:
-    """Share of all multiply-accumulates that some convolutions do, 0 to 1."""
-    from edgecar.exporter.receptive import GraphWalk
-
+    """Return the share of all multiply-accumulates that some convolutions do, 0 to 1."""
     walk = GraphWalk(model, model.graph.input[0].name)
     strides = walk.strides()
     work: dict[str, float] = {}
@@ -75,7 +91,3 @@ def share_of_work(model: "ModelProto", names: Collection[str]) -> float:
             work[node.name] = pixels * dims[0] * dims[1] * dims[2] * dims[3]
     total = sum(work.values())
     return sum(work[name] for name in names) / total if total else 0.0
-
-
-def _name(node: "NodeProto | None") -> str:
-    return node.name if node is not None else ""

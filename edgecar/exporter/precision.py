@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecar.engines.trt_lint import refuse_misread
+from edgecar.exporter.layers import copied
 from edgecar.exporter.receptive import GLOBAL, REDUCE
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ def fp16(model: "ModelProto", keep: Collection[str]) -> "ModelProto":
     """
     import onnx
 
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = copied(model)
     _Halving(made, with_activations(model, {*keep, *whole_nodes(model)})).run()
     onnx.checker.check_model(made, full_check=True)
     made = onnx.shape_inference.infer_shapes(made, strict_mode=True, data_prop=True)

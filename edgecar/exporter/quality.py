@@ -1,9 +1,8 @@
-"""The gate: what a lower precision costs in picture quality, against what it may cost."""
+"""The gate: the loss of picture quality in a lower precision, against the loss allowed."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
@@ -26,17 +25,17 @@ SHIFT_CODES = (
     0.1  # a change of a picture's mean beyond this is the darkening that INT8 is known for
 )
 WORST_TO_MEAN = 3  # loss allowed on one picture, in losses allowed on average
-GLANCED, GLANCED_PX = 6, 128  # pictures, and side of their middles, that a guess is made from
+GLANCED, GLANCED_PX = 6, 128  # pictures, and side of their middles, for an estimate
 FLAWLESS = 255**2 / 10**6  # mean squared error at 60 dB: below, a loss is not worth the name
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be lost against FP32.
+    """Loss allowed against FP32.
 
     Attributes:
-        loss_db: PSNR on average.
-        worst_db: PSNR on any one picture.
+        loss_db: Loss of PSNR on average.
+        worst_db: Loss of PSNR on any one picture.
     """
 
     loss_db: float
@@ -45,13 +44,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was lost against FP32.
+    """Loss measured against FP32.
 
     Attributes:
-        loss_db: PSNR on average; infinite if an output is not finite.
-        worst_db: PSNR on the picture that lost most.
+        loss_db: Loss of PSNR on average; infinite if an output is not finite.
+        worst_db: Loss of PSNR on the picture that lost most.
         shift_codes: Largest change of a picture's mean, in 8-bit codes.
-        by_engine: PSNR on average by each engine that judged; the other figures are the worst.
+        by_engine: Average loss by each engine that judged; the other figures are the worst.
     """
 
     loss_db: float
@@ -60,7 +59,7 @@ class Verdict:
     by_engine: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
     def spent(self, budget: Budget) -> float:
-        """The largest share of what was allowed; above 1 it does not pass."""
+        """Return the largest share of the budget that was used; above 1 it does not pass."""
         shares = (
             self.loss_db / budget.loss_db if budget.loss_db > 0 else math.inf,
             self.worst_db / budget.worst_db if budget.worst_db > 0 else math.inf,
@@ -69,7 +68,7 @@ class Verdict:
         return max(shares) if all(map(math.isfinite, shares)) else math.inf
 
     def needs_db(self) -> float:
-        """The average loss to allow for this to pass, rounded up; infinite if none is enough."""
+        """Return the average loss that would have to be allowed; infinite if none is enough."""
         if not self.spent(Budget(1, 1)) < math.inf or self.shift_codes > SHIFT_CODES:
             return math.inf
         return math.ceil(100 * max(self.loss_db, self.worst_db / WORST_TO_MEAN) + 1e-9) / 100
@@ -84,7 +83,7 @@ class Judge:
         held: Pictures to compare on.
         precision: Arithmetic that the graphs to judge ask for.
         engines: Engines that judge, by name; `edgecar.exporter.exact.NAME` is one that computes a
-            graph as it is written. The first also makes the pictures in FP32, and glances.
+            graph as it is written. The first also makes the pictures in FP32.
     """
 
     def __init__(
@@ -95,15 +94,18 @@ class Judge:
         precision: Precision,
         engines: Sequence[str],
     ) -> None:
-        self._model, self._facts, self._held = fp32, metadata, held
+        self._metadata, self._held = metadata, held
         self._precision, self._engines = precision, engines
-        self._fp32 = self._in_fp32(held)
+        outputs = self._outputs(fp32, "fp32", engines[0])
+        if outputs is None:
+            raise ExportError(f"{metadata.model} gives numbers that are not finite in FP32")
+        self._fp32 = outputs
 
     def verdict(self, model: "ModelProto") -> Verdict:
-        """Loss of a graph: the largest that any engine makes of it."""
+        """Return the loss of a graph: the largest among the engines."""
         verdicts = []
         for engine in self._engines:
-            verdicts.append(self._compared(model, engine, self._held, self._fp32))
+            verdicts.append(self._compared(model, engine))
             if not math.isfinite(verdicts[-1].loss_db):
                 break  # nothing the others could add
         return Verdict(
@@ -113,61 +115,24 @@ class Judge:
             tuple((n, v.loss_db) for n, v in zip(self._engines, verdicts, strict=False)),
         )
 
-    def glance(self, model: "ModelProto") -> Verdict:
-        """Rough loss of a graph: on the middles of some pictures, by one engine."""
-        return self._compared(model, self._engines[0], *self._glanced)
-
-    @cached_property
-    def _glanced(self) -> "tuple[list[CodedPair], list[Codes]]":
-        step = -(-len(self._held) // GLANCED)
-        pairs = [
-            replace(pair, coded=self._middle(pair.coded), clean=self._middle(pair.clean))
-            for pair in self._held[::step]
-        ]
-        return pairs, self._in_fp32(pairs)
-
-    def _middle(self, picture: "Picture") -> "Picture":
-        align = self._facts.align_px
-        sides = [min(side, max(GLANCED_PX // align, 1) * align) for side in picture.shape[1:]]
-        starts = [
-            (whole - side) // 2 // align * align
-            for whole, side in zip(picture.shape[1:], sides, strict=True)
-        ]
-        rows, columns = (slice(at, at + side) for at, side in zip(starts, sides, strict=True))
-        return np.ascontiguousarray(picture[:, rows, columns])
-
-    def _in_fp32(self, pairs: "Sequence[CodedPair]") -> list[Codes]:
-        outputs = self._outputs(self._model, "fp32", self._engines[0], pairs)
-        if outputs is None:
-            raise ExportError(f"{self._facts.model} gives numbers that are not finite in FP32")
-        return outputs
-
-    def _compared(
-        self,
-        model: "ModelProto",
-        engine: str,
-        pairs: "Sequence[CodedPair]",
-        fp32: Sequence[Codes],
-    ) -> Verdict:
-        outputs = self._outputs(model, self._precision, engine, pairs)
+    def _compared(self, model: "ModelProto", engine: str) -> Verdict:
+        outputs = self._outputs(model, self._precision, engine)
         if outputs is None:
             return Verdict(math.inf, math.inf, math.inf)
         losses, shifts = [], []
-        for pair, before, after in zip(pairs, fp32, outputs, strict=True):
+        for pair, before, after in zip(self._held, self._fp32, outputs, strict=True):
             losses.append(_error_db(pair, after) - _error_db(pair, before))
             shifts.append(abs(float(np.mean(after, dtype=float) - np.mean(before, dtype=float))))
         return Verdict(float(np.mean(losses)), max(losses), max(shifts))
 
-    def _outputs(
-        self, model: "ModelProto", precision: Precision, name: str, pairs: "Sequence[CodedPair]"
-    ) -> list[Codes] | None:
-        """Codes of the restored pictures; None if a value is seen that is not finite."""
+    def _outputs(self, model: "ModelProto", precision: Precision, name: str) -> list[Codes] | None:
+        """Return the restored pictures; None if a value is not finite."""
         # Without the known answer: what is judged here is what the engine makes of it, not FP32.
-        metadata = replace(self._facts, precision=precision, known_answer=None)
+        metadata = replace(self._metadata, precision=precision, known_answer=None)
         artifact = Artifact(metadata, model.SerializeToString())
         outputs: list[Codes] = []
         with _opened(name, artifact) as engine:
-            for pair in pairs:
+            for pair in self._held:
                 if name != exact.NAME:  # as a runtime does, conversions in the graph
                     engine.run_codes([pair.coded], lambda _, codes: outputs.append(codes.copy()))
                     continue
@@ -176,6 +141,24 @@ class Judge:
                     return None
                 outputs.append(codes_from_unit(unit))
         return outputs
+
+
+def middles(held: "Sequence[CodedPair]", align_px: int) -> "list[CodedPair]":
+    """Return the middles of some pictures, on which losses are estimated sooner."""
+
+    def middle(picture: "Picture") -> "Picture":
+        most = max(GLANCED_PX // align_px, 1) * align_px
+        sides = [min(side, most) for side in picture.shape[1:]]
+        top, left = (
+            (whole - side) // 2 // align_px * align_px
+            for whole, side in zip(picture.shape[1:], sides, strict=True)
+        )
+        return np.ascontiguousarray(picture[:, top : top + sides[0], left : left + sides[1]])
+
+    step = -(-len(held) // GLANCED)
+    return [
+        replace(pair, coded=middle(pair.coded), clean=middle(pair.clean)) for pair in held[::step]
+    ]
 
 
 def _opened(name: str, artifact: Artifact) -> Engine:

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecar.engines.libraries import imported_onnxruntime
-from edgecar.engines.trt_lint import CHANNEL_AXES, refuse_misread
-from edgecar.exporter.layers import convolutions, residual_adds
+from edgecar.engines.select import LARGEST_WEIGHT
+from edgecar.engines.trt_lint import refuse_misread
+from edgecar.exporter.layers import convolutions, copied, residual_adds
 from edgecar.exporter.precision import fp16
-from edgecar.exporter.ranges import Ranges
-from edgecar.exporter.rounding import step_of
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
-MARKED = ("onnx.infer", "onnxruntime.quant")
-"""How the library marks a graph whose shapes are known."""
+Ranges = dict[str, tuple[float, float]]
+"""Lowest and highest value of each tensor."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,9 @@ class Form:
     other form slower than FP32. TensorRT takes unsigned codes for signed ones without a word.
 
     Attributes:
-        engines: That run it at full speed.
-        signed: Whether activations are signed, their zero point 0.
-        rest: What all else is computed in. TensorRT converts nothing on its own, so that float32
+        engines: Engines that run it at full speed.
+        signed: Activations are signed, with zero point 0, and only convolutions read codes.
+        rest: Arithmetic of everything else. TensorRT converts nothing on its own, so that float32
             around eight bits would stay float32 there.
     """
 
@@ -43,14 +41,40 @@ class Form:
 
 ForEngine = Literal["openvino", "tensorrt", "onnxruntime"]
 SIGNED = Form(("openvino", "tensorrt"), signed=True)
-SIGNED_HALF = Form(("tensorrt",), signed=True, rest="fp16")
-UNSIGNED = Form(("onnxruntime",), signed=False)
 FORMS: dict[ForEngine, Form] = {
     "openvino": SIGNED,
-    "tensorrt": SIGNED_HALF,
-    "onnxruntime": UNSIGNED,
+    "tensorrt": Form(("tensorrt",), signed=True, rest="fp16"),
+    "onnxruntime": Form(("onnxruntime",), signed=False),
 }
 """The fastest form for each engine."""
+
+
+def step_of(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the step of the codes of each output channel, from weights ``(O, I, H, W)``.
+
+    Codes end at 64 of 127, so that sums are the same on every CPU: see
+    `edgecar.engines.select.LARGEST_WEIGHT`.
+    """
+    reach = np.abs(weights).reshape(len(weights), -1).max(axis=1)
+    return np.asarray(np.maximum(reach, np.finfo(np.float32).tiny) / LARGEST_WEIGHT, np.float32)
+
+
+def grid(ends: tuple[float, float], *, signed: bool) -> tuple[np.float32, Any]:
+    """Return scale and zero point (``int8`` or ``uint8``) of activations in a range."""
+    low, high = min(ends[0], 0.0), max(ends[1], 0.0)
+    tiny = float(np.finfo(np.float32).tiny)
+    if signed:
+        return np.float32(max(-low, high, tiny) / 127), np.int8(0)
+    scale = np.float32(max(high - low, tiny) / 255)
+    return scale, np.uint8(np.rint(-low / scale))
+
+
+def through_eight_bits(x: Any, ends: tuple[float, float], *, signed: bool) -> Any:
+    """Return the values that remain of a tensor after it was coded in a range."""
+    scale, zero = grid(ends, signed=signed)
+    limits = np.iinfo(zero.dtype)
+    codes = np.clip(np.rint(x / scale) + np.float32(zero), limits.min, limits.max)
+    return (codes - np.float32(zero)) * scale
 
 
 def quantised(
@@ -60,16 +84,13 @@ def quantised(
     form: Form,
     codes: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> "ModelProto":
-    """A graph whose convolutions compute in eight bits, weights with a scale for each channel.
-
-    Weights use seven of the eight bits, so that sums are the same on every CPU: see
-    `edgecar.engines.saturation`.
+    """Return a graph whose convolutions compute in eight bits, with a scale for each channel.
 
     Args:
-        model: In float32, with inferred shapes.
-        ranges: Of every tensor that a convolution reads or makes.
+        model: FP32 graph with inferred shapes.
+        ranges: Ranges of every tensor that a convolution reads or makes.
         keep: Names of the convolutions that stay in floating point.
-        form: What it is made for.
+        form: Form to write.
         codes: Rounded weights by name; those not in it are rounded to the nearest.
 
     Returns:
@@ -80,36 +101,31 @@ def quantised(
     """
     import onnx
 
-    library = imported_onnxruntime("quantization")
-    calibrate = imported_onnxruntime("quantization.calibrate")
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    mark = plain.metadata_props.add()
-    mark.key, mark.value = MARKED
-    chosen = [name for name in convolutions(model) if name not in keep]
-    operators = sorted({node.op_type for node in model.graph.node})
-    quantizer = library.QDQQuantizer(
-        plain,
-        per_channel=True,
-        reduce_range=True,  # weights of at most 64; activations keep all eight bits
-        weight_qType=library.QuantType.QInt8,
-        activation_qType=library.QuantType.QInt8 if form.signed else library.QuantType.QUInt8,
-        tensors_range={
-            name: calibrate.TensorData(lowest=np.float32(low), highest=np.float32(high))
-            for name, (low, high) in ranges.items()
-        },
-        nodes_to_quantize=chosen,
-        nodes_to_exclude=[],
-        op_types_to_quantize=["Conv"],
-        extra_options=_signed_options(operators) if form.signed else {},
-    )
-    if chosen:
-        quantizer.quantize_model()
-    made: ModelProto = quantizer.model.model
-    _take_codes(made, model, codes or {})
-    if form.signed:
-        _narrow_readers(made, model, keep)
-    _tidy(made, model)
+    made = copied(model)
+    chosen = {name for name in convolutions(model) if name not in keep}
+    writer = _Writer(made, ranges, form, codes or {})
+    read = {node.input[0] for node in made.graph.node if node.name in chosen}
+    adds = {name: skip for name, (skip, branch) in residual_adds(model).items() if branch in chosen}
+    for node in list(made.graph.node):
+        if node.name in chosen and node.op_type == "Conv":
+            writer.convolution(node)
+        elif form.signed and adds.get(node.name) in read:
+            # TensorRT computes a convolution and the addition behind it in one go if the skipped
+            # tensor comes in eight bits.
+            place = list(node.input).index(adds[node.name])
+            node.input[place] = writer.pair(node.input[place])
+        elif not form.signed:
+            node.input[:] = [writer.pairs.get(name, name) for name in node.input]
+        writer.nodes.append(node)
+        if not form.signed and node.name in chosen:
+            writer.pair(node.output[0])
+    del made.graph.node[:]
+    made.graph.node.extend(writer.nodes)
+    used = {name for node in made.graph.node for name in node.input}
+    constants = [t for t in (*made.graph.initializer, *writer.constants) if t.name in used]
+    del made.graph.initializer[:]
+    made.graph.initializer.extend(constants)
+    del made.graph.value_info[:]
     onnx.checker.check_model(made, full_check=True)
     made = onnx.shape_inference.infer_shapes(made, strict_mode=True, data_prop=True)
     if form.signed:
@@ -117,89 +133,77 @@ def quantised(
     return fp16(made, []) if form.rest == "fp16" else made
 
 
-def _signed_options(operators: list[str]) -> dict[str, Any]:
-    """What NVIDIA's own tool asks of the library: no pair behind a convolution, bias as it is."""
-    return {
-        "QuantizeBias": False,
-        "ActivationSymmetric": True,
-        "OpTypesToExcludeOutputQuantization": operators,
-        "QDQOpTypePerChannelSupportToAxis": CHANNEL_AXES,
-        "QDQDisableWeightAdjustForInt32Bias": True,
-    }
+class _Writer:
+    """Adds Q/DQ pairs to the nodes of a graph, each once."""
 
+    def __init__(
+        self,
+        model: "ModelProto",
+        ranges: Ranges,
+        form: Form,
+        codes: Mapping[str, NDArray[np.int8]],
+    ) -> None:
+        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._ranges, self._form, self._codes = ranges, form, codes
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+        self.pairs: dict[str, str] = {}
+        """Names of tensors after their pair, by name."""
 
-def _take_codes(
-    made: "ModelProto", plain: "ModelProto", codes: Mapping[str, NDArray[np.int8]]
-) -> None:
-    """Put rounded weights in place of those that the library rounded to the nearest."""
-    from onnx import numpy_helper
+    def pair(self, name: str) -> str:
+        """Return a tensor after its eight bits; its pair is made where it is not at hand."""
+        if name not in self.pairs:
+            grid_of = [self._scale(name), self._zero(name)]
+            self._node("QuantizeLinear", [name, *grid_of], f"{name}_codes")
+            self.pairs[name] = self._node(
+                "DequantizeLinear", [f"{name}_codes", *grid_of], f"{name}_widened"
+            )
+        return self.pairs[name]
 
-    suffix = imported_onnxruntime("quantization.quant_utils").TENSOR_NAME_QUANT_SUFFIX
-    weights = {tensor.name: tensor for tensor in plain.graph.initializer}
-    constants = {tensor.name: tensor for tensor in made.graph.initializer}
-    for node in made.graph.node:
-        name = node.input[0].removesuffix(suffix)
-        if node.op_type != "DequantizeLinear" or name not in codes:
-            continue
-        own, step = constants[node.input[0]], numpy_helper.to_array(constants[node.input[1]])
-        # The library takes larger steps where a bias would not fit into 32 bits of the usual ones.
-        if np.allclose(step, step_of(numpy_helper.to_array(weights[name])), rtol=1e-4, atol=0):
-            own.CopyFrom(numpy_helper.from_array(codes[name], own.name))
+    def convolution(self, node: "NodeProto") -> None:
+        """Let a convolution read eight bits, and its bias 32 where eight bits are written, too."""
+        from onnx import numpy_helper
 
+        read, name = node.input[0], node.input[1]
+        weights = numpy_helper.to_array(self._weights[name])
+        step = step_of(weights)
+        nearest = np.rint(weights / step[:, None, None, None]).astype(np.int8)
+        node.input[0] = self.pair(read)
+        node.input[1] = self._widened(name, self._codes.get(name, nearest), step)
+        if not self._form.signed and len(node.input) > 2:
+            bias = numpy_helper.to_array(self._weights[node.input[2]])
+            fine = step * grid(self._ranges[read], signed=False)[0]
+            wide = np.rint(bias / fine.astype(np.float64))
+            if np.abs(wide).max() < 2**31:
+                node.input[2] = self._widened(node.input[2], wide.astype(np.int32), fine)
 
-def _narrow_readers(made: "ModelProto", plain: "ModelProto", keep: Collection[str]) -> None:
-    """Leave eight bits to the convolutions that compute in them, and to what skips those.
+    def _widened(self, name: str, codes: NDArray[Any], steps: NDArray[np.float32]) -> str:
+        made, zeros = f"{name}_widened", np.zeros(len(steps), codes.dtype)
+        if made not in self.pairs:
+            inputs = [
+                self._constant(codes, f"{name}_codes"),
+                self._constant(steps, f"{name}_scale"),
+                self._constant(zeros, f"{name}_zero_point"),
+            ]
+            self.pairs[made] = self._node("DequantizeLinear", inputs, made, axis=0)
+        return self.pairs[made]
 
-    The library lets all who read a tensor read its eight bits. Of a residual addition the skipped
-    side may: TensorRT then computes a convolution and the addition behind it in one go.
-    """
-    pairs = {n.output[0]: n for n in made.graph.node if n.op_type == "QuantizeLinear"}
-    original = {
-        node.output[0]: pairs[node.input[0]].input[0]
-        for node in made.graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in pairs
-    }
-    chosen = set(convolutions(plain)) - set(keep)
-    adds = {name: skip for name, (skip, branch) in residual_adds(plain).items() if branch in chosen}
-    for node in made.graph.node:
-        for place, name in enumerate(node.input):
-            tensor = original.get(name)
-            if tensor and node.name not in chosen and adds.get(node.name) != tensor:
-                node.input[place] = tensor
+    def _scale(self, name: str) -> str:
+        scale, _ = grid(self._ranges[name], signed=self._form.signed)
+        return self._constant(np.asarray(scale, np.float32), f"{name}_scale")
 
+    def _zero(self, name: str) -> str:
+        _, zero = grid(self._ranges[name], signed=self._form.signed)
+        return self._constant(np.asarray(zero), f"{name}_zero_point")
 
-def _tidy(made: "ModelProto", plain: "ModelProto") -> None:
-    """Take out what the library leaves behind, and put nodes in order."""
-    used = {name for node in made.graph.node for name in node.input}
-    kept = [tensor for tensor in made.graph.initializer if tensor.name in used]
-    del made.graph.initializer[:]
-    made.graph.initializer.extend(kept)
-    del made.metadata_props[:]
-    made.metadata_props.extend(plain.metadata_props)
-    made.producer_name, made.producer_version = plain.producer_name, plain.producer_version
-    made.ir_version = plain.ir_version
-    ordered = in_order(made)
-    del made.graph.node[:]
-    made.graph.node.extend(ordered)
-    # The library's shapes are those of before; shapes are inferred anew.
-    del made.graph.value_info[:]
+    def _constant(self, values: NDArray[Any], name: str) -> str:
+        from onnx import numpy_helper
 
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
 
-def in_order(model: "ModelProto") -> "list[NodeProto]":
-    """The nodes of a graph as they stand, but each behind those that make what it reads."""
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    ordered: list[NodeProto] = []
-    placed: set[str] = set()
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
 
-    def place(node: "NodeProto") -> None:
-        if node.output[0] in placed:
-            return
-        placed.add(node.output[0])
-        for name in node.input:
-            if name in made_by:
-                place(made_by[name])
-        ordered.append(node)
-
-    for node in model.graph.node:
-        place(node)
-    return ordered
+        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+        return output

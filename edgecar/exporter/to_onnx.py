@@ -13,12 +13,12 @@ from torch import nn
 from edgecar.artifact import Artifact, Metadata, write_metadata
 from edgecar.errors import ExportError, GateError, SettingsError
 from edgecar.exporter.answer import known_answer, with_stated_loss
+from edgecar.exporter.calibrate import ranges_from_reaches
 from edgecar.exporter.frames import generated_frames, own_frames
 from edgecar.exporter.gate import parity_error
 from edgecar.exporter.lower import Lower, Report, Trained, reduced
 from edgecar.exporter.quality import WORST_TO_MEAN, Budget
 from edgecar.exporter.quantize import FORMS, ForEngine
-from edgecar.exporter.ranges import ranges_from_reaches
 from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.restoring import Restored, restoration

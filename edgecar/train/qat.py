@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from edgecar.engines.saturation import LARGEST_WEIGHT
+from edgecar.engines.select import LARGEST_WEIGHT
 from edgecar.errors import SettingsError
-from edgecar.exporter.equalise import equalised
+from edgecar.exporter.calibrate import equalised
 from edgecar.exporter.frames import generated_frames
 from edgecar.exporter.layers import always_kept
 from edgecar.exporter.recipe import recipe_for

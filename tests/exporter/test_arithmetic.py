@@ -13,17 +13,16 @@ import pytest
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import CODE
-from edgecar.engines.saturation import LARGEST_WEIGHT, largest_weight
-from edgecar.engines.select import open_engine
+from edgecar.engines.select import LARGEST_WEIGHT, largest_weight, open_engine
 from edgecar.errors import EngineError
 from edgecar.exporter import exact
+from edgecar.exporter.calibrate import ranges_of
 from edgecar.exporter.exact import ExactEngine
 from edgecar.exporter.frames import CodedPair
 from edgecar.exporter.layers import always_kept
 from edgecar.exporter.precision import fp16
 from edgecar.exporter.quality import Judge
 from edgecar.exporter.quantize import FORMS, quantised
-from edgecar.exporter.ranges import ranges_of
 from edgecar.runtime.restorer import Restorer
 from tests.exporter.graphs import INPUT, Drawing
 from tests.test_artifact import FACTS
@@ -63,9 +62,9 @@ def drawn(seed: int = 0) -> onnx.ModelProto:
     return d.model(d.conv(d.node("Relu", value)))
 
 
-def int8_of(model: onnx.ModelProto, tmp_path, engine: str = "openvino") -> onnx.ModelProto:
+def int8_of(model: onnx.ModelProto, engine: str = "openvino") -> onnx.ModelProto:
     form = FORMS[engine]
-    ranges = ranges_of(model, pictures(), "min-max", symmetric=form.signed, folder=tmp_path)
+    ranges = ranges_of(model, pictures(), symmetric=form.signed)["min-max"]
     return quantised(model, ranges, always_kept(model), form)
 
 
@@ -110,7 +109,7 @@ def int8_facts():
 @on_x86
 @pytest.mark.parametrize("isa", ["SSE41", "AVX2"])
 def test_sums_are_exact_on_cpus_without_vnni(isa, tmp_path) -> None:
-    made = int8_of(drawn(), tmp_path)
+    made = int8_of(drawn())
     assert largest_weight(made.SerializeToString()) == LARGEST_WEIGHT
     # Some codes fall on the other side of a rounding where float32 is summed in another order.
     assert missed(made, isa, tmp_path) < 0.005
@@ -120,19 +119,19 @@ def test_sums_are_exact_on_cpus_without_vnni(isa, tmp_path) -> None:
 
 @on_x86
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_files_of_eight_bits_are_refused_in_one_line(engine, tmp_path) -> None:
-    wide = in_eight_bits(int8_of(drawn(), tmp_path))
+def test_files_of_eight_bits_are_refused_in_one_line(engine) -> None:
+    wide = in_eight_bits(int8_of(drawn()))
     with pytest.raises(EngineError, match=r"go up to 127, .* export it again") as refused:
         open_engine(Artifact(int8_facts(), wide.SerializeToString()), engine)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_figure_of_the_gate_is_that_of_the_engine(engine, tmp_path) -> None:
+def test_figure_of_the_gate_is_that_of_the_engine(engine) -> None:
     """Pictures restored through the public class, whatever the CPU, lose what the gate says."""
     pytest.importorskip(engine)
     model = drawn()
-    made = int8_of(model, tmp_path, engine)
+    made = int8_of(model, engine)
     clean = [picture // 2 + 60 for picture in pictures()]
     held = [CodedPair(c, p) for c, p in zip(pictures(), clean, strict=True)]
     metadata = int8_facts()

@@ -1,6 +1,7 @@
 """Lower precisions: the best of several that passes, or none and what would."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from edgecar.artifact import find_artifact, read_artifact, read_metadata
 from edgecar.errors import GateError
 from edgecar.exporter import lower
+from edgecar.exporter.calibrate import METHODS
 from edgecar.exporter.frames import CALIBRATED_ON, GateFrames, generated_frames, own_frames
 from edgecar.exporter.inspection import layer_types
 from edgecar.exporter.layers import always_kept, convolutions, share_of_work
-from edgecar.exporter.lower import Trial, best_candidate, reduced
+from edgecar.exporter.lower import Search, best_candidate, reduced
 from edgecar.exporter.quality import Budget, Verdict
 from edgecar.exporter.quantize import FORMS
 from edgecar.exporter.recipe import recipe_for
@@ -28,11 +30,6 @@ def trained():
     artifact = read_artifact(find_artifact("edgecar-s", "jpeg"))
     model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(artifact.onnx))
     return model, artifact.metadata
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGECAR_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +55,13 @@ def scaled(factors):
     """Ranges as they are found, each then multiplied by what a function gives."""
 
     def ranges(*arguments, **options):
-        found = real_ranges(*arguments, **options)
         return {
-            name: (low * f, high * f) for name, (low, high) in found.items() for f in [factors()]
+            method: {
+                name: (low * f, high * f)
+                for name, (low, high) in found.items()
+                for f in [factors()]
+            }
+            for method, found in real_ranges(*arguments, **options).items()
         }
 
     return ranges
@@ -74,7 +75,7 @@ def test_int8_passes_and_tells_how(trained, frames) -> None:
     assert quality.loss_db <= 0.05
     assert quality.worst_db <= 0.15
     assert quality.shift_codes <= 0.1
-    assert quality.method in lower.METHODS
+    assert quality.method in METHODS
     assert quality.layers == 6
     assert set(always_kept(trained[0])) <= set(quality.kept)
     assert quality.pictures == len(frames.held)
@@ -128,7 +129,9 @@ def test_saturated_range_is_refused(trained, frames, monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_refusal_names_a_budget_that_passes(trained, frames, monkeypatch) -> None:
-    monkeypatch.setattr(lower, "METHODS", ("min-max",))
+    real = lower.ranges_of
+    alone = lambda *a, **k: {"min-max": real(*a, **k)["min-max"]}  # noqa: E731
+    monkeypatch.setattr(lower, "ranges_of", alone)
     tight = Budget(0.001, 0.003)
     with pytest.raises(GateError) as refused:
         made(trained, frames, budget=tight, outliers=0.0)  # min-max has them in its ranges
@@ -155,39 +158,30 @@ def test_layer_that_overflows_half_precision_stays_in_float32(trained, frames) -
 # The search for layers to keep, on verdicts that are made up.
 
 
-class Scripted:
+def verdict_of(losses):
     """A judge for whom every layer that is reduced loses so much."""
 
-    def __init__(self, losses: dict[str, float]) -> None:
-        self.losses = losses
-
-    def verdict(self, lowered_layers):
-        loss = sum(self.losses[name] for name in lowered_layers)
+    def judge(lowered):
+        loss = sum(losses[name] for name in lowered)
         return Verdict(loss, loss, 0.0)
 
-    glance = verdict
+    return judge
 
 
-def trial(losses, always=(), most=99) -> Trial:
+def by_hand(losses, always=(), most=99) -> Search:
     layers = list(losses)
 
     def lower(keep):
         return [name for name in layers if name not in keep]
 
-    return Trial(
-        "by hand",
-        lower,
-        lower,
-        layers,
-        always,
-        lambda keep: len(keep) <= most,
-    )
+    return Search({"by hand": lower}, layers, always, lambda keep: len(keep) <= most)
 
 
-def found(losses, budget: float, always=(), most=99):
-    judge = Scripted(losses)
-    budget = Budget(budget, budget)
-    return best_candidate([trial(losses, always, most)], judge, budget, lambda _what: None)
+def found(search, judge, budget: float):
+    def sensitivity(lowered):
+        return judge(lowered).loss_db
+
+    return best_candidate(search, judge, sensitivity, Budget(budget, budget), lambda _what: None)
 
 
 LOSSES = {"a": 1.0, "b": 5.0, "c": 0.0, "d": 3.0, "e": 0.5}
@@ -196,7 +190,6 @@ LOSSES = {"a": 1.0, "b": 5.0, "c": 0.0, "d": 3.0, "e": 0.5}
 @pytest.mark.parametrize(
     ("budget", "kept"),
     [
-        (20, ()),
         (9.5, ()),
         (9.4, ("b",)),
         (4.5, ("b",)),
@@ -206,78 +199,52 @@ LOSSES = {"a": 1.0, "b": 5.0, "c": 0.0, "d": 3.0, "e": 0.5}
     ],
 )
 def test_fewest_layers_are_kept_and_in_order(budget, kept) -> None:
-    candidate = found(LOSSES, budget)
+    candidate = found(by_hand(LOSSES), verdict_of(LOSSES), budget)
     assert candidate.kept == kept
     assert candidate.verdict.loss_db <= budget
 
 
 def test_some_are_kept_always() -> None:
-    assert found(LOSSES, 9.4, always=("c",)).kept == ("b", "c")
+    assert found(by_hand(LOSSES, ("c",)), verdict_of(LOSSES), 9.4).kept == ("b", "c")
 
 
 def test_no_more_are_kept_than_leave_enough() -> None:
-    candidate = found(LOSSES, 1.4, most=2)
+    candidate = found(by_hand(LOSSES, most=2), verdict_of(LOSSES), 1.4)
     assert candidate.kept == ("b", "d")  # what came nearest
     assert candidate.verdict.loss_db > 1.4
 
 
-def test_best_of_several_ways_is_taken() -> None:
-    worse, better = trial(LOSSES), replace(trial(LOSSES), method="better", always=("b",))
-    judge = Scripted(LOSSES)
-    candidate = best_candidate([worse, better], judge, Budget(20, 20), lambda _what: None)
-    assert candidate.method == "better"
-
-
-def test_way_that_only_seemed_best_gives_way_to_one_that_passes() -> None:
-    class Mistaken(Scripted):
-        def glance(self, lowered_layers):
-            return Verdict(-len(lowered_layers), 0.0, 0.0)
-
-    seemed, passes = trial(LOSSES), replace(trial(LOSSES), method="passes", always=("b",))
-    candidate = best_candidate([seemed, passes], Mistaken(LOSSES), Budget(5, 5), lambda _what: None)
-    assert candidate.method == "passes"
+def test_layer_that_does_too_much_to_be_kept_does_not_keep_others_from_it() -> None:
+    search = replace(by_hand(LOSSES), may_keep=lambda keep: "b" not in keep)
+    assert found(search, verdict_of(LOSSES), 5.6).kept == ("a", "d")
 
 
 def test_way_that_loses_more_may_pass_with_one_layer_kept() -> None:
     """The way that seemed best loses a little by every layer, and may keep only two of five."""
-
-    def way(method, losses):
-        def lower(keep):
-            return [(method, name) for name in losses if name not in keep]
-
-        return Trial(method, lower, lower, list(losses), (), lambda keep: len(keep) <= 2)
-
     ways = {
         "evenly": {"a": 1.5, "b": 1.6, "c": 1.5, "d": 1.5, "e": 1.5},
         "by one": {"a": 0.0, "b": 9.0, "c": 0.0, "d": 0.0, "e": 0.0},
     }
-    judge = Scripted({(way, name): db for way, each in ways.items() for name, db in each.items()})
-    trials = [way(method, losses) for method, losses in ways.items()]
-    candidate = best_candidate(trials, judge, Budget(1, 1), lambda _what: None)
+    losses = {(way, name): db for way, each in ways.items() for name, db in each.items()}
+    lower = {
+        way: lambda keep, way=way: [(way, name) for name in "abcde" if name not in keep]
+        for way in ways
+    }
+    search = Search(lower, list("abcde"), (), lambda keep: len(keep) <= 2)
+    candidate = found(search, verdict_of(losses), 1)
     assert (candidate.method, candidate.kept) == ("by one", ("b",))
+    assert found(search, verdict_of(losses), 20).method == "evenly"  # the best of those that pass
 
 
 def test_of_few_layers_the_best_set_is_found() -> None:
     """Here those that lose most alone, a and b, are not the two to keep."""
-
-    class Entangled(Scripted):
-        def verdict(self, lowered_layers):
-            besides = 2.0 if {"c", "d"} <= set(lowered_layers) else 0.0
-            return Verdict(besides + super().verdict(lowered_layers).loss_db, 0.0, 0.0)
-
-        glance = verdict
-
     losses = {"a": 1.0, "b": 0.9, "c": 0.5, "d": 0.1}
-    judge = Entangled(losses)
-    candidate = best_candidate([trial(losses)], judge, Budget(1.2, 1.2), lambda _what: None)
-    assert candidate.kept == ("a", "c")
 
+    def entangled(lowered):
+        besides = 2.0 if {"c", "d"} <= set(lowered) else 0.0
+        return Verdict(besides + verdict_of(losses)(lowered).loss_db, 0.0, 0.0)
 
-def test_layer_that_does_too_much_to_be_kept_does_not_keep_others_from_it() -> None:
-    alone = replace(trial(LOSSES), may_keep=lambda keep: "b" not in keep)
-    judge = Scripted(LOSSES)
-    candidate = best_candidate([alone], judge, Budget(5.6, 5.6), lambda _what: None)
-    assert candidate.kept == ("a", "d")
+    assert found(by_hand(losses), entangled, 1.2).kept == ("a", "c")
 
 
 @pytest.mark.slow  # many graphs are judged
@@ -322,7 +289,7 @@ def test_layers_are_named_in_order(trained) -> None:
 def test_what_is_above_what_is_allowed_is_refused(lost, passes, trained, monkeypatch) -> None:
     """By however little, on average, on one picture or in the mean of one."""
     best = lower.Candidate("", (), onnx.ModelProto.FromString(trained[0].SerializeToString()), lost)
-    monkeypatch.setattr(lower, "Judge", lambda *_: None)
+    monkeypatch.setattr(lower, "Judge", lambda *_: SimpleNamespace(verdict=None))
     monkeypatch.setattr(lower, "best_candidate", lambda *_: best)
     frames = GateFrames([], [], "none")
     if passes:

@@ -7,11 +7,11 @@ import pytest
 from edgecar.engines.select import open_engine
 from edgecar.engines.trt_lint import refuse_misread
 from edgecar.errors import ExportError
+from edgecar.exporter.calibrate import ranges_of
 from edgecar.exporter.inspection import layer_types
 from edgecar.exporter.layers import always_kept, convolutions
 from edgecar.exporter.quantize import SIGNED as SIGNED_FORM
 from edgecar.exporter.quantize import quantised
-from edgecar.exporter.ranges import ranges_of
 from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.trt_ops import refuse_unsupported
 from tests.conftest import LOWER, TENSORRT
@@ -109,7 +109,7 @@ def test_openvino_loses_what_the_torch_reference_does(name, kind, reduced, expor
     assert np.abs(got - fp32).mean() < 1.1 * lost
 
 
-def test_skip_is_read_in_eight_bits_and_the_branch_as_it_was_made(tmp_path) -> None:
+def test_skip_is_read_in_eight_bits_and_the_branch_as_it_was_made() -> None:
     """So that TensorRT computes a convolution and the addition behind it in one go."""
     d = Drawing()
     trunk = d.node("Relu", d.conv(INPUT, out=8))
@@ -117,7 +117,7 @@ def test_skip_is_read_in_eight_bits_and_the_branch_as_it_was_made(tmp_path) -> N
     total = d.node("Add", branch, trunk)
     model = d.model(d.conv(total))
     picture = np.arange(1024, dtype=np.uint8).reshape(1, 32, 32)
-    ranges = ranges_of(model, [picture], "min-max", symmetric=True, folder=tmp_path)
+    ranges = ranges_of(model, [picture], symmetric=True)["min-max"]
     made = quantised(model, ranges, always_kept(model), SIGNED_FORM)
     made_by = {name: node.op_type for node in made.graph.node for name in node.output}
     (add,) = (node for node in made.graph.node if node.op_type == "Add")

@@ -12,9 +12,9 @@ from edgecar.artifact import Artifact
 from edgecar.engines.base import CODE
 from edgecar.engines.torch import TorchEngine
 from edgecar.errors import CheckpointError, ExportError, SettingsError
+from edgecar.exporter.calibrate import ranges_from_reaches, ranges_of
 from edgecar.exporter.layers import always_kept
 from edgecar.exporter.quantize import SIGNED, quantised
-from edgecar.exporter.ranges import ranges_from_reaches, ranges_of
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network, source_of
 from edgecar.train import qat
