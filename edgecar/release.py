@@ -31,7 +31,7 @@ from edgecar.evaluate.video import NetworkMethod, evaluate_video
 from edgecar.exporter.answer import known_answer
 from edgecar.exporter.to_onnx import Exported, export
 from edgecar.files import WEIGHTS, atomic_write
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import CODERS, Coder

@@ -16,8 +16,7 @@ from av.video.stream import VideoStream
 from edgecar.batch.part import PartDone
 from edgecar.errors import BatchError
 from edgecar.files import atomic_write
-from edgecar.media.audio import SoundOfFile
-from edgecar.media.audio_copy import END, AudioCopy
+from edgecar.media.audio import END, AudioCopy, SoundOfFile
 from edgecar.media.container import (
     container_for,
     explained,
@@ -25,8 +24,7 @@ from edgecar.media.container import (
     set_orientation,
     stored_time_base,
 )
-from edgecar.media.facts import StreamFacts
-from edgecar.media.notes import write_notes
+from edgecar.media.facts import StreamFacts, write_notes
 
 
 class SeamError(BatchError):

@@ -13,9 +13,8 @@ from edgecar.batch.cut import SUFFIXES, Plan, Span
 from edgecar.errors import MediaError
 from edgecar.files import atomic_write
 from edgecar.media.container import stored_time_base
-from edgecar.media.facts import StreamFacts
+from edgecar.media.facts import NO_NOTES, StreamFacts
 from edgecar.media.frame import Frame
-from edgecar.media.notes import NO_NOTES
 from edgecar.media.reader import Reader
 from edgecar.media.sources import source_from
 from edgecar.media.timing import Timeline

@@ -22,7 +22,7 @@ from edgecar.errors import EdgecarError, SettingsError
 from edgecar.evaluate.metrics import psnr
 from edgecar.files import shipped, table_from_toml
 from edgecar.media.color import paper_luma_from_bgr
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 from edgecar.train.data import load_photos, photo_folders, source_of
 from edgecar.train.degrade import Bgr, JpegRange, Luma
 from edgecar.train.fit import Run, fit, half_precision

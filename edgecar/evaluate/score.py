@@ -14,9 +14,8 @@ from edgecar.evaluate.encodes import Encodes
 from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, psnr, ssim
 from edgecar.evaluate.scorer import Scorer
 from edgecar.evaluate.stills import published_luma
-from edgecar.media.pictures import is_picture, list_pictures, read_picture
+from edgecar.media.pictures import is_picture, jpeg_coded, list_pictures, read_picture
 from edgecar.media.reader import open_reader
-from edgecar.media.still_codec import jpeg_coded
 from edgecar.media.video_codec import VideoCoding
 from edgecar.runtime.restorer import Restorer
 

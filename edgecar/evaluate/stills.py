@@ -11,8 +11,7 @@ from edgecar.errors import DataError
 from edgecar.evaluate.metrics import Luma, Window, psnr, psnr_b, ssim
 from edgecar.evaluate.sample_frames import SampleFrames, Subject, frame_of_luma
 from edgecar.media.color import paper_luma_from_bgr
-from edgecar.media.pictures import is_grey, list_pictures, read_picture
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import is_grey, jpeg_coded, list_pictures, read_picture
 
 Restore = Callable[[Luma], Luma]
 Pictures = Sequence[tuple[str, Luma]]

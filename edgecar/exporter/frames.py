@@ -17,8 +17,7 @@ from edgecar.media.color import Bgr, bgr_from_frame, luma_from_bgr, paper_luma_f
 from edgecar.media.frame import Frame, chroma_size
 from edgecar.media.inputs import Pictures, open_input
 from edgecar.media.live import LiveReader
-from edgecar.media.pictures import read_picture
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded, read_picture
 from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
 from edgecar.spec import Coder
 

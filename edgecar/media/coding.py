@@ -1,9 +1,11 @@
-"""How coarsely a picture was coded, as far as its stream tells."""
+"""Facts that a coded stream states and decoders do not pass on: QP, JPEG quality, hidden edges."""
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -46,12 +48,18 @@ LUMA_AT_50 = np.array(
 ).ravel()
 """Luma quantisation of JPEG's quality 50, in zigzag order (ITU-T T.81, table K.1)."""
 
+MP4_FOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+VISUAL_ENTRY_BYTES = 86  # of MP4's description of a coding, before what is nested in it
+MASTERS = (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0")  # down to a track's Video
+CROPS = (b"\x54\xaa", b"\x54\xbb", b"\x54\xcc", b"\x54\xdd")
+CLUSTER = b"\x1f\x43\xb6\x75"
+
 
 def ask_for_qp(stream: VideoStream) -> None:
-    """Have the decoder of ``stream`` export QPs; call before anything is decoded.
+    """Make the decoder of ``stream`` export QPs; call before anything is decoded.
 
     Changes nothing unless the stream is H.264, the only coding whose QPs are used. Decodes on one
-    thread: with frame threads FFmpeg 8 hands out B-frames' QPs before they are decoded, and with
+    thread: with frame threads FFmpeg 8 returns B-frames' QPs before they are decoded, and with
     slice threads it does not notice damage.
     """
     if stream.codec_context.codec.canonical_name == "h264":
@@ -60,11 +68,11 @@ def ask_for_qp(stream: VideoStream) -> None:
 
 
 def coding_of(picture: av.VideoFrame, packet: "Packet[VideoStream] | None") -> Coding:
-    """What is known about a decoded picture.
+    """Return the QP or JPEG quality of a decoded picture.
 
     Args:
-        picture: As it left a decoder that `ask_for_qp` was called for.
-        packet: The one that was decoded last; of Motion JPEG, it is the picture's.
+        picture: Output of a decoder that `ask_for_qp` was called for.
+        packet: Packet that was decoded last; in Motion JPEG it is the picture's own.
     """
     codec = packet.stream.codec_context.codec.canonical_name if packet is not None else ""
     if packet is not None and codec == "mjpeg":
@@ -73,18 +81,14 @@ def coding_of(picture: av.VideoFrame, packet: "Packet[VideoStream] | None") -> C
 
 
 def picture_coding(code: bytes) -> Coding:
-    """Return the format that a picture file begins like, and the quality of a JPEG.
-
-    Args:
-        code: The file, whatever its name.
-    """
+    """Return the format of a picture file by its first bytes, and the quality of a JPEG."""
     found = (name for begins, name in BEGINNINGS if re.match(begins, code[:32], re.DOTALL))
     codec = next(found, "")
     return Coding(jpeg_quality=jpeg_quality(code) if codec == "jpeg" else None, codec=codec)
 
 
 def mean_qp(picture: av.VideoFrame) -> float | None:
-    """Mean luma QP of an H.264 picture's macroblocks; None if not exported, or not of them all."""
+    """Return the mean luma QP of an H.264 picture; None unless all macroblocks export theirs."""
     # `picture.side_data` would keep picture and side data alive in a circle, megabytes each, until
     # Python looks for such circles.
     every_kind = SideDataContainer(picture)  # type: ignore[call-arg]
@@ -106,11 +110,10 @@ def mean_qp(picture: av.VideoFrame) -> float | None:
 
 
 def jpeg_quality(code: bytes | memoryview) -> int | None:
-    """The quality setting that explains a JPEG's luma table best; None if it has none.
+    """Return the quality setting that explains a JPEG's luma table best; None without a table.
 
     Exact for the coders built on the Independent JPEG Group's library (OpenCV, Pillow, most
-    cameras). For tables of another shape it is the quality of the nearest one, step by step in
-    ratio.
+    cameras). For other tables it is the quality of the nearest one, step by step in ratio.
 
     Args:
         code: A JPEG file, or one packet of Motion JPEG; only its head is looked at.
@@ -129,7 +132,7 @@ def jpeg_quality(code: bytes | memoryview) -> int | None:
 
 
 def _tables(code: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Precision and number in one byte, and the steps, of each table before the first scan."""
+    """Yield each table before the first scan: precision and number in one byte, and the steps."""
     if bytes(code[:2]) != bytes((FILL, START)):
         return
     at = 2
@@ -156,10 +159,65 @@ def _nearest_quality(steps: bytes, *, wide: bool) -> int:
 
 @lru_cache(maxsize=1)
 def _ijg_tables() -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Luma tables of qualities 1 to 100, ``(100, 64)`` (``jpeg_set_quality`` of libjpeg)."""
+    """Return the luma tables of qualities 1 to 100, ``(100, 64)`` (libjpeg's jpeg_set_quality)."""
     quality = np.arange(1, 101)[:, None]
     percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     tables: np.ndarray[tuple[int, int], np.dtype[np.int64]] = np.clip(
         (LUMA_AT_50 * percent + 50) // 100, 1, 255
     )
     return tables
+
+
+def states_crop(path: Path) -> bool:
+    """Return True if an MP4 (clap) or Matroska file (PixelCrop) hides edges of its pictures.
+
+    Decoders pass over these crops.
+    """
+    with suppress(OSError, ValueError, IndexError), path.open("rb") as file:
+        size = path.stat().st_size
+        head = file.read(12)
+        if head[4:8] == b"ftyp":
+            return any(name == b"clap" for name in _boxes(file, 0, size))
+        if head[:4] == b"\x1a\x45\xdf\xa3":
+            return any(_crops(file, 0, size))
+    return False
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    """Yield the names of the boxes that lead to the codec descriptions, and of those in them."""
+    while start + 8 <= end:
+        file.seek(start)
+        head = file.read(16)
+        size, name, used = int.from_bytes(head[:4], "big"), head[4:8], 8
+        if size == 1:
+            size, used = int.from_bytes(head[8:16], "big"), 16
+        size = size or end - start
+        yield name
+        if name in MP4_FOLDERS:
+            yield from _boxes(file, start + used, start + size)
+        elif name == b"stsd":
+            file.seek(start + 16)
+            entry = int.from_bytes(file.read(4), "big")
+            yield from _boxes(file, start + 16 + VISUAL_ENTRY_BYTES, start + 16 + entry)
+        start += max(size, 8)
+
+
+def _crops(file: BinaryIO, start: int, end: int) -> Iterator[bool]:
+    """Yield for every stated crop of an edge True if it is above zero, else False."""
+    while start < end:
+        file.seek(start)
+        head = file.read(12)
+        id_bytes = 9 - head[0].bit_length()
+        size_bytes = 9 - head[id_bytes].bit_length()
+        name, at = head[:id_bytes], start + id_bytes + size_bytes
+        ones = (1 << 7 * size_bytes) - 1
+        size = int.from_bytes(head[id_bytes : id_bytes + size_bytes], "big") & ones
+        size = end - at if size == ones else size
+        if name == CLUSTER:  # tracks come before the pictures
+            return
+        if name in MASTERS:
+            yield from _crops(file, at, at + size)
+        elif name in CROPS:
+            file.seek(at)
+            yield int.from_bytes(file.read(size), "big") > 0
+        start = at + size

@@ -1,19 +1,39 @@
-"""The one place where colour spaces meet."""
+"""Conversion between FFmpeg's pictures, YUV frames and BGR pictures."""
 
+import math
+from collections import Counter
 from dataclasses import replace
+from fractions import Fraction
+from typing import Any
 
+import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Interpolation
+from av.sidedata.sidedata import SideDataContainer, Type
+from av.video.plane import VideoPlane
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from edgecar.errors import MediaError
-from edgecar.media.convert import picture_from_frame
-from edgecar.media.frame import UNSPECIFIED, Colour, Frame, Plane
+from edgecar.media.frame import (
+    CODING_NOT_STATED,
+    UNSPECIFIED,
+    UPRIGHT,
+    Coding,
+    Colour,
+    Frame,
+    Orientation,
+    Plane,
+)
+from edgecar.spec import Size
 
 Bgr = NDArray[np.uint8]
 """``(height, width, 3)`` in 0..255, blue first."""
 
+PLANAR_420 = ("yuv420p", "yuvj420p")
+"""FFmpeg's names of 8-bit planar 4:2:0; the second is the first with full range implied."""
+
+BT601_MATRIX = 6
 # Luma weights of red and blue by H.273 matrix code; FFmpeg takes BT.601 for all others.
 _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _BT601_WEIGHTS = (0.299, 0.114)
@@ -25,11 +45,145 @@ _TURNS = {
 }
 
 
+class FrameMaker:
+    """Turns decoded pictures of any pixel format into frames.
+
+    Args:
+        time_base: Seconds in a tick of the frames' timestamps.
+        keep_size: Scale pictures of another size to that of the first one.
+        warnings: Receives a count for everything that was changed.
+        size: ``(height, width)`` to keep in place of the first picture's.
+    """
+
+    def __init__(
+        self,
+        time_base: Fraction,
+        *,
+        keep_size: bool,
+        warnings: Counter[str],
+        size: Size | None = None,
+    ) -> None:
+        self._time_base, self._keep_size, self._warnings = time_base, keep_size, warnings
+        self._first_size = size
+        self._formats_seen: set[str] = set()
+        self._swscale = VideoReformatter()  # one for all frames: setting it up costs a millisecond
+
+    def frame_from_picture(
+        self, picture: av.VideoFrame, pts: int, coding: Coding = CODING_NOT_STATED
+    ) -> Frame:
+        """Copy a decoded picture into planes without gaps, 8-bit 4:2:0."""
+        colour, orientation = colour_of(picture), orientation_of(picture)
+        size = picture.height, picture.width
+        first = self._first_size = self._first_size or size
+        if size != first and self._keep_size:
+            self._warnings[f"frames of another size scaled to {first[1]}x{first[0]}"] += 1
+            size = first
+        if picture.format.name not in PLANAR_420 or size != (picture.height, picture.width):
+            picture = self._converted(picture, size, colour)
+        y, u, v = (array_of(plane).copy() for plane in picture.planes)
+        return Frame(y, u, v, pts, self._time_base, colour, coding, orientation)
+
+    def _converted(self, picture: av.VideoFrame, size: Size, colour: Colour) -> av.VideoFrame:
+        name = picture.format.name
+        if name not in PLANAR_420 and name not in self._formats_seen:
+            self._formats_seen.add(name)
+            self._warnings[f"pixel format {name} converted to 8-bit 4:2:0"] += 1
+        # Stated on both sides, so that luma codes stay what they are. FFmpeg takes every grey
+        # picture for full range, whatever its stream says.
+        full = colour.full_range or name.startswith("gray")
+        same_range = ColorRange.JPEG if full else ColorRange.MPEG
+        return self._swscale.reformat(
+            picture,
+            width=size[1],
+            height=size[0],
+            format="yuv420p",
+            interpolation=Interpolation.BICUBIC,
+            src_color_range=same_range,
+            dst_color_range=same_range,
+            dst_colorspace=Colorspace.ITU601 if _is_rgb(picture) else None,
+        )
+
+
+def colour_of(picture: av.VideoFrame) -> Colour:
+    """Return the colour description of a decoded picture, once it is YUV.
+
+    RGB has no YUV matrix: it is converted to full-range BT.601, as JPEG does.
+    """
+    if _is_rgb(picture):
+        return Colour(True, BT601_MATRIX, picture.color_primaries, picture.color_trc)
+    full_range = {ColorRange.MPEG: False, ColorRange.JPEG: True}.get(
+        ColorRange(picture.color_range)
+    )
+    # The format alone does not tell: FFmpeg keeps it where a stream changes its range on the way.
+    if full_range is None and picture.format.name.startswith("yuvj"):
+        full_range = True
+    return Colour(full_range, picture.colorspace, picture.color_primaries, picture.color_trc)
+
+
+def orientation_of(picture: av.VideoFrame) -> Orientation:
+    """Return how a player turns a decoded picture, by its display matrix."""
+    # Not `picture.side_data`, which keeps picture and side data alive in a circle.
+    every_kind = SideDataContainer(picture)  # type: ignore[call-arg]
+    stated: Any = every_kind.get(Type.DISPLAYMATRIX)
+    if stated is None:
+        return UPRIGHT
+    (a, b, _), (c, d, _), _ = np.frombuffer(stated, np.int32).reshape(3, 3).tolist()
+    mirrored = a * d < b * c
+    degrees = round(math.degrees(math.atan2(-b, -a if mirrored else a)))
+    return Orientation(degrees % 360, mirrored)
+
+
+def range_code(colour: Colour) -> ColorRange:
+    """Return FFmpeg's code for the range of ``colour``."""
+    codes = {None: ColorRange.UNSPECIFIED, False: ColorRange.MPEG, True: ColorRange.JPEG}
+    return codes[colour.full_range]
+
+
+def state_colour(target: Any, colour: Colour) -> None:
+    """Set the colour description of a picture or codec context."""
+    target.color_range = range_code(colour)
+    target.colorspace = colour.matrix
+    target.color_primaries = colour.primaries
+    target.color_trc = colour.transfer
+
+
+def picture_from_frame(frame: Frame, *, even: bool = False) -> av.VideoFrame:
+    """Copy a frame into FFmpeg's memory, colour included, without its time.
+
+    Args:
+        frame: Frame to copy.
+        even: Repeat the last row and column where the size is odd.
+    """
+    height, width = frame.size
+    y = frame.y
+    if even and (height % 2 or width % 2):
+        y = np.pad(y, ((0, height % 2), (0, width % 2)), mode="edge")
+    picture = av.VideoFrame(y.shape[1], y.shape[0], "yuv420p")
+    for plane, values in zip(picture.planes, (y, frame.u, frame.v), strict=True):
+        array_of(plane)[:] = values
+    state_colour(picture, frame.colour)
+    return picture
+
+
+def array_of(plane: VideoPlane) -> Plane:
+    """Return a view of a plane's 8-bit samples, ``(height, width)``, without line padding."""
+    samples: Plane = np.frombuffer(memoryview(plane), np.uint8)
+    rows = samples.reshape(plane.height, abs(plane.line_size))
+    if plane.line_size < 0:  # some AVI files are stored bottom line first
+        rows = rows[::-1]
+    return rows[:, : plane.width]
+
+
+def _is_rgb(picture: av.VideoFrame) -> bool:
+    kind = picture.format
+    return kind.is_rgb or kind.has_palette or kind.is_bayer
+
+
 def bgr_from_array(picture: object) -> Bgr:
     """Return a picture as contiguous memory.
 
     Raises:
-        MediaError: It is no BGR picture of 8 bits; says what it is and how to make it one.
+        MediaError: It is not an 8-bit BGR picture; the message says how to make it one.
     """
     if not isinstance(picture, np.ndarray):
         kind = type(picture)
@@ -56,48 +210,33 @@ def bgr_from_array(picture: object) -> Bgr:
 
 
 def paper_luma_from_bgr(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """BT.601 limited-range luma as the artifact-reduction papers compute it.
+    """Return BT.601 limited-range luma, 16..235, as the artifact-reduction papers compute it.
 
     ``Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255``, rounded. A grey picture stored as colour
     is *not* returned unchanged: it is mapped to 16..235 like any other.
-
-    Args:
-        bgr: ``(H, W, 3)`` in 0..255.
-
-    Returns:
-        ``(H, W)`` in 16..235.
     """
     weights = np.array([24.966, 128.553, 65.481], dtype=np.float64) / 255
     return np.rint(16 + bgr.astype(np.float64) @ weights).astype(np.uint8)
 
 
 def luma_from_bgr(bgr: Bgr) -> Plane:
-    """Full-range BT.601 luma, as JPEG computes it: ``0.299 R + 0.587 G + 0.114 B``, rounded.
+    """Return full-range BT.601 luma as JPEG computes it: ``0.299 R + 0.587 G + 0.114 B``, rounded.
 
     A grey picture stored as colour comes out unchanged.
-
-    Args:
-        bgr: ``(H, W, 3)`` in 0..255.
-
-    Returns:
-        ``(H, W)`` in 0..255.
     """
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
 
 
 def bgr_with_luma(bgr: Bgr, old_y: Plane, new_y: Plane) -> Bgr:
-    """A colour picture with its luma replaced and its chroma kept.
+    """Return a copy of a colour picture with its luma replaced and its chroma kept.
 
     Blue, green and red all change by ``new_y - old_y``. As the weights of luma add up to one, this
     moves luma by exactly that and leaves Cb and Cr alone, except where a channel stops at 0 or 255.
 
     Args:
         bgr: ``(H, W, 3)`` in 0..255.
-        old_y: Luma of ``bgr``, ``(H, W)``, from `luma_from_bgr`.
+        old_y: Luma of ``bgr``, ``(H, W)``, as computed by `luma_from_bgr`.
         new_y: Wanted luma, ``(H, W)``.
-
-    Returns:
-        A new ``(H, W, 3)``; equal to ``bgr`` where the luma did not change.
     """
     # In 8 bits and two steps, one of which does nothing at any pixel: twice as fast as 16 bits.
     rise, fall = cv2.subtract(new_y, old_y), cv2.subtract(old_y, new_y)
@@ -107,19 +246,18 @@ def bgr_with_luma(bgr: Bgr, old_y: Plane, new_y: Plane) -> Bgr:
 
 
 def bgr_from_frame(frame: Frame, *, fast: bool = False) -> Bgr:
-    """A video frame as a colour picture, by the range and matrix that the frame states.
+    """Return a video frame as a colour picture, by the range and matrix that the frame states.
 
     Args:
-        frame: What to show. A matrix that is not stated is taken for BT.601, as FFmpeg does.
-        fast: Take swscale's short cut: chroma is repeated instead of interpolated, and codes are
+        frame: Frame to show. A matrix that is not stated is taken for BT.601, as FFmpeg does.
+        fast: Use swscale's fast path: chroma is repeated instead of interpolated, and codes are
             up to 3 off. Many times faster; enough for previews and detectors.
 
     Returns:
         ``(H, W, 3)`` in 0..255.
     """
     if fast:
-        picture = picture_from_frame(frame)
-        shown = picture.reformat(
+        shown = picture_from_frame(frame).reformat(
             format="bgr24",
             dst_color_range=ColorRange.JPEG,
             interpolation=Interpolation.BICUBIC,  # as OpenCV; matters where a side is odd
@@ -136,12 +274,10 @@ def bgr_from_frame(frame: Frame, *, fast: bool = False) -> Bgr:
 
 
 def upright_bgr(frame: Frame, *, fast: bool = False) -> Bgr:
-    """A video frame as a colour picture, turned and mirrored as a player shows it.
+    """Return a video frame as a colour picture, turned and mirrored as a player shows it.
 
-    Args:
-        frame: Gives range, matrix and orientation. Turns by other angles than 90, 180 and 270
-            degrees are left to the player.
-        fast: See `bgr_from_frame`.
+    Turns by other angles than 90, 180 and 270 degrees are left to the player. See
+    `bgr_from_frame` for ``fast``.
     """
     bgr = bgr_from_frame(frame, fast=fast)
     turn = _TURNS.get(frame.orientation.rotation_degrees)
@@ -151,14 +287,10 @@ def upright_bgr(frame: Frame, *, fast: bool = False) -> Bgr:
 
 
 def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:
-    """The frame with its picture replaced, in its own range and matrix; the way back.
-
-    Args:
-        frame: Gives time and colour.
-        bgr: ``(H, W, 3)`` in 0..255, of the frame's size.
+    """Return the frame with its picture replaced, in its own range and matrix.
 
     Raises:
-        MediaError: ``bgr`` has another size.
+        MediaError: ``bgr`` has another size than the frame.
     """
     if bgr.shape != (*frame.size, 3):
         raise MediaError(f"picture of {bgr.shape} for a frame of {frame.size}; need the same size")
@@ -175,44 +307,33 @@ def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:
 
 
 def frame_in(frame: Frame, colour: Colour) -> Frame:
-    """The frame as it looks, in the range and matrix that a file states for all of its frames.
+    """Convert a frame to the range and matrix that a file states for all of its frames.
 
-    A matrix that is not stated is not known: then only the range is converted.
-
-    Args:
-        frame: States its own range and matrix.
-        colour: The file's.
+    If either matrix is not stated, only the range is converted.
     """
     stated = UNSPECIFIED not in (frame.colour.matrix, colour.matrix)
     if stated and matrix_weights(frame.colour) != matrix_weights(colour):
         return frame_with_bgr(replace(frame, colour=colour), bgr_from_frame(frame))
     if bool(frame.colour.full_range) == bool(colour.full_range):
         return replace(frame, colour=colour)
-    luma, chroma = _range_tables(to_full=bool(colour.full_range))
+    # Codes in the other range, by code (H.273, equations 23 to 28).
+    codes = np.arange(256)
+    if colour.full_range:
+        tables = (codes - 16) * 255 / 219, (codes - 128) * 255 / 224 + 128
+    else:
+        tables = codes * 219 / 255 + 16, (codes - 128) * 224 / 255 + 128
+    luma, chroma = (np.rint(table).clip(0, 255).astype(np.uint8) for table in tables)
     y, u, v = luma[frame.y], chroma[frame.u], chroma[frame.v]
     return replace(frame, y=y, u=u, v=v, colour=colour)
 
 
-def _range_tables(*, to_full: bool) -> tuple[Plane, Plane]:
-    """Luma and chroma codes in the other range, by code (H.273, equations 23 to 28)."""
-    codes = np.arange(256)
-    if to_full:
-        luma, chroma = (codes - 16) * 255 / 219, (codes - 128) * 255 / 224 + 128
-    else:
-        luma, chroma = codes * 219 / 255 + 16, (codes - 128) * 224 / 255 + 128
-    return (
-        np.rint(luma).clip(0, 255).astype(np.uint8),
-        np.rint(chroma).clip(0, 255).astype(np.uint8),
-    )
-
-
 def matrix_weights(colour: Colour) -> tuple[float, float]:
-    """Weights of red and blue in luma, by the matrix that is stated; else those of BT.601."""
+    """Return the weights of red and blue in luma by the stated matrix, else those of BT.601."""
     return _WEIGHTS.get(colour.matrix, _BT601_WEIGHTS)
 
 
 def _bgr_matrix(colour: Colour) -> NDArray[np.float64]:
-    """``(3, 4)``: from Y, U, V and 1 to blue, green and red (H.273, equations 38 to 43)."""
+    """``(3, 4)``: Y, U, V and 1 to blue, green and red (H.273, equations 38 to 43)."""
     red, blue = matrix_weights(colour)
     green = 1 - red - blue
     y_gain, chroma_gain = (1.0, 1.0) if colour.full_range else (255 / 219, 255 / 224)
@@ -229,7 +350,7 @@ def _bgr_matrix(colour: Colour) -> NDArray[np.float64]:
 
 
 def _yuv_matrix(colour: Colour) -> NDArray[np.float64]:
-    """``(3, 4)``: from blue, green, red and 1 to Y, U and V; the other way round."""
+    """``(3, 4)``: blue, green, red and 1 to Y, U and V."""
     to_bgr = _bgr_matrix(colour)
     gains = np.linalg.inv(to_bgr[:, :3])
     return np.column_stack([gains, -gains @ to_bgr[:, 3]])

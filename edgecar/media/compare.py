@@ -6,19 +6,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecar.media.facts import StreamFacts
+from edgecar.media.facts import NO_NOTES, StreamFacts
 from edgecar.media.frame import Frame
-from edgecar.media.notes import NO_NOTES
 
 Layout = Literal["split", "side"]
 """``split``: left half before, right half after. ``side``: both whole, beside each other."""
 
-DIVIDER_PX = 2  # of white between before and after
+DIVIDER_PX = 2  # white line between before and after
 WHITE, GREY = 235, 128  # luma code that is white enough in either range; chroma code of no colour
 
 
 def compared(before: Frame, after: Frame, layout: Layout) -> Frame:
-    """A frame that shows ``before`` left of ``after``; time and colour facts of ``after``.
+    """Return a frame that shows ``before`` left of ``after``, with the facts of ``after``.
 
     Its size is that of `compared_facts`.
     """
@@ -41,14 +40,14 @@ def compared_facts(facts: StreamFacts, layout: Layout) -> StreamFacts:
 def compared_pictures(
     before: NDArray[np.uint8], after: NDArray[np.uint8], layout: Layout
 ) -> NDArray[np.uint8]:
-    """Two ``(H, W, 3)`` pictures as one."""
+    """Join two ``(H, W, 3)`` pictures."""
     return _joined(before, after, layout, 255, DIVIDER_PX)
 
 
 def _joined(
     before: NDArray[np.uint8], after: NDArray[np.uint8], layout: Layout, fill: int, divider_px: int
 ) -> NDArray[np.uint8]:
-    """Both with a divider of ``fill`` over the last columns of ``before``."""
+    """Join both with a divider of ``fill`` over the last columns of ``before``."""
     width = before.shape[1]
     # A multiple of four luma columns is a whole number of chroma columns in both halves.
     seam = width if layout == "side" else width // (2 * divider_px) * divider_px

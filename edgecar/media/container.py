@@ -1,4 +1,4 @@
-"""The files that videos are written into: what each format can store, and its failures."""
+"""Video files that are written: what each format can store, and failures explained."""
 
 import errno
 import re
@@ -13,9 +13,8 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
-from edgecar.media.audio import SoundSource
-from edgecar.media.audio_copy import unusual
-from edgecar.media.facts import StreamFacts
+from edgecar.media.audio import SoundSource, is_unusual
+from edgecar.media.facts import MILLISECOND, StreamFacts
 from edgecar.media.sources import reason_of
 
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".avi": "avi"}
@@ -33,16 +32,14 @@ MP4_SCALE = 20_000
 AVI_GAP_FRAMES = 50_000
 """FFmpeg leaves no more than 60,000 places of AVI empty."""
 
-MILLISECOND = Fraction(1, 1000)
-
 
 def format_of(path: Path) -> str:
-    """FFmpeg's name of the format that a suffix chooses."""
+    """Return FFmpeg's name of the format that a suffix chooses."""
     return FORMATS[path.suffix.lower()]
 
 
 def longest_ticks(suffix: str, tick: Fraction) -> int:
-    """Longest time between frames that are coded together that a format is trusted to store.
+    """Return the longest time between frames coded together that a format is trusted to store.
 
     Args:
         suffix: Suffix of the file, in lower case.
@@ -56,16 +53,21 @@ def longest_ticks(suffix: str, tick: Fraction) -> int:
     return int(MP4_GAP_TICKS / (tick * scale))
 
 
+def stored_time_base(suffix: str, facts: StreamFacts) -> Fraction:
+    """Return the seconds in a tick that the container can store; the source's own if possible."""
+    return {".mkv": MILLISECOND, ".avi": 1 / facts.rate}.get(suffix, facts.time_base)
+
+
 def container_for(
     path: Path, sound: SoundSource | None = None, *, same_bytes: bool, live: bool = False
 ) -> OutputContainer:
-    """An empty video file; its suffix chooses the format.
+    """Open an empty video file in the format of its suffix.
 
     Args:
         path: The file.
         sound: Audio that goes into it.
         same_bytes: Leave out the random numbers and names of libraries that formats ask for.
-        live: Write it so that it can be played should its end never be written.
+        live: Make it playable even if its end is never written.
 
     Raises:
         av.FFmpegError: It cannot be written.
@@ -79,7 +81,7 @@ def container_for(
         muxing["avoid_negative_ts"] = "disabled"
     elif live:
         muxing |= {"movflags": "+hybrid_fragmented+frag_keyframe+delay_moov", "flush_packets": "1"}
-    if sound and unusual(kind, sound):
+    if sound and is_unusual(kind, sound):
         options = "".join(f":{name}={value}" for name, value in muxing.items())
         name = re.sub(r"([\\'|\[\]])", r"\\\1", str(path))
         return av.open(f"[f={kind}{options}]file:{name}", "w", format="tee")
@@ -87,16 +89,9 @@ def container_for(
 
 
 def set_orientation(stream: VideoStream, facts: StreamFacts) -> None:
-    """Note in a stream of the output how a player is to turn its pictures."""
-    if facts.mirrored:
-        stream.set_display_rotation(facts.rotation_degrees, hflip=True)
-    elif facts.rotation_degrees:
-        stream.set_display_rotation(facts.rotation_degrees)
-
-
-def stored_time_base(suffix: str, facts: StreamFacts) -> Fraction:
-    """Seconds in a tick that the container can store; the source's own where it can."""
-    return {".mkv": MILLISECOND, ".avi": 1 / facts.rate}.get(suffix, facts.time_base)
+    """Note in a stream of the output how a player turns its pictures."""
+    if facts.rotation_degrees or facts.mirrored:
+        stream.set_display_rotation(facts.rotation_degrees, hflip=facts.mirrored)
 
 
 @contextmanager

@@ -1,14 +1,75 @@
-"""What a reader finds out about a stream and a writer needs to make another like it."""
+"""Properties of a stream that a reader finds and a writer needs: shape, timing, colour, notes."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from edgecar.media.audio import Sound
+from av.container import InputContainer, OutputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
 from edgecar.media.frame import COLOUR_NOT_STATED, Colour
-from edgecar.media.notes import NO_NOTES, Notes
 from edgecar.spec import Size
+
+if TYPE_CHECKING:
+    from edgecar.media.audio import Sound
+
+MILLISECOND = Fraction(1, 1000)
+
+NOT_COPIED = {
+    "encoder",
+    "software",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "duration",
+}
+"""Notes about how a file was written, which are not true of another one."""
+
+VIDEO_NOTES = ("language", "title", "timecode")
+
+STORED_NOTES = {
+    "mp4": set(
+        "title artist album_artist composer album date comment genre copyright grouping lyrics "
+        "description synopsis show episode_id network keywords location location-eng creation_time "
+        "hd_video media_type track disc".split()
+    ),
+    "mov": set(
+        "title artist album date comment genre copyright location location-eng creation_time make "
+        "model".split()
+    ),
+    "avi": set("title artist date comment genre copyright language track".split()),
+}
+"""Notes that FFmpeg writes into a format; Matroska takes all."""
+
+TIMECODE_RATES = (24, 25, 30, 48, 50, 60, 100, 120, 150)
+"""Frames a second, rounded, for which FFmpeg counts a timecode."""
+
+
+class Chapter(NamedTuple):
+    """A named part of a video; times in seconds."""
+
+    start: Fraction
+    end: Fraction
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Notes in a video file: title, place, time of recording, chapters, timecode."""
+
+    of_file: tuple[tuple[str, str], ...] = ()
+    """Names, in lower case, and values of the file's own notes."""
+    of_video: tuple[tuple[str, str], ...] = ()
+    """Language, title and timecode of the video stream."""
+    chapters: tuple[Chapter, ...] = ()
+    lost: tuple[str, ...] = ()
+    """Descriptions of the streams that cannot be copied."""
+
+
+NO_NOTES = Notes()
 
 
 class Still(NamedTuple):
@@ -37,13 +98,117 @@ class StreamFacts:
     mirrored: bool = False
     """True: a player swaps left and right after that turn."""
     audio_from: Path | None = None
-    """The file that holds the audio of this video, if it can be opened again; None: no such file.
-    A writer takes `sound`."""
-    sound: Sound | None = field(default=None, repr=False, compare=False)
+    """File that holds the audio of this video, if it can be opened again; a writer takes
+    `sound`."""
+    sound: "Sound | None" = field(default=None, repr=False, compare=False)
     """Coded audio of this video, which one writer takes; None: no audio."""
     notes: Notes = NO_NOTES
-    """Title, chapters and other words of the file."""
     live: bool = False
     """True for cameras and network streams, whose clock starts anywhere."""
     still: Still | None = field(default=None, repr=False, compare=False)
-    """The coded picture, where that is all that the source holds."""
+    """The coded picture, where the source holds nothing else."""
+
+
+def copied_streams(container: InputContainer, pictures: Stream | None) -> list[Stream]:
+    """Return the streams that go into the output as they are: audio, subtitles, further videos."""
+    return [
+        stream
+        for stream in container.streams
+        if stream.type in ("audio", "subtitle", "video")
+        and stream is not pictures
+        and not stream.disposition & Disposition.attached_pic
+        and not _shows_chapters(container, stream)
+    ]
+
+
+def read_notes(container: InputContainer, pictures: VideoStream) -> Notes:
+    """Read the notes of a file, and which of its streams are lost."""
+    of_file = {name.lower(): value for name, value in container.metadata.items()}
+    of_video = {name.lower(): value for name, value in pictures.metadata.items()}
+    chapters = tuple(
+        Chapter(
+            Fraction(each["start"] * (each["time_base"] or 1)),
+            Fraction(each["end"] * (each["time_base"] or 1)),
+            each["metadata"].get("title", ""),
+        )
+        for each in container.chapters()
+    )
+    kept = [pictures, *copied_streams(container, pictures)]
+    lost = [
+        _described(stream)
+        for stream in container.streams
+        if stream not in kept
+        and "timecode" not in stream.metadata  # a track of its own in MP4
+        and not _shows_chapters(container, stream)
+    ]
+    return Notes(
+        tuple((name, value) for name, value in of_file.items() if name not in NOT_COPIED),
+        tuple((name, of_video[name]) for name in VIDEO_NOTES if name in of_video),
+        chapters,
+        tuple(lost),
+    )
+
+
+def write_notes(
+    notes: Notes,
+    output: OutputContainer,
+    stream: VideoStream,
+    kind: str,
+    rate: Fraction,
+    first_seconds: Fraction,
+    warnings: Counter[str],
+) -> None:
+    """Write notes into an output whose header is not written yet.
+
+    Args:
+        notes: Notes of the source.
+        output: The file.
+        stream: Video stream of the output.
+        kind: FFmpeg's name of the output's format.
+        rate: Frames a second.
+        first_seconds: Time of the first picture in the source, which is zero in the output.
+        warnings: Receives a count for everything that is lost.
+    """
+    takes = STORED_NOTES.get(kind)
+    unknown = [name for name, _ in notes.of_file if takes is not None and name not in takes]
+    output.metadata.update({name: value for name, value in notes.of_file if name not in unknown})
+    if unknown:
+        warnings[f"notes that {kind} does not store: {', '.join(sorted(unknown))}"] += 1
+    of_video = dict(notes.of_video)
+    if "timecode" in of_video and (kind == "avi" or round(rate) not in TIMECODE_RATES):
+        del of_video["timecode"]
+        warnings[f"timecode lost: not stored in {kind} at {float(rate):g} frames a second"] += 1
+    stream.metadata.update(of_video)
+    warnings.update(notes.lost)
+    if notes.chapters and kind == "avi":
+        warnings["chapters are not stored in avi"] += 1
+    elif notes.chapters:
+        output.set_chapters(
+            [
+                {
+                    "id": number,
+                    "start": max(0, round((each.start - first_seconds) / MILLISECOND)),
+                    "end": max(0, round((each.end - first_seconds) / MILLISECOND)),
+                    "time_base": MILLISECOND,
+                    "metadata": {"title": each.title} if each.title else {},
+                }
+                for number, each in enumerate(notes.chapters)
+            ]
+        )
+
+
+def _shows_chapters(container: InputContainer, stream: Stream) -> bool:
+    """Return True if a stream of an MP4 file only holds the titles of chapters."""
+    return (
+        stream.type in ("subtitle", "data")
+        and 0 < stream.frames == len(container.chapters())
+        and not stream.disposition & Disposition.default
+        and "timecode" not in stream.metadata
+    )
+
+
+def _described(stream: Stream) -> str:
+    if stream.type == "video":
+        return "cover picture left out"
+    name = (stream.metadata.get("handler_name") or stream.metadata.get("filename") or "").strip()
+    return f"{stream.type} stream left out{f': {name}' if name else ''}"

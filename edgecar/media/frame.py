@@ -1,4 +1,4 @@
-"""One decoded picture of a video, and what its numbers mean."""
+"""One decoded picture of a video, and the meaning of its numbers."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,24 +14,23 @@ Plane = NDArray[np.uint8]
 """``(height, width)`` of one component, 8 bits a sample."""
 
 UNSPECIFIED = 2
-"""The code point by which a stream says nothing about its colours (ITU-T H.273)."""
+"""Code point of a stream that says nothing about its colours (ITU-T H.273)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """How a stream says its numbers are to be shown; passed from input to output unchanged.
+    """Colour description of a stream, passed from input to output unchanged.
 
     The three code points are those of ITU-T H.273, tables 2 to 4, as FFmpeg numbers them.
     """
 
     full_range: bool | None = None
-    """True: luma 0..255. False: 16..235. None: not stated, which players take for 16..235."""
+    """True: luma 0..255. False: 16..235. None: not stated, which players treat as 16..235."""
     matrix: int = UNSPECIFIED
     """RGB to YUV: 1 is BT.709, 5 and 6 are BT.601, 9 is BT.2020."""
     primaries: int = UNSPECIFIED
-    """Which red, green and blue."""
     transfer: int = UNSPECIFIED
-    """The gamma curve."""
+    """Gamma curve."""
 
 
 COLOUR_NOT_STATED = Colour()
@@ -39,9 +38,9 @@ COLOUR_NOT_STATED = Colour()
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """What a stream says about the coarseness of one picture; None where it says nothing.
+    """Coding of one picture as far as the stream states it; None where it states nothing.
 
-    QP tells of what was coded, not of what was copied: in a still scene, a skipped macroblock has
+    QP describes what was coded, not what was copied: in a still scene, a skipped macroblock has
     the QP of its neighbours and the pixels of an earlier, perhaps coarser picture.
     """
 
@@ -50,11 +49,10 @@ class Coding:
     jpeg_quality: int | None = None
     """1 to 100 (finest), as the common libraries count; JPEG and Motion JPEG only."""
     codec: str = ""
-    """Coding of the stream or picture: FFmpeg's short name, or a picture's format; empty if
-    unknown."""
+    """FFmpeg's short name of the codec, or the format of a picture; empty if unknown."""
 
     def is_finer(self, *, than_qp: float | None = None, than_quality: int | None = None) -> bool:
-        """Whether the picture is known to be coded so finely that it needs no cleaning.
+        """Return True if the picture is known to be coded so finely that it needs no cleaning.
 
         Args:
             than_qp: Pictures with a lower QP are finer; None tests no QP.
@@ -87,7 +85,7 @@ UPRIGHT = Orientation()
 
 
 def chroma_size(size: Size) -> Size:
-    """Size of the two chroma planes of a 4:2:0 picture of ``size``.
+    """Return the size of the two chroma planes of a 4:2:0 picture.
 
     Example:
         >>> chroma_size((5, 8))
@@ -104,12 +102,12 @@ class Frame:
     Args:
         y: Luma, ``(height, width)`` uint8.
         u: First chroma plane (Cb), ``(ceil(height / 2), ceil(width / 2))`` uint8.
-        v: Second chroma plane (Cr), of the same shape.
-        pts: When to show the picture, in ticks of ``time_base``; None if unknown.
+        v: Second chroma plane (Cr), same shape as ``u``.
+        pts: Time to show the picture, in ticks of ``time_base``; None if unknown.
         time_base: Seconds in a tick; None if unknown.
         colour: Range and colour space of the planes.
-        coding: How coarsely the picture was coded that this one comes from.
-        orientation: How a player turns the picture; the planes are as they are stored.
+        coding: How coarsely the picture was coded.
+        orientation: How a player turns the picture; the planes are as stored.
         duration: Time to show the last frame of a file, in ticks of ``time_base``; None where the
             next frame or the frame rate tells.
 
@@ -153,7 +151,7 @@ class Frame:
         return height, width
 
     def with_luma(self, y: Plane) -> "Frame":
-        """The same frame with another luma plane of the same shape.
+        """Return the same frame with another luma plane of the same shape.
 
         Raises:
             MediaError: ``y`` has another type or shape.

@@ -1,4 +1,4 @@
-"""What a person gives to restore: a picture, a folder of pictures, or a video."""
+"""Inputs of a run: a picture, a folder of pictures, or a video."""
 
 import os
 import stat
@@ -17,22 +17,18 @@ from edgecar.media.reader import Reader
 from edgecar.media.sources import source_from
 
 HEAD_BYTES = 64
-"""Enough of a file to tell its format."""
+"""Bytes of a file that show its format."""
 
 
 @dataclass(frozen=True)
 class Pictures(Closing):
-    """Pictures to be read one by one.
-
-    Attributes:
-        paths: At least one.
-        folder: The folder they were found in; None for a single picture.
-        kept: Temporary folder of a picture from a pipe or address; removed when closed.
-    """
+    """Pictures to be read one by one."""
 
     paths: list[Path]
     folder: Path | None = None
+    """Folder they were found in; None for a single picture."""
     kept: "TemporaryDirectory[str] | None" = None
+    """Temporary folder of a picture that came through a pipe or address; removed when closed."""
 
     @property
     def codec(self) -> str:
@@ -45,13 +41,13 @@ class Pictures(Closing):
         return "jpeg" if first == "jpeg" or "jpeg" in formats else first
 
     def close(self) -> None:
-        """Remove a picture that was kept for this; nothing else is open between pictures."""
+        """Remove the temporary folder."""
         if self.kept:
             self.kept.cleanup()
 
 
 Input = Pictures | Reader | LiveReader
-"""Both know their ``codec``; close them, or use them as context managers."""
+"""All have a ``codec``; close them, or use them as context managers."""
 
 
 def open_video(
@@ -60,11 +56,11 @@ def open_video(
     settings: LiveSettings = LIVE_DEFAULTS,
     read_coding: bool = False,
 ) -> Reader | LiveReader:
-    """Open a file, or connect to a camera or network stream in a way that connects again.
+    """Open a file, or connect to a camera or network stream and reconnect when it breaks off.
 
     Args:
         address: A file, a camera's number or a URL.
-        settings: Timeouts and backoff of what is no file.
+        settings: Timeouts and backoff of cameras and network streams.
         read_coding: Note in every frame how coarsely it was coded.
 
     Raises:
@@ -79,7 +75,7 @@ def open_video(
 def open_input(address: str | Path, *, read_coding: bool = False) -> Input:
     """Find the pictures, or open the video and decode its first frame.
 
-    Many cameras allow one connection, so what depends on the coding is decided with the input open.
+    Many cameras allow one connection, so a caller that depends on the codec keeps the input open.
 
     Args:
         address: A picture, a folder of pictures, a video file, a stream's URL, a camera's number,
@@ -106,16 +102,12 @@ def open_input(address: str | Path, *, read_coding: bool = False) -> Input:
 
 
 def check_pipes(addresses: Iterable[str]) -> None:
-    """Refuse a pipe that is named twice: each of its bytes can be read only once.
-
-    Raises:
-        MediaError: One is.
-    """
+    """Raise MediaError for a pipe that is named twice: its bytes can be read only once."""
     seen: set[tuple[int, int]] = set()
     for source in map(source_from, addresses):
         if source.kind != "file" or source.repeatable:
             continue
-        with suppress(OSError):  # what is not there is said when it is opened
+        with suppress(OSError):  # opening it reports what is missing
             number = source.address.removeprefix("pipe:")
             found = source.path.stat() if source.path else os.fstat(int(number))
             if stat.S_ISDIR(found.st_mode):
@@ -126,10 +118,10 @@ def check_pipes(addresses: Iterable[str]) -> None:
 
 
 def _format(path: Path) -> str:
-    """Format of a picture; by its suffix where the file cannot be read or begins like none."""
+    """Return the format of a picture by its first bytes, else by its suffix."""
     try:
         with path.open("rb") as file:
             codec = picture_coding(file.read(HEAD_BYTES)).codec
-    except OSError:  # said when it is read
+    except OSError:  # reported when it is read
         codec = ""
     return codec or picture_format(path)

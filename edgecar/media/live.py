@@ -1,50 +1,54 @@
-"""Frames of a camera or network stream, going on whatever happens to the connection."""
+"""Frames of a camera or network stream, which connects again whatever happens."""
 
 import logging
+import queue
 import random
 import threading
 import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple
 
 from edgecar.closing import Closing
 from edgecar.errors import MediaError, SettingsError, StallError
-from edgecar.media.backoff import Backoff
-from edgecar.media.connection import Arrival, Connection, Opened
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
 from edgecar.media.packets import CORRUPT_FRAMES, DAMAGED_PACKETS, NO_KEYFRAME, SKIPPED_PACKETS
 from edgecar.media.reader import Reader
-from edgecar.media.sources import Source, SourceSettings, source_from
+from edgecar.media.sources import Backoff, Source, SourceSettings
 from edgecar.media.timing import JoinedTimes
 
-State = Literal["connecting", "streaming", "waiting", "closed"]
-
 RELEASE_SECONDS = 0.5
-"""How long to wait for a connection to give the source back: one that is not silent does."""
+"""Longest wait for a connection to release the source: one that is not silent does in time."""
+
+QUEUE_FRAMES = 2
+"""Enough to decode the next frame while one is worked on; more would be delay."""
+
+POLL_SECONDS = 0.1
+"""Interval in which a thread with a full queue checks whether it should stop."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSettings(SourceSettings):
-    """The same for a live source, and when to connect again.
+    """Timeouts and transport of a live source, and when to connect again.
 
     Raises:
-        SettingsError: As `SourceSettings`, or the jitter is no share.
+        SettingsError: A time is not above zero, the transport unknown, or the jitter no share.
     """
 
     first_backoff_seconds: float = 0.5
-    """Before the first new attempt; twice as long before each further one."""
+    """Wait before the first new attempt; twice as long before each further one."""
     longest_backoff_seconds: float = 30
     backoff_jitter: float = 0.2
     """Share by which a backoff varies."""
     give_up_after_seconds: float | None = None
-    """Without a frame, once there was one; None: never."""
+    """Time without a frame, once there was one; None: never give up."""
 
     def __post_init__(self) -> None:
         SourceSettings.__post_init__(self)  # `super()` does not see through ``slots``
@@ -59,37 +63,37 @@ LIVE_DEFAULTS = LiveSettings()
 
 @dataclass(slots=True)
 class LiveStats:
-    """What became of a live source so far."""
+    """Counters of a live source."""
 
-    state: State = "connecting"
+    state: Literal["connecting", "streaming", "waiting", "closed"] = "connecting"
     frames: int = 0
-    """Given out."""
+    """Frames returned."""
     connects: int = 0
     """Connections that gave a picture."""
     failed_connects: int = 0
-    """Attempts to connect again that did not."""
+    """Attempts to connect again that failed."""
     stalls: int = 0
     """Connections given up because nothing came in time."""
     skipped_packets: int = 0
-    """Came before the first keyframe of their connection."""
+    """Packets before the first keyframe of their connection."""
     keyframeless_starts: int = 0
-    """Connections where none came in time: their first pictures may be broken."""
+    """Connections without a keyframe in time: their first pictures may be broken."""
     corrupt_frames: int = 0
-    """Given out, but the decoder had to conceal damage."""
+    """Frames returned in which the decoder concealed damage."""
     damaged_packets: int = 0
-    """Could not be decoded."""
+    """Packets that could not be decoded."""
     last_error: str | None = None
-    """Why a connection or attempt last failed, without passwords."""
+    """Reason of the last failure, without passwords."""
     last_frame_unix_seconds: float | None = None
 
     @property
     def reconnects(self) -> int:
-        """How often the source came back."""
+        """Number of times the source came back."""
         return max(0, self.connects - 1)
 
 
 class LiveSource(Closing):
-    """Frames that come at their own pace; ``close`` is for any thread, and wakes who reads."""
+    """Frames that come at their own pace; any thread may call ``close``, which ends a wait."""
 
     @property
     @abstractmethod
@@ -99,29 +103,105 @@ class LiveSource(Closing):
     @property
     @abstractmethod
     def stats(self) -> LiveStats:
-        """What happened so far; a copy."""
+        """Copy of the counters."""
+
+
+class _Opened(NamedTuple):
+    facts: StreamFacts
+    codec: str
+    seconds: float
+
+
+class _Arrival(NamedTuple):
+    frame: Frame
+    seconds: float
+
+
+_Item = _Opened | _Arrival | BaseException | None
+
+
+class _Connection:
+    """A reader in a thread of its own.
+
+    A call into FFmpeg cannot be cut short: it crashes where one thread closes what another reads,
+    and it has no timeout in camera drivers and name resolution. So the caller goes on without it,
+    and the thread closes the reader once FFmpeg returns.
+    """
+
+    def __init__(
+        self, open_reader: Callable[[], Reader], shown: str, clock: Callable[[], float]
+    ) -> None:
+        self._open_reader, self._shown, self._clock = open_reader, shown, clock
+        self._items: queue.Queue[_Item] = queue.Queue(QUEUE_FRAMES)
+        self._stop = threading.Event()
+        # A daemon: if FFmpeg never returns, the program still ends.
+        self._thread = threading.Thread(target=self._run, name="edgecar-live", daemon=True)
+        self._thread.start()
+
+    def next(self, timeout_seconds: float) -> _Opened | _Arrival | None:
+        """Return first the facts of the reader, then frames, None at the end.
+
+        Raises:
+            StallError: Nothing came in time.
+            MediaError: The reader failed.
+        """
+        try:
+            item = self._items.get(timeout=timeout_seconds)
+        except queue.Empty:
+            item = StallError(f"{self._shown} gave nothing for {timeout_seconds:g} s; check it")
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def abandon(self) -> None:
+        """Wake up the waiting thread, and have the reader closed as soon as possible."""
+        self._stop.set()
+        with suppress(queue.Full):  # then nobody waits
+            self._items.put_nowait(None)
+
+    def is_released(self) -> bool:
+        """Wait a little for the source to be released; return False if it still is not."""
+        self._thread.join(RELEASE_SECONDS)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            with self._open_reader() as reader:
+                going_on = self._put(_Opened(reader.facts, reader.codec, self._clock()))
+                while going_on and (frame := next(reader, None)) is not None:
+                    going_on = self._put(_Arrival(frame, self._clock()))
+            self._put(None)
+        except BaseException as error:  # raised again where it can be caught
+            self._put(error)
+
+    def _put(self, item: _Item) -> bool:
+        while not self._stop.is_set():
+            with suppress(queue.Full):
+                self._items.put(item, timeout=POLL_SECONDS)
+                return True
+        return False
 
 
 class LiveReader(LiveSource):
     """Frames of one source; connects again where it hangs up, fails or falls silent.
 
-    Iterate over it in one thread; `close` and `stats` are for any. The first connection is made
-    with it. A source that turns out to have an end (a file behind HTTP) is read to it, once.
+    Iterate over it in one thread; `close` and `stats` are for any. The first connection is made on
+    construction. A source that turns out to have an end (a file behind HTTP) is read to it, once.
 
     The frames of all connections are on one clock that never goes back (`JoinedTimes`). None comes
     before the first keyframe of its connection, unless there is none (see `SourceSettings`). Frames
-    with damage that the decoder concealed are given out and counted: most of each is sound.
+    with damage that the decoder concealed are returned and counted: most of each is sound.
 
     Args:
-        source: Where to read from.
+        source: Source to read.
         settings: Timeouts, transport and backoff.
         keep_size: Scale frames to the size of the very first, as a recording needs. Else a camera
             that comes back with another resolution gives frames of another size.
         read_coding: Note in every frame how coarsely it was coded.
-        opener: Makes a reader from the arguments of `Reader`.
-        clock: Seconds from anywhere.
+        opener: Makes a reader; takes the arguments of `Reader`.
+        clock: Returns the time in seconds.
         sleep: Waits for so many seconds; `close` cuts the default short.
-        rng: Draws the jitter.
+        rng: Generator of the jitter.
 
     Raises:
         MediaError: The source cannot be opened. Later on, every reason is worth another attempt:
@@ -142,11 +222,18 @@ class LiveReader(LiveSource):
     ) -> None:
         self.source, self.settings = source, settings
         self.warnings: Counter[str] = Counter()
-        """What was changed, skipped or missing so far, and how often."""
+        """Counts of what was changed, skipped or missing so far."""
         self.ended = False
         """True once a source with an end was read to it."""
-        self._keep_size, self._read_coding = keep_size, read_coding
-        self._opener, self._clock = opener, clock
+        self._clock = clock
+        self._open = partial(
+            opener,
+            source,
+            keep_size=keep_size,
+            read_coding=read_coding,
+            settings=settings,
+            warnings=self.warnings,
+        )
         self._closing = threading.Event()
         self._sleep = sleep or self._closing.wait
         self._backoff = Backoff(
@@ -160,21 +247,21 @@ class LiveReader(LiveSource):
         self._connection = self._started(None)
         try:
             first = self._opened()
-            assert first is not None  # that comes of `close` only
+            assert first is not None  # only `close` leads to that
         except BaseException:
             self.close()
             raise
         self.facts: StreamFacts = first.facts
-        """All that a writer needs to make a video like the first connection's."""
+        """Facts that a writer needs to make a video like the first connection's."""
         self.codec = first.codec
-        """FFmpeg's short name of the first connection's coding."""
+        """FFmpeg's short name of the first connection's codec."""
         self._times = JoinedTimes(first.facts.time_base, live=first.facts.live)
 
     def __iter__(self) -> Iterator[Frame]:
         return self
 
     def __next__(self) -> Frame:
-        """The next frame, however long it takes to come.
+        """Return the next frame, however long it takes to come.
 
         Raises:
             StopIteration: `close` was called, or a source with an end was read to it.
@@ -192,14 +279,14 @@ class LiveReader(LiveSource):
         return frame
 
     def close(self) -> None:
-        """Stop reading; who waits for a frame gets `StopIteration` at once.
+        """Stop reading; a thread that waits for a frame gets `StopIteration` at once.
 
-        The source is free when this returns, unless it is silent: then once its timeout is over.
+        The source is free when this returns; a silent one is free once its timeout is over.
         Harmless when repeated.
         """
         self._closing.set()
         self._connection.abandon()
-        self._connection.join(RELEASE_SECONDS)
+        self._connection.is_released()
 
     @property
     def live(self) -> bool:
@@ -208,7 +295,7 @@ class LiveReader(LiveSource):
 
     @property
     def stats(self) -> LiveStats:
-        """What happened so far; a copy."""
+        """Copy of the counters."""
         return replace(
             self._stats,
             state="closed" if self._closing.is_set() else self._stats.state,
@@ -229,8 +316,11 @@ class LiveReader(LiveSource):
                     raise
                 failure = error
             else:
-                if isinstance(item, Arrival):
-                    return self._given_out(item)
+                if isinstance(item, _Arrival):
+                    self._arrived_seconds = item.seconds
+                    self._stats.frames += 1
+                    self._stats.last_frame_unix_seconds = time.time()
+                    return self._times.place(item.frame, item.seconds)
                 if not self.facts.live:
                     self.ended = not self._closing.is_set()
                     return None
@@ -238,40 +328,30 @@ class LiveReader(LiveSource):
             self._connect_again(failure)
         return None
 
-    def _given_out(self, arrival: Arrival) -> Frame:
-        self._arrived_seconds = arrival.seconds
-        self._stats.frames += 1
-        self._stats.last_frame_unix_seconds = time.time()
-        return self._times.place(arrival.frame, arrival.seconds)
-
     def _connect_again(self, failure: MediaError) -> None:
         """Try until it works or somebody closes."""
         self._stats.stalls += isinstance(failure, StallError)
         self._backoff.succeeded(self._arrived_seconds - self._connected_seconds)
+        limit = self.settings.give_up_after_seconds
         error: MediaError | None = failure
         level = logging.WARNING
         while error is not None and not self._closing.is_set():
             self._connection.abandon()
             self._stats.last_error = str(error)
-            self._check_hope(error)
+            if limit is not None and self._clock() - self._arrived_seconds >= limit:
+                raise MediaError(f"no frame for {limit:g} s, given up: {error}")
             seconds = self._backoff.next_seconds()
             _log.log(level, "%s (next attempt in %.1f s)", error, seconds)
             level = logging.INFO  # a camera may be away for days
             self._stats.state = "waiting"
             self._sleep(seconds)
             error = self._attempt()
-
-    def _check_hope(self, error: MediaError) -> None:
-        limit = self.settings.give_up_after_seconds
-        if limit is not None and self._clock() - self._arrived_seconds >= limit:
-            raise MediaError(f"no frame for {limit:g} s, given up: {error}")
+            self._stats.failed_connects += error is not None
 
     def _attempt(self) -> MediaError | None:
-        """Connect once; what went wrong, if anything did."""
-        self._connection.join(RELEASE_SECONDS)
-        if self._connection.alive:
+        """Connect once; return the error, if any."""
+        if not self._connection.is_released():
             # Many cameras refuse a second caller, and stuck threads would add up.
-            self._stats.failed_connects += 1
             return MediaError(f"{self.source.shown} still holds the last connection; check it")
         self._connection = self._started(self.facts)
         if self._closing.is_set():  # `close` may have seen the connection before
@@ -279,59 +359,27 @@ class LiveReader(LiveSource):
         try:
             self._opened()
         except MediaError as error:
-            self._stats.failed_connects += 1
             return error
         self._times.restart()
         if self.facts.sound:
             self.facts.sound.broken_off = True  # a writer takes that of the first connection
         return None
 
-    def _started(self, first: StreamFacts | None) -> Connection:
+    def _started(self, first: StreamFacts | None) -> _Connection:
         self._stats.state = "connecting"
+        open_reader = partial(self._open, size=first.size if first else None)
+        return _Connection(open_reader, self.source.shown, self._clock)
 
-        def open_reader() -> Reader:
-            return self._opener(
-                self.source,
-                keep_size=self._keep_size,
-                read_coding=self._read_coding,
-                settings=self.settings,
-                size=first.size if first else None,
-                warnings=self.warnings,
-            )
-
-        return Connection(open_reader, self.source.shown, self._clock)
-
-    def _opened(self) -> Opened | None:
-        """What the new connection found out; None if it was abandoned."""
+    def _opened(self) -> _Opened | None:
+        """Wait for the facts of the new connection; None if it was abandoned."""
         limits = self.settings
         # Longer than FFmpeg can take where it has a timeout: to connect, to look at the stream, for
         # the keyframe, for its picture.
         patience = 2 * limits.open_seconds + limits.keyframe_seconds + 2 * limits.read_seconds
         opened = self._connection.next(patience)
-        if not isinstance(opened, Opened):
+        if not isinstance(opened, _Opened):
             return None
         self._connected_seconds = opened.seconds
         self._stats.connects += 1
         self._stats.state = "streaming"
         return opened
-
-
-def open_live(
-    source: str | int | Path,
-    settings: LiveSettings = LIVE_DEFAULTS,
-    *,
-    keep_size: bool = True,
-    read_coding: bool = False,
-) -> LiveReader:
-    """Connect to a camera or network stream and decode its first frame.
-
-    Args:
-        source: A camera's number (``0``) or a URL. RTSP goes over TCP.
-        settings: Timeouts, transport and backoff.
-        keep_size: Scale frames to the first one's size where the stream changes it.
-        read_coding: Note in every frame how coarsely it was coded.
-
-    Raises:
-        MediaError: It does not answer, refuses, or sends no video.
-    """
-    return LiveReader(source_from(source), settings, keep_size=keep_size, read_coding=read_coding)

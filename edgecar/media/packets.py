@@ -16,8 +16,8 @@ from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError, StallError
 from edgecar.media.audio import Sound
-from edgecar.media.breaks import UnbrokenTimes
 from edgecar.media.sources import PLAYLIST_FORMATS, Source, SourceSettings, reason_of
+from edgecar.media.timing import UnbrokenTimes
 
 READ_RETRIES = 8
 """Failed reads in a row after which the rest of a damaged file is given up."""
@@ -37,13 +37,11 @@ SMALLEST_PICTURE_BYTES = 188
 """A picture of a transport stream has at least one of its packets. A clock that jumped in between
 promises more pictures than there is room for."""
 
-MICROSECOND = Fraction(1, 1_000_000)
-
 OUTPUT_CORRUPT = 1 << 3
-"""FFmpeg's AV_CODEC_FLAG_OUTPUT_CORRUPT, which PyAV's names of codec flags leave out."""
+"""FFmpeg's AV_CODEC_FLAG_OUTPUT_CORRUPT, for which PyAV 17 has no name."""
 
 LONG_FRAMES = 1.1
-"""A last picture that is shown for so many frame intervals is shown for longer than others."""
+"""Intervals after which a last picture counts as shown for longer than others."""
 
 MISSING_FRAMES = "frames missing from the file"
 CORRUPT_FRAMES = "damaged frames concealed by the decoder"
@@ -53,7 +51,7 @@ NO_KEYFRAME = "started without a keyframe"
 
 
 class Start(NamedTuple):
-    """Where in a file a keyframe is, in ticks of its stream."""
+    """Position of a keyframe in a file, in ticks of its stream."""
 
     shown: int
     decoded: int
@@ -63,13 +61,13 @@ class VideoPackets:
     """Reads and decodes one video stream.
 
     Args:
-        container: Where it is.
-        stream: The stream.
-        source: Where it comes from, for messages.
-        live: Whether it is sent as it happens, so that reading may begin between two keyframes.
-        settings: For the next picture and the first keyframe of a live stream.
+        container: Open file, camera or connection.
+        stream: Stream to decode.
+        source: Origin of the container, for messages.
+        live: True if it is sent as it happens, so that reading may begin between two keyframes.
+        settings: Timeouts for the next picture and the first keyframe of a live stream.
         warnings: Receives a count for everything that was damaged or missing.
-        start: The keyframe that decoding of a file begins at; pictures shown before it are left
+        start: Keyframe at which decoding of a file begins; pictures shown before it are left
             out. None: at the beginning.
         sound: Receives the packets of audio streams.
     """
@@ -100,17 +98,17 @@ class VideoPackets:
         self._interlaced = False
         self._states_order = False
         self.decoding_times: deque[int] = deque(maxlen=MAX_HELD_PICTURES)
-        """When the latest packets are to be decoded, in ticks."""
+        """Decoding times of the latest packets, in ticks."""
         self.last_decoded: Packet[VideoStream] | None = None
-        """What was given to the decoder last; the pictures given out may come from others."""
+        """Packet that was given to the decoder last; pictures may come from earlier ones."""
 
     @property
     def lacks_display_times(self) -> bool:
-        """Whether the decoder reorders pictures, but the container does not say so."""
+        """True if the decoder reorders pictures, but the container does not state the order."""
         if self._container.format.name == "avi":
             return True
         if self._start is not None:
-            return False  # what it begins at was found by such a time
+            return False  # the keyframe it begins at was found by such a time
         depth = self._stream.codec_context.reorder_depth
         return 0 < depth < len(self.decoding_times) and not self._states_order
 
@@ -120,7 +118,7 @@ class VideoPackets:
         return self._times.may_jump
 
     def pictures(self) -> Generator[av.VideoFrame, None, None]:
-        """Every picture that can be decoded, in the order they are shown.
+        """Yield every picture that can be decoded, in display order.
 
         Raises:
             MediaError: A camera or network stream broke off. Damage in files is skipped.
@@ -155,14 +153,14 @@ class VideoPackets:
         return int(end - last) if longer else None
 
     def expected_frames(self, rate: Fraction) -> int | None:
-        """How many frames the container promises; None where it promises nothing."""
+        """Return how many frames the container promises; None if it promises nothing."""
         if self._live:
             return None
         if self._stream.frames:
             return self._stream.frames
         seconds = self._stated_seconds()
         if seconds is None and self._container.duration is not None:
-            seconds = self._container.duration * MICROSECOND
+            seconds = Fraction(self._container.duration, av.time_base)
         if seconds is None:
             return None
         frames, size = round(seconds * rate), self._container.size
@@ -216,46 +214,36 @@ class VideoPackets:
                 self._first_ticks = packet.pts
             self._end_ticks = max(self._end_ticks, packet.pts + (packet.duration or 0))
 
-    def _demuxed(self) -> "Generator[Packet[VideoStream], None, None]":
-        if not self._live:
+    def _demuxed(self) -> "Iterator[Packet[VideoStream]]":
+        """Yield packets of the pictures; others go where a writer finds them."""
+        packets: Iterator[Packet[Stream]]
+        if self._live:
+            # All streams: asked for one, PyAV would wait for it as long as there is sound.
+            packets = self._container.demux()
+        else:
             others = self._sound.streams if self._sound else ()
             copied = [self._container.streams[index] for index in others]
             packets = self._container.demux(self._stream, *copied)
             if self._start is not None:
-                pictures = cast("Iterator[Packet[VideoStream]]", packets)
-                yield from self._from_start(pictures, self._start)
+                packets = self._from_start(packets, self._start)
             else:
-                yield from self._video_alone(self._times.placed(packets))
-            return
-        # All streams: asked for one, PyAV would wait for it as long as there is sound.
-        for packet in self._container.demux():
-            self._check_pictures_come()
-            if packet.stream is not self._stream:
-                self._keep(packet)
-                continue
-            wanted = cast("Packet[VideoStream]", packet)
-            if not self._comes_too_early(wanted):
-                yield wanted
-
-    def _video_alone(self, packets: "Iterator[Packet[Stream]]") -> "Iterator[Packet[VideoStream]]":
-        """Packets of the pictures; others go where they are kept."""
+                packets = self._times.placed(packets)
         for packet in packets:
+            if self._live:
+                self._check_pictures_come()
             if packet.stream is self._stream:
-                yield cast("Packet[VideoStream]", packet)
-            else:
-                self._keep(packet)
-
-    def _keep(self, packet: "Packet[Stream]") -> None:
-        """Put a packet of another stream where a writer finds it, if it can be copied."""
-        if self._sound and packet.size and packet.stream_index in self._sound.streams:
-            self._sound.put(packet)
+                wanted = cast("Packet[VideoStream]", packet)
+                if not self._comes_too_early(wanted):
+                    yield wanted
+            elif self._sound and packet.size and packet.stream_index in self._sound.streams:
+                self._sound.put(packet)
 
     def _from_start(
-        self, packets: "Iterator[Packet[VideoStream]]", start: Start
-    ) -> "Iterator[Packet[VideoStream]]":
-        """The keyframe to begin at and all packets behind it.
+        self, packets: "Iterator[Packet[Stream]]", start: Start
+    ) -> "Iterator[Packet[Stream]]":
+        """Yield the keyframe to begin at and all packets behind it.
 
-        Some formats seek by times of decoding, some by those of showing, and some to a keyframe
+        Some formats seek by decoding times, some by presentation times, and some to a keyframe
         before the one asked for: what comes first is passed over without being decoded.
         """
         if self._awaits_start:
@@ -273,15 +261,15 @@ class VideoPackets:
             )
 
     def _check_pictures_come(self) -> None:
-        """FFmpeg's timeout starts anew with every packet, whether it gives a picture or not."""
+        """Raise StallError if packets come without pictures, for which FFmpeg has no timeout."""
         silent_seconds = time.monotonic() - self._since_seconds
         if not self._awaits_keyframe and silent_seconds > self._settings.read_seconds:
             raise StallError(self._broken_off("no data in time"))
 
     def _comes_too_early(self, packet: "Packet[VideoStream]") -> bool:
-        """Whether a packet needs pictures that were sent before reading began.
+        """Return True for a packet that needs pictures which were sent before reading began.
 
-        Most decoders see to that by themselves, some show what they have on a grey ground.
+        Most decoders drop it by themselves, some decode it on a grey ground.
         """
         if not self._awaits_keyframe or not packet.size:
             return False
@@ -297,7 +285,7 @@ class VideoPackets:
         return False
 
     def _failure_from(self, error: av.FFmpegError) -> MediaError | None:
-        """None in a file, where it goes on behind the damage."""
+        """Return the error to raise; None in a file, where reading goes on behind the damage."""
         if self._source.kind == "file":
             self._warnings["unreadable places in the file skipped"] += 1
             return None
@@ -316,7 +304,7 @@ class VideoPackets:
             self._refused += 1
             self._warnings[DAMAGED_PACKETS] += 1
             return []
-        if self._start is not None:  # those that lean on pictures before the keyframe
+        if self._start is not None:  # some need pictures before the keyframe
             pictures = [p for p in pictures if p.pts is None or p.pts >= self._start.shown]
         self._decoded += len(pictures)
         for picture in pictures:
@@ -348,7 +336,7 @@ class VideoPackets:
         return self._missing_by_time(seconds / tick, 1 / (rate * tick))
 
     def _missing_by_places(self, places: int) -> int:
-        """AVI has a place in every tick and leaves those empty that show the last frame again."""
+        """Count by AVI's index: one place a tick, empty where the last frame stays."""
         steps = self._read - 1
         if not places or self._last_dts - self._first_dts < steps or not steps:
             return 0
@@ -356,10 +344,10 @@ class VideoPackets:
         return int((places - 1 - self._last_dts) / step)
 
     def _missing_by_time(self, end: Fraction, interval: Fraction) -> int:
-        """Frames that a file should have until ``end``; it is in ticks, as is their interval.
+        """Count the frames that a file should have until ``end``; both arguments are in ticks.
 
         Where the file was cut, frames that are shown before others may be missing already. None is
-        missing among those shown until the last time of decoding.
+        missing among those shown until the last decoding time.
         """
         tail = (end - self._end_ticks) / interval
         if self._first_ticks is not None:
@@ -370,7 +358,7 @@ class VideoPackets:
         return round(tail) if tail >= MISSING_TOLERANCE_FRAMES else 0
 
     def _stated_seconds(self) -> Fraction | None:
-        """Length that Matroska notes for the stream when the recording is finished."""
+        """Return the length that Matroska notes for the stream when the recording is finished."""
         stated = self._stream.metadata.get("DURATION", "")
         try:
             hours, minutes, seconds = stated.split(":")

@@ -1,11 +1,13 @@
-"""Still pictures in and out."""
+"""Still pictures: reading, writing, and coding as JPEG."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecar.errors import MediaError
 from edgecar.files import atomic_write
@@ -28,7 +30,9 @@ PICTURE_FORMATS = {
     ".tiff": "tiff",
     ".webp": "webp",
 }
-"""What files that are read as pictures hold, by their suffix in lower case."""
+"""Formats of files that are read as pictures, by their suffix in lower case."""
+
+JpegCoder = Literal["opencv", "pillow"]
 
 NO_FACTS = StillFacts()
 
@@ -41,21 +45,21 @@ _QUALITY_FLAGS = {
 }
 
 LARGEST_PX = {".jpeg": 65500, ".jpg": 65500, ".webp": 16383}
-"""Height and width that formats end at; for JPEG the limit of libjpeg."""
+"""Largest height and width of a format; for JPEG the limit of libjpeg."""
 
 
 def is_picture(path: str | Path) -> bool:
-    """Whether a path ends like a picture; the file is not looked at."""
+    """Return True if a path has the suffix of a picture; the file is not read."""
     return Path(path).suffix.lower() in PICTURE_FORMATS
 
 
 def picture_format(path: Path) -> str:
-    """The format that a picture's suffix names: ``jpeg``, ``png``; the file is not looked at."""
+    """Return the format of a picture's suffix (``jpeg``, ``png``); the file is not read."""
     return PICTURE_FORMATS[path.suffix.lower()]
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Every picture directly in ``folder``, sorted by name.
+    """List every picture directly in ``folder``, sorted by name.
 
     Raises:
         MediaError: There is no such folder, or no picture in it.
@@ -83,7 +87,7 @@ def read_picture(path: Path) -> Bgr:
 
 
 def read_still(path: Path) -> tuple[Bgr, StillFacts]:
-    """Decode a picture as `read_picture` does, with what else its file says.
+    """Decode a picture as `read_picture` does, and read its metadata.
 
     Raises:
         MediaError: The file cannot be read or decoded.
@@ -101,7 +105,7 @@ def _bytes_of(path: Path) -> Plane:
 
 
 def _decoded(path: Path, code: Plane) -> tuple[Bgr, dict[int, bytes], bool]:
-    """Colours, metadata, and whether samples have more than 8 bits."""
+    """Return colours, metadata, and True if samples have more than 8 bits."""
     found: tuple[Any, Any, Any] = None, (), ()
     try:
         if code.size:
@@ -121,7 +125,7 @@ def _decoded(path: Path, code: Plane) -> tuple[Bgr, dict[int, bytes], bool]:
 
 
 def is_grey(bgr: Bgr) -> bool:
-    """Whether the three channels of a ``(H, W, 3)`` picture are equal everywhere."""
+    """Return True if the three channels of a ``(H, W, 3)`` picture are equal everywhere."""
     blue, green, red = cv2.split(bgr)
     return bool(np.array_equal(blue, green) and np.array_equal(green, red))
 
@@ -132,13 +136,13 @@ def write_picture(
     """Write a picture in the format that its suffix names; it appears whole or not at all.
 
     Args:
-        path: Where to; missing folders are made.
+        path: File to write; missing folders are made.
         bgr: ``(H, W, 3)`` uint8, or ``(H, W)`` for a grey file.
         quality: 1 to 100, for JPEG and WebP. PNG and BMP are lossless.
         facts: Transparency and metadata of the source picture; written where the format takes them.
 
     Returns:
-        What of ``facts`` is lost, in words.
+        Descriptions of the facts that are lost.
 
     Raises:
         MediaError: Unknown suffix, quality out of range, or the file cannot be written.
@@ -164,17 +168,11 @@ def write_picture(
         )
     try:
         written, code = cv2.imencodeWithMetadata(suffix, channels, list(kept), chunks, options)
-        if not written:
-            raise MediaError(f"{path} cannot be encoded as {suffix}; use .png")
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(facts.completed(code.tobytes()))
     except cv2.error as error:
         raise MediaError(f"{path} cannot be encoded ({error.err}); use .png") from error
-    except OSError as error:
-        raise MediaError(
-            f"{path} cannot be written ({error.strerror}), and nothing was; free space on the "
-            "disk or choose another folder"
-        ) from error
+    if not written:
+        raise MediaError(f"{path} cannot be encoded as {suffix}; use .png")
+    _write(path, facts.completed(code.tobytes()))
     return lost
 
 
@@ -184,12 +182,46 @@ def copy_picture(source: Path, target: Path) -> None:
     Raises:
         MediaError: It cannot be read or written.
     """
-    code = _bytes_of(source)
+    _write(target, _bytes_of(source).tobytes())
+
+
+def _write(path: Path, code: bytes) -> None:
     try:
-        with atomic_write(target) as temporary:
-            temporary.write_bytes(code.tobytes())
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(code)
     except OSError as error:
         raise MediaError(
-            f"{target} cannot be written ({error.strerror}), and nothing was; free space on the "
+            f"{path} cannot be written ({error.strerror}), and nothing was; free space on the "
             "disk or choose another folder"
         ) from error
+
+
+def jpeg_coded(
+    luma: NDArray[np.uint8], quality: int, coder: JpegCoder = "opencv"
+) -> NDArray[np.uint8]:
+    """Return a grey picture, ``(H, W)``, after JPEG, as all published tables code it.
+
+    Args:
+        luma: ``(H, W)``.
+        quality: 1 to 100.
+        coder: Library that codes it; both are builds of libjpeg, which may differ. Pillow is an
+            optional package.
+
+    Raises:
+        MediaError: ``quality`` is outside 1 to 100 (OpenCV would silently clip it).
+
+    Example:
+        >>> grey = np.full((16, 16), 128, np.uint8)
+        >>> bool((jpeg_coded(grey, 10) == grey).all())
+        True
+    """
+    if not 1 <= quality <= 100:
+        raise MediaError(f"JPEG quality {quality} is not in 1 to 100; choose one that is")
+    if coder == "pillow":
+        from PIL import Image
+
+        file = BytesIO()
+        Image.fromarray(luma).save(file, "JPEG", quality=quality)
+        return np.asarray(Image.open(file), dtype=np.uint8)
+    _, code = cv2.imencode(".jpg", luma, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)

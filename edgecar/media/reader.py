@@ -14,12 +14,10 @@ from av.video.stream import VideoStream
 from edgecar.closing import Closing
 from edgecar.errors import MediaError
 from edgecar.media.audio import Sound
-from edgecar.media.coding import ask_for_qp, coding_of
-from edgecar.media.convert import FrameMaker, colour_of, orientation_of
-from edgecar.media.crop import states_crop
-from edgecar.media.facts import Still, StreamFacts
+from edgecar.media.coding import ask_for_qp, coding_of, states_crop
+from edgecar.media.color import FrameMaker, colour_of, orientation_of
+from edgecar.media.facts import MILLISECOND, Still, StreamFacts, copied_streams, read_notes
 from edgecar.media.frame import Coding, Colour, Frame
-from edgecar.media.notes import copied_streams, read_notes
 from edgecar.media.packets import Start, VideoPackets
 from edgecar.media.sources import (
     DEFAULT_SETTINGS,
@@ -44,29 +42,27 @@ ASSUMED_RATE_FPS = Fraction(25)
 HIGHEST_RATE_FPS = 1000
 """A higher rate is the tick of some clock (90 000 in RTSP), not a frame rate."""
 
-MILLISECOND = Fraction(1, 1000)
-
 LIVE_DECODER_THREADS = 2
 """Each thread beyond the first holds back one more frame, which a live picture cannot afford."""
 
 
 class Reader(Closing):
-    """Decoded frames of one video stream, in the order they are shown.
+    """Decoded frames of one video stream, in display order.
 
     Iterate over it once; use it as a context manager or call `close`. One thread at a time.
-    Its first frame is decoded when it is made, so a source that yields nothing never gets here.
+    The first frame is decoded on construction, so a source that yields nothing fails there.
 
     Args:
-        source: Where to read from.
+        source: Source to read.
         keep_size: Scale frames of another size to that of the first one.
-        settings: How long a camera or network stream may take to answer or pause.
+        settings: Timeouts of a camera or network stream.
         read_coding: Note in every frame how coarsely it was coded.
         size: ``(height, width)`` to keep in place of the first frame's.
-        warnings: Counts on from here, where several readers follow each other.
-        start: A keyframe to begin at; frames shown before it are left out. Only for files whose
+        warnings: Counter to continue, where several readers follow each other.
+        start: Keyframe to begin at; frames shown before it are left out. Only for files whose
             packets state when they are shown.
-        threads: Of the decoder; None lets FFmpeg choose. With one, what it makes of damage is the
-            same every time.
+        threads: Threads of the decoder; None lets FFmpeg choose. With one thread, the result of
+            damage is the same every time.
 
     Raises:
         MediaError: The source cannot be opened or holds no frame that can be decoded.
@@ -86,9 +82,9 @@ class Reader(Closing):
     ) -> None:
         self.source = source
         self.warnings: Counter[str] = Counter() if warnings is None else warnings
-        """What was changed, skipped or missing so far, and how often."""
+        """Counts of what was changed, skipped or missing so far."""
         self.ended = False
-        """True once every frame was given out."""
+        """True once every frame was returned."""
         self._read_coding = read_coding
         self._container = opened(source, settings)
         try:
@@ -99,7 +95,7 @@ class Reader(Closing):
             copied = copied_streams(self._container, self._stream)
             # A writer takes the sound of the first connection to a live source, which has no size.
             wanted = copied and start is None and not (self.live and size)
-            self._sound = Sound(copied, self.warnings) if wanted else None
+            sound = Sound(copied, self.warnings) if wanted else None
             if threads:
                 self._stream.thread_count = threads
             self._packets = VideoPackets(
@@ -110,7 +106,7 @@ class Reader(Closing):
                 settings=settings,
                 warnings=self.warnings,
                 start=start,
-                sound=self._sound,
+                sound=sound,
             )
             self._pictures = self._packets.pictures()
             first = next(self._pictures, None)
@@ -119,11 +115,12 @@ class Reader(Closing):
                 remedy = "record again" if again else ONE_GO
                 raise MediaError(f"{source.shown} holds no frame that can be decoded; {remedy}")
             self._ahead = [first]
-            self._facts = replace(self._facts_from(first), still=self._find_still())
+            self.facts = replace(self._facts_from(first, sound), still=self._find_still())
+            """Facts that a writer needs to make a video like this one."""
             if source.path is not None and source.path.is_file() and states_crop(source.path):
                 self.warnings[CROP_NOT_APPLIED] += 1
             self.frame_count = self._packets.expected_frames(self.rate)
-            """How many frames to expect, for progress; None if nobody knows."""
+            """Number of frames to expect, for progress; None if unknown."""
         except BaseException:
             self._container.close()
             raise
@@ -133,7 +130,7 @@ class Reader(Closing):
         return self
 
     def __next__(self) -> Frame:
-        """The next frame.
+        """Return the next frame.
 
         Raises:
             StopIteration: There are no more; for a live stream, the other side hung up.
@@ -142,40 +139,30 @@ class Reader(Closing):
         return next(self._frames)
 
     def close(self) -> None:
-        """Stop reading and give the file or camera back; harmless when repeated."""
+        """Stop reading and release the file or camera; harmless when repeated."""
         self._frames.close()
         self._pictures.close()
         self._container.close()
 
     @property
-    def facts(self) -> StreamFacts:
-        """All that a writer needs to make a video like this one."""
-        return self._facts
-
-    @property
     def size(self) -> Size:
         """``(height, width)`` of the first frame."""
-        return self._facts.size
+        return self.facts.size
 
     @property
     def rate(self) -> Fraction:
         """Frames a second; the average where it varies."""
-        return self._facts.rate
+        return self.facts.rate
 
     @property
     def time_base(self) -> Fraction:
         """Seconds in one tick of the frames' ``pts``."""
-        return self._facts.time_base
+        return self.facts.time_base
 
     @property
     def colour(self) -> Colour:
         """Range and colour space of the first frame."""
-        return self._facts.colour
-
-    @property
-    def codec(self) -> str:
-        """FFmpeg's short name of the coding, whatever decodes it: ``h264``, ``av1``."""
-        return self._codec
+        return self.facts.colour
 
     @property
     def live(self) -> bool:
@@ -189,7 +176,7 @@ class Reader(Closing):
 
     @property
     def states_times(self) -> bool:
-        """Whether the container says when each frame is shown, as far as is seen yet."""
+        """True if the container states when each frame is shown, as far as was read."""
         return not self._packets.lacks_display_times
 
     def _video_stream(self) -> VideoStream:
@@ -206,7 +193,8 @@ class Reader(Closing):
             raise MediaError(
                 f"{self.source.shown} is coded in a way FFmpeg cannot decode; convert it"
             )
-        self._codec = stream.codec_context.codec.canonical_name
+        self.codec = stream.codec_context.codec.canonical_name
+        """FFmpeg's short name of the codec, whatever decodes it: ``h264``, ``av1``."""
         stream.thread_type = "AUTO"
         if self.live:
             stream.thread_count = LIVE_DECODER_THREADS
@@ -214,10 +202,8 @@ class Reader(Closing):
             ask_for_qp(stream)
         return stream
 
-    def _facts_from(self, first: av.VideoFrame) -> StreamFacts:
-        stream = self._stream
-        rate = self._rate(first)
-        aspect = stream.sample_aspect_ratio
+    def _facts_from(self, first: av.VideoFrame, sound: Sound | None) -> StreamFacts:
+        stream, rate = self._stream, self._rate_from(first)
         orientation = orientation_of(first)
         notes = read_notes(self._container, stream)
         if self.source.address.startswith("rtsp"):
@@ -225,23 +211,18 @@ class Reader(Closing):
         return StreamFacts(
             size=(first.height, first.width),
             rate=rate,
-            time_base=self._time_base(rate),
+            time_base=MILLISECOND if self._timeless else stream.time_base or 1 / rate,
             colour=colour_of(first),
-            sample_aspect=aspect or None,
+            sample_aspect=stream.sample_aspect_ratio or None,
             rotation_degrees=orientation.rotation_degrees,
             mirrored=orientation.mirrored,
-            audio_from=self.source.path if self._sound else None,
-            sound=self._sound,
+            audio_from=self.source.path if sound else None,
+            sound=sound,
             notes=notes,
             live=self.live,
         )
 
-    def _time_base(self, rate: Fraction) -> Fraction:
-        if self._timeless:
-            return MILLISECOND
-        return self._stream.time_base or 1 / rate
-
-    def _rate(self, first: av.VideoFrame) -> Fraction:
+    def _rate_from(self, first: av.VideoFrame) -> Fraction:
         stream = self._stream
         candidates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
         if first.pts is None and first.duration and stream.time_base:
@@ -252,7 +233,7 @@ class Reader(Closing):
 
     def _find_still(self) -> Still | None:
         """Return the picture that was read; None if it is no still or a second one follows."""
-        suffix, packet = STILL_SUFFIXES.get(self._codec), self._packets.last_decoded
+        suffix, packet = STILL_SUFFIXES.get(self.codec), self._packets.last_decoded
         if suffix is None or packet is None or not may_be_still(self._container):
             return None
         coded = bytes(packet)
@@ -266,7 +247,7 @@ class Reader(Closing):
         last: Frame | None = None  # of a file, whose last frame may be shown for long
         ahead, self._ahead = iter(self._ahead), []  # pictures are large
         for picture in chain(ahead, self._pictures):
-            coding = Coding(codec=self._codec)
+            coding = Coding(codec=self.codec)
             if self._read_coding:
                 coding = coding_of(picture, self._packets.last_decoded)
             frame = maker.frame_from_picture(picture, times.pts_of(picture), coding)
@@ -306,7 +287,7 @@ def open_reader(
         source: A file that FFmpeg reads (raw ``.264`` and ``.265`` included), a camera's number
             (``0``) or a URL. RTSP goes over TCP.
         keep_size: Scale frames to the first one's size where a stream changes it on the way.
-        timeout_seconds: How long a network stream may take to answer or pause.
+        timeout_seconds: Time that a network stream may take to answer or pause.
         read_coding: Note in every frame how coarsely it was coded. Costs a few percent of the
             decoding, and more where H.264 is decoded on one thread for it (`ask_for_qp`).
 

@@ -1,4 +1,4 @@
-"""Fixed and moving cameras made from photographs: for demonstrations, tests and training."""
+"""Synthetic clips of fixed and moving cameras, made from photographs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import EdgecarError
-from edgecar.media.color import frame_with_bgr
+from edgecar.media.color import Bgr, frame_with_bgr
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Colour, Frame, chroma_size
 from edgecar.media.writer import open_writer
 from edgecar.spec import Size
-
-Bgr = NDArray[np.uint8]
 
 CLOCK_FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_PLAIN, cv2.FONT_HERSHEY_DUPLEX)
 CLOCK_LETTERS = "ABCDEFGHIKLMNOPRSTUVWXYZabcdefghiklmnoprstuvwxyz0123456789-/. "
@@ -26,7 +24,7 @@ FEATHER_PX = 5  # soft edge of a cut-out, as optics give it
 
 
 def photo_scene(size: Size, frames: int) -> Iterator[Frame]:
-    """A fixed camera that sees scikit-image's photographs, with three cut-outs moving about.
+    """Film scikit-image's photographs with a fixed camera, with three cut-outs moving about.
 
     Raises:
         EdgecarError: scikit-image is not installed.
@@ -46,7 +44,7 @@ def photo_scene(size: Size, frames: int) -> Iterator[Frame]:
 
 
 def write_scene(path: Path, size: Size, frames: int, crf: int) -> None:
-    """Code `photo_scene` as H.264."""
+    """Encode `photo_scene` as H.264."""
     facts = StreamFacts(size, RATE_FPS, 1 / RATE_FPS, BT709)
     with open_writer(path, like=facts, crf=crf) as writer:
         for frame in photo_scene(size, frames):
@@ -54,9 +52,9 @@ def write_scene(path: Path, size: Size, frames: int, crf: int) -> None:
 
 
 def mosaic(photos: Sequence[Bgr], size: Size) -> Bgr:
-    """Photographs side by side at their own resolution until ``size`` is filled.
+    """Lay photographs side by side at their own resolution until ``size`` is filled.
 
-    Enlarging them instead would leave nothing fine for a coder to spoil.
+    Enlarged photographs would have no fine detail for a codec to damage.
     """
     height, width = size
     canvas = np.zeros((height, width, 3), np.uint8)
@@ -82,23 +80,21 @@ def fixed_camera(
     noise: float = 1.5,
     seed: int = 0,
 ) -> Iterator[Frame]:
-    """A still scene with cut-outs that cross it, seen by a noisy sensor.
+    """Film a still scene that cut-outs cross, with a noisy sensor.
 
     Args:
-        background: What stands still, ``(H, W, 3)``.
+        background: Still scene, ``(H, W, 3)``.
         movers: Cut-outs, smaller than the background; each moves along a line of its own.
-        frames: How many.
+        frames: Number of frames.
         noise: Standard deviation of the sensor's noise, in codes of luma.
-        seed: Of places, speeds and noise.
+        seed: Seed of places, speeds and noise.
 
     Yields:
         Frames in BT.709, limited range.
     """
     rng = np.random.default_rng(seed)
-    height, width = background.shape[:2]
-    size = (height, width)
-    luma, chroma = np.zeros(size, np.uint8), np.zeros(chroma_size(size), np.uint8)
-    template = Frame(luma, chroma, chroma, colour=BT709)
+    size = background.shape[0], background.shape[1]
+    template = _template(size)
     starts = [rng.uniform(0, np.subtract(size, mover.shape[:2])) for mover in movers]
     speeds = [rng.uniform(-6, 6, 2) for _ in movers]
     for number in range(frames):
@@ -111,22 +107,21 @@ def fixed_camera(
 def moving_camera(
     photo: Bgr, size: Size, frames: int, *, noise: float = 0.0, seed: int = 0
 ) -> Iterator[Frame]:
-    """A camera that pans, zooms and turns over a photograph.
+    """Film a photograph with a camera that pans, zooms and turns.
 
     Args:
         photo: ``(H, W, 3)``, larger than ``size`` for room to move.
         size: ``(height, width)`` of the frames.
-        frames: How many.
+        frames: Number of frames.
         noise: Standard deviation of the sensor's noise, in codes of luma.
-        seed: Of path and noise.
+        seed: Seed of path and noise.
 
     Yields:
         Frames in BT.709, limited range.
     """
     rng = np.random.default_rng(seed)
     height, width = size
-    luma, chroma = np.zeros(size, np.uint8), np.zeros(chroma_size(size), np.uint8)
-    template = Frame(luma, chroma, chroma, colour=BT709)
+    template = _template(size)
     scale = min(photo.shape[0] / height, photo.shape[1] / width)
     zoom = scale * rng.uniform(0.6, 1.0)  # photograph pixels per frame pixel
     centre = np.array(photo.shape[1::-1]) / 2
@@ -147,8 +142,13 @@ def moving_camera(
         yield _seen(frame_with_bgr(template, np.asarray(picture, np.uint8)), number, noise, rng)
 
 
+def _template(size: Size) -> Frame:
+    luma, chroma = np.zeros(size, np.uint8), np.zeros(chroma_size(size), np.uint8)
+    return Frame(luma, chroma, chroma, colour=BT709)
+
+
 def _seen(scene: Frame, number: int, noise: float, rng: np.random.Generator) -> Frame:
-    """A frame of a noisy sensor."""
+    """Add the time and a sensor's noise to a frame."""
     y = scene.y
     if noise:
         grain = rng.normal(0, noise, scene.size).astype(np.float32)
@@ -163,7 +163,7 @@ def _bounced(
     mover: tuple[int, ...],
     scene: tuple[int, ...],
 ) -> tuple[int, int]:
-    """Where a mover is after so many frames; it turns back at the edges."""
+    """Return the place of a mover after so many frames; it turns back at the edges."""
     places = []
     for axis in (0, 1):
         room = max(1, scene[axis] - mover[axis])
@@ -185,7 +185,7 @@ def _paste(picture: Bgr, mover: Bgr, place: tuple[int, int]) -> None:
 
 
 def in_full_range(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Luma of 16..235 stretched to 0..255, as many cameras send it."""
+    """Stretch luma of 16..235 to 0..255, as many cameras send it."""
     codes = np.arange(256)
     table = np.clip(np.rint((codes - 16) * (255 / 219)), 0, 255).astype(np.uint8)
     for frame in frames:
@@ -193,13 +193,13 @@ def in_full_range(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 
 def with_clock(frames: Iterable[Frame], *, white: int, black: int, seed: int) -> Iterator[Frame]:
-    """Name and running clock burnt into the luma, as cameras do.
+    """Burn a name and a running clock into the luma, as cameras do.
 
     Args:
-        frames: Of one size.
-        white: Code of the letters.
-        black: Code of the bar behind them, or of their soft rim where there is none.
-        seed: Of place, font, size, text and bar.
+        frames: Frames of one size.
+        white: Luma code of the letters.
+        black: Luma code of the bar behind them, or of their soft rim without a bar.
+        seed: Seed of place, font, size, text and bar.
     """
     rng = np.random.default_rng(seed)
     font, thick = int(rng.choice(CLOCK_FONTS)), int(rng.integers(1, 3))

@@ -1,8 +1,9 @@
-"""Where video comes from, and opening it with errors that a person can act on."""
+"""Places that video comes from, and opening them with errors that a person can act on."""
 
 import errno
 import io
 import os
+import random
 import re
 import select
 import stat
@@ -49,7 +50,8 @@ STILL_SUFFIXES = {
 RTSP_SOUND = "audio left out, if the camera sends any: over RTSP only video is asked of it"
 
 PROBE_BYTES = 32768
-"""For FFmpeg to tell a format over HTTP: its megabyte is minutes of a slow camera's pictures."""
+"""Bytes for FFmpeg to detect a format over HTTP: its default, a megabyte, is minutes of a slow
+camera's pictures."""
 
 PLAYLIST_FORMATS = ("hls", "dash")
 """Their length is that of the playlist."""
@@ -72,11 +74,11 @@ class Source:
 
     kind: Kind
     address: str = field(repr=False)
-    """What FFmpeg opens; may hold a password."""
+    """Address that FFmpeg opens; may hold a password."""
     shown: str
-    """The same for messages, without one."""
+    """Address for messages, without passwords."""
     path: Path | None = None
-    """The file, where it is one that has a name."""
+    """The file, if it has a name."""
 
     @property
     def repeatable(self) -> bool:
@@ -87,7 +89,7 @@ class Source:
     def live(self) -> bool:
         """True where frames come at their own pace and cannot be asked for again.
 
-        What comes over HTTP may be either, which shows when it is open: see `is_endless`.
+        HTTP may be either, which shows once it is open: see `is_endless`.
         """
         return self.kind == "camera" or self.address.split(":")[0].lower() in LIVE_SCHEMES
 
@@ -101,12 +103,12 @@ class SourceSettings:
     """
 
     open_seconds: float = 10
-    """To connect, and again to find out what is sent: FFmpeg looks at up to 7 s of it."""
+    """Time to connect, and again to analyse the stream: FFmpeg looks at up to 7 s of it."""
     read_seconds: float = 10
-    """For the next frame. FFmpeg itself has no timeout for cameras of V4L2."""
+    """Time for the next frame. FFmpeg itself has no timeout for cameras of V4L2."""
     keyframe_seconds: float = 10
-    """For the first keyframe; after that, frames that need others are taken all the same. Streams
-    that are refreshed a stripe at a time may have none."""
+    """Time for the first keyframe; after that, frames that need others are taken all the same.
+    Streams that are refreshed a stripe at a time may have none."""
     rtsp_transport: Transport = "tcp"
     """Over UDP, a lost packet spoils all pictures up to the next keyframe."""
 
@@ -123,6 +125,40 @@ class SourceSettings:
 DEFAULT_SETTINGS = SourceSettings()
 
 
+class Backoff:
+    """Waits that double after each failure, and vary.
+
+    Args:
+        first_seconds: First wait.
+        longest_seconds: Longest wait, without the jitter.
+        jitter: Share by which each wait varies, so that many cameras behind one switch that failed
+            do not come back at the same moment.
+        rng: Generator of the jitter.
+    """
+
+    def __init__(
+        self, first_seconds: float, longest_seconds: float, jitter: float, rng: random.Random
+    ) -> None:
+        self._first_seconds = min(first_seconds, longest_seconds)
+        self._longest_seconds, self._jitter, self._rng = longest_seconds, jitter, rng
+        self._last_seconds = 0.0
+
+    def next_seconds(self) -> float:
+        """Return the time to wait now."""
+        doubled = max(2 * self._last_seconds, self._first_seconds)
+        self._last_seconds = min(doubled, self._longest_seconds)
+        return self._last_seconds * (1 + self._jitter * self._rng.uniform(-1, 1))
+
+    def succeeded(self, for_seconds: float) -> None:
+        """Start again with the first wait after a success that outlasted the wait for it.
+
+        A camera that accepts the connection and hangs up must not be tried at the shortest wait
+        for ever.
+        """
+        if for_seconds >= self._last_seconds:
+            self._last_seconds = 0.0
+
+
 def source_from(argument: str | int | Path) -> Source:
     """Tell camera numbers, URLs and paths apart.
 
@@ -137,16 +173,14 @@ def source_from(argument: str | int | Path) -> Source:
         '/dev/video0'
     """
     text = str(argument)
-    if isinstance(argument, str):
-        text = text.strip() if is_url(text) else text
-        if is_url(text) and not text.lower().startswith("file://"):
-            scheme, _, rest = text.partition("://")
-            return Source("network", f"{scheme.lower()}://{rest}", redacted(text))
-        if is_url(text):
-            text = unquote(urlsplit(text).path)
-        elif text.startswith("file:"):
-            argument = Path(text.removeprefix("file:"))
-            text = str(argument)
+    if isinstance(argument, str) and is_url(text):
+        scheme, _, rest = text.strip().partition("://")
+        if scheme.lower() != "file":
+            return Source("network", f"{scheme.lower()}://{rest}", redacted(text.strip()))
+        text = unquote(urlsplit(text.strip()).path)
+    elif isinstance(argument, str) and text.startswith("file:"):
+        argument = Path(text.removeprefix("file:"))
+        text = str(argument)
     if not isinstance(argument, Path) and text.isdecimal():
         return Source("camera", f"/dev/video{int(text)}", f"camera {int(text)}")
     if text.startswith("/dev/video"):
@@ -166,7 +200,7 @@ def is_url(text: str) -> bool:
 
 
 def _descriptor(text: str) -> int | None:
-    """Number of the open file that a name stands for; None for all other names."""
+    """Return the number of the open file that a name stands for; None for all other names."""
     if text in ("-", "pipe:", "/dev/stdin"):
         return 0
     match = _DESCRIPTOR.fullmatch(text)
@@ -181,19 +215,34 @@ def _is_plain_file(descriptor: int) -> bool:
 
 
 def is_endless(container: InputContainer) -> bool:
-    """Whether what was opened over a network is sent as it happens: it states no end."""
+    """Return True if what was opened over a network is sent as it happens: it states no end."""
     name = container.format.name
     if name == MJPEG_STREAM or (name == RAW_JPEG and container.size < 0):
         return True
     return container.duration is None and (container.size < 0 or name in PLAYLIST_FORMATS)
 
 
-def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> InputContainer:
-    """Open a source for reading.
+def may_be_still(container: InputContainer) -> bool:
+    """Return True if the format holds a single picture, or bare pictures one after another."""
+    name = container.format.name
+    return name == "image2" or name.endswith("_pipe")
 
-    Args:
-        source: What to open.
-        settings: For cameras and network streams.
+
+def main_video(container: InputContainer) -> VideoStream | None:
+    """Return the first video stream that is not a picture attached to sound (a song's cover)."""
+    streams = container.streams.video
+    return next((s for s in streams if not s.disposition & Disposition.attached_pic), None)
+
+
+def reason_of(error: Exception) -> str:
+    """Return FFmpeg's words for a failure, without the address that it adds."""
+    if isinstance(error, ExitError):  # PyAV's timeouts interrupt FFmpeg, which calls it an exit
+        return "no data in time"
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> InputContainer:
+    """Open a source for reading; the settings are for cameras and network streams.
 
     Raises:
         MediaError: It is missing, unreadable, or not a video.
@@ -223,25 +272,6 @@ def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> Input
     return container
 
 
-def may_be_still(container: InputContainer) -> bool:
-    """Return True if the format holds a single picture, or bare pictures one after another."""
-    name = container.format.name
-    return name == "image2" or name.endswith("_pipe")
-
-
-def main_video(container: InputContainer) -> VideoStream | None:
-    """The first video stream that is no picture attached to sound (the cover of a song)."""
-    streams = container.streams.video
-    return next((s for s in streams if not s.disposition & Disposition.attached_pic), None)
-
-
-def reason_of(error: Exception) -> str:
-    """FFmpeg's words for what went wrong, without the address that it adds."""
-    if isinstance(error, ExitError):  # PyAV's timeouts interrupt FFmpeg, which calls it an exit
-        return "no data in time"
-    return getattr(error, "strerror", None) or type(error).__name__
-
-
 def _opened_by_ffmpeg(source: Source, settings: SourceSettings) -> InputContainer:
     limits = settings.open_seconds, settings.read_seconds
     if source.kind == "camera":
@@ -253,13 +283,8 @@ def _opened_by_ffmpeg(source: Source, settings: SourceSettings) -> InputContaine
     if source.address.startswith("http"):
         return _opened_over_http(source, limits)
     rtsp = {"rtsp_transport": settings.rtsp_transport, "allowed_media_types": "video"}
-    return av.open(
-        source.address,
-        "r",
-        options=rtsp if source.address.startswith("rtsp") else {},
-        metadata_errors="replace",
-        timeout=limits,
-    )
+    options = rtsp if source.address.startswith("rtsp") else {}
+    return av.open(source.address, "r", options=options, metadata_errors="replace", timeout=limits)
 
 
 class _Pipe:
@@ -272,21 +297,21 @@ class _Pipe:
         )
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes; none at the end."""
+        """Return at most ``size`` bytes; none at the end."""
         while (data := self._file.read(size)) is None:
             select.select([self._file], [], [])  # it is set not to wait by itself
         return data
 
     def close(self) -> None:
-        """Let go of it; who writes to it notices."""
+        """Close the pipe; whoever writes to it notices."""
         self._file.close()
 
 
 def _opened_over_http(source: Source, limits: tuple[float, float]) -> InputContainer:
-    """A file or stream, or whatever holds JPEG pictures one behind the other.
+    """Open a file or stream, or any JPEG pictures one behind the other.
 
-    Cameras send these with boundaries, line ends and headers of their own, which browsers put up
-    with and FFmpeg does not.
+    Cameras send these with boundaries, line ends and headers of their own, which browsers accept
+    and FFmpeg does not.
     """
     try:
         probe = {"formatprobesize": str(PROBE_BYTES)}
@@ -316,8 +341,7 @@ def _has_pictures(container: InputContainer) -> bool:
 def _check_file(source: Source) -> None:
     path, shown = source.path, source.shown
     if path is None:
-        number = int(source.address.removeprefix("pipe:"))
-        if os.isatty(number):
+        if os.isatty(int(source.address.removeprefix("pipe:"))):
             raise MediaError(f"{shown} is a terminal; send a video into it: edgecar … < clip.mp4")
         return
     try:
@@ -331,31 +355,28 @@ def _check_file(source: Source) -> None:
         raise MediaError(f"{shown} cannot be read ({error.strerror}); check its rights") from error
 
 
-def _file_named(source: Source) -> str:
-    """A hint where a file has the camera's number for a name."""
-    number = source.shown.removeprefix("camera ")
-    return f"; the file of that name is ./{number}" if Path(number).is_file() else ""
-
-
 def _explained(source: Source, error: Exception, reason: str) -> str:
+    shown = source.shown
     if source.kind == "network":
-        return f"{source.shown} does not open ({reason}); check address, password and network"
+        return f"{shown} does not open ({reason}); check address, password and network"
     if source.kind == "camera":
         present = ", ".join(sorted(str(device) for device in Path("/dev").glob("video*")))
+        number = shown.removeprefix("camera ")
+        named = f"; the file of that name is ./{number}" if Path(number).is_file() else ""
         return (
-            f"{source.shown} ({source.address}) does not open ({reason}); give one of the cameras "
-            f"here: {present or 'none found, plug one in'}{_file_named(source)}"
+            f"{shown} ({source.address}) does not open ({reason}); give one of the cameras "
+            f"here: {present or 'none found, plug one in'}{named}"
         )
     if isinstance(error, PermissionError):
-        return f"{source.shown} may not be read; give yourself the right to read it"
+        return f"{shown} may not be read; give yourself the right to read it"
     if not source.repeatable:
-        return f"{source.shown} holds no video that can be read in one go ({reason}); {ONE_GO}"
+        return f"{shown} holds no video that can be read in one go ({reason}); {ONE_GO}"
     if source.path is not None and _starts_like_mp4(source.path):
         return (
-            f"{source.shown} has no index (moov), so the recording was cut off before its end; "
+            f"{shown} has no index (moov), so the recording was cut off before its end; "
             "rebuild it with a repair tool such as untrunc"
         )
-    return f"{source.shown} is not a video that FFmpeg reads ({reason}); give a video file"
+    return f"{shown} is not a video that FFmpeg reads ({reason}); give a video file"
 
 
 def _starts_like_mp4(path: Path) -> bool:

@@ -1,13 +1,16 @@
-"""When each frame is shown: filling gaps on the way in, keeping order on the way out."""
+"""Time of each frame: clocks that jump, gaps on the way in, order on the way out."""
 
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
 
 from edgecar.errors import MediaError
 from edgecar.media.frame import Frame
@@ -18,16 +21,33 @@ REORDER_LIMIT_FRAMES = 32
 REORDER_LIMIT_SECONDS = 10
 
 LEAD_SECONDS = 10
-"""Frames of a live source that come in one go may cover so long, but no longer."""
+"""Longest time that frames of a live source arriving in one go may cover."""
 
 JUMP_SECONDS = 1
 """A step back by more is a new start of the clock, by less a mistake in one frame."""
+
+MAY_JUMP = 0x200
+"""FFmpeg's AVFMT_TS_DISCONT: formats whose clock is known to jump."""
+
+GAP_SECONDS = 10
+"""A longer gap in a transport stream is a jump of its clock, the same limit as in FFmpeg."""
+
+OVERLAP_SECONDS = 1
+"""Sound may end so much later than the pictures before a jump, or start so much earlier after."""
+
+MAX_HELD_PACKETS = 1024
+"""Packets of other streams that may come before the pictures behind a jump."""
+
+OVERFLOW_SECONDS = Fraction(2**33, 90000)
+"""Time after which the clock of a transport stream starts again from zero."""
+
+CLOCK_JUMPS = "jumps of the file's clock; times go on without a gap"
 
 
 class Timestamps:
     """Presentation times of decoded pictures, in ticks of the stream's time base.
 
-    What the container states passes untouched. A picture without a time, or with one that its
+    Times that the container states pass untouched. A picture without a time, or with one that its
     place in the file contradicts, follows the picture before it by one frame interval.
 
     Args:
@@ -49,34 +69,29 @@ class Timestamps:
         self._next_ticks = Fraction(0)  # a fraction, so that 29.97 frames a second do not drift
 
     def pts_of(self, picture: av.VideoFrame) -> int:
-        """Time of the next picture in the order they are shown."""
-        stated = self._stated(picture)
-        now = self._next_ticks if stated is None else Fraction(stated)
+        """Return the time of the next picture in display order."""
+        now = Fraction(picture.pts or 0)
+        if picture.pts is None:
+            now = self._next_ticks
+            words = f"timestamps missing, taken from {self._rate_fps:g} frames a second"
+            self._warnings[words] += 1
+        elif picture.dts is not None and abs(picture.pts - picture.dts) > self._limit_ticks:
+            now = self._next_ticks
+            self._warnings["impossible timestamps replaced"] += 1
         self._next_ticks = now + self._interval_ticks
         return round(now)
-
-    def _stated(self, picture: av.VideoFrame) -> int | None:
-        if picture.pts is None:
-            self._warnings[
-                f"timestamps missing, taken from {self._rate_fps:g} frames a second"
-            ] += 1
-            return None
-        if picture.dts is None or abs(picture.pts - picture.dts) <= self._limit_ticks:
-            return picture.pts
-        self._warnings["impossible timestamps replaced"] += 1
-        return None
 
 
 class DecodingTimes:
     """Presentation times where the container states only when to decode.
 
-    AVI does, and MP4 files by some recorders. Shown in the order of showing, the pictures take the
-    packets' times in the order of decoding; `Timestamps` would hand them out in disorder.
+    AVI does, and MP4 files by some recorders. Shown in display order, the pictures take the
+    packets' times in decoding order; `Timestamps` would return them in disorder.
 
     Args:
         queue: Decoding times of the packets that were sent to the decoder and whose pictures did
             not come out yet; grows while pictures are asked for.
-        depth_frames: How many further packets the decoder takes before it lets a picture out.
+        depth_frames: Number of further packets the decoder takes before it outputs a picture.
     """
 
     def __init__(self, queue: deque[int], depth_frames: int) -> None:
@@ -84,7 +99,7 @@ class DecodingTimes:
         self._last_ticks = -1
 
     def pts_of(self, picture: av.VideoFrame) -> int:
-        """Time of the next picture in the order they are shown."""
+        """Return the time of the next picture in display order."""
         if picture.dts is not None:
             sent = sum(ticks <= picture.dts for ticks in self._queue)
             for _ in range(sent - self._depth_frames - 1):  # packets that gave no picture
@@ -94,11 +109,11 @@ class DecodingTimes:
 
 
 class ArrivalTimes:
-    """Presentation times where a live stream states none: when each picture arrived.
+    """Presentation times where a live stream states none: the arrival of each picture.
 
     Args:
         time_base: Seconds in a tick; the first picture is at zero.
-        clock: Seconds from anywhere.
+        clock: Returns the time in seconds, on any clock that only goes forward.
     """
 
     def __init__(self, time_base: Fraction, clock: Callable[[], float] = time.monotonic) -> None:
@@ -106,7 +121,7 @@ class ArrivalTimes:
         self._first_seconds: float | None = None
 
     def pts_of(self, _picture: av.VideoFrame) -> int:
-        """Time of the picture that is there now."""
+        """Return the time of the picture that arrived now."""
         now = self._clock()
         if self._first_seconds is None:
             self._first_seconds = now
@@ -114,16 +129,16 @@ class ArrivalTimes:
 
 
 class JoinedTimes:
-    """One clock for the frames of several connections to one source, which never goes back.
+    """One clock for the frames of several connections to one source; it never goes back.
 
-    A camera that restarts counts from zero again. The times of the first connection pass
-    untouched; those of a later one, or behind a jump of its clock, are moved so that the first such
-    frame lies as long after the very first one as it came after it. Measured from there, the error
-    of one connection (how long FFmpeg looked at the stream before it gave out the first frame) does
-    not add up over many.
+    A camera that restarts counts from zero again. Times of the first connection pass untouched.
+    Times of a later connection, or behind a jump of its clock, are moved so that the first such
+    frame lies as long after the very first frame as it arrived after it. Measuring from there keeps
+    the error of one connection (how long FFmpeg analysed the stream before it returned the first
+    frame) from adding up over many.
 
     Args:
-        time_base: Seconds in a tick of all frames that are given out.
+        time_base: Seconds in a tick of all frames that are returned.
         live: True if frames come at their own pace. A frame whose time is far ahead of its
             arrival then shows that the clock was set.
     """
@@ -137,15 +152,15 @@ class JoinedTimes:
         self._last_seconds = 0.0
 
     def restart(self) -> None:
-        """The next frame is the first of another connection."""
+        """Treat the next frame as the first of another connection."""
         self._shift_ticks = None
 
     def place(self, frame: Frame, arrived_seconds: float) -> Frame:
-        """The frame with its time on the one clock.
+        """Return the frame with its time on the one clock.
 
         Args:
-            frame: The next one, with a time.
-            arrived_seconds: When it came, on any clock that only goes forward.
+            frame: Next frame; it needs a time.
+            arrived_seconds: Time of arrival, on any clock that only goes forward.
         """
         if frame.pts is None or frame.time_base is None:
             raise MediaError("a frame without a time cannot follow others; take those of a reader")
@@ -174,7 +189,7 @@ class Timeline:
     Args:
         time_base: Seconds in a tick of the output.
         rate: Frames a second, for frames without a time.
-        from_zero: Start at zero whatever the first frame says.
+        from_zero: Start at zero whatever the time of the first frame.
         warnings: Receives a count for every time that had to change.
     """
 
@@ -189,7 +204,7 @@ class Timeline:
         self.last_ticks: int | None = None
 
     def place(self, frame: Frame) -> int:
-        """The tick at which the output shows ``frame``."""
+        """Return the tick at which the output shows ``frame``."""
         ticks = self._wanted(frame)
         last = self.last_ticks
         if last is None and self._from_zero:
@@ -211,3 +226,140 @@ class Timeline:
         if exact.denominator != 1:
             self._warnings[f"timestamps rounded to {self.time_base} s"] += 1
         return round(exact)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Position of one stream: the run of the clock it is in, and its latest time there."""
+
+    run: int = 0
+    last: Fraction | None = None
+    held: list["Packet[Stream]"] = field(default_factory=list)
+
+
+class UnbrokenTimes:
+    """Moves the packets of a file so that their times go on where the file's clock jumps.
+
+    Transport streams jump where recordings were joined, where a recorder restarted, and where the
+    33 bits of their clock overflow. The pictures decide where a jump is: behind it, the next one
+    follows the last one by one frame interval. All other streams move by the same time, so sound
+    stays in step. Times without a jump are not changed.
+
+    Formats with a time line of their own (MP4, Matroska) state gaps that are meant, however long:
+    there, only a step back is a jump.
+
+    Args:
+        container: The file.
+        pictures: Video stream of the file.
+        warnings: Receives a count for every jump.
+    """
+
+    def __init__(self, container: InputContainer, pictures: Stream, warnings: Counter[str]) -> None:
+        self.may_jump = bool(container.format.flags & MAY_JUMP)
+        """True for formats whose clock is known to jump."""
+        self._pictures, self._warnings = pictures, warnings
+        self._shifts = [Fraction(0)]  # seconds, for each run of the clock
+        self._streams: dict[int, _Stream] = {}
+        self._end = self._shown_end = Fraction(0)  # of the pictures so far, in seconds
+
+    def placed(self, packets: "Iterable[Packet[Stream]]") -> "Iterator[Packet[Stream]]":
+        """Yield the packets with their times moved; packets that wait for pictures come later."""
+        for packet in packets:
+            stream = self._streams.setdefault(packet.stream.index, _Stream())
+            if packet.stream is not self._pictures:
+                stream.held.append(packet)
+                yield from self._released(stream, final=len(stream.held) > MAX_HELD_PACKETS)
+                continue
+            if self._follow_pictures(stream, packet):
+                for other in self._streams.values():
+                    yield from self._released(other, final=False)
+            _move(packet, self._shifts[stream.run])
+            yield packet
+        for other in self._streams.values():
+            yield from self._released(other, final=True)
+
+    def _follow_pictures(self, stream: _Stream, packet: "Packet[Stream]") -> bool:
+        """Begin another run of the clock if this picture's time jumps."""
+        if packet.dts is None:  # presentation times alone go back and forth
+            return False
+        now = packet.dts * packet.time_base
+        jumped = self._is_jump(stream.last, now)
+        if jumped:
+            self._shifts.append(self._shift_behind_jump(stream, packet, now))
+            stream.run = len(self._shifts) - 1
+        shift = self._shifts[stream.run]
+        interval = (packet.duration or 0) * packet.time_base
+        if not interval and stream.last is not None and not jumped:
+            interval = max(now - stream.last, Fraction(0))
+        self._end = now + shift + interval
+        if packet.pts is not None:
+            self._shown_end = max(self._shown_end, packet.pts * packet.time_base + shift + interval)
+        stream.last = now
+        return jumped
+
+    def _shift_behind_jump(
+        self, stream: _Stream, packet: "Packet[Stream]", now: Fraction
+    ) -> Fraction:
+        assert stream.last is not None
+        if 0 < now + OVERFLOW_SECONDS - stream.last <= GAP_SECONDS:
+            return self._shifts[stream.run] + OVERFLOW_SECONDS
+        self._warnings[CLOCK_JUMPS] += 1
+        shift = self._end - now
+        if packet.is_keyframe and packet.pts is not None:  # shown behind all before it
+            shift = max(shift, self._shown_end - packet.pts * packet.time_base)
+        return shift
+
+    def _is_jump(self, last: Fraction | None, now: Fraction) -> bool:
+        if last is None:
+            return False
+        if self.may_jump:
+            return now < last or now - last > GAP_SECONDS
+        return last - now > JUMP_SECONDS
+
+    def _released(self, stream: _Stream, *, final: bool) -> "Iterator[Packet[Stream]]":
+        """Yield packets of another stream whose run of the clock is known."""
+        while stream.held:
+            packet = stream.held[0]
+            now = _seconds(packet)
+            if now is not None:
+                if self._is_jump(stream.last, now) and not self._is_pause(stream, now):
+                    run = self._run_after(stream, now)
+                    if run is None and not final:
+                        return
+                    if run is not None:
+                        stream.run = run
+                stream.last = now
+            del stream.held[0]
+            _move(packet, self._shifts[stream.run])
+            yield packet
+
+    def _is_pause(self, stream: _Stream, now: Fraction) -> bool:
+        """Return True if a stream was only silent for long while the pictures went on."""
+        assert stream.last is not None
+        placed = now + self._shifts[stream.run]
+        return now > stream.last and abs(placed - self._end) <= GAP_SECONDS
+
+    def _run_after(self, stream: _Stream, now: Fraction) -> int | None:
+        """Return the run in which a stream goes on; None if its pictures did not come yet."""
+        assert stream.last is not None
+        before = stream.last + self._shifts[stream.run]
+        for run in range(len(self._shifts) - 1, stream.run, -1):
+            step = now + self._shifts[run] - before
+            if -OVERLAP_SECONDS <= step <= GAP_SECONDS:
+                return run
+        return None
+
+
+def _seconds(packet: "Packet[Stream]") -> Fraction | None:
+    ticks = packet.pts if packet.dts is None else packet.dts
+    return None if ticks is None else ticks * packet.time_base
+
+
+def _move(packet: "Packet[Stream]", seconds: Fraction) -> None:
+    if not seconds or _seconds(packet) is None:
+        return
+    ticks = round(seconds / packet.time_base)
+    if packet.pts is not None:
+        packet.pts += ticks
+    if packet.dts is not None:
+        packet.dts += ticks

@@ -1,4 +1,4 @@
-"""Clips there and back through a video coder, in memory."""
+"""Encoding and decoding of whole clips in memory."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
-from edgecar.media.convert import array_of, colour_of, picture_from_frame, range_code
+from edgecar.media.color import array_of, colour_of, picture_from_frame, state_colour
 from edgecar.media.frame import Frame
 from edgecar.media.sources import reason_of
 from edgecar.spec import Size
@@ -19,7 +19,7 @@ from edgecar.spec import Size
 VideoCodec = Literal["h264", "hevc"]
 
 RATE_FPS = Fraction(25)
-"""Every clip is coded at this rate, whatever its own: limits and bit rates are meant at it."""
+"""Frame rate of every coded clip; limits and bit rates refer to it."""
 
 HIGHEST_QUANTISER = 51
 BITS_IN_BYTE = 8
@@ -28,14 +28,14 @@ BITS_IN_KBIT = 1000
 
 @dataclass(frozen=True)
 class VideoCoding:
-    """How a camera codes its video.
+    """Codec and settings of a camera.
 
     Attributes:
         codec: ``h264`` (libx264, constant rate factor) or ``hevc`` (libx265, constant QP).
         quantiser: CRF or QP, 0 to 51; higher is coarser.
-        preset: Speed of the coder, as both libraries name them.
-        gop: Frames from one key frame to the next, at most.
-        b_frames: Consecutive B-frames at most; None: what the preset does.
+        preset: Speed preset of libx264 or libx265.
+        gop: Largest distance between keyframes, in frames.
+        b_frames: Largest number of consecutive B-frames; None: the preset's.
         max_kbps: Highest rate in kbit/s, with a buffer of one second (VBV); None: no limit. H.264
             only: x265 ignores limits at constant QP.
         in_loop_filters: False switches deblocking, and in HEVC SAO, off.
@@ -64,7 +64,7 @@ class VideoCoding:
             )
 
     def options(self) -> dict[str, str]:
-        """What FFmpeg's encoder is told."""
+        """Return the options for FFmpeg's encoder."""
         options = {"preset": self.preset, "g": str(self.gop)}
         if self.b_frames is not None:
             options["bf"] = str(self.b_frames)
@@ -83,12 +83,12 @@ class VideoCoding:
 
 @dataclass(frozen=True)
 class CodedClip:
-    """A clip after a coder.
+    """A clip after a codec.
 
     Attributes:
-        frames: As many as went in, decoded, in the order of display.
-        bitstream: The coded clip in Matroska.
-        coded_bytes: Of the pictures alone, without what the container adds.
+        frames: Decoded frames in display order, one for each input frame.
+        bitstream: Coded clip in Matroska.
+        coded_bytes: Bytes of the pictures alone, without the container's.
     """
 
     frames: list[Frame]
@@ -103,16 +103,16 @@ class CodedClip:
 
 
 def video_coded(frames: Iterable[Frame], coding: VideoCoding) -> CodedClip:
-    """Code a clip and decode it again; the same frames give the same bits every time.
+    """Encode a clip and decode it again; the same frames give the same bits every time.
 
-    Not quite so under ``max_kbps``: one time in about forty, x264 spends its bits otherwise.
+    The exception is ``max_kbps``: one time in about forty, x264 distributes its bits differently.
 
     Samples are coded as they are: the range and colour space that the first frame states are
     written into the stream, and nothing is converted.
 
     Args:
-        frames: Of one size, with even sides.
-        coding: Coder and settings.
+        frames: Frames of one size, with even sides.
+        coding: Codec and settings.
 
     Raises:
         MediaError: There is no frame, sizes differ, a side is odd, or the coder refuses.
@@ -138,10 +138,7 @@ def video_coded(frames: Iterable[Frame], coding: VideoCoding) -> CodedClip:
 
 
 def decoded_clip(bitstream: bytes) -> CodedClip:
-    """A coded clip, from its bytes.
-
-    Args:
-        bitstream: As `CodedClip` has it.
+    """Return a coded clip from the bytes of its `CodedClip.bitstream`.
 
     Raises:
         MediaError: It cannot be decoded.
@@ -189,13 +186,10 @@ def _stream(container: OutputContainer, coding: VideoCoding, first: Frame) -> Vi
     library = {"h264": "libx264", "hevc": "libx265"}[coding.codec]
     stream = cast(VideoStream, container.add_stream(library, RATE_FPS, coding.options()))
     stream.height, stream.width = height, width
-    context, colour = stream.codec_context, first.colour
+    context = stream.codec_context
     context.pix_fmt = "yuv420p"
     context.thread_count = 1  # threads change where bits go
-    context.color_range = range_code(colour)
-    context.colorspace = colour.matrix
-    context.color_primaries = colour.primaries
-    context.color_trc = colour.transfer
+    state_colour(context, first.colour)
     return stream
 
 

@@ -15,8 +15,8 @@ from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
 from edgecar.files import atomic_write
-from edgecar.media.audio_copy import END, AudioCopy
-from edgecar.media.color import frame_in
+from edgecar.media.audio import END, AudioCopy
+from edgecar.media.color import frame_in, picture_from_frame, state_colour
 from edgecar.media.container import (
     REORDERED_FRAMES,
     container_for,
@@ -26,10 +26,8 @@ from edgecar.media.container import (
     set_orientation,
     stored_time_base,
 )
-from edgecar.media.convert import picture_from_frame, range_code
-from edgecar.media.facts import StreamFacts
+from edgecar.media.facts import StreamFacts, write_notes
 from edgecar.media.frame import COLOUR_NOT_STATED, Colour, Frame
-from edgecar.media.notes import write_notes
 from edgecar.media.reader import Reader
 from edgecar.media.timing import Timeline
 
@@ -39,19 +37,9 @@ SUFFIXES: dict[Codec, tuple[str, ...]] = {
     "h264": (".mp4", ".mkv", ".mov"),
     "ffv1": (".mkv", ".avi"),
 }
-"""Containers that hold each codec and that players expect it in."""
+"""Containers in which players expect each codec."""
 
-PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-)
+PRESETS = tuple("ultrafast superfast veryfast faster fast medium slow slower veryslow".split())
 
 MAX_CRF = 51
 
@@ -59,14 +47,14 @@ _log = logging.getLogger(__name__)
 
 
 class Writer:
-    """Encodes frames into one file. `open_writer` makes it and sees to the file's fate.
+    """Encodes frames into one file. `open_writer` makes it, and keeps or removes the file.
 
     Args:
         path: Name for messages; its suffix chooses the container.
-        temporary: The file to write, with the same suffix.
-        facts: The video to be like.
-        codec: How to encode.
-        options: The encoder's own options.
+        temporary: File to write, with the same suffix.
+        facts: Properties of the video.
+        codec: Codec to encode with.
+        options: FFmpeg's options of the encoder.
         same_bytes: See `open_writer`.
     """
 
@@ -80,11 +68,11 @@ class Writer:
         same_bytes: bool = False,
     ) -> None:
         self.warnings: Counter[str] = Counter()
-        """What had to change or be left out so far, and how often."""
+        """Counts of what had to change or be left out so far."""
         self.frames = 0
         """Frames written so far."""
         self._path, self._facts, self._codec = path, facts, codec
-        suffix = path.suffix.lower()
+        suffix, self._kind = path.suffix.lower(), format_of(path)
         self._timeline = Timeline(
             stored_time_base(suffix, facts),
             facts.rate,
@@ -105,11 +93,11 @@ class Writer:
         if same_bytes:
             self._stream.thread_count = 1
         self._audio = (
-            AudioCopy(facts.sound, self._container, format_of(path), self.warnings)
+            AudioCopy(facts.sound, self._container, self._kind, self.warnings)
             if facts.sound
             else None
         )
-        self._warn_of_losses(suffix)
+        self._warn_of_losses()
 
     def write(self, frame: Frame) -> None:
         """Encode the next frame.
@@ -153,7 +141,7 @@ class Writer:
             self._mux(self._stream.encode(None))
             end_ticks = last + (self._hold_ticks or self._timeline.interval_ticks)
             self._mux_last(end_ticks)
-            if self._hold_ticks and format_of(self._path) == "avi":
+            if self._hold_ticks and self._kind == "avi":
                 self.warnings["how long the last frame is shown is not stored in .avi"] += 1
             if self._audio:
                 self._audio.copy_until(END if whole else end_ticks * self._timeline.time_base)
@@ -162,7 +150,7 @@ class Writer:
             self._container.close()
 
     def close(self) -> None:
-        """Let go of the files, finished or not."""
+        """Close the files, finished or not."""
         if self._audio:
             self._audio.close()
         # What failed to be written fails again here, and the first failure has the reason.
@@ -170,7 +158,7 @@ class Writer:
             self._container.close()
 
     def _in_one_colour(self, frame: Frame) -> Frame:
-        """Convert a frame of another range or matrix than the first, whose the file states."""
+        """Convert a frame to the range and matrix of the first one, which the file states."""
         stated = self._colour = self._colour or frame.colour
         if frame.colour == stated:
             return frame
@@ -183,12 +171,17 @@ class Writer:
 
     def _begin(self, first: Frame) -> None:
         """Take the first frame's time for zero."""
-        facts, seconds = self._facts, Fraction(0)
+        seconds = Fraction(0)
         if first.pts is not None and first.time_base is not None:
             seconds = first.pts * first.time_base
-        kind = format_of(self._path)
         write_notes(
-            facts.notes, self._container, self._stream, kind, facts.rate, seconds, self.warnings
+            self._facts.notes,
+            self._container,
+            self._stream,
+            self._kind,
+            self._facts.rate,
+            seconds,
+            self.warnings,
         )
         if self._audio:
             self._audio.start_at(seconds)
@@ -211,7 +204,7 @@ class Writer:
         self._mux(self._stream.encode(picture))
 
     def _mux(self, packets: "list[Packet[VideoStream]]") -> None:
-        """Write packets but for the last one, which tells how long the last frame is shown."""
+        """Write all packets but the last, whose duration states how long its frame is shown."""
         for packet in packets:
             if self._held is None:
                 self._first_dts = packet.dts or 0
@@ -226,12 +219,12 @@ class Writer:
         packet, self._held = self._held, None
         if packet is None:
             return
-        if self._hold_ticks and packet.dts is not None and format_of(self._path) in ("mp4", "mov"):
+        if self._hold_ticks and packet.dts is not None and self._kind in ("mp4", "mov"):
             packet.duration = end_ticks - (packet.dts - self._first_dts)
         self._container.mux(packet)
 
     def _add_video(self, options: dict[str, str]) -> VideoStream:
-        facts, colour = self._facts, self._facts.colour
+        facts = self._facts
         height, width = facts.size
         if self._codec == "h264":
             height, width = height + height % 2, width + width % 2
@@ -248,36 +241,31 @@ class Writer:
         context.pix_fmt = "yuv420p"
         context.flags |= CodecFlags.global_header  # PyAV asks the format, and "tee" has none
         context.time_base = self._timeline.time_base
-        context.color_range = range_code(colour)
-        context.colorspace = colour.matrix
-        context.color_primaries = colour.primaries
-        context.color_trc = colour.transfer
+        state_colour(context, facts.colour)
         if facts.sample_aspect:
             context.sample_aspect_ratio = facts.sample_aspect
         set_orientation(stream, facts)
         return stream
 
-    def _warn_of_losses(self, suffix: str) -> None:
-        facts, stream = self._facts, self._stream
+    def _warn_of_losses(self) -> None:
+        facts, stream, in_avi = self._facts, self._stream, self._kind == "avi"
         if (stream.height, stream.width) != facts.size:
             padded = f"{_pixels(facts.size)} padded to {stream.width}x{stream.height}"
             self.warnings[f"odd size {padded}, as H.264 needs even ones"] += 1
         if facts.sample_aspect not in (None, 1) and self._codec == "ffv1":
             self.warnings[f"pixel shape {facts.sample_aspect} is not stored with FFV1"] += 1
-        if suffix == ".avi" and facts.colour != COLOUR_NOT_STATED:
+        if in_avi and facts.colour != COLOUR_NOT_STATED:
             self.warnings["range and colour space are not stored in .avi"] += 1
-        if suffix == ".avi" and (facts.rotation_degrees or facts.mirrored):
+        if in_avi and (facts.rotation_degrees or facts.mirrored):
             self.warnings["rotation is not stored in .avi"] += 1
 
 
 class NullWriter:
-    """Takes frames and keeps none: for measuring, and for running without an output."""
+    """Counts frames and keeps none: for measuring, and for running without an output."""
 
     def __init__(self) -> None:
         self.warnings: Counter[str] = Counter()
-        """Stays empty."""
         self.frames = 0
-        """Frames taken so far."""
 
     def write(self, frame: Frame) -> None:  # noqa: ARG002  # the same call as a writer's
         """Count a frame."""
@@ -294,11 +282,11 @@ def open_writer(
     preset: str = "veryfast",
     same_bytes: bool = False,
 ) -> Iterator[Writer]:
-    """A video file with the shape, timing, colour and audio of another.
+    """Write a video file with the shape, timing, colour and audio of another.
 
-    The file takes its name when the block ends well. After any failure or interrupt nothing is
-    left of it, and a file of that name that was there before is untouched. What was recorded of a
-    camera is kept all the same: nobody can record it again.
+    The file takes its name when the block ends without an error. After any failure or interrupt
+    nothing is left of it, and an older file of that name is untouched. A recording of a camera is
+    kept all the same: nobody can record it again.
 
     The first frame is shown at zero, and the audio moves with it. From there on, timestamps are
     kept as they are in ``.mp4`` and ``.mov``. ``.mkv`` counts milliseconds and
@@ -306,14 +294,14 @@ def open_writer(
     would state limited range and no more states nothing, which means the same.
 
     Args:
-        path: Where to; missing folders are made. ``.mp4``, ``.mkv`` or ``.mov`` for H.264;
+        path: File to write; missing folders are made. ``.mp4``, ``.mkv`` or ``.mov`` for H.264;
             ``.mkv`` or ``.avi`` for FFV1.
-        like: The video that was read. Its audio is copied packet by packet.
+        like: Video that is read. Its audio is copied packet by packet.
         codec: ``h264``, or ``ffv1``, which is lossless.
         crf: H.264 quality, 0 to 51, lower is better and larger; 18 looks like the source.
         preset: H.264 effort, from ``ultrafast`` to ``veryslow``.
-        same_bytes: Write the same bytes whatever the machine: encode on one thread, since their
-            number shows in the output, and without what differs from run to run.
+        same_bytes: Write the same bytes on every machine: encode on one thread, since their number
+            shows in the output, and leave out what differs from run to run.
 
     Raises:
         MediaError: The settings do not fit, the file cannot be written, or no frame came.

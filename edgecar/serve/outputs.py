@@ -17,11 +17,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from edgecar.errors import EdgecarError, MediaError
-from edgecar.media.backoff import Backoff
-from edgecar.media.color import frame_in
-from edgecar.media.convert import picture_from_frame, range_code
+from edgecar.media.color import frame_in, picture_from_frame, range_code
 from edgecar.media.frame import COLOUR_NOT_STATED, Frame
-from edgecar.media.sources import reason_of
+from edgecar.media.sources import Backoff, reason_of
 from edgecar.media.timing import Timeline
 from edgecar.serve.settings import Video
 

@@ -10,12 +10,11 @@ from fractions import Fraction
 from typing import Literal
 
 from edgecar.errors import EdgecarError, MediaError
-from edgecar.media.backoff import Backoff
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
 from edgecar.media.live import LiveReader, LiveSettings, LiveSource, LiveStats
 from edgecar.media.reader import Reader
-from edgecar.media.sources import RTSP_SOUND, source_from
+from edgecar.media.sources import RTSP_SOUND, Backoff, source_from
 from edgecar.media.timing import JoinedTimes
 from edgecar.serve.settings import CameraSettings
 

@@ -19,7 +19,7 @@ from edgecar.bench.results import PRECISION_KEYS, SCHEMA_PATH, new_results, read
 from edgecar.evaluate.metrics import psnr
 from edgecar.evaluate.stills import load_pictures
 from edgecar.media.frame import Frame
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
 from edgecar.zoo.shipped import shipped_checkpoint

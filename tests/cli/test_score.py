@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 from tests.cli.test_run import clip  # noqa: F401  # a fixture
 
 PHOTO = data.camera()[100:300, 100:340]

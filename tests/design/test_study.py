@@ -17,8 +17,7 @@ from edgecar.design.space import Candidate, Shape
 from edgecar.design.study import Entry, entries_of, even_luma, gains_db, main, trained
 from edgecar.errors import DataError, SettingsError
 from edgecar.evaluate.metrics import psnr
-from edgecar.media.pictures import read_picture
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded, read_picture
 from edgecar.train.recipe import TrainRecipe
 
 pytestmark = pytest.mark.slow  # a study for our own pages

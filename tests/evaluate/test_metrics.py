@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 
 from edgecar.errors import DataError
 from edgecar.evaluate.metrics import blocking_effect, flicker, psnr, psnr_b, ssim
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 
 SKIMAGE_OPTIONS = {
     "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},

@@ -12,7 +12,7 @@ from edgecar.evaluate.sample_frames import SampleFrame, SampleFrames, Subject, f
 from edgecar.evaluate.stills import evaluate_jpeg
 from edgecar.evaluate.variants import evaluate_variants, row_key
 from edgecar.media.color import bgr_from_frame
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 from edgecar.media.video_codec import video_coded
 from tests.evaluate.test_video import CODING, PHOTO, SOURCE, Known, evaluate_clip, halfway
 

@@ -150,7 +150,7 @@ def test_the_scorer_that_ships_names_its_proxy_and_orders_codings():
 
 
 def test_the_scorer_that_ships_falls_with_the_rate():
-    from edgecar.media.still_codec import jpeg_coded
+    from edgecar.media.pictures import jpeg_coded
 
     with Scorer(threads=1) as scorer:
         scores = [scorer.score(PHOTO, jpeg_coded(PHOTO, q)) for q in (5, 15, 40, 90)]

@@ -11,7 +11,7 @@ from edgecar.errors import DataError, MediaError
 from edgecar.evaluate.metrics import psnr, psnr_b, ssim
 from edgecar.evaluate.stills import JpegRow, evaluate_jpeg, load_pictures, published_luma
 from edgecar.media.color import paper_luma_from_bgr
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 PHOTO = np.ascontiguousarray(data.astronaut()[:96, 200:328, ::-1])  # BGR, 96×128

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from edgecar.errors import MediaError, SettingsError, StallError
-from edgecar.media.backoff import Backoff
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame, chroma_size
 from edgecar.media.live import LiveReader, LiveSettings
 from edgecar.media.packets import CORRUPT_FRAMES, NO_KEYFRAME, SKIPPED_PACKETS
 from edgecar.media.reader import Reader
-from edgecar.media.sources import source_from
+from edgecar.media.sources import Backoff, source_from
 
 SIZE = (4, 6)
 TICK = Fraction(1, 1000)

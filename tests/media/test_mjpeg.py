@@ -13,7 +13,7 @@ import pytest
 
 from edgecar.errors import MediaError
 from edgecar.media.inputs import Pictures, open_input
-from edgecar.media.live import LiveReader, LiveSettings, open_live
+from edgecar.media.live import LiveReader, LiveSettings
 from edgecar.media.reader import open_reader
 from edgecar.media.sources import source_from
 from edgecar.media.writer import open_writer
@@ -75,7 +75,10 @@ def test_jpeg_pictures_are_live_and_shown_when_they_come():
 
 def test_jpeg_pictures_go_on_after_the_camera_hung_up():
     settings = LiveSettings(first_backoff_seconds=0.01)
-    with http(send_pictures) as port, open_live(f"http://127.0.0.1:{port}/video", settings) as live:
+    with (
+        http(send_pictures) as port,
+        LiveReader(source_from(f"http://127.0.0.1:{port}/video"), settings) as live,
+    ):
         frames = [next(live) for _ in range(70)]
         assert live.stats.reconnects == 1
     assert all(before.pts <= after.pts for before, after in pairwise(frames))

@@ -4,8 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from edgecar.media.color import paper_luma_from_bgr
-from edgecar.media.convert import array_of, colour_of
+from edgecar.media.color import array_of, colour_of, paper_luma_from_bgr
 
 
 class Stored(bytearray):

@@ -16,7 +16,7 @@ import pytest
 
 from edgecar.bench import rtsp_server
 from edgecar.errors import MediaError
-from edgecar.media.live import LiveReader, LiveSettings, open_live
+from edgecar.media.live import LiveReader, LiveSettings
 from edgecar.media.sources import source_from
 
 pytestmark = pytest.mark.slow  # waits for a server that is killed and stopped
@@ -121,6 +121,10 @@ def server(gstreamer, clip):  # noqa: ARG001  # skips
     server.kill()
 
 
+def live_reader(url, settings=LiveSettings()):  # noqa: B008  # frozen
+    return LiveReader(source_from(url), settings)
+
+
 def take(reader, count):
     return [next(reader) for _ in range(count)]
 
@@ -144,7 +148,7 @@ def shown_of(error):
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_pictures_are_those_that_were_sent(server, clip, transport):
-    with open_live(server.url(), LiveSettings(rtsp_transport=transport)) as live:
+    with live_reader(server.url(), LiveSettings(rtsp_transport=transport)) as live:
         frames = take(live, PICTURES + 10)
         stats = live.stats
     _, pictures = clip
@@ -158,11 +162,11 @@ def test_pictures_are_those_that_were_sent(server, clip, transport):
 def test_who_joins_between_keyframes_first_sees_a_whole_picture(server, clip):
     _, pictures = clip
     place = {luma: index for index, luma in enumerate(pictures)}
-    with open_live(server.url(), SETTINGS) as first:
+    with live_reader(server.url(), SETTINGS) as first:
         take(first, 2 * PICTURES)  # past those that had piled up
         while place[next(first).y.tobytes()] != 5:
             pass
-        with open_live(server.url(), SETTINGS) as second:
+        with live_reader(server.url(), SETTINGS) as second:
             frames = take(second, 10)
             stats = second.stats
     assert [frame.y.tobytes() for frame in frames] == pictures[:10]
@@ -203,7 +207,7 @@ def test_a_server_that_stops_is_a_stall(server):
 
 def test_a_wrong_path_is_an_error_at_once(server):
     with pytest.raises(MediaError, match=r"/other does not open .*404 Not Found.*check address"):
-        open_live(server.url("other"), SETTINGS)
+        live_reader(server.url("other"), SETTINGS)
 
 
 @pytest.mark.parametrize("auth", ["basic", "digest"])
@@ -211,11 +215,11 @@ def test_only_the_right_password_opens_and_none_is_shown(server, auth, caplog, c
     caplog.set_level(logging.DEBUG)
     server.kill()
     server.start("Secret1", auth)
-    with open_live(server.url(login="admin:Secret1@"), SETTINGS) as live:
+    with live_reader(server.url(login="admin:Secret1@"), SETTINGS) as live:
         next(live)
     wrong = server.url(login="admin:Secret9@")
     with pytest.raises(MediaError, match=r"401 Unauthorized.*check address, password") as caught:
-        open_live(wrong, SETTINGS)
+        live_reader(wrong, SETTINGS)
     assert "\n" not in str(caught.value)
     assert "Secret" not in shown_of(caught.value)
     assert "Secret" not in caplog.text
@@ -248,7 +252,7 @@ def test_a_password_that_is_refused_later_is_tried_again(server, caplog, capfd):
 
 def test_close_ends_a_read_that_is_blocked(server):
     """Before the server is killed and FFmpeg's timeout is over: neither comes in time."""
-    live = open_live(server.url(), LiveSettings(read_seconds=2 * LONGEST_TEST_SECONDS))
+    live = live_reader(server.url(), LiveSettings(read_seconds=2 * LONGEST_TEST_SECONDS))
     server.pause()
     rest = []
     consumer = threading.Thread(target=lambda: rest.extend(live))

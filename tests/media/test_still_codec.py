@@ -10,7 +10,7 @@ from skimage import data
 
 from edgecar.errors import MediaError
 from edgecar.evaluate.metrics import psnr
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 
 CAMERA = np.ascontiguousarray(data.camera()[100:260, 100:300])
 QUALITIES = (10, 25, 40, 90)

@@ -11,7 +11,7 @@ import pytest
 
 from edgecar.bench import service_checks
 from edgecar.errors import MediaError
-from edgecar.media.convert import array_of
+from edgecar.media.color import array_of
 from edgecar.media.frame import Colour, Frame
 from edgecar.runtime.camera import StreamFrame
 from edgecar.runtime.stats import RunStats

@@ -8,7 +8,7 @@ import pytest
 
 from edgecar.evaluate.metrics import psnr
 from edgecar.media.color import paper_luma_from_bgr
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 from edgecar.train import degrade
 from edgecar.train.data import source_of
 from edgecar.train.degrade import H264Range, HevcRange, JpegPairs, JpegRange, turned

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 from edgecar.zoo.arcnn import ArcnnConfig
 from edgecar.zoo.checkpoints import load_network
 from edgecar.zoo.dncnn import DncnnConfig

@@ -23,7 +23,7 @@ from edgecar.evaluate.metrics import Luma
 from edgecar.evaluate.stills import published_luma
 from edgecar.files import atomic_write, cache_folder, sha256_of
 from edgecar.media.frame import Frame, chroma_size
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import CODERS, Coder

@@ -6,7 +6,7 @@ import pytest
 from skimage import data
 
 from edgecar.errors import DataError
-from edgecar.media.still_codec import jpeg_coded
+from edgecar.media.pictures import jpeg_coded
 from edgecar.train.quality import distort
 from edgecar.train.quality.distort import Distortions, distorted_set
 from edgecar.train.quality.proxy import proxy_score
