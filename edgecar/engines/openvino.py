@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,8 @@ class OpenvinoEngine(Engine):
         try:
             core = openvino.Core()
             model = core.read_model(artifact.onnx)
+            if _enlarges(model) and not _repeats_right(device):
+                _spell_out_repeats(model)
             self._compiler = _Compiler(core, model, device, settings)
             self._most_px = COMPILED_MEMORY // artifact.metadata.bytes_per_px
             hint = self._codes.any_shape.get_property("INFERENCE_PRECISION_HINT")
@@ -238,6 +240,59 @@ def _computes_in_int8(executable: Any) -> bool:
         ):
             return True
     return False
+
+
+def _enlarges(model: Any) -> bool:
+    """Return whether a layer makes pictures larger by repeating pixels."""
+    return any(_repeats(layer) > 1 for layer in model.get_ops())
+
+
+def _repeats(layer: Any) -> int:
+    """Number of times that a layer repeats each pixel in either direction; 1 for other layers."""
+    if layer.get_type_name() != "Interpolate" or layer.get_attributes()["mode"] != "nearest":
+        return 1
+    scales = layer.input_value(1).get_node()
+    if scales.get_type_name() != "Constant":
+        return 1
+    along = [float(scale) for scale in scales.get_data()]
+    whole = len(along) == 4 and along[2] == along[3] and along[2].is_integer()
+    return int(along[2]) if whole and along[:2] == [1, 1] else 1
+
+
+@cache
+def _repeats_right(device: str) -> bool:
+    """Return whether OpenVINO enlarges by repetition as it should on this machine.
+
+    OpenVINO 2026.4 gives wrong pixels or an error on x86 CPUs without AVX2.
+    """
+    openvino = imported_openvino()
+    operators = openvino.opset13
+    picture = np.arange(2048, dtype=np.float32).reshape(2, 4, 16, 16)
+    given = operators.parameter([-1, 4, -1, -1], np.float32)
+    larger = operators.interpolate(
+        given,
+        operators.constant(np.array([1, 1, 2, 2], np.float32)),
+        "nearest",
+        "scales",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+    compiled = openvino.Core().compile_model(openvino.Model([larger], [given]), device)
+    try:
+        return bool(np.array_equal(compiled(picture)[0], picture.repeat(2, 2).repeat(2, 3)))
+    except RuntimeError:
+        return False
+
+
+def _spell_out_repeats(model: Any) -> None:
+    """Put copies of the channels, sorted into blocks of pixels, in place of a repetition."""
+    operators = imported_openvino().opset13
+    for layer in model.get_ops():
+        if (times := _repeats(layer)) > 1:
+            copies = operators.tile(layer.input_value(0), np.array([1, times**2, 1, 1]))
+            blocks = operators.depth_to_space(copies, "blocks_first", times)
+            layer.output(0).replace(blocks.output(0))
+    model.validate_nodes_and_infer_types()
 
 
 def _pixels(shape: tuple[int, ...]) -> int:

@@ -1,5 +1,6 @@
 """What only the OpenVINO engine does: compile shapes that keep coming back."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,37 @@ def test_shapes_that_come_once_leave_little(exported, tmp_path):
         [sys.executable, "-c", script, path], check=True, capture_output=True, text=True
     )
     assert float(done.stdout) < 15
+
+
+REPEATS = """
+import numpy as np, onnx
+from onnx import helper, TensorProto
+from edgecar.artifact import Artifact, Metadata
+from edgecar.engines.openvino import OpenvinoEngine
+
+options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric",
+           "nearest_mode": "floor"}
+pictures = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, "h", "w"])
+            for name in ("before", "after")]
+for times in (2, 3):
+    nodes = [helper.make_node("Conv", ["before", "weights"], ["features"]),
+             helper.make_node("Resize", ["features", "", "scales"], ["large"], **options),
+             helper.make_node("ReduceMean", ["large", "channels"], ["after"])]
+    constants = [helper.make_tensor("weights", TensorProto.FLOAT, [12, 1, 1, 1], [1.0] * 12),
+                 helper.make_tensor("scales", TensorProto.FLOAT, [4], [1, 1, times, times]),
+                 helper.make_tensor("channels", TensorProto.INT64, [1], [1])]
+    graph = helper.make_graph(nodes, "repeats", pictures[:1], pictures[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    metadata = Metadata("fake", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
+    batch = np.random.default_rng(0).random((2, 1, 16, 24), np.float32)
+    with OpenvinoEngine(Artifact(metadata, model.SerializeToString()), "fp32") as engine:
+        expected = batch.repeat(times, 2).repeat(times, 3)
+        np.testing.assert_allclose(engine.run(batch), expected, rtol=1e-5)  # of twelve added up
+"""
+
+
+@pytest.mark.parametrize("isa", ["SSE41", "AVX2"])
+def test_pixels_are_repeated_on_every_cpu(isa):
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa}
+    command = [sys.executable, "-c", REPEATS]
+    subprocess.run(command, check=True, env=environment, timeout=120)
