@@ -20,20 +20,20 @@ check: $(VENV)/.ready
 	$(BIN)/python -m edgecar.bench.report --check
 
 demo: $(VENV)/.ready
-	$(BIN)/python -m edgecar.demo
+	$(BIN)/python -m benchmarks.run.demo
 
 tables: $(VENV)/.ready  ## every generated file
-	$(BIN)/python -m edgecar.bench.networks
+	$(BIN)/python -m benchmarks.run.networks
 	$(BIN)/python -m edgecar.bench.report
 
 kernels: $(VENV)/.ready  ## compiled for every GPU: registers and spills; needs nvcc
-	$(BIN)/python -m edgecar.bench.kernels
+	$(BIN)/python -m benchmarks.run.kernels
 
 gpu-files: $(VENV)/.ready  ## FP16 and INT8 of networks that ship, to carry to a box without torch
-	$(BIN)/python -m edgecar.bench.gpu_files --to gpu-files
+	$(BIN)/python -m benchmarks.run.gpu_files --to gpu-files
 
 gpu-check:  ## on a box with a GPU: its own Python, which has its TensorRT; PYTHON=… for another
-	PYTHONPATH=. $(PYTHON) -m edgecar.bench.gpu_check --save gpu-check $(ARGS)
+	PYTHONPATH=. $(PYTHON) -m benchmarks.run.gpu_check --save gpu-check $(ARGS)
 
 fix: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

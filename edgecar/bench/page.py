@@ -97,24 +97,24 @@ def readme(results: Sequence[Named], weights: Sequence[Entry] = ()) -> str:
                 *_precision_section(of("precision")),
                 "### INT8 by every arithmetic",
                 INT8_INTRO,
-                *_study_section(of("int8"), int8_cells, "edgecar.bench.precision"),
+                *_study_section(of("int8"), int8_cells, "benchmarks.run.precision"),
                 "## What the runtime adds",
                 OVERHEAD_INTRO,
-                *_study_section(of("overhead"), overhead_cells, "edgecar.bench.overhead"),
+                *_study_section(of("overhead"), overhead_cells, "benchmarks.run.overhead"),
                 "## Video in real time",
                 REALTIME_INTRO,
                 *_realtime_section(of("realtime")),
                 "## Live streams",
                 LIVE_INTRO,
-                *_study_section(of("live"), live_cells, "edgecar.bench.soak"),
+                *_study_section(of("live"), live_cells, "benchmarks.run.soak"),
                 "## Service",
                 SERVICE_INTRO,
-                *_study_section(of("service"), service_cells, "edgecar.bench.service"),
+                *_study_section(of("service"), service_cells, "benchmarks.run.service"),
                 CHECKS_INTRO,
-                *_study_section(of("service-checks"), check_cells, "edgecar.bench.service_checks"),
+                *_study_section(of("service-checks"), check_cells, "benchmarks.run.service_checks"),
                 "## Archives",
                 BATCH_INTRO,
-                *_study_section(of("batch"), batch_cells, "edgecar.bench.batch"),
+                *_study_section(of("batch"), batch_cells, "benchmarks.run.batch"),
                 "## Weights that ship",
                 WEIGHTS_INTRO,
                 *_weights_section(weights),
@@ -242,7 +242,7 @@ def _realtime_section(studies: Sequence[Named]) -> list[str]:
         for setting, rows in realtime_settings(study.rows).items():
             parts += [setting, markdown(*realtime_cells(rows))]
         parts.append(f"{name}: {provenance(study)}")
-    return parts or ["Nothing measured yet: `python -m edgecar.bench.realtime --help` says how."]
+    return parts or ["Nothing measured yet: `python -m benchmarks.run.realtime --help` says how."]
 
 
 def _precision_section(studies: Sequence[Named]) -> list[str]:
@@ -253,7 +253,7 @@ def _precision_section(studies: Sequence[Named]) -> list[str]:
             size = f"{study.rows[0]['width']}×{study.rows[0]['height']}"
             parts += [f"### {TITLES[coder]}, {size}, {study.rows[0]['provider']}", table]
         parts.append(f"{name}: {provenance(study)}")
-    return parts or ["Nothing measured yet: `python -m edgecar.bench.precision --help` says how."]
+    return parts or ["Nothing measured yet: `python -m benchmarks.run.precision --help` says how."]
 
 
 def _weights_section(entries: Sequence[Entry]) -> list[str]:
@@ -309,7 +309,7 @@ def _detection_section(studies: Sequence[Named]) -> list[str]:
 
 def _iqa_section(studies: Sequence[Named]) -> list[str]:
     if not studies:
-        return ["Nothing measured yet: `python -m edgecar.design.quality --help` says how."]
+        return ["Nothing measured yet: `python -m benchmarks.run.iqa_study --help` says how."]
     rows = [row for _, study in studies for row in study.rows]
     parts = [markdown(*table_2_cells(rows)), markdown(*detail_cells(rows))]
     return [*parts, *(f"{name}: {provenance(study)}" for name, study in studies)]
@@ -318,7 +318,7 @@ def _iqa_section(studies: Sequence[Named]) -> list[str]:
 def _design_section(studies: Sequence[Named]) -> list[str]:
     """One table: candidates of one size may have been trained in several runs."""
     if not studies:
-        return ["Nothing measured yet: `python -m edgecar.design.study --help` says how."]
+        return ["Nothing measured yet: `python -m benchmarks.run.design_study --help` says how."]
     rows = [row for _, study in studies for row in study.rows]
     return [
         markdown(*design_cells(rows)),

@@ -10,10 +10,10 @@ Entry = dict[str, Any]
 Cells = tuple[tuple[str, ...], list[list[str]]]
 
 WEIGHTS_INTRO = """\
-What `python -m edgecar.release` measured when it admitted them: luma PSNR in dB for JPEG, mean gain
-in luma PSNR over the coded video in dB for H.264 and HEVC (*frames*: which of a clip; *lowest*: of
-all clips and settings), in float32. *Training* is the last run of the recipe, `edgecar train
-NETWORK.CODER`, on one core. Networks of the papers were trained by the recipe of our own and
+What `python -m benchmarks.run.release` measured when it admitted them: luma PSNR in dB for JPEG,
+mean gain in luma PSNR over the coded video in dB for H.264 and HEVC (*frames*: which of a clip;
+*lowest*: of all clips and settings), in float32. *Training* is the last run of the recipe, `edgecar
+train NETWORK.CODER`, on one core. Networks of the papers were trained by the recipe of our own and
 stopped where more time no longer fitted: they show what an equal effort gives, not what they can
 reach. Their published figures, from days on GPUs, are in the tables further below."""
 

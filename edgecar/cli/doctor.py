@@ -11,7 +11,7 @@ from edgecar.errors import AnswerError
 from edgecar.spec import CODERS
 
 if TYPE_CHECKING:
-    from edgecar.bench.accelerator import Accelerator
+    from edgecar.engines.accelerator import Accelerator
 
 
 def command(as_json: Json = False) -> None:
@@ -23,8 +23,8 @@ def command(as_json: Json = False) -> None:
     Example: edgecar doctor
     """
     from edgecar.artifact import shipped_names
-    from edgecar.bench.accelerator import accelerator_facts
     from edgecar.bench.machine import COMMIT, machine_facts, machine_line, versions
+    from edgecar.engines.accelerator import accelerator_facts
     from edgecar.engines.libraries import imported_onnxruntime
     from edgecar.engines.select import default_engine, usable_cores
 

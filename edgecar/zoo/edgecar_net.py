@@ -3,7 +3,7 @@
 A strided 6×6 convolution (a pixel-unshuffle and a 3×3 convolution in one), 3×3 convolutions at half
 resolution, and a depth-to-space that adds the residual to the picture. No attention, no
 normalisation: every engine and INT8 kernel runs this at full speed, and its receptive field is
-small and finite. `edgecar.design` compares it with other shapes.
+small and finite. `benchmarks.run.design_study` compares it with other shapes.
 """
 
 from collections.abc import Callable

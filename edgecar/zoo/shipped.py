@@ -11,12 +11,12 @@ from edgecar.spec import Coder
 
 MANIFEST = "manifest.json"
 WORST = "worst"  # among gains: of all clips, and no part of the mean
-FACTS = "networks.json"  # generated: python -m edgecar.bench.networks
+FACTS = "networks.json"  # generated: python -m benchmarks.run.networks
 
 
 @dataclass(frozen=True)
 class ShippedWeights:
-    """One checkpoint in `zoo/weights/`, as `edgecar.release` entered it.
+    """One checkpoint in `zoo/weights/`, as `benchmarks.run.release` entered it.
 
     Attributes:
         network: Name in the zoo.

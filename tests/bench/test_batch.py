@@ -3,7 +3,7 @@ import json
 import jsonschema
 import pytest
 
-from edgecar.bench.batch import WAYS, Done, rows_of
+from benchmarks.run.batch import WAYS, Done, rows_of
 from edgecar.bench.page import readme
 from edgecar.bench.results import BATCH_KEYS, SCHEMA_PATH, write_results
 from edgecar.errors import DataError
@@ -41,4 +41,4 @@ def test_the_page_has_a_line_for_each_way(make_results):
     section = readme([("cpu", make_results(*rows, kind="batch"))]).split("## Archives\n")[1]
     start = f"| two workers | 2 × {rows[2]['threads']} | edgecar-s | 1 | 1,000 | 50.0 | 55.0 |"
     assert f"{start} 20.0 | 2.00 | 0 | the same bytes |" in section
-    assert "`python -m edgecar.bench.batch --help` says how" in readme([])
+    assert "`python -m benchmarks.run.batch --help` says how" in readme([])

@@ -3,10 +3,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.run.design_space import Candidate, Shape
 from edgecar.bench.complexity import complexity, complexity_row, complexity_rows
 from edgecar.bench.published import PublishedComplexity, published_rows, tflops_as_printed
 from edgecar.bench.results import ROW_KEYS
-from edgecar.design.space import Candidate, Shape
 from edgecar.errors import SettingsError
 from edgecar.zoo.edgecar_net import Plain, PlainConfig
 from edgecar.zoo.registry import CARDS, card_named

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.bench import gpu_check
-from edgecar.bench.gpu_check import (
+from benchmarks.run import gpu_check
+from benchmarks.run.gpu_check import (
     Outcome,
     all_outcomes,
     chosen,
@@ -19,7 +19,7 @@ from edgecar.bench.gpu_check import (
     table,
     write_result,
 )
-from edgecar.bench.gpu_parts import SkippedError, kernels_part, types_part
+from benchmarks.run.gpu_parts import SkippedError, kernels_part, types_part
 from edgecar.bench.page import readme
 from edgecar.bench.results import read_results
 from edgecar.errors import EngineError
@@ -75,7 +75,7 @@ class Bare(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Bare())
 sys.path.insert(0, {str(ROOT)!r})
 sys.argv = ["gpu-check", "--save", {str(tmp_path)!r}]
-from edgecar.bench import gpu_check, gpu_networks
+from benchmarks.run import gpu_check, gpu_networks
 from pathlib import Path
 try:
     gpu_networks.artifact_of("edgecar-s", "fp32", Path())

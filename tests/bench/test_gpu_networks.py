@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecar.artifact import read_artifact
-from edgecar.bench import gpu_networks, gpu_speed
-from edgecar.bench.gpu_ceilings import wide_network
-from edgecar.bench.gpu_check import parts
-from edgecar.bench.gpu_files import prepare
-from edgecar.bench.gpu_networks import (
+from benchmarks.run import gpu_networks, gpu_speed
+from benchmarks.run.gpu_ceilings import wide_network
+from benchmarks.run.gpu_check import parts
+from benchmarks.run.gpu_files import prepare
+from benchmarks.run.gpu_networks import (
     NETWORKS,
     PRECISIONS,
     Machine,
@@ -25,8 +24,9 @@ from edgecar.bench.gpu_networks import (
     open_tiles,
     with_floor,
 )
-from edgecar.bench.gpu_parts import SkippedError
-from edgecar.bench.gpu_speed import Bench, kernel_speed, overhead
+from benchmarks.run.gpu_parts import SkippedError
+from benchmarks.run.gpu_speed import Bench, kernel_speed, overhead
+from edgecar.artifact import read_artifact
 from edgecar.bench.predict import work_of_tile
 from edgecar.engines import onnxruntime as cpu_engine
 from edgecar.engines.gpu import Gpu
@@ -167,7 +167,7 @@ def test_floor_is_the_slower_of_bytes_and_operations(exported) -> None:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_ceiling_is_what_wide_convolutions_take(precision, machine, monkeypatch) -> None:
-    from edgecar.bench import gpu_ceilings
+    from benchmarks.run import gpu_ceilings
 
     monkeypatch.setattr(gpu_ceilings, "WIDTH", 8)
     monkeypatch.setattr(gpu_ceilings, "WIDE_TILE", (32, 32))
@@ -180,7 +180,7 @@ def test_ceiling_is_what_wide_convolutions_take(precision, machine, monkeypatch)
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_wide_network_is_one_that_tensorrt_reads(precision, monkeypatch) -> None:
-    from edgecar.bench import gpu_ceilings
+    from benchmarks.run import gpu_ceilings
 
     monkeypatch.setattr(gpu_ceilings, "WIDTH", 16)
     refuse_misread_bytes(wide_network(precision).onnx)

@@ -50,7 +50,7 @@ def test_ours_stand_beside_the_printed_rows(make_results):
 
 
 def test_a_page_without_says_how():
-    assert "`python -m edgecar.design.quality --help`" in section([])
+    assert "`python -m benchmarks.run.iqa_study --help`" in section([])
 
 
 def test_the_printed_rows_are_complete():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.bench.kernels import compiled, find_nvcc, known_capabilities, sources_sha256
+from benchmarks.run.kernels import compiled, find_nvcc, known_capabilities, sources_sha256
 from edgecar.errors import SettingsError
 from edgecar.runtime.cuda.device import CAPABILITIES, DEVICE_FLAGS, FILES, FOLDER
 
@@ -66,6 +66,6 @@ def test_file_compiles_alone_for_every_gpu(file, nvcc) -> None:
 
 def test_source_that_does_not_compile_is_said(nvcc, tmp_path, monkeypatch) -> None:
     (tmp_path / "changed.cu").write_text("KERNEL broken(")
-    monkeypatch.setattr("edgecar.bench.kernels.FOLDER", tmp_path)
+    monkeypatch.setattr("benchmarks.run.kernels.FOLDER", tmp_path)
     with pytest.raises(SettingsError, match=r"changed.cu does not compile for 8.7"):
         compiled(nvcc, "changed.cu", "8.7")

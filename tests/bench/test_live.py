@@ -6,10 +6,10 @@ import subprocess
 import jsonschema
 import pytest
 
-from edgecar.bench import rtsp_server, soak
+from benchmarks.run import rtsp_server, soak
+from benchmarks.run.soak import PYTHON, soaked, write_pictures
 from edgecar.bench.page import readme
 from edgecar.bench.results import LIVE_KEYS, SCHEMA_PATH, write_results
-from edgecar.bench.soak import PYTHON, soaked, write_pictures
 
 pytestmark = pytest.mark.slow  # a harness for our own pages
 
@@ -49,4 +49,4 @@ def test_the_page_has_a_line_for_each_run(make_results):
     section = readme([("cpu", make_results(row, kind="live"))]).split("## Live streams\n")[1]
     assert "| edgecar-s | 640×480 at 25 frames/s | 30 | 0 | 45,000 | 0 | 12 | 0 |" in section
     assert "| 0 | 0 | 123 | 0.0 | 1.8 | 0 |" in section
-    assert "`python -m edgecar.bench.soak --help` says how" in readme([])
+    assert "`python -m benchmarks.run.soak --help` says how" in readme([])

@@ -10,10 +10,10 @@ import typer
 from skimage import data
 from typer.testing import CliRunner
 
+from benchmarks.run import precision
+from benchmarks.run.precision import Made, PrecisionRow
 from edgecar.artifact import Quality, find_artifact, read_artifact
-from edgecar.bench import precision
 from edgecar.bench.page import readme
-from edgecar.bench.precision import Made, PrecisionRow
 from edgecar.bench.precision_page import precision_cells
 from edgecar.bench.results import PRECISION_KEYS, SCHEMA_PATH, new_results, read_results
 from edgecar.evaluate.metrics import psnr

@@ -10,11 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from edgecar.bench import contenders, realtime
-from edgecar.bench.contenders import Case, Ways, contenders_for, ffmpeg_seconds
+from benchmarks.run import contenders, realtime
+from benchmarks.run.contenders import Case, Ways, contenders_for, ffmpeg_seconds
+from benchmarks.run.realtime import case_row, changed_tiles_share, max_difference
+from benchmarks.run.realtime_suite import find_suite, load_suite
 from edgecar.bench.page import readme
-from edgecar.bench.realtime import case_row, changed_tiles_share, max_difference
-from edgecar.bench.realtime_suite import find_suite, load_suite
 from edgecar.bench.report import main as make_page
 from edgecar.bench.results import REALTIME_KEYS, SCHEMA_PATH, read_results, write_results
 from edgecar.errors import DataError, MediaError, ReuseError, SettingsError
@@ -290,7 +290,7 @@ def test_the_page_has_a_line_for_each_case_the_quietest_clip_first(make_results)
 
 
 def test_a_page_without_it_says_how():
-    assert "`python -m edgecar.bench.realtime --help` says how" in readme([])
+    assert "`python -m benchmarks.run.realtime --help` says how" in readme([])
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import json
 import jsonschema
 import pytest
 
-from edgecar.bench import service
+from benchmarks.run import service
+from benchmarks.run.service import loaded, soaked
+from benchmarks.run.soak import write_pictures_of
 from edgecar.bench.page import readme
 from edgecar.bench.results import SCHEMA_PATH, SERVICE_KEYS, write_results
-from edgecar.bench.service import loaded, soaked
-from edgecar.bench.soak import write_pictures_of
 from edgecar.media.scene import photo_scene
 from edgecar.media.video_codec import VideoCoding, video_coded
 from tests.bench.test_live import THERE
@@ -91,4 +91,4 @@ def test_the_page_has_a_line_for_each_run(make_results):
     assert "| load | xs.onnx | openvino, int8 | shed | 1 |" in section
     assert "| 99.5 | 74.6 | xs.onnx 75%, pass 25% |" in section
     assert "| 62 | 83% | 1 | 1 | 401 399 |" in section
-    assert "`python -m edgecar.bench.service --help` says how" in readme([])
+    assert "`python -m benchmarks.run.service --help` says how" in readme([])

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from edgecar.bench import rtsp_server
+from benchmarks.run import rtsp_server
 from edgecar.errors import MediaError
 from edgecar.media.live import LiveReader, LiveSettings
 from edgecar.media.sources import source_from

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgecar.bench.service_checks import fuzz
+from benchmarks.run.service_checks import fuzz
 
 pytestmark = pytest.mark.slow  # sends hundreds of requests
 

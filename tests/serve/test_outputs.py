@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from edgecar.bench import service_checks
+from benchmarks.run import service_checks
 from edgecar.errors import MediaError
 from edgecar.media.color import array_of
 from edgecar.media.frame import Colour, Frame

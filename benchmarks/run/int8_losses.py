@@ -1,6 +1,6 @@
 """INT8 of every network that ships, by every arithmetic there is here: what the gate said of it.
 
-``python -m edgecar.bench.precision --arithmetics --save FILE`` measures.
+``python -m benchmarks.run.precision --arithmetics --save FILE`` measures.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Cost and halo of every network of the zoo, counted once and kept.
 
-``python -m edgecar.bench.networks`` writes `zoo/weights/networks.json`, so that ``edgecar models``
+``python -m benchmarks.run.networks`` writes `zoo/weights/networks.json`, so that ``edgecar models``
 is instant and needs no torch.
 """
 

@@ -1,4 +1,4 @@
-"""How fast a GPU copies, runs the kernels and restores frames (`edgecar.bench.gpu_check`)."""
+"""How fast a GPU copies, runs the kernels and restores frames (`benchmarks.run.gpu_check`)."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the runtime adds to the engine: ``python -m edgecar.bench.overhead --save FILE``.
+"""What the runtime adds to the engine: ``python -m benchmarks.run.overhead --save FILE``.
 
 Speed: a 1080p clip from file to null (decode, windows, engine, queues) against the bare engine fed
 with the same windows, ready as floats, in turn in one process. Memory: a 4K frame in windows and
@@ -137,7 +137,7 @@ def measure(
             rows += speed_rows(network, precision, clip)
         for precision in PRECISIONS:
             rows += memory_rows(network, precision)
-    command = " ".join(["python -m edgecar.bench.overhead", *sys.argv[1:]])
+    command = " ".join(["python -m benchmarks.run.overhead", *sys.argv[1:]])
     write_results(save, new_results("overhead", rows, command))
     for row in rows:
         typer.echo(f"{row['precision']}  {row['what']}: {row['value']:.2f} {row['unit']}")

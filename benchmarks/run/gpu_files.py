@@ -1,4 +1,4 @@
-"""``make gpu-files``: graphs in FP16 and INT8 for `edgecar.bench.gpu_check`, made where torch is.
+"""``make gpu-files``: graphs in FP16 and INT8 for `benchmarks.run.gpu_check`, made where torch is.
 
 A box with a GPU then needs neither torch nor calibration pictures: the folder is carried along with
 the tree. What the gate refuses is written down with the reason, and is not made again.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from edgecar.bench.gpu_networks import NETWORKS, REFUSED
+from benchmarks.run.gpu_networks import NETWORKS, REFUSED
 from edgecar.errors import EdgecarError
 from edgecar.files import atomic_write
 

@@ -1,10 +1,10 @@
-"""What must hold on every GPU, a function each (`edgecar.bench.gpu_check`); needs NumPy alone."""
+"""What must hold on every GPU, a function each (`benchmarks.run.gpu_check`); needs NumPy alone."""
 
 from typing import Any
 
 import numpy as np
 
-from edgecar.bench.gpu_speed import Metadata, on_device
+from benchmarks.run.gpu_speed import Metadata, on_device
 from edgecar.engines.base import CODE, Batch, Codes, codes_from_unit
 from edgecar.engines.fake import FakeEngine
 from edgecar.runtime.cuda.device import Device, Memory

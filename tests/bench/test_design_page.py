@@ -27,7 +27,7 @@ def study(*rows: dict) -> Results:
         python="3.11.7", gpus=[], jetson=None,
     )  # fmt: skip
     versions = {"numpy": "2.4.6", "opencv": "5.0.0"}
-    command = "python -m edgecar.design.study --data bsds500"
+    command = "python -m benchmarks.run.design_study --data bsds500"
     return Results("design", rows, machine, versions, None, command, "2026-01-31T23:59:59Z")
 
 
@@ -89,7 +89,11 @@ def test_page_has_the_study_with_its_provenance() -> None:
     text = section(readme([("design", study(ROW, row("worse", 3, 0.1)))]))
     assert "| **xs** | 16 | 6 |" in text
     assert "| worse | 16 | 6 |" in text
-    for fact in ("design: Some CPU", "2026-01-31", "`python -m edgecar.design.study --data bsds"):
+    for fact in (
+        "design: Some CPU",
+        "2026-01-31",
+        "`python -m benchmarks.run.design_study --data bsds",
+    ):
         assert fact in text
     assert "Nothing measured yet" not in text
 
@@ -105,7 +109,7 @@ def test_candidates_of_several_files_are_compared_with_each_other() -> None:
 
 
 def test_page_without_a_study_says_how() -> None:
-    assert "`python -m edgecar.design.study --help` says how" in section(readme([]))
+    assert "`python -m benchmarks.run.design_study --help` says how" in section(readme([]))
 
 
 def test_rows_must_be_whole(tmp_path) -> None:

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecar.bench.gpu_networks import Machine, Part, network_parts
-from edgecar.bench.gpu_parts import SkippedError, kernels_part, types_part
-from edgecar.bench.gpu_speed import SIZES, Bench, Metadata, kernel_speed
+from benchmarks.run.gpu_networks import Machine, Part, network_parts
+from benchmarks.run.gpu_parts import SkippedError, kernels_part, types_part
+from benchmarks.run.gpu_speed import SIZES, Bench, Metadata, kernel_speed
 from edgecar.bench.machine import COMMIT
 from edgecar.engines.gpu import find_gpu
 from edgecar.errors import EdgecarError, EngineError

@@ -33,6 +33,7 @@ from edgecar.serve.service import Service
 from edgecar.serve.settings import Record, Settings, Video
 from edgecar.serve.writers import Recorder
 
+MODULE = "benchmarks.run.service_checks"
 FPS = 25
 SIZE = (360, 640)
 HOST = {"Host": "127.0.0.1"}
@@ -126,7 +127,7 @@ def killed(kills: int, kind: str, folder: Path) -> dict[str, Any]:
     began = time.monotonic()
     for number in range(kills):
         place = folder / f"{kind}-{number}"
-        command = [sys.executable, "-m", "edgecar.bench.service_checks", "record", str(place), kind]
+        command = [sys.executable, "-m", MODULE, "record", str(place), kind]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             given, wanted = 0, rng.randint(*FRAMES_BEFORE_A_KILL)
@@ -201,7 +202,7 @@ def measure(
     kills: Annotated[int, typer.Option(min=1, help="Of each format.")] = 10,
 ) -> None:
     """Check the API and recordings, and save what was found."""
-    command = " ".join(["python -m edgecar.bench.service_checks", *sys.argv[1:]])
+    command = " ".join([f"python -m {MODULE}", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as name:
         rows = [fuzzed(examples, Path(name))]
         rows += [killed(kills, kind, Path(name)) for kind in KEYFRAME_SECONDS]

@@ -1,9 +1,10 @@
-"""``python -m edgecar.design.timing FILE…``: how long each candidate takes, all in turn.
+"""``python -m benchmarks.run.design_timing FILE…``: how long each candidate takes, all in turn.
 
 Result files of several studies are timed together: a machine is never twice the same, so that only
 what took turns in one process can be compared. Weights do not matter, hence none are kept.
 """
 
+import re
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -14,11 +15,11 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.run.design_space import Candidate, Shape
 from edgecar.artifact import Artifact
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
 from edgecar.bench.results import read_results, write_results
 from edgecar.bench.select_precision import ROUNDS, dense_restorer, frame_pass
-from edgecar.design.space import Candidate, Shape
 from edgecar.errors import EdgecarError
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network
@@ -77,7 +78,7 @@ def main(
         for number, row in enumerate(results.rows)
     }
     times = p50_ms(shapes.values(), seconds)
-    command = f"python -m edgecar.design.timing {' '.join(path.name for path in files)}"
+    command = f"python -m benchmarks.run.design_timing {' '.join(path.name for path in files)}"
     timing = f"{command} (commit {COMMIT} on {machine_line(machine_facts())})"
     for path, results in found.items():
         rows = [
@@ -85,7 +86,7 @@ def main(
             for number, row in enumerate(results.rows)
         ]
         trained_by = "; ".join(
-            each for each in results.command.split("; ") if "design.timing" not in each
+            each for each in results.command.split("; ") if not re.search(r"design[._]timing", each)
         )
         write_results(path, replace(results, rows=rows, command=f"{trained_by}; {timing}"))
 

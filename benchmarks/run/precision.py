@@ -1,4 +1,4 @@
-"""What precisions cost and give: ``python -m edgecar.bench.precision --data DIR --save FILE``.
+"""What precisions cost and give: ``python -m benchmarks.run.precision --data DIR --save FILE``.
 
 Every network that ships, in FP32, in bfloat16 where the engine computes it, in FP16 and in INT8:
 whether the gate lets it pass, PSNR on test sets or coded clips, size of the file, and frames a
@@ -18,8 +18,8 @@ from typing import Annotated, Literal, TypedDict
 
 import typer
 
+from benchmarks.run.int8_losses import MADE_FOR, int8_row
 from edgecar.artifact import Artifact, read_artifact
-from edgecar.bench.int8_losses import MADE_FOR, int8_row
 from edgecar.bench.results import new_results, resumed, write_results
 from edgecar.bench.select_precision import ROUNDS, RUN_BY, Speed, dense_restorer, native_form, timed
 from edgecar.errors import EdgecarError, GateError, SettingsError
@@ -176,7 +176,7 @@ def measure(
             native_form(),
             qat,
         )
-        command = " ".join(["python -m edgecar.bench.precision", *sys.argv[1:]])
+        command = " ".join(["python -m benchmarks.run.precision", *sys.argv[1:]])
         rows, command = resumed(save, command)
         done = {(row["network"], row["weights"]) for row in rows}
         for weights in shipped_weights():
@@ -196,7 +196,7 @@ def measure(
 def _measure_arithmetics(save: Path, only: str | None) -> None:
     """Measure INT8 by every arithmetic, and save; rows that the file has are kept."""
     try:
-        command = " ".join(["python -m edgecar.bench.precision", *sys.argv[1:]])
+        command = " ".join(["python -m benchmarks.run.precision", *sys.argv[1:]])
         rows, command = resumed(save, command)
         done = {(row["network"], row["weights"], row["made_for"]) for row in rows}
         for made_for in MADE_FOR:

@@ -1,4 +1,4 @@
-"""Frames a second on coded cameras: ``python -m edgecar.bench.realtime --data DIR --save FILE``.
+"""Frames a second on coded cameras: ``python -m benchmarks.run.realtime --data DIR --save FILE``.
 
 Each clip is coded with x264, and every contender goes through the same file in turn, round after
 round, in one process, so that what else the machine does hits all alike. Reuse has gone through it
@@ -25,15 +25,15 @@ from typing import Annotated, TypedDict
 import numpy as np
 import typer
 
-from edgecar.artifact import Artifact, find_artifact, read_artifact
-from edgecar.bench.contenders import (
+from benchmarks.run.contenders import (
     Case,
     Filters,
     Ways,
     contenders_for,
     filters_here,
 )
-from edgecar.bench.realtime_suite import RealtimeClip, find_suite, load_suite
+from benchmarks.run.realtime_suite import RealtimeClip, find_suite, load_suite
+from edgecar.artifact import Artifact, find_artifact, read_artifact
 from edgecar.bench.results import Row, new_results, resumed, write_results
 from edgecar.engines.base import Codes
 from edgecar.engines.select import usable_cores
@@ -112,7 +112,7 @@ def measure(
     try:
         clips = load_suite(find_suite(suite), data, only=only, grid=grid, frames=frames)
         artifact = read_artifact(find_artifact(network, "h264"))
-        command = " ".join(["python -m edgecar.bench.realtime", *sys.argv[1:]])
+        command = " ".join(["python -m benchmarks.run.realtime", *sys.argv[1:]])
         rows, command = resumed(save, command)
         done = {_key(row) for row in rows}
         for row in measured(clips, artifact, seconds_per_case, warm_up_frames, done):

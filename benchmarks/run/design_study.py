@@ -1,4 +1,4 @@
-"""``python -m edgecar.design.study``: train candidates alike and write down what each achieves.
+"""``python -m benchmarks.run.design_study``: train candidates alike and save their results.
 
 Trains on photographs and measures on held-out ones; test sets have no part in it. Candidates that
 the result file already has are kept, so that an interrupted study goes on.
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import typer
 
+from benchmarks.run.design_space import Candidate, Shape
 from edgecar.bench.complexity import complexity
 from edgecar.bench.results import new_results, resumed, write_results
-from edgecar.design.space import Candidate, Shape
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.evaluate.metrics import psnr
 from edgecar.files import shipped, table_from_toml
@@ -114,7 +114,7 @@ def gains_db(network: Candidate, pictures: list[Luma]) -> dict[str, float]:
 
 
 def row_of(entry: Entry, photos: list[Bgr], pictures: list[Luma]) -> dict[str, Any]:
-    """Train one candidate and measure everything but its speed: `edgecar.design.timing` does."""
+    """Train one candidate and measure everything but its speed, which `design_timing` measures."""
     network, seconds = trained(entry, photos)
     cost = complexity(network, 1, COUNTED_SIDE, COUNTED_SIDE)
     return {
@@ -142,7 +142,7 @@ def main(
     torch.set_num_threads(threads)
     entries = entries_of(suite)
     named = "".join(f" --only '{name}'" for name in only or [])
-    command = f"python -m edgecar.design.study --data {data.name} --save {save.name}{named}"
+    command = f"python -m benchmarks.run.design_study --data {data.name} --save {save.name}{named}"
     kept, command = resumed(save, command)
     rows = [dict(row) for row in kept]
     folders, held_out = photo_folders([data], None)

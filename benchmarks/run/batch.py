@@ -1,4 +1,4 @@
-"""Archives by one process, by workers, by two nodes: ``python -m edgecar.bench.batch --save FILE``.
+"""Archives by one process, by workers, by two nodes: ``python -m benchmarks.run.batch``.
 
 Runs ``edgecar batch`` on the same clips in each way, compares the outputs byte for byte, and kills
 a node of a cluster while it works. The cluster is two nodes on this machine, of half its cores
@@ -213,7 +213,7 @@ def main(
                 shutil.rmtree(out)
                 typer.echo(f"{way.name}: {found[way][-1].report['seconds']} s", err=True)
     rows = rows_of(found, network)
-    command = " ".join(["python -m edgecar.bench.batch", *sys.argv[1:]])
+    command = " ".join(["python -m benchmarks.run.batch", *sys.argv[1:]])
     write_results(save, new_results("batch", rows, command))
     typer.echo(json.dumps(rows, indent=1))
 

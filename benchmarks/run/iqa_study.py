@@ -1,4 +1,4 @@
-"""``python -m edgecar.design.quality``: the rows of table 2 of deep multi-scale IQA, trained alike.
+"""``python -m benchmarks.run.iqa_study``: rows of table 2 of deep multi-scale IQA, trained alike.
 
 Each row is the ablation recipe with its switches, which ``edgecar train-scorer`` takes as flags.
 Rows that the result file already has are kept, so that an interrupted study goes on. With --scorer
@@ -155,9 +155,8 @@ def _command(
     tests = "".join(f" --test {folder.name}" for folder in test)
     how = f"--scorer {scorer.name}" if scorer else f"--recipe {recipe}"
     rows = "".join(f" --only '{name}'" for name in only or [])
-    return (
-        f"python -m edgecar.design.quality --data {data.name}{tests} {how} --save {save.name}{rows}"
-    )
+    options = f"--data {data.name}{tests} {how} --save {save.name}{rows}"
+    return f"python -m benchmarks.run.iqa_study {options}"
 
 
 def _say(step: int, steps: int, error: float) -> None:

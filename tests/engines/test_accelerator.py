@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from edgecar.bench import accelerator
-from edgecar.bench.accelerator import accelerator_facts
+from edgecar.engines import accelerator
+from edgecar.engines.accelerator import accelerator_facts
 from edgecar.engines.gpu import Gpu
 from edgecar.errors import EngineError
 

@@ -1,6 +1,6 @@
 """The kernels, compiled for every GPU they are meant for: registers and spills.
 
-``python -m edgecar.bench.kernels`` needs nvcc and no GPU; `engines/kernels.json` is what it writes.
+``python -m benchmarks.run.kernels`` needs nvcc and no GPU, and writes `engines/kernels.json`.
 nvcc comes with the CUDA toolkit, or from PyPI (``pip install '.[dev]'``).
 """
 
@@ -8,14 +8,13 @@ import argparse
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from edgecar.engines.accelerator import find_nvcc
 from edgecar.errors import SettingsError
 from edgecar.files import atomic_write
 from edgecar.runtime.cuda.device import CAPABILITIES, DEVICE_FLAGS, FILES, FOLDER
@@ -23,14 +22,6 @@ from edgecar.runtime.cuda.device import CAPABILITIES, DEVICE_FLAGS, FILES, FOLDE
 FUNCTION = re.compile(r"Compiling entry function '(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
-
-
-def find_nvcc() -> str | None:
-    """The compiler on the path, in the toolkit's folder or from PyPI; None if there is none."""
-    wheels = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13"
-    folders = (Path("/usr/local/cuda"), wheels)
-    usual = (str(each / "bin" / "nvcc") for each in folders if (each / "bin" / "nvcc").exists())
-    return shutil.which("nvcc") or next(usual, None)
 
 
 def known_capabilities(nvcc: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Networks on a GPU: are they right there, and how fast (`edgecar.bench.gpu_check`)."""
+"""Networks on a GPU: are they right there, and how fast (`benchmarks.run.gpu_check`)."""
 
 import json
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecar.bench.gpu_parts import SkippedError, a_clip, check
-from edgecar.bench.gpu_speed import (
+from benchmarks.run.gpu_parts import SkippedError, a_clip, check
+from benchmarks.run.gpu_speed import (
     SIZES,
     Bench,
     Metadata,
@@ -50,7 +50,7 @@ class Machine:
     Attributes:
         bench: The GPU, and how long to time.
         gpu: As its driver describes it.
-        files: Folder of what `edgecar.bench.gpu_files` made.
+        files: Folder of what `benchmarks.run.gpu_files` made.
         work: Folder for plans.
         sizes: Of frames to time.
     """
@@ -253,7 +253,7 @@ def same_bytes(bench: Bench, engine: TileEngine, halo_px: int, computing: Any) -
 
 def ceilings_part(machine: Machine, name: str, precision: Precision) -> Metadata:
     """What this GPU reaches at most: bytes of a copy, and arithmetic of wide convolutions."""
-    from edgecar.bench.gpu_ceilings import WIDE_BATCH, WIDE_TILE, wide_network
+    from benchmarks.run.gpu_ceilings import WIDE_BATCH, WIDE_TILE, wide_network
     from edgecar.bench.predict import work_of_tile
 
     artifact = wide_network(precision)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.run.design_space import BranchedConv, Candidate, Shape
+from benchmarks.run.design_study import SUITE, entries_of
 from edgecar.bench.complexity import complexity
-from edgecar.design.space import BranchedConv, Candidate, Shape
-from edgecar.design.study import SUITE, entries_of
 from edgecar.errors import SettingsError
 from edgecar.zoo import edgecar_net
 from edgecar.zoo.registry import card_named

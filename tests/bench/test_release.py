@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from skimage import data
 
-from edgecar import release
+from benchmarks.run import release
+from benchmarks.run.release import admit, comparison, refuse_worse, tiling_cost
 from edgecar.artifact import read_artifact, write_metadata
 from edgecar.errors import CheckpointError, GateError, SettingsError
 from edgecar.evaluate.clips import ClipSet, load_clips
 from edgecar.files import sha256_of
 from edgecar.media.video_codec import VideoCoding, video_coded
-from edgecar.release import admit, comparison, refuse_worse, tiling_cost
 from edgecar.zoo import shipped
 from edgecar.zoo.shipped import MANIFEST, manifest
 from tests.media.conftest import make_clip  # noqa: F401  # a fixture

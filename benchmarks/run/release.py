@@ -1,4 +1,4 @@
-"""``python -m edgecar.release``: admit trained weights to those that ship.
+"""``python -m benchmarks.run.release``: admit trained weights to those that ship.
 
 Rounds the checkpoint to half precision, exports a compact artifact from the rounded weights,
 measures it on test sets and writes the manifest entry, so that no figure there was typed by hand.
@@ -18,10 +18,10 @@ import onnx
 import typer
 from safetensors.torch import save_file
 
+from benchmarks.run.networks import COUNTED_SIDE
 from edgecar.artifact import coder_of, read_artifact, write_metadata
 from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
-from edgecar.bench.networks import COUNTED_SIDE
 from edgecar.compact import compact
 from edgecar.errors import CheckpointError, EdgecarError, GateError, SettingsError
 from edgecar.evaluate.clips import load_clips

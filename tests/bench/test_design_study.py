@@ -11,10 +11,10 @@ import pytest
 import torch
 from skimage import data
 
+from benchmarks.run import design_study as study
+from benchmarks.run.design_space import Candidate, Shape
+from benchmarks.run.design_study import Entry, entries_of, even_luma, gains_db, main, trained
 from edgecar.bench.results import DESIGN_KEYS, SCHEMA_PATH, read_results
-from edgecar.design import study
-from edgecar.design.space import Candidate, Shape
-from edgecar.design.study import Entry, entries_of, even_luma, gains_db, main, trained
 from edgecar.errors import DataError, SettingsError
 from edgecar.evaluate.metrics import psnr
 from edgecar.media.pictures import jpeg_coded, read_picture
@@ -76,7 +76,7 @@ def test_a_study_writes_a_valid_result_file(workplace, capsys) -> None:
     jsonschema.validate(document, json.loads(SCHEMA_PATH.read_text()))
     assert document["kind"] == "design"
     assert document["command"] == (
-        "python -m edgecar.design.study --data set --save design.json"
+        "python -m benchmarks.run.design_study --data set --save design.json"
     )  # no folder of this machine
     small, branches = document["rows"]
     assert tuple(small) == DESIGN_KEYS

@@ -1,4 +1,4 @@
-"""A live stream for as long as one likes: ``python -m edgecar.bench.soak --save FILE``.
+"""A live stream for as long as one likes: ``python -m benchmarks.run.soak --save FILE``.
 
 Restores an RTSP stream whose server is killed and started again every minute, and looks at what
 must not grow (memory, threads), what must add up (frames) and how old frames are when they come
@@ -21,8 +21,8 @@ import psutil
 import typer
 from av.bitstream import BitStreamFilterContext
 
+from benchmarks.run import rtsp_server
 from edgecar.allocator import keep_memory_together
-from edgecar.bench import rtsp_server
 from edgecar.bench.results import new_results, write_results
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.media.live import LiveSettings
@@ -190,7 +190,7 @@ def main(
         pictures = Path(folder) / "pictures"
         write_pictures(pictures)
         row = soaked(network, 60 * minutes, restart_seconds, detector_ms, pictures)
-    command = " ".join(["python -m edgecar.bench.soak", *sys.argv[1:]])
+    command = " ".join(["python -m benchmarks.run.soak", *sys.argv[1:]])
     write_results(save, new_results("live", [row], command))
     typer.echo(row)
 

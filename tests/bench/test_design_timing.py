@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.run import design_timing as timing
+from benchmarks.run.design_space import Shape
+from benchmarks.run.design_timing import artifact_of, deployed, main, p50_ms
 from edgecar.artifact import Artifact
 from edgecar.bench.machine import COMMIT
 from edgecar.bench.results import DESIGN_KEYS, new_results, read_results, write_results
-from edgecar.design import timing
-from edgecar.design.space import Shape
-from edgecar.design.timing import artifact_of, deployed, main, p50_ms
 from edgecar.errors import DataError
 
 pytestmark = pytest.mark.slow  # a study for our own pages
@@ -51,9 +51,9 @@ def test_files_are_timed_together_and_nothing_else_of_them_changes(tmp_path, mon
     ]
     for old, new, trained_by in zip(before, after, ("train a", "train b; train c"), strict=True):
         assert new.command.startswith(
-            f"{trained_by}; python -m edgecar.design.timing a.json b.json (commit {COMMIT} on "
+            f"{trained_by}; python -m benchmarks.run.design_timing a.json b.json (commit {COMMIT} "
         )
-        assert new.command.count("design.timing") == 1
+        assert new.command.count("design_timing") == 1
         rows = [{**row, "p50_ms": None} for row in new.rows]
         assert replace(new, rows=rows, command=old.command) == old
 

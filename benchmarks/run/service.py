@@ -20,10 +20,10 @@ import av
 import psutil
 import typer
 
+from benchmarks.run.soak import AWAY_SECONDS, write_pictures_of
+from benchmarks.run.soak import Camera as RtspCamera
 from edgecar.allocator import keep_memory_together
 from edgecar.bench.results import new_results, resumed, write_results
-from edgecar.bench.soak import AWAY_SECONDS, write_pictures_of
-from edgecar.bench.soak import Camera as RtspCamera
 from edgecar.errors import EdgecarError
 from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import VideoCoding, video_coded
@@ -300,7 +300,7 @@ def main(
 ) -> None:
     """Measure the service and save what was found."""
     keep_memory_together()  # as the command does
-    rows, command = resumed(save, " ".join(["python -m edgecar.bench.service", *sys.argv[1:]]))
+    rows, command = resumed(save, " ".join(["python -m benchmarks.run.service", *sys.argv[1:]]))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clips = list(islice(cycle(coded_clips(data, folder)), cameras))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from edgecar.bench.overhead import ready_windows
+from benchmarks.run.overhead import ready_windows
 from edgecar.engines.select import usable_cores
 from edgecar.errors import MediaError
 from edgecar.media.postfilters import check_installed, strength_for

@@ -3,11 +3,12 @@
 import re
 import shutil
 import subprocess
+import sysconfig
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypedDict
 
-from edgecar.bench.kernels import find_nvcc
 from edgecar.engines.gpu import Gpu, find_gpu
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.targets import LibraryName, target_of
@@ -52,6 +53,14 @@ def accelerator_facts() -> Accelerator:
     if gpu:
         facts["missing"] = missing_for(gpu, facts, target.library if target else "tensorrt")
     return facts
+
+
+def find_nvcc() -> str | None:
+    """The compiler on the path, in the toolkit's folder or from PyPI; None if there is none."""
+    wheels = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13"
+    folders = (Path("/usr/local/cuda"), wheels)
+    usual = (str(each / "bin" / "nvcc") for each in folders if (each / "bin" / "nvcc").exists())
+    return shutil.which("nvcc") or next(usual, None)
 
 
 def gpu_here() -> tuple[Gpu | None, str]:

@@ -1,0 +1,1 @@
+"""Measurements for the project's own pages; not in the wheel."""

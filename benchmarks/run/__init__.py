@@ -1,0 +1,1 @@
+"""Studies behind `benchmarks/results`, one module each: ``python -m benchmarks.run.NAME``."""
