@@ -215,17 +215,6 @@ def test_a_file_is_checked_without_a_start(edgecar, config):
     }
 
 
-@pytest.mark.slow  # starts a process
-def test_an_address_that_cannot_be_had_is_said_in_a_line(config):
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        said = refused(str(config(GATE)), "--port", str(port))
-    assert said.count("\n") == 1
-    assert f"127.0.0.1:{port} cannot be listened at (Address already in use)" in said
-
-
 def test_a_host_that_is_open_needs_a_token(edgecar, config, monkeypatch):
     monkeypatch.delenv("EDGECAR_TOKEN", raising=False)
     done = edgecar("serve", config(GATE), "--host", "0.0.0.0")

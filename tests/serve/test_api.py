@@ -200,8 +200,9 @@ def test_large_bodies_are_refused_before_they_are_read(client):
             yield b"x" * 4096
 
     assert client.post("/api/cameras", content=parts(), headers=json_type).status_code == 413
-    nonsense = {**json_type, "Content-Length": "-1"}
-    assert client.post("/api/cameras", content=b"{}", headers=nonsense).status_code == 413
+    for length in ("-1", "1" * 5000):
+        nonsense = {**json_type, "Content-Length": length}
+        assert client.post("/api/cameras", content=b"{}", headers=nonsense).status_code == 413
 
 
 def test_a_caller_is_slowed_down_and_others_are_not():
@@ -218,8 +219,7 @@ def test_a_caller_is_slowed_down_and_others_are_not():
 
 def test_too_many_requests_are_told_to_wait(make_service, client_of):
     client = client_of(make_service(server={"requests_per_second": 2}))
-    answers = {client.get("/healthz").status_code for _ in range(20)}
-    assert answers == {200, 429}
+    assert {client.get("/healthz").status_code for _ in range(20)} == {200, 429}
 
 
 def test_no_password_is_in_any_answer(make_service, client_of):

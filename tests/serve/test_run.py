@@ -1,10 +1,12 @@
 """The process around a service: its end."""
 
+import socket
 import subprocess
 import sys
 
 import pytest
 
+from edgecar.errors import SettingsError
 from edgecar.serve import run
 
 # A process of its own: were the signal not handled, it would end whoever runs the tests.
@@ -30,6 +32,14 @@ assert not [each for each in threading.enumerate() if each.name.startswith("edge
 assert signal.getsignal(number) == before
 print("ended")
 """
+
+
+def test_an_address_that_cannot_be_had_is_said_in_a_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = rf"127.0.0.1:{port} cannot be listened at \(Address already in use\)"
+        with pytest.raises(SettingsError, match=words):
+            run.listening_socket("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("number", run.SIGNALS)

@@ -54,6 +54,7 @@ def client(service):
         "{allowed}/../secret.mp4",
         "/dev/video/../..{outside}/secret.mp4",
         "/dev/video0/../..{outside}/secret.mp4",
+        "{allowed}/link.mp4",
     ],
 )
 def test_no_way_of_writing_an_address_leads_out_of_the_folders(
@@ -61,6 +62,7 @@ def test_no_way_of_writing_an_address_leads_out_of_the_folders(
 ):
     monkeypatch.chdir(allowed)  # where a path that is taken for a relative one would be allowed
     write_clip(tmp_path / "secret.mp4", 3)
+    (allowed / "link.mp4").symlink_to(tmp_path / "secret.mp4")
     named = source.format(allowed=allowed, outside=tmp_path)
     with pytest.raises((SettingsError, ValueError), match=r"none of the server's|no camera is"):
         service.add(CameraSettings(name="yard", source=named))
@@ -205,13 +207,6 @@ def test_no_body_makes_it_fail(client, body):
         answer = client.request(method, path, content=body, headers=JSON)
         assert answer.status_code in (400, 422)
         assert "\n" not in answer.json()["detail"]
-
-
-def test_a_length_of_any_number_of_digits_is_too_long(client):
-    answer = client.post(
-        "/api/cameras", content=b"{}", headers={**JSON, "Content-Length": "1" * 5000}
-    )
-    assert answer.status_code == 413
 
 
 @pytest.fixture

@@ -21,28 +21,26 @@ def settled(shedder: Shedder, demands, ticks=3) -> dict[str, int]:
     return dict(levels)
 
 
-def test_nothing_is_given_up_without_need():
-    assert settled(Shedder(), [demand(fps=10), demand("b", fps=5)]) == {"a": 0, "b": 0}
+@pytest.mark.parametrize(
+    ("demands", "levels"),
+    [
+        ([demand(fps=10), demand("b", fps=5)], {"a": 0, "b": 0}),  # there is room
+        ([demand("vip", fps=10, priority=5), demand("b", fps=10)], {"vip": 0, "b": 1}),
+        ([demand(fps=200)], {"a": 2}),  # the smallest network is too much
+        ([demand(fps=100, costs=(0.06,))], {"a": 0}),  # nothing to fall back on
+    ],
+)
+def test_the_least_important_camera_gives_up_what_is_needed(demands, levels):
+    assert settled(Shedder(), demands) == levels
 
 
-def test_one_burst_is_not_enough():
+def test_one_burst_is_not_enough_and_a_camera_that_is_gone_is_forgotten():
     shedder = Shedder()
-    assert shedder.levels([demand(fps=100)]) == {"a": 0}
+    for fps in (100, 1, 100):
+        assert shedder.levels([demand(fps=fps)]) == {"a": 0}
+    assert settled(shedder, [demand(fps=200)]) == {"a": 2}
+    shedder.levels([])
     assert shedder.levels([demand(fps=1)]) == {"a": 0}
-    assert shedder.levels([demand(fps=100)]) == {"a": 0}
-
-
-def test_the_least_important_camera_gives_up_first():
-    demands = [demand("vip", fps=10, priority=5), demand("b", fps=10)]  # 1.2 together
-    assert settled(Shedder(), demands) == {"vip": 0, "b": 1}
-
-
-def test_frames_pass_where_the_smallest_network_is_too_much():
-    assert settled(Shedder(), [demand(fps=200)]) == {"a": 2}
-
-
-def test_without_anything_to_fall_back_on_it_stays():
-    assert settled(Shedder(), [demand(fps=100, costs=(0.06,))]) == {"a": 0}
 
 
 def test_it_comes_back_one_at_a_time_and_only_where_there_is_room():
@@ -79,13 +77,6 @@ def test_a_cost_measured_on_a_busy_machine_does_not_keep_it_down_for_ever():
     free = demand(fps=10, costs=(0.02, 0.0))  # as it is measured then
     settled(shedder, [busy], 50)
     assert settled(shedder, [free], 50) == {"a": 0}
-
-
-def test_a_camera_that_is_gone_is_forgotten():
-    shedder = Shedder()
-    settled(shedder, [demand(fps=200)])
-    shedder.levels([])
-    assert shedder.levels([demand(fps=1)]) == {"a": 0}
 
 
 def test_costs_that_were_not_measured_are_guessed_from_the_nearest():

@@ -1,4 +1,4 @@
-// Requests to the server this page came from.
+// Requests to the server of this page.
 
 const PATIENCE_MS = 10000;
 
@@ -12,12 +12,12 @@ export class ApiError extends Error {
 let askForToken = () => Promise.reject(new ApiError(401, "this server asks for a token"));
 let asking = null;
 
-// `ask` shows a form and resolves once the server took a token.
+// `ask` shows a form and resolves once the server accepted a token.
 export function whenTokenIsNeeded(ask) {
   askForToken = ask;
 }
 
-// Many requests fail at once where a token is missing; one form is enough.
+// Without a token many requests fail at once; one form is enough.
 function login() {
   asking ??= askForToken().finally(() => {
     asking = null;
@@ -25,7 +25,7 @@ function login() {
   return asking;
 }
 
-// The server sets a cookie that scripts cannot read; the token itself is kept nowhere.
+// The server answers with a cookie that scripts cannot read. The token itself is not kept.
 export async function sendToken(token) {
   await answer(await send("POST", "/api/login", { token }));
 }
@@ -48,7 +48,7 @@ async function answer(response) {
   throw new ApiError(response.status, detail ?? `${response.status} ${response.statusText}`.trim());
 }
 
-// What the server answers; waits for a token where it asks for one, and then asks again.
+// Return the server's answer. If it needs a token, wait for one and ask again.
 export async function ask(method, path, body) {
   for (;;) {
     const response = await send(method, path, body);
@@ -57,8 +57,7 @@ export async function ask(method, path, body) {
   }
 }
 
-// A picture and its number, or null where there is none newer. It does not wait for a token: other
-// requests do.
+// Return a picture and its number, or null if there is none newer. Other requests wait for a token.
 export async function askForPicture(path, signal) {
   const response = await send("GET", path, undefined, signal);
   if (response.status === 401) login();
@@ -67,7 +66,7 @@ export async function askForPicture(path, signal) {
   return { blob: await response.blob(), sequence };
 }
 
-// One line for a person who acted.
+// Return an error in one line for the person who acted.
 export function reason(error) {
   return error instanceof ApiError ? error.message : "server not reachable: try again";
 }

@@ -1,25 +1,35 @@
 // The page of `edgecar serve`: asks for the cameras about once a second and shows them.
 
-import { ask, ApiError, cameraPath, whenTokenIsNeeded } from "./api.js";
+import { ask, ApiError, cameraPath, reason, sendToken, whenTokenIsNeeded } from "./api.js";
 import { CameraCard } from "./camera.js";
-import { line } from "./elements.js";
-import { addForm, tokenForm } from "./forms.js";
-import { Machine } from "./machine.js";
-import { Turns } from "./turns.js";
+import { choices, line, make, say } from "./elements.js";
+import { Turns } from "./picture.js";
 
 const POLL_MS = 1000;
-const LONGEST_POLL_MS = 8000; // where the server is away
+const LONGEST_POLL_MS = 8000; // while the server does not answer
 const HISTORY_MS = { grid: 4000, large: 2000 };
+const USUAL = "edgecar-s"; // the server's default network
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+// The head of the page: each figure of the whole machine with its name, its meaning and its text.
+const FIGURES = [
+  ["cameras", "", (status, cameras, running) => `${running.length} of ${cameras.length} running`],
+  ["fps", "frames restored per second, of all cameras",
+    (status, cameras, running) => running.reduce((sum, camera) => sum + camera.process_fps, 0).toFixed(1)],
+  ["restoring", "share of the restoring thread's time in use: 100 % is full", (status) => percent(status.load)],
+  ["CPU", "share of the processors' time in use", (status) => percent(status.cpu_share)],
+  ["memory", "", (status) => `${Math.round(status.memory_mib)} MiB`],
+  ["up", "", (status) => duration(status.uptime_seconds)],
+];
 
 const find = (id) => document.getElementById(id);
 const main = find("cameras");
-const machine = new Machine(find("sums"), find("version"));
 const turns = new Turns();
 const cards = new Map();
 const seen = new IntersectionObserver(showSeen, { rootMargin: "64px" });
 let networks = [];
 let cameras = [];
-let actions = 0; // what was asked before an action and answered after it is old
+let actions = 0; // an answer to a request from before the latest action is out of date
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -29,7 +39,7 @@ async function untilSeen() {
   }
 }
 
-// The address says which camera is large: a phone's back gesture and a reload do what is expected.
+// The address holds the name of the large camera, so that "back" and "reload" work as expected.
 function largeName() {
   try {
     return decodeURIComponent(location.hash.slice(1));
@@ -54,7 +64,7 @@ function showLarge() {
   turns.review();
 }
 
-// Pictures are fetched while the picture is seen, plots while any part of the camera is.
+// Pictures are fetched while the picture is on the screen, plots while any part of the camera is.
 function showSeen(entries) {
   for (const { target, isIntersecting } of entries) {
     const card = cards.get(target.closest(".camera")?.dataset.name);
@@ -101,7 +111,7 @@ function show(list) {
   list.forEach((camera, place) => {
     const card = cards.get(camera.name) ?? addCard(camera.name);
     card.update(camera, networks);
-    // Moved only where it must be: what is moved loses the focus.
+    // Move it only if it must be: a moved element loses the focus.
     if (main.children[place] !== card.element) main.insertBefore(card.element, main.children[place] ?? null);
   });
   main.dataset.count = list.length;
@@ -134,14 +144,14 @@ async function watch() {
     showHealth(answered);
     if (!answered.error) {
       show(answered.list);
-      machine.show(answered.status, answered.list);
+      showMachine(answered.status, answered.list);
       find("add").disabled = false; // its form offers the networks, which are known from now on
     }
     await pause(Math.min(POLL_MS * 2 ** failures, LONGEST_POLL_MS));
   }
 }
 
-// One at a time: the pictures have four of the six connections, the cameras one.
+// One request at a time: of the six connections pictures have four and the list of cameras one.
 async function watchHistory() {
   for (;;) {
     await untilSeen();
@@ -154,6 +164,77 @@ async function watchHistory() {
   }
 }
 
+// Forms: a camera to add, and the token of the server.
+
+// Send a form, show in it what went wrong, and empty it only when it was accepted.
+function onSend(dialog, send) {
+  const form = dialog.querySelector("form");
+  const error = dialog.querySelector(".alert");
+  const button = form.querySelector("[type=submit]");
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (button.disabled) return;
+    button.disabled = true;
+    line(error, "");
+    try {
+      await send(Object.fromEntries(new FormData(form)));
+      form.reset();
+      dialog.close("sent");
+    } catch (failure) {
+      line(error, reason(failure));
+    }
+    button.disabled = false;
+  });
+}
+
+function addForm(dialog, opener, networks, added) {
+  opener.addEventListener("click", () => {
+    choices(dialog.querySelector("select"), [...networks(), "pass"], USUAL);
+    dialog.showModal();
+  });
+  dialog.querySelector(".cancel").addEventListener("click", () => dialog.close());
+  onSend(dialog, async (values) => added(await ask("POST", "/api/cameras", values)));
+}
+
+// Show the form; resolves once the server accepted the token.
+function tokenForm(dialog) {
+  let done = () => {};
+  onSend(dialog, (values) => sendToken(values.token));
+  dialog.addEventListener("close", () => {
+    if (dialog.returnValue === "sent") done();
+    else dialog.showModal(); // Escape closed it, but nothing works without a token
+  });
+  return () =>
+    new Promise((resolve) => {
+      done = resolve;
+      dialog.returnValue = "";
+      dialog.showModal();
+    });
+}
+
+function duration(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 1) return `${Math.floor(seconds)} s`;
+  if (minutes < 60) return `${minutes} min`;
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return `${Math.floor(minutes / (24 * 60))} days`;
+}
+
+function addFigure([term, title]) {
+  const value = make("dd", { "data-of": term }, "–");
+  find("sums").append(make("div", { title }, make("dt", {}, term), value));
+  return value;
+}
+
+function showMachine(status, cameras) {
+  const running = cameras.filter((camera) => camera.state === "running");
+  FIGURES.forEach(([, , text], index) => say(figures[index], text(status, cameras, running)));
+  figures[2].classList.toggle("full", status.load >= 0.95);
+  say(find("version"), status.version);
+  document.title = running.length === cameras.length ? "edgecar" : `(${cameras.length - running.length}) edgecar`;
+}
+
+const figures = FIGURES.map(addFigure);
 whenTokenIsNeeded(tokenForm(find("login-dialog")));
 addForm(find("add-dialog"), find("add"), () => networks, (camera) => page.acted(camera.name, camera));
 window.addEventListener("popstate", showLarge);

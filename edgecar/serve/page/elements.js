@@ -1,5 +1,5 @@
-// Elements and their text. Names of cameras and errors come from outside: they reach the page only
-// as text and attributes, never as HTML.
+// Elements and their text. Camera names and errors come from outside: they reach the page only as
+// text and attributes, never as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -27,7 +27,7 @@ export function icon(path) {
   return makeSvg("svg", { class: "icon", viewBox: "0 0 16 16", "aria-hidden": "true" }, drawn);
 }
 
-// What has not changed is not written: it would be read out again, or laid out again.
+// Unchanged text is not written again: screen readers would repeat it, and the page be laid out anew.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -36,14 +36,13 @@ export function attribute(element, name, value) {
   if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
-// A line that is there only while it says something.
+// Show a line only while it has text.
 export function line(element, text) {
   element.hidden = !text;
   say(element, text || "");
 }
 
-// The options of a select; what is chosen stays chosen where it is still there. `first` is chosen
-// while nobody chose.
+// Set the options of a select. A choice is kept if it is still offered; `first` is the default.
 export function choices(select, names, first = "") {
   const shown = [...select.options].map((option) => option.value);
   if (shown.join("\n") === names.join("\n")) return;

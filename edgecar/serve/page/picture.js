@@ -1,14 +1,18 @@
-// The live picture of a camera: before left of a line, after right of it. The line is dragged with
-// mouse or finger anywhere on the picture, or moved with the keys. A double click on a large one
-// shows its pixels, for what compression does is small.
+// The live picture of a camera, and whose picture is fetched next. Before is left of a line, after
+// right of it; the line is dragged with mouse or finger, or moved with the keys. A double click on a
+// large picture shows its pixels: what compression does is small.
 
 import { askForPicture, cameraPath } from "./api.js";
 import { attribute, make, say } from "./elements.js";
 
-const GRID = { gapMs: 80, width: 960 }; // 12 pictures a second: coding them takes the server's time
+const IN_FLIGHT = 4;
+const SLOW_MS = 300; // a camera with less than three frames a second makes its request wait
+const PATIENCE_MS = 8000; // the server answers within about a second
+const LONGEST_PAUSE_MS = 10000;
+const GRID = { gapMs: 80, width: 960 }; // 12 pictures a second: coding them costs the server time
 const LARGE = { gapMs: 33, width: 1920 };
-const STEP_PX = 64; // few different widths, whatever the window's
-const DRAG_PX = 5; // less is a click
+const STEP_PX = 64; // few different widths, however wide the window is
+const DRAG_PX = 5; // a shorter move is a click
 const ZOOM = 4;
 const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
 
@@ -18,7 +22,7 @@ export class Picture {
     this.onClick = onClick;
     this.at = 50; // percent of the width
     this.zoom = 1;
-    this.centre = { x: 0.5, y: 0.5 }; // of what is shown, as shares of the picture
+    this.centre = { x: 0.5, y: 0.5 }; // centre of the part that is shown, as shares of the picture
     this.large = this.running = this.onScreen = false;
     this.sequence = null;
     this.pair = null;
@@ -41,7 +45,7 @@ export class Picture {
   listenToPointer() {
     let from = null;
     let dragged = false;
-    let onLarge = [false, false]; // of the last two clicks
+    let onLarge = [false, false]; // at each of the last two clicks
     const follow = (event) => {
       const box = this.frame.getBoundingClientRect();
       this.moveTo((100 * (event.clientX - box.left)) / box.width);
@@ -64,7 +68,7 @@ export class Picture {
       from = null;
     });
     this.frame.addEventListener("pointercancel", () => {
-      from = null; // a finger that scrolls the page
+      from = null; // a finger scrolls the page
     });
     this.frame.addEventListener("dblclick", (event) => {
       if (!onLarge[0] || !this.large) return; // the first of the two made it large
@@ -108,7 +112,7 @@ export class Picture {
 
   update(camera) {
     this.running = camera.state === "running";
-    // A server that began anew counts from the start.
+    // A server that was started again counts from the start.
     if (this.sequence !== null && camera.sequence < this.sequence) this.sequence = null;
     if (camera.width && camera.height) {
       this.nativeWidth = camera.width;
@@ -119,7 +123,7 @@ export class Picture {
     this.veil.hidden = !this.veil.textContent;
   }
 
-  // Of turns.js.
+  // The next three are what `Turns` asks.
   wanted() {
     return this.running && this.onScreen;
   }
@@ -159,7 +163,7 @@ export class Picture {
     }
     const split = Math.round((width * this.at) / 100);
     const rest = width - split;
-    // What is shown of the picture, and where the line is in it.
+    // The part of the picture that is shown.
     const part = 1 / this.zoom;
     const left = Math.min(1 - part, Math.max(0, this.centre.x - part / 2)) * width;
     const top = Math.min(1 - part, Math.max(0, this.centre.y - part / 2)) * height;
@@ -169,5 +173,77 @@ export class Picture {
       size > 0 && context.drawImage(this.pair, from, top, size * part, height * part, at, 0, size, height);
     paint(left, 0, split);
     paint(width + left + split * part, split, rest);
+  }
+}
+
+// Whose picture is fetched next. Browsers open six connections to a host over HTTP/1.1; pictures take
+// four of them, so that a person's actions never wait behind a picture. A feed has `wanted()`,
+// `gapMs()` (the shortest time between two of its pictures) and `fetchNext(signal)`.
+export class Turns {
+  constructor() {
+    this.turns = new Map();
+    this.paused = false;
+    this.timer = 0;
+  }
+
+  add(feed) {
+    this.turns.set(feed, { feed, asked: 0, due: 0, failures: 0, slow: false, controller: null });
+    this.review();
+  }
+
+  remove(feed) {
+    this.turns.get(feed)?.controller?.abort();
+    this.turns.delete(feed);
+  }
+
+  isWanted(turn) {
+    return !this.paused && !document.hidden && turn.feed.wanted();
+  }
+
+  // Something changed: cancel what nobody looks at any more, and go on with the rest.
+  review() {
+    for (const turn of this.turns.values()) {
+      if (turn.controller && !this.isWanted(turn)) turn.controller.abort();
+    }
+    this.pump();
+  }
+
+  pump() {
+    clearTimeout(this.timer);
+    const wanted = [...this.turns.values()].filter((turn) => this.isWanted(turn));
+    const waiting = wanted.filter((turn) => !turn.controller).sort((a, b) => a.asked - b.asked);
+    const anyFast = wanted.some((turn) => !turn.slow);
+    const now = performance.now();
+    let next = Infinity;
+    for (const turn of waiting) {
+      const busy = [...this.turns.values()].filter((other) => other.controller);
+      if (busy.length >= IN_FLIGHT) return; // the next one that ends pumps again
+      const slow = busy.filter((other) => other.slow).length;
+      if (turn.due > now) next = Math.min(next, turn.due);
+      else if (turn.slow && anyFast && slow >= IN_FLIGHT / 2) continue; // leave room for the others
+      else this.take(turn, now);
+    }
+    if (next < Infinity) this.timer = setTimeout(() => this.pump(), next - now);
+  }
+
+  async take(turn, now) {
+    const controller = new AbortController();
+    const patience = setTimeout(() => controller.abort(), PATIENCE_MS);
+    turn.controller = controller;
+    turn.asked = now;
+    try {
+      await turn.feed.fetchNext(controller.signal);
+      turn.failures = 0;
+      turn.slow = performance.now() - now > SLOW_MS;
+      turn.due = now + turn.feed.gapMs();
+    } catch {
+      // The next poll of the cameras shows what is wrong; here it is enough to slow down.
+      const pause = Math.min(LONGEST_PAUSE_MS, 500 * 2 ** turn.failures);
+      turn.failures += this.isWanted(turn) ? 1 : 0;
+      turn.due = this.isWanted(turn) ? performance.now() + pause : 0;
+    }
+    clearTimeout(patience);
+    turn.controller = null;
+    this.pump();
   }
 }

@@ -12,12 +12,6 @@ from tests.serve.stand_in import AFTER, BEFORE, camera, grey_pair
 pytestmark = pytest.mark.slow  # drives a browser
 
 
-def test_the_picture_is_before_left_and_after_right(opened):
-    for name in ("gate", "yard"):
-        opened.until_grey(name, 0.25, BEFORE)
-        opened.until_grey(name, 0.75, AFTER)
-
-
 def test_the_line_follows_the_mouse(opened):
     opened.until_grey("gate", 0.4, BEFORE)
     box = opened.camera("gate").locator(".picture").bounding_box()

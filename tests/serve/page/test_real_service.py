@@ -86,41 +86,6 @@ def test_a_camera_that_is_switched_off_turns_red_and_comes_back_by_itself(opened
     assert opened.complaints == []
 
 
-def test_network_stop_start_and_remove_do_what_they_say(opened, service):
-    gate = opened.camera("gate")
-    opened.until_grey("gate", 0.75, INVERTED)
-    gate.get_by_label("Network of gate").select_option("pass")
-    opened.until_grey("gate", 0.75, GREY)
-    expect(gate.locator(".facts")).to_contain_text("pass: the picture as it is")
-    gate.get_by_role("button", name="Stop gate").click()
-    expect(gate).to_have_attribute("data-state", "stopped")
-    assert service.camera("gate").place is None
-    gate.get_by_role("button", name="Start gate").click()
-    expect(gate).to_have_attribute("data-state", "running")
-    gate.get_by_label("Network of gate").select_option("edgecar-xs")
-    opened.until_grey("gate", 0.75, INVERTED)
-    gate.get_by_role("button", name="Remove gate").click()
-    gate.get_by_role("button", name="Remove", exact=True).click()
-    expect(gate).to_have_count(0)
-    assert service.names() == ["yard"]
-    assert all("404" in line for line in opened.complaints)  # a picture of it was under way
-
-
-def test_a_camera_is_added_and_a_name_that_is_none_explained(opened, service, camera):
-    opened.page.get_by_role("button", name="Add camera").click()
-    dialog = opened.page.locator("#add-dialog")
-    dialog.get_by_label("Name").fill("back door")
-    dialog.get_by_label("Source").fill(camera.url)
-    dialog.get_by_role("button", name="Add camera").click()
-    expect(dialog.locator(".alert")).to_contain_text("letters, digits")
-    dialog.get_by_label("Name").fill("back-door")
-    dialog.get_by_role("button", name="Add camera").click()
-    opened.camera("back-door").scroll_into_view_if_needed()
-    opened.until_grey("back-door", 0.75, INVERTED)
-    assert service.names() == ["gate", "yard", "back-door"]
-    assert ["422" in line for line in opened.complaints] == [True]  # Chromium tells the refusal
-
-
 def test_a_token_is_asked_for_and_a_session_outlasts_a_reload(browser, make_service, camera):
     service = make_service(
         {"name": "gate", "source": camera.url},
