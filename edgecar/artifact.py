@@ -1,4 +1,4 @@
-"""The metadata that travel inside an exported ONNX file.
+"""Artifacts: exported ONNX files with the metadata that travel inside them.
 
 An artifact is a plain ONNX file that any runtime loads; what a tiled runtime must know besides is
 in its ``metadata_props`` under ``edgecar.*``. This module reads, writes and checks them; it knows
@@ -28,7 +28,7 @@ OPTIONAL = (QUALITY, ANSWER)
 
 @dataclass(frozen=True)
 class Quality:
-    """What a lower precision costs, as the gate measured it against FP32.
+    """Loss of a lower precision, as the gate measured it against FP32.
 
     Attributes:
         loss_db: PSNR lost on average over the pictures; negative if some was gained.
@@ -37,13 +37,13 @@ class Quality:
         budget_db: Average loss that was allowed.
         budget_worst_db: Loss on one picture that was allowed.
         pictures: How many were measured on; none of them was calibrated on.
-        data: What they were, in words.
-        data_sha256: Of those pictures and the ones calibrated on.
+        data: Description of the pictures.
+        data_sha256: Hash of those pictures and the ones calibrated on.
         method: How ranges of activations were found; empty where none are needed.
         layers: Convolutions in the network.
         kept: Those in higher precision, by name.
         engines: Those that the form of the graph is made for.
-        fp32_sha256: Of the FP32 graph it was compared with.
+        fp32_sha256: Hash of the FP32 graph it was compared with.
         by_engine: PSNR lost on average by each engine that judged; the losses above are the worst
             of them. Empty in files of earlier versions.
     """
@@ -66,22 +66,22 @@ class Quality:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a runtime must know about an artifact.
+    """Metadata that a runtime needs of an artifact.
 
     Attributes:
         model: Name of the network.
         channels: 1 (luma) or 3 (RGB); values are float32 in [0, 1] = 8-bit code / 255.
-        halo_px: Pixels around a window that its kept output depends on; a multiple of ``align_px``.
-        align_px: Windows start and end at multiples of this.
+        halo_px: Pixels around a tile that its kept output depends on; a multiple of ``align_px``.
+        align_px: Tiles start and end at multiples of this.
         context: ``local``: exact with that halo. ``windowed``: global pooling besides.
-        bytes_per_px: Activations alive at one time, per pixel of a window, in float32.
+        bytes_per_px: Activations alive at one time, per pixel of a tile, in float32.
         precision: Arithmetic the graph asks for.
         trained_on: Degradation the weights were trained to undo: coder, scale and range (``jpeg
             10-40``, ``h264 crf 29-47``, ``hevc qp 22-37``), or free words; empty if unknown.
-        weights_sha256: Of the checkpoint file.
+        weights_sha256: Hash of the checkpoint file.
         parity_max_error: Largest difference to the torch network on real crops, of 1.0.
-        parity_budget: What was allowed.
-        quality: What a lower precision costs; None for FP32.
+        parity_budget: Difference that was allowed.
+        quality: Loss of a lower precision; None for FP32.
         known_answer: Picture and output with which an engine is checked when it opens the artifact.
     """
 
@@ -101,7 +101,7 @@ class Metadata:
 
     @property
     def coder(self) -> Coder | None:
-        """The coder that ``trained_on`` begins with; None if it names none."""
+        """Coder that ``trained_on`` begins with; None if it names none."""
         return coder_of(self.trained_on)
 
     @property
@@ -121,7 +121,7 @@ class Metadata:
 
 
 def coder_of(trained_on: str) -> Coder | None:
-    """The coder that the description of a degradation begins with; None if it names none."""
+    """Return the coder that the description of a degradation begins with, if any."""
     first = trained_on.partition(" ")[0]
     return next((coder for coder in CODERS if coder == first), None)
 
@@ -141,7 +141,7 @@ class Artifact:
 
 
 def write_metadata(model: "ModelProto", metadata: Metadata) -> None:
-    """Store ``metadata`` in the metadata of ``model``, replacing earlier ones."""
+    """Store ``metadata`` in ``model``, replacing earlier ones."""
     others = [p for p in model.metadata_props if not p.key.startswith(PREFIX)]
     del model.metadata_props[:]
     model.metadata_props.extend(others)
@@ -198,10 +198,10 @@ def read_model(path: Path) -> "ModelProto":
 
 
 def read_metadata(model: "ModelProto", path: Path | str = "model") -> Metadata:
-    """The metadata in the metadata of ``model``.
+    """Return the metadata of ``model``.
 
     Raises:
-        ArtifactError: A fact is missing or has an impossible value.
+        ArtifactError: A field is missing or has an impossible value.
     """
     table = {
         prop.key.removeprefix(PREFIX): prop.value
@@ -280,13 +280,13 @@ def _answer(text: str) -> KnownAnswer:
 
 
 def shipped_names(codec: Coder = "jpeg") -> list[str]:
-    """Networks whose exported weights ship with edgecar, for inputs coded with ``codec``."""
+    """Return the networks that ship with exported weights for inputs coded with ``codec``."""
     suffix = f".{codec}.onnx"
     return sorted(p.name.removesuffix(suffix) for p in WEIGHTS.glob(f"*{suffix}"))
 
 
 def shipped_coders(network: str) -> list[Coder]:
-    """The coders that a network ships exported weights for."""
+    """Return the coders that a network ships exported weights for."""
     return [coder for coder in CODERS if network in shipped_names(coder)]
 
 
@@ -303,7 +303,7 @@ def is_artifact_path(name_or_path: str | Path) -> bool:
 
 
 def find_artifact(name_or_path: str | Path, codec: Coder = "jpeg") -> Path:
-    """The ONNX file meant by a path, or by the name of a network that ships with weights.
+    """Return the ONNX file meant by a path, or by the name of a network that ships.
 
     Raises:
         ArtifactError: Neither a file nor a shipped network; says what there is.

@@ -24,7 +24,7 @@ def compact(model: "ModelProto", checkpoint: Path) -> None:
     """Point the weights of ``model`` into ``checkpoint``, in place, and halve those not there.
 
     Args:
-        model: With weights in float32, to be written into the folder of ``checkpoint``.
+        model: Model with weights in float32, to be written into the folder of ``checkpoint``.
         checkpoint: Safetensors; its tensors in float16 are found by their values.
     """
     from onnx import TensorProto, helper, numpy_helper

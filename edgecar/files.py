@@ -111,7 +111,7 @@ def sha256_of(path: Path) -> str:
 
 
 def table_from_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says.
+    """Return the table of a TOML file.
 
     Raises:
         OSError: It cannot be read.
@@ -251,7 +251,7 @@ def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """The one line that says why a file was not written, and what to do."""
+    """Return the one line that says why a file was not written, and what to do."""
     code = error.errno or 0
     refused = OutputError(
         f"{path} cannot be written ({error.strerror or os.strerror(code)}), and nothing of it was "

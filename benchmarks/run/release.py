@@ -28,7 +28,7 @@ from edgecar.evaluate.clips import load_clips
 from edgecar.evaluate.metrics import Luma, psnr
 from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
 from edgecar.evaluate.video import NetworkMethod, evaluate_video
-from edgecar.exporter.answer import known_answer
+from edgecar.exporter.checks import known_answer
 from edgecar.exporter.to_onnx import Exported, export
 from edgecar.files import WEIGHTS, atomic_write
 from edgecar.media.pictures import jpeg_coded

@@ -41,7 +41,7 @@ from edgecar.spec import Precision
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be built, from what, for what."""
+    """Plan to build: its source, its target and its settings."""
 
     path: Path
     artifact: Artifact
@@ -58,11 +58,14 @@ def command(
         str, typer.Option(help="Box that will run it (engines/targets), or a .toml; auto: this.")
     ] = "auto",
     precision: Annotated[
-        Precision | None, typer.Option(help="Export in it first; default: that of the graph.")
+        Precision | None,
+        typer.Option(help="Precision to export in first; default: that of the graph."),
     ] = None,
-    library: Annotated[LibraryName | None, typer.Option(help="Default: the target's.")] = None,
+    library: Annotated[
+        LibraryName | None, typer.Option(help="Library to build with; default: the target's.")
+    ] = None,
     tile: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT that it reads; default: the target's.")
+        str | None, typer.Option(help="Tile WIDTHxHEIGHT; default: the target's.")
     ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Tiles at a time; default: the target's.")
@@ -87,10 +90,14 @@ def command(
         int | None, typer.Option(min=0, help="Deep learning accelerator (Jetson) to run on.")
     ] = None,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="For later TensorRT as well; slower.")
+        bool,
+        typer.Option(
+            "--version-compatible", help="Let later versions of TensorRT load it; slower."
+        ),
     ] = False,
     hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="For all GPUs from Ampere on; slower.")
+        bool,
+        typer.Option("--hardware-compatible", help="Let all GPUs from Ampere on load it; slower."),
     ] = False,
     weakly_typed: Annotated[
         bool, typer.Option("--weakly-typed", help="Let TensorRT 10 choose types.")

@@ -65,7 +65,7 @@ def command(
     ] = None,
     budget_db: Annotated[
         float | None,
-        typer.Option(help="PSNR it may lose on average; thrice that on one picture."),
+        typer.Option(help="Loss of PSNR allowed on average; thrice that on one picture."),
     ] = None,
     for_engine: Annotated[
         ForEngine | None,
@@ -76,11 +76,11 @@ def command(
     ] = None,
     triton: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also put it into this Triton model repository."),
+        typer.Option(metavar="DIR", help="Put it also into this Triton model repository."),
     ] = None,
     instances: Annotated[
         int | None,
-        typer.Option(min=1, help="With --triton: of the model, on every GPU; default 1."),
+        typer.Option(min=1, help="Number of instances on every GPU; default 1. Needs --triton."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -202,7 +202,7 @@ def _lowering(
 
 
 def _print(done: "Exported") -> None:
-    """What was exported, and how good it is."""
+    """Print what was exported, and how good it is."""
     metadata, quality = done.metadata, done.metadata.quality
     colour = "luma" if metadata.channels == 1 else "RGB"
     tiles = (

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgecar.runtime.tuning import Tuning
 
 WORDS: dict[str, dict[Any, str]] = {"threads": {None: "all"}, "reuse": {True: "on", False: "off"}}
-"""What values are called, by factor."""
+"""Words for values, by factor."""
 
 
 def command(
@@ -48,23 +48,21 @@ def command(
         Coder | None,
         typer.Option("--for", help="Take shipped weights for this; default: what CLIP is."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=2, help="Of the clip that a pass takes.")] = 100,
+    frames: Annotated[int, typer.Option(min=2, help="Number of frames measured per pass.")] = 100,
     seconds: Annotated[
-        float, typer.Option(min=0, help="For each comparison, of which there are six at most.")
+        float, typer.Option(min=0, help="Seconds for each of up to six comparisons.")
     ] = 10,
     precisions: Annotated[
         bool,
-        typer.Option(help="Also make FP16 and INT8 of shipped weights, judge them and time them."),
+        typer.Option(help="Make, judge and time FP16 and INT8 of shipped weights, too."),
     ] = True,
     target: Annotated[
         str | None,
-        typer.Option(help="Instead of a clip: what could this box do (engines/targets)?"),
+        typer.Option(help="Box to predict for instead of measuring on a clip (engines/targets)."),
     ] = None,
-    fps: Annotated[
-        float, typer.Option(min=0.1, help="With --target: frames a second that are wanted.")
-    ] = 30,
+    fps: Annotated[float, typer.Option(min=0.1, help="Frame rate wanted, for --target.")] = 30,
     res: Annotated[
-        str, typer.Option(help="With --target: 480p, 720p, 1080p, 4k or WIDTHxHEIGHT.")
+        str, typer.Option(help="Frame size for --target: 480p, 720p, 1080p, 4k or WIDTHxHEIGHT.")
     ] = "1080p",
     as_json: Json = False,
 ) -> None:

@@ -1,1 +1,1 @@
-"""What runs an artifact: one class a library, all behind `Engine`."""
+"""Engines, which run artifacts: one class for each library, all behind `Engine`."""

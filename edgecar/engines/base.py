@@ -31,7 +31,7 @@ Take = Callable[[int, Codes], None]
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What is running, for people and result files.
+    """Description of a running engine, for people and result files.
 
     Attributes:
         name: As given to ``--engine``.
@@ -152,10 +152,10 @@ class Engine(Closing):
             self._run_codes(windows, take)
 
     def frames(self, halo_px: int) -> FrameRunner | None:  # noqa: ARG002
-        """What restores whole frames in the engine's own memory; None where that is the CPU's.
+        """Return a runner of whole frames in the engine's own memory; None where that is the CPU's.
 
         Args:
-            halo_px: Of the network.
+            halo_px: Halo of the network.
         """
         return None
 

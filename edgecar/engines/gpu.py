@@ -25,13 +25,13 @@ class Gpu:
     """One GPU.
 
     Attributes:
-        name: As its driver calls it.
+        name: Name that its driver gives.
         compute_capability: Such as ``8.7``.
-        multiprocessors: Of them, how many.
-        memory_mib: Of the device; on a Jetson that of the whole board.
+        multiprocessors: Number of multiprocessors.
+        memory_mib: Device memory in MiB. On a Jetson this is shared with the CPU.
         integrated: It shares memory with the CPU, so that nothing has to be copied.
         cuda: Newest version of CUDA that the driver runs, such as ``12.6``.
-        board: What the device tree calls the board; empty on servers.
+        board: Name of the board in the device tree; empty on servers.
         l4t: First line of a Jetson's release file; empty elsewhere.
     """
 
@@ -46,7 +46,7 @@ class Gpu:
 
 
 def find_gpu(ordinal: int = 0) -> Gpu:
-    """The GPU of this number.
+    """Return the GPU of this number.
 
     Raises:
         EngineError: There is no NVIDIA driver, or no such GPU.
@@ -80,7 +80,7 @@ class _Driver:
         self._call("cuInit", 0)
 
     def number(self, name: str, *arguments: int) -> int:
-        """What a call writes to the integer it is given first."""
+        """Return what a call writes to the integer it is given first."""
         answer = c_int()
         self._call(name, byref(answer), *arguments)
         return answer.value

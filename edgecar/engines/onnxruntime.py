@@ -28,7 +28,7 @@ class OnnxRuntimeEngine(Engine):
     ``NVIDIA_TF32_OVERRIDE=0``, and ``info.precision`` says which.
 
     Args:
-        artifact: What to run.
+        artifact: Artifact to run.
         precision: Must be the artifact's own, if given; or ``tf32`` for an FP32 one on ``cuda``.
         threads: CPU threads.
         provider: ``cpu``, ``cuda`` or ``tensorrt``.

@@ -45,7 +45,7 @@ class OpenvinoEngine(Engine):
     threads; the bytes are those of the conversions in numpy (that is tested).
 
     Args:
-        artifact: What to run.
+        artifact: Artifact to run.
         precision: Arithmetic; None leaves the choice to OpenVINO.
         threads: CPU threads.
         device: OpenVINO's name of the device.
@@ -99,7 +99,7 @@ class OpenvinoEngine(Engine):
         super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
 
     def _same_at_one_shape(self, artifact: Artifact) -> bool:
-        """Whether graphs for one shape and for any give the same bytes.
+        """Return True if graphs for one shape and for any give the same bytes.
 
         In floating point they do. In eight bits OpenVINO fuses elementwise steps into roundings in
         the one and not in the other; seen in msfan, on every tenth pixel at least.
@@ -112,12 +112,12 @@ class OpenvinoEngine(Engine):
 
     @cached_property
     def _codes(self) -> "_Requests":
-        """Of the graph from codes to codes."""
+        """Requests of the graph from codes to codes."""
         return _Requests(self._compiler.of_codes, self._most_px)
 
     @cached_property
     def _units(self) -> "_Requests":
-        """Of the graph as it was exported."""
+        """Requests of the graph as it was exported."""
         return _Requests(self._compiler.as_exported, self._most_px)
 
     def _run(self, batch: Batch) -> Batch:
@@ -170,11 +170,11 @@ class _Compiler:
         self._core, self._model, self._device, self._settings = core, model, device, settings
 
     def as_exported(self, shape: tuple[int, ...] | None = None) -> Any:
-        """From and to float32 in [0, 1]."""
+        """Compile the graph from float32 in [0, 1] to the same."""
         return self._compiled(self._model.clone(), shape)
 
     def of_codes(self, shape: tuple[int, ...] | None = None) -> Any:
-        """From and to 8-bit codes."""
+        """Compile the graph from 8-bit codes to the same."""
         openvino = imported_openvino()
         operators = openvino.opset13
         model = self._model.clone()
@@ -218,12 +218,12 @@ class _Requests:
         return self.fixed.get(shape, self._for_any)
 
     def _pays(self, shape: tuple[int, ...]) -> bool:
-        """Whether a shape has come back often enough to be worth a graph of its own."""
+        """Return True if a shape has come back often enough to be worth a graph of its own."""
         seen = self._seen[shape]
         return seen >= LEAST_RETURNS and seen * _pixels(shape) >= PAYS_PX
 
     def _room_for(self, shape: tuple[int, ...]) -> bool:
-        """Whether another shape fits, after forgetting those that stayed away."""
+        """Return True if another shape fits, after forgetting those that stayed away."""
         oldest = self._runs - FORGOTTEN_RUNS
         self.fixed = {s: r for s, r in self.fixed.items() if self._last_run[s] >= oldest}
         limit_px = self._most_px if self._runs <= SETTLED_RUNS else self._settled_px
@@ -231,7 +231,7 @@ class _Requests:
 
 
 def _computes_in_int8(executable: Any) -> bool:
-    """Whether any convolution runs in eight bits; without kernels for them all run in floats."""
+    """Return True if any convolution runs in eight bits; without kernels all run in floats."""
     for node in executable.get_runtime_model().get_ordered_ops():
         metadata = {key: str(value.value) for key, value in node.get_rt_info().items()}
         if (

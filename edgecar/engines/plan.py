@@ -36,22 +36,22 @@ SUFFIX = ".plan"
 
 @dataclass(frozen=True)
 class PlanMetadata:
-    """What must be known about a plan.
+    """Metadata of a plan.
 
     Attributes:
-        library: That it was built with.
-        version: Of that library.
+        library: Library that it was built with.
+        version: Version of that library.
         target: Name of the target; the file's for one of the user's.
-        gpu: That it was built on; empty if there was none.
-        compute_capability: That it runs on; empty if on any from Ampere on.
+        gpu: GPU that it was built on; empty if there was none.
+        compute_capability: Compute capability that it runs on; empty: any from Ampere on.
         cuda: Newest version of CUDA that the driver there ran; empty if there was none.
         board: Jetson that it was built on, with its release; empty elsewhere.
         onnx: Name of the file it was built from, in the same folder.
-        onnx_sha256: Of that graph with its weights (`onnx_sha256`).
-        plan_sha256: Of the plan.
+        onnx_sha256: Hash of that graph with its weights (`onnx_sha256`).
+        plan_sha256: Hash of the plan.
         network: Metadata of that file.
         settings: How it was built.
-        layers: Of the network before layers were fused.
+        layers: Number of layers before they were fused.
         inspected: Layers of the plan by type of what they write, and bytes of device memory; None
             where it could not be loaded.
         build_seconds: How long building took.
@@ -84,7 +84,7 @@ class Plan:
 
 
 def plan_path(onnx: Path, target: Target) -> Path:
-    """Where the plan of a graph for a target lies if nothing else is said.
+    """Return the path of the plan of a graph for a target, if no other is given.
 
     Example:
         >>> from edgecar.engines.targets import target_named
@@ -95,7 +95,7 @@ def plan_path(onnx: Path, target: Target) -> Path:
 
 
 def sidecar_of(plan: Path) -> Path:
-    """The file with a plan's metadata."""
+    """Return the file with a plan's metadata."""
     return plan.with_name(f"{plan.name}.json")
 
 
@@ -105,17 +105,17 @@ def onnx_sha256(artifact: Artifact) -> str:
 
 
 def library_of(metadata: PlanMetadata) -> LibraryName:
-    """The library that a plan was built with."""
+    """Return the library that a plan was built with."""
     return "tensorrt-rtx" if metadata.library == "tensorrt-rtx" else "tensorrt"
 
 
 def settings_for(artifact: Artifact, target: Target, **changes: Any) -> BuildSettings:
-    """How a graph is built for a target.
+    """Return the settings with which a graph is built for a target.
 
     Args:
         artifact: The graph.
         target: The box.
-        changes: Of fields of `BuildSettings`; None leaves the target's.
+        changes: Fields of `BuildSettings`; None leaves the target's.
 
     Raises:
         WindowError: The tile does not suit the network.
@@ -160,11 +160,11 @@ def write_plan(
 
     Args:
         artifact: A file that lies in the folder of ``path``.
-        path: Of the plan.
+        path: Path of the plan.
         library: To build with.
         target: To build for.
         settings: How.
-        gpu: That is here; None if there is none, which only TensorRT-RTX builds without.
+        gpu: GPU of this machine; None if there is none, which only TensorRT-RTX builds without.
         report: Told what is being done.
 
     Raises:
@@ -224,7 +224,7 @@ def metadata_at_tile(artifact: Artifact, tile: Size) -> Metadata:
 
 
 def read_plan_metadata(path: Path) -> PlanMetadata:
-    """The metadata beside a plan.
+    """Return the metadata beside a plan.
 
     Raises:
         ArtifactError: They are missing, or not understood.
@@ -258,7 +258,7 @@ def read_plan_metadata(path: Path) -> PlanMetadata:
 
 
 def read_plan(path: Path) -> Plan:
-    """A plan with its metadata; whether it runs here is another question (`why_not_here`).
+    """Return a plan with its metadata; `why_not_here` tells if it runs here.
 
     Raises:
         ArtifactError: It or its metadata are missing, or it has other bytes than they name.
@@ -276,12 +276,12 @@ def read_plan(path: Path) -> Plan:
 
 
 def why_not_here(metadata: PlanMetadata, version: str, gpu: Gpu | None) -> str | None:
-    """Why a plan does not run on this machine, in words; None if it should.
+    """Return why a plan does not run on this machine, in words; None if it should.
 
     Args:
-        metadata: Of the plan.
-        version: Of the library of that name here.
-        gpu: That is here; None if there is none.
+        metadata: Metadata of the plan.
+        version: Version of the library of that name here.
+        gpu: GPU of this machine; None if there is none.
     """
     title = TITLES[library_of(metadata)]
     if metadata.version != version and not metadata.settings.version_compatible:
@@ -301,7 +301,7 @@ def why_not_here(metadata: PlanMetadata, version: str, gpu: Gpu | None) -> str |
 
 
 def inspected(library: Library, plan: bytes) -> dict[str, Any] | None:
-    """What TensorRT's inspector says of a plan; None if it cannot be loaded here."""
+    """Return what TensorRT's inspector says of a plan; None if it cannot be loaded here."""
     trt = library.trt
     engine = trt.Runtime(library.log).deserialize_cuda_engine(plan)
     if engine is None:
@@ -315,7 +315,7 @@ def inspected(library: Library, plan: bytes) -> dict[str, Any] | None:
 
 
 def layer_types(described: dict[str, Any]) -> dict[str, int]:
-    """How many layers write which type, from the inspector's description.
+    """Return how many layers write which type, from the inspector's description.
 
     Without detailed verbosity layers are mere names, of an unknown type.
 

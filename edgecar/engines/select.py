@@ -33,19 +33,19 @@ larger sum becomes that. With weights of at most 64 no pair gets there: 2 · 255
 
 
 def usable_cores() -> int:
-    """CPU cores this process may use (containers and taskset often allow fewer than there are)."""
+    """Return the CPU cores this process may use, which containers and taskset often limit."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def default_engine() -> str:
-    """The fastest engine known for this machine's CPU: OpenVINO on x86, ONNX Runtime elsewhere."""
+    """Return the fastest engine for this CPU: OpenVINO on x86, ONNX Runtime elsewhere."""
     return "openvino" if _is_x86() and find_spec("openvino") else "onnxruntime"
 
 
 def resolved(name: str) -> str:
-    """The engine meant by a name: `auto` becomes this machine's default.
+    """Return the engine meant by a name: `auto` becomes this machine's default.
 
     Raises:
         EngineError: No engine has that name.
@@ -67,10 +67,10 @@ def open_engine(
     is at hand and no precision was asked for (`edgecar.engines.answer.open_checked`).
 
     Args:
-        artifact: What to run.
+        artifact: Artifact to run.
         name: One of `NAMES` but not of `PLANS`.
         precision: Arithmetic; None takes the engine's choice, which its ``info`` states.
-        threads: CPU threads; all usable cores if not given.
+        threads: CPU threads; all usable cores if not given. torch keeps the process's own number.
 
     Raises:
         AnswerError: This machine computes the artifact wrongly.
@@ -100,7 +100,7 @@ def _unchecked(artifact: Artifact, name: str, precision: Precision | None, threa
             raise EngineError("torch is not installed; pip install 'edgecar[train]'")
         from edgecar.engines.torch import TorchEngine
 
-        return TorchEngine(artifact, precision, threads)
+        return TorchEngine(artifact, precision)
     from edgecar.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(artifact, precision, threads, name.partition(":")[2] or "cpu")

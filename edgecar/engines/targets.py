@@ -1,4 +1,4 @@
-"""What is built for which box: `engines/targets/<box>.toml`."""
+"""Boxes that plans are built for: `engines/targets/<box>.toml`."""
 
 import re
 from dataclasses import dataclass, fields
@@ -24,12 +24,12 @@ class Target:
     """A box that plans are built for.
 
     Attributes:
-        name: Of the file.
-        title: For people.
-        matches: What the names of its GPU or board contain.
+        name: Name of the file.
+        title: Name for people.
+        matches: Words in the names of its GPU or board.
         library: TensorRT, or its edition for RTX cards.
-        compute_capability: Of the GPU, such as ``8.7``; empty where one plan is for several.
-        precisions: That are worth building, the one to prefer first.
+        compute_capability: Such as ``8.7``; empty where one plan is for several.
+        precisions: Precisions worth building, the one to prefer first.
         tile: ``(height, width)`` that an engine reads, halos included.
         batch: Tiles at a time.
         workspace_mib: Scratch memory that TensorRT may plan with.
@@ -37,7 +37,7 @@ class Target:
         int8_tops: Published ceiling of dense INT8 arithmetic, 10¹² operations a second; 0: unknown.
         fp16_tflops: The same of dense FP16.
         memory_gb_s: Published memory bandwidth, 10⁹ bytes a second.
-        source: Of these figures.
+        source: Source of these figures.
     """
 
     name: str

@@ -18,9 +18,9 @@ class TensorrtTiles(TileEngine):
     It makes no CUDA call of its own: memory and streams are the caller's.
 
     Args:
-        path: Of the plan.
-        library: To run it with; None loads the one that it was built with.
-        gpu: That is here; None asks the driver.
+        path: Path of the TensorRT plan. Its metadata (.json) must be in the same folder.
+        library: Library to run it with; None loads the one that it was built with.
+        gpu: GPU of this machine; None asks the driver.
 
     Raises:
         ArtifactError: The plan or its metadata are missing, or it has other bytes than they name.
@@ -96,7 +96,7 @@ class TensorrtTiles(TileEngine):
         return inputs[0], outputs[0]
 
     def _type(self, name: str) -> TileType:
-        """Of a tensor, in our words."""
+        """Return the type of a tensor, in our words."""
         kind = self._library.trt.nptype(self._engine.get_tensor_dtype(name))
         words: dict[str, TileType] = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
         named = getattr(kind, "__name__", str(kind))

@@ -28,15 +28,14 @@ class TorchEngine(Engine):
 
     torch picks another convolution for small inputs than for large ones. So windows run one at a
     time, which keeps neighbours out of a window's bits; but unlike with the other engines the last
-    bits depend on the window's shape.
+    bits depend on the window's shape. The number of threads is the process's own
+    (`torch.set_num_threads`): it would change for all of the process.
 
     Raises:
         EngineError: The graph has an operator that this reference does not know.
     """
 
-    def __init__(
-        self, artifact: Artifact, precision: Precision | None = None, threads: int = 0
-    ) -> None:
+    def __init__(self, artifact: Artifact, precision: Precision | None = None) -> None:
         import onnx
 
         if precision not in (None, "fp32"):
@@ -76,8 +75,6 @@ class TorchEngine(Engine):
                 if last_read[name] == made and name not in ("", self._output, *self._constants)
             ]
             self._nodes.append((operator, attributes, inputs, made, done))
-        if threads:
-            torch.set_num_threads(threads)
         info = EngineInfo("torch", f"torch {torch.__version__}", "fp32", None, "cpu")
         super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
 

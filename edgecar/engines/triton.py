@@ -43,17 +43,17 @@ class Served:
     """A model as Triton serves it.
 
     Attributes:
-        name: Of its folder.
+        name: Name of its folder.
         platform: ``tensorrt_plan`` or ``onnxruntime_onnx``.
         file: Name that the platform looks for.
-        content: Of that file.
-        metadata: Of the artifact.
+        content: Bytes of that file.
+        metadata: Metadata of the artifact.
         input: Tiles, ``(C, H, W)``, with a fixed batch in front of that; -1 is any size.
         output: The same.
         max_batch: Most tiles of a request, which Triton may join with others; 0: the batch is
             fixed and among the dimensions.
         dla_core: Accelerator that the plan was built for.
-        needs: What the server must be started with; empty if nothing.
+        needs: Options that the server must be started with; empty if none.
     """
 
     name: str
@@ -87,7 +87,8 @@ def served_plan(path: Path) -> Served:
     """A plan, run by Triton's TensorRT back end: tiles of one size.
 
     Args:
-        path: Of the plan; its metadata and the ONNX file that it was built from lie beside it.
+        path: Path of the TensorRT plan. Its metadata (.json) and source ONNX file must be in the
+            same folder.
 
     Raises:
         ArtifactError: One of these is missing, or is not what the plan was built from.
@@ -127,11 +128,11 @@ def served_plan(path: Path) -> Served:
 
 
 def config_text(model: Served, instances: int = 1) -> str:
-    """What ``config.pbtxt`` says: a ``ModelConfig`` in protobuf's text format.
+    """Return the text of ``config.pbtxt``: a ``ModelConfig`` in protobuf's text format.
 
     Args:
-        model: To be served.
-        instances: Of it, on every GPU; two hide the copies of one behind the other's work.
+        model: Model to serve.
+        instances: Number on every GPU; two hide the copies of one behind the other's work.
     """
     lines = [
         f"name: {_quoted(model.name)}",

@@ -31,7 +31,7 @@ class BuildSettings:
         level: Effort from 0 to 5.
         compute_capability: To build for; TensorRT-RTX only. Empty: TensorRT builds for the GPU
             here, TensorRT-RTX one plan for every card from Ampere on.
-        precision: Of the graph.
+        precision: Precision of the graph.
         weakly_typed: Let TensorRT choose types, as 10.x may do.
         version_compatible: The plan also loads in later versions of TensorRT.
         hardware_compatible: The plan also loads on other GPUs from Ampere on.
@@ -55,11 +55,11 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class Built:
-    """What a build made.
+    """Outcome of a build.
 
     Attributes:
-        plan: Of the engine.
-        layers: Of the network before layers were fused.
+        plan: Bytes of the plan.
+        layers: Number of layers before they were fused.
         timing_cache: To build the next plan sooner; empty with TensorRT-RTX, which times nothing.
     """
 
@@ -81,7 +81,7 @@ def build_engine(
         library: To build with.
         onnx_bytes: A graph with one input ``(N, C, H, W)`` and one output of that shape.
         settings: How.
-        timing_cache: What an earlier build gave; of another GPU or version it is not used.
+        timing_cache: Cache of an earlier build; one of another GPU or version is not used.
         report: Told what is being done.
 
     Raises:
@@ -164,7 +164,7 @@ def _network_flags(trt: Any, settings: BuildSettings) -> int:
 
 
 def _configure(library: Library, config: Any, settings: BuildSettings) -> None:
-    """What does not depend on the GPU."""
+    """Apply the settings that do not depend on the GPU."""
     trt = library.trt
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
     config.builder_optimization_level = settings.level

@@ -30,7 +30,7 @@ class Library:
     Attributes:
         name: As given to ``--library``.
         trt: Its module.
-        log: What it said, to be quoted when it refuses.
+        log: Its messages, to be quoted when it refuses.
     """
 
     name: LibraryName
@@ -50,7 +50,7 @@ class Library:
 
     @property
     def is_rtx(self) -> bool:
-        """Whether plans are made for RTX cards, without a GPU if need be."""
+        """True if plans are made for RTX cards, without a GPU if need be."""
         return self.name == "tensorrt-rtx"
 
     def cause(self, otherwise: str) -> str:

@@ -1,6 +1,6 @@
-"""What TensorRT does with the types of a graph, as far as it can be told without TensorRT.
+"""Checks that TensorRT takes a graph and reads it as ONNX means it, made without TensorRT.
 
-From its parser's sources and from graphs that TensorRT-RTX was seen to refuse or misread.
+Sources: its parser's code, and graphs that TensorRT-RTX was seen to refuse or misread.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,49 @@ NEWEST_OPSET, NEWEST_IR = 19, 10  # that TensorRT 10.3 (JetPack 6) reads with FP
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 UNREADABLE = frozenset("QLinearConv QLinearMatMul ConvInteger DynamicQuantizeLinear".split())
 
+SUPPORTED = frozenset(
+    "Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool "
+    "BatchNormalization Cast Ceil Celu Clip Concat Constant ConstantOfShape Conv "
+    "ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout Einsum Elu Equal "
+    "Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gemm "
+    "GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual HardSigmoid "
+    "HardSwish Identity InstanceNormalization IsNaN LRN LeakyRelu Less LessOrEqual Log "
+    "LogSoftmax LpNormalization LpPool MatMul Max MaxPool Mean Min Mul Neg Not Or PRelu Pad "
+    "Pow QuantizeLinear ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean "
+    "ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round Selu Shape "
+    "Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt "
+    "Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile TopK Transpose Unsqueeze Upsample Where "
+    "Xor".split()
+)
+"""Operators that TensorRT's parser takes.
+
+Source: `docs/operators.md` of onnx-tensorrt (the rows marked Y for floating-point data). Loops and
+recurrent cells are left out on purpose.
+"""
+
+
+def refuse_unsupported(model: "ModelProto") -> None:
+    """Check every node of a graph against what TensorRT takes.
+
+    Raises:
+        ExportError: Names the first operator that no TensorRT engine could be built with.
+    """
+    from onnx import helper
+
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in SUPPORTED:
+            where = f" (node {node.name})" if node.name else ""
+            raise ExportError(
+                f"operator {node.op_type}{where} is not in TensorRT's list; replace it"
+            )
+        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        if node.op_type == "MaxPool" and (
+            len(node.output) > 1 or set(attributes.get("dilations", [1])) != {1}
+        ):
+            raise ExportError("operator MaxPool with indices or dilation is not in TensorRT's list")
+        if node.op_type == "Resize" and attributes.get("antialias"):
+            raise ExportError("operator Resize with antialias is not in TensorRT's list")
+
 
 def refuse_misread(model: "ModelProto") -> None:
     """Check that TensorRT reads a graph as ONNX means it.
@@ -27,7 +70,7 @@ def refuse_misread(model: "ModelProto") -> None:
     half of their range is clipped.
 
     Args:
-        model: With inferred shapes.
+        model: Graph with inferred shapes.
 
     Raises:
         ExportError: TensorRT would refuse the graph, or make something else of it.
@@ -84,17 +127,17 @@ class _Types:
         self._array = numpy_helper.to_array
 
     def constant(self, name: str) -> Any:
-        """Its values, or None if it is computed."""
+        """Return its values, or None if it is computed."""
         return self._array(self._constants[name]) if name in self._constants else None
 
     def zero_point(self, node: "NodeProto") -> Any:
-        """Of a quantiser; None if it has none, or is no quantiser."""
+        """Return a quantiser's zero point; None if it has none, or is no quantiser."""
         if node.op_type not in QUANTISERS or len(node.input) < 3:
             return None
         return self.constant(node.input[2])
 
     def is_weight(self, name: str) -> bool:
-        """Whether a tensor is constant, or a constant in eight bits."""
+        """Return True if a tensor is constant, or a constant in eight bits."""
         maker = self._made_by.get(name)
         return name in self._constants if maker is None else maker.input[0] in self._constants
 
@@ -102,7 +145,7 @@ class _Types:
         return self._made_by.get(name)
 
     def of(self, name: str) -> int:
-        """Element type as ONNX numbers it; 0 if unknown."""
+        """Return the element type as ONNX numbers it; 0 if unknown."""
         kind: int = self._types.get(name, 0)
         return kind
 

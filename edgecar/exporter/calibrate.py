@@ -18,8 +18,9 @@ from edgecar.engines.base import CODE
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.select import LARGEST_WEIGHT
 from edgecar.errors import ExportError
-from edgecar.exporter.layers import attributes_of, copied
+from edgecar.exporter.layers import copied
 from edgecar.exporter.quantize import Ranges, step_of, through_eight_bits
+from edgecar.exporter.receptive import attributes_of
 
 if TYPE_CHECKING:
     from edgecar.exporter.frames import Picture

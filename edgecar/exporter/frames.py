@@ -50,12 +50,12 @@ class CodedPair:
 
 @dataclass(frozen=True)
 class GateFrames:
-    """What a lower precision is fitted to, and what it is judged on.
+    """Pictures that a lower precision is fitted to and judged on.
 
     Attributes:
         calibration: Coded pictures that ranges of activations are taken from.
         held: Others, with their originals.
-        data: What they are, in words.
+        data: Description for people.
     """
 
     calibration: Sequence[Picture]
@@ -64,7 +64,7 @@ class GateFrames:
 
     @property
     def sha256(self) -> str:
-        """Of every pixel, in order."""
+        """SHA-256 of all pixels, in order."""
         digest = hashlib.sha256()
         for picture in (*self.calibration, *(p for h in self.held for p in (h.coded, h.clean))):
             digest.update(str(picture.shape).encode())
@@ -73,7 +73,7 @@ class GateFrames:
 
 
 def generated_frames(trained_on: str, channels: int, align_px: int) -> GateFrames:
-    """Photographs of scikit-image, coded with the coder that the weights are for.
+    """Return photographs of scikit-image, coded with the coder that the weights are for.
 
     Args:
         trained_on: The degradation, the coder first (``h264 crf 29-47``); JPEG if it names none.
@@ -86,7 +86,7 @@ def generated_frames(trained_on: str, channels: int, align_px: int) -> GateFrame
     coder, levels = _coding_of(trained_on)
     fitted, judged = (
         [
-            _pair(_cut(_planes(_photo(name), channels, limited=True), align_px), coder, level)
+            _pair(_cut(_planes(photo(name), channels, limited=True), align_px), coder, level)
             for name, level in zip(names, _spread(levels, len(names)), strict=True)
         ]
         for names in (CALIBRATED_ON, JUDGED_ON)
@@ -111,7 +111,7 @@ def coded_photo(trained_on: str, channels: int, align_px: int, side_px: int) -> 
         ExportError: scikit-image is not installed.
     """
     coder, levels = _coding_of(trained_on)
-    planes = _cut(_planes(_photo(JUDGED_ON[0]), channels, limited=True), align_px)
+    planes = _cut(_planes(photo(JUDGED_ON[0]), channels, limited=True), align_px)
     pair = _pair(planes, coder, max(levels) if coder == "jpeg" else min(levels))
     coded, clean = (
         np.ascontiguousarray(_coloured_edges(picture, side_px))
@@ -128,7 +128,7 @@ def _coloured_edges(picture: Picture, side_px: int) -> Picture:
 
 
 def own_frames(source: Path, trained_on: str, channels: int, align_px: int) -> GateFrames:
-    """A person's own frames: every other one to fit to as it is, the rest to judge on.
+    """Return a user's own frames: every other one to fit to as it is, the rest to judge on.
 
     Nobody has the clean originals of what a camera sent. What is judged on is therefore coded once
     more, with the coder that the weights are for, and stands for its own original. Photographs
@@ -136,7 +136,7 @@ def own_frames(source: Path, trained_on: str, channels: int, align_px: int) -> G
 
     Args:
         source: A folder of pictures, a picture or a video file.
-        trained_on: As for `generated_frames`.
+        trained_on: Degradation, the coder first; JPEG if it names none.
         channels: 1 (luma) or 3 (RGB).
         align_px: Sides are multiples of this.
 
@@ -173,7 +173,12 @@ def _spread(levels: tuple[int, int], count: int) -> list[int]:
     return [round(level) for level in np.linspace(*levels, count)]
 
 
-def _photo(name: str) -> Bgr:
+def photo(name: str) -> Bgr:
+    """Return a photograph of scikit-image.
+
+    Raises:
+        ExportError: scikit-image is not installed.
+    """
     try:
         from skimage import data
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What an artifact says of itself, and what its graph says."""
+"""Inspection of an artifact: its metadata, its graph, and its known answer here."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def inspection(path: Path) -> dict[str, Any]:
-    """Metadata of an artifact: those in its metadata, and what is counted in its graph.
+    """Return the metadata of an artifact and what is counted in its graph.
 
     Returns:
-        The metadata's metadata; ``path``, ``bytes`` and ``sha256`` of the file; ``opset`` and
+        The fields of `Metadata`; ``path``, ``bytes`` and ``sha256`` of the file; ``opset`` and
         ``ir_version``; ``params``; ``layers``, which says for each convolution the type it computes
         in; ``operators``, how many there are of each; and ``known_answer``, how that came out here.
 

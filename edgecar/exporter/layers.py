@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from edgecar.exporter.receptive import GraphWalk
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
@@ -18,13 +18,6 @@ def copied(model: "ModelProto") -> "ModelProto":
     made = onnx.ModelProto()
     made.CopyFrom(model)
     return made
-
-
-def attributes_of(node: "NodeProto") -> dict[str, Any]:
-    """Return the attributes of a node by name."""
-    from onnx import helper
-
-    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
 
 
 def convolutions(model: "ModelProto") -> list[str]:

@@ -48,7 +48,7 @@ FAR = 1 << 20  # index of the block looked at: far from any border, a multiple o
 
 @dataclass(frozen=True)
 class Reception:
-    """What one pixel of a network's output depends on.
+    """Receptive field of one pixel of a network's output.
 
     Attributes:
         halo_px: Pixels around an aligned window that its output depends on, rounded up to
@@ -56,8 +56,7 @@ class Reception:
         align_px: Windows must start and end at multiples of this for the network to see the same
             phase of its strides.
         context: ``windowed`` if something pools over the whole picture.
-        bytes_per_px: Of activations alive at one time, in float32, per pixel of the window: what
-            the size of a window costs in memory.
+        bytes_per_px: Bytes of activations alive at one time, in float32, per pixel of the tile.
     """
 
     halo_px: int
@@ -140,7 +139,7 @@ class GraphWalk:
 
     def _step(self, node: "NodeProto") -> Fraction:
         """How much coarser a node's output is than its input."""
-        kind, attributes = node.op_type, _attributes(node)
+        kind, attributes = node.op_type, attributes_of(node)
         if kind == "Concat" and attributes["axis"] not in (1, -3):
             raise ExportError("Concat along another axis than channels; join channels only")
         if kind in POINTWISE or kind in REDUCE or kind == "Pad":
@@ -186,7 +185,7 @@ class GraphWalk:
 
     def _made(self, node: "NodeProto", size: int, side: int) -> int:
         """Rows or columns that a node makes of so many."""
-        kind, attributes = node.op_type, _attributes(node)
+        kind, attributes = node.op_type, attributes_of(node)
         if kind in SLIDING or kind == "ConvTranspose":
             stride = int(attributes.get("strides", [1, 1])[side])
             pads = self._pads(node, attributes)
@@ -237,7 +236,7 @@ class GraphWalk:
     def _needed(self, node: "NodeProto", wanted: Interval, side: int) -> Interval:
         """Interval of a node's input that an interval of its output depends on."""
         low, high = wanted
-        kind, attributes = node.op_type, _attributes(node)
+        kind, attributes = node.op_type, attributes_of(node)
         if kind in POINTWISE or kind in REDUCE:
             return wanted
         if kind in SLIDING or kind == "ConvTranspose":
@@ -313,7 +312,8 @@ class GraphWalk:
         return floor(low) - beyond, floor(high) + 1 + beyond
 
 
-def _attributes(node: "NodeProto") -> dict[str, Any]:
+def attributes_of(node: "NodeProto") -> dict[str, Any]:
+    """Return the attributes of a node by name."""
     from onnx import helper
 
     return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
@@ -325,12 +325,12 @@ def _data_inputs(node: "NodeProto", constants: dict[str, Any]) -> Iterator[str]:
 
 
 def _pools_globally(node: "NodeProto", array: Any) -> bool:
-    """Whether a node joins all pixels of a picture."""
+    """Return True if a node joins all pixels of a picture."""
     if node.op_type in GLOBAL:
         return True
     if node.op_type not in REDUCE:
         return False
-    axes = _attributes(node).get("axes")
+    axes = attributes_of(node).get("axes")
     if axes is None and len(node.input) > 1:
         axes = array(node.input[1])
     return axes is None or any(int(axis) % 4 in SPATIAL_AXES for axis in axes)

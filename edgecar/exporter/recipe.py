@@ -1,4 +1,4 @@
-"""What an export must be and how exact: `export/recipes/<network>.toml` over `default.toml`."""
+"""Settings of an export: `export/recipes/<network>.toml` over `default.toml`."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path

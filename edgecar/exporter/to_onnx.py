@@ -11,18 +11,17 @@ import torch
 from torch import nn
 
 from edgecar.artifact import Artifact, Metadata, write_metadata
+from edgecar.engines.trt_lint import refuse_unsupported
 from edgecar.errors import ExportError, GateError, SettingsError
-from edgecar.exporter.answer import known_answer, with_stated_loss
 from edgecar.exporter.calibrate import ranges_from_reaches
+from edgecar.exporter.checks import known_answer, parity_error, with_stated_loss
 from edgecar.exporter.frames import generated_frames, own_frames
-from edgecar.exporter.gate import parity_error
 from edgecar.exporter.lower import Lower, Report, Trained, reduced
 from edgecar.exporter.quality import WORST_TO_MEAN, Budget
 from edgecar.exporter.quantize import FORMS, ForEngine
 from edgecar.exporter.receptive import reception_of
 from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.restoring import Restored, restoration
-from edgecar.exporter.trt_ops import refuse_unsupported
 from edgecar.exporter.upsampling import convolve_upsampling
 from edgecar.files import atomic_write, is_bare_name, sha256_of
 from edgecar.spec import CODERS, Coder, Precision
@@ -62,13 +61,13 @@ class Lowering:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made.
+    """Outcome of an export.
 
     Attributes:
         path: The ONNX file.
         metadata: Its metadata.
         params: Trainable scalars of the deployed network.
-        shipped: Whether the weights were edgecar's own rather than a file of the user's.
+        shipped: True if the weights were edgecar's own rather than a file of the user's.
         restored: Measured gain on degraded photographs; None for shipped weights, which were
             measured before they shipped, and where it was not asked for.
         source: Place of the weights in the checkpoint; empty if the file is the weights.
@@ -140,12 +139,12 @@ class Source:
 
     Attributes:
         checkpoint: The file.
-        stem: What files made of it are called, without precision and suffix.
+        stem: Name of the files made of it, without precision and suffix.
         folder: Where they go unless told.
         loaded: The network.
         trained_on: Degradation that its weights undo.
         recipe: Settings.
-        shipped: Whether the weights are edgecar's own.
+        shipped: True if the weights are edgecar's own.
         restored: Measured gain on degraded photographs; None if it was not measured.
     """
 
@@ -159,15 +158,15 @@ class Source:
     restored: Restored | None = None
 
     def output(self, precision: Precision, given: str | Path | None = None) -> Path:
-        """Where to write a precision.
+        """Return the path to write a precision to.
 
         Args:
-            precision: Of the graph.
+            precision: Precision of the graph.
             given: Where it was asked for; None: a name by weights and precision, because several
                 may be exported side by side.
 
         Raises:
-            ExportError: What was asked for is no .onnx file.
+            ExportError: The path given is no .onnx file.
         """
         lower = "" if precision == "fp32" else f".{precision}"
         name = f"{self.stem}{lower}.onnx"
@@ -178,12 +177,12 @@ class Source:
         return path
 
     def graph(self) -> tuple["ModelProto", Metadata]:
-        """The checked FP32 graph; raises what `artifact_from_network` does."""
+        """Return the checked FP32 graph; raises what `artifact_from_network` does."""
         sha256 = sha256_of(self.checkpoint)
         return artifact_from_network(self.loaded, self.recipe, sha256, self.trained_on)
 
     def trained(self, model: "ModelProto") -> Trained | None:
-        """What its training in eight bits found, for its graph; None if there was none.
+        """Return the result of its training in eight bits; None if there was none.
 
         Raises:
             ExportError: The weights that it was fine-tuned from are gone: the gate compares with
@@ -242,7 +241,7 @@ def source_of(
 
 
 def _noted_degradation(checkpoint: Path) -> str:
-    """What ``edgecar train`` wrote beside its weights; empty if it did not make them."""
+    """Return the degradation that ``edgecar train`` noted beside its weights, or nothing."""
     try:
         metadata = json.loads(checkpoint.with_suffix(".json").read_text())
         return str(metadata["trained_on"])
@@ -251,7 +250,7 @@ def _noted_degradation(checkpoint: Path) -> str:
 
 
 def _shipped(checkpoint: str | Path, codec: Coder) -> ShippedWeights | None:
-    """Our own weights, where a bare name is given, there is no such file and a network has it."""
+    """Return our own weights if a bare name of a network is given and there is no such file."""
     path = Path(checkpoint)
     if not is_bare_name(checkpoint) or path.exists():
         return None
@@ -304,13 +303,13 @@ def lowered_artifact(
     report: Report,
     trained: Trained | None = None,
 ) -> tuple["ModelProto", Metadata]:
-    """An FP32 artifact in lower precision, past the gate; nothing is written.
+    """Return an FP32 artifact in lower precision, past the gate; nothing is written.
 
     Args:
         model: The FP32 graph, with inferred shapes.
-        metadata: Of that graph.
+        metadata: Metadata of that graph.
         lowering: How to lower it.
-        recipe: What may be lost.
+        recipe: Limits of the loss.
         report: Told what takes long.
         trained: For weights that were trained in eight bits.
 
@@ -346,7 +345,7 @@ def lowered_artifact(
 def onnx_from_network(
     network: nn.Module, card: Card, channels: int, recipe: Recipe
 ) -> "ModelProto":
-    """The ONNX graph of a network with dynamic batch, height and width, past ONNX's checks.
+    """Return the ONNX graph of a network with dynamic batch and size, past ONNX's checks.
 
     Raises:
         ExportError: The graph is not valid ONNX.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecar.exporter.receptive import attributes_of
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
@@ -43,16 +45,14 @@ def convolve_upsampling(model: "ModelProto") -> None:
 
 def _geometry(node: "NodeProto") -> tuple[int, int] | None:
     """Stride and padding; None if the output is not exactly the input times the stride."""
-    from onnx import helper
-
-    metadata: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    strides, pads = metadata.get("strides", [1, 1]), metadata.get("pads", [0] * 4)
-    extra, kernel = metadata.get("output_padding", [0, 0]), metadata.get("kernel_shape", [0])
+    attributes = attributes_of(node)
+    strides, pads = attributes.get("strides", [1, 1]), attributes.get("pads", [0] * 4)
+    extra, kernel = attributes.get("output_padding", [0, 0]), attributes.get("kernel_shape", [0])
     uniform = all(len(set(values)) == 1 for values in (strides, extra, kernel))
-    plain = metadata.get("group", 1) == 1 and set(metadata.get("dilations", [1])) == {1}
+    plain = attributes.get("group", 1) == 1 and set(attributes.get("dilations", [1])) == {1}
     if not plain or not uniform or len(strides) != 2 or pads[:2] != [pads[0]] * 2:
         return None
-    if "output_shape" in metadata or metadata.get("auto_pad", b"NOTSET") != b"NOTSET":
+    if "output_shape" in attributes or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
         return None
     ends = {kernel[0] + extra[0] - strides[0] - pads[0]}
     return (strides[0], pads[0]) if set(pads[2:]) == ends else None
@@ -82,14 +82,14 @@ def _as_convolution(
 
 
 def phase_kernel(weight: Weights, stride: int, padding: int) -> tuple[Weights, int, int]:
-    """The kernel that makes every phase of a transposed convolution, and its padding.
+    """Return the kernel that makes every phase of a transposed convolution, and its padding.
 
     Output ``stride·q + r`` sums inputs ``q + d`` with tap ``r + padding - stride·d``.
 
     Args:
         weight: ``(in, out, k, k)``.
-        stride: Of the transposed convolution.
-        padding: Of the transposed convolution, at the upper left.
+        stride: Stride of the transposed convolution.
+        padding: Padding of the transposed convolution, at the upper left.
 
     Returns:
         ``(out·stride², in, n, n)``, and the rows to pad before and after.

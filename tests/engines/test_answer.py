@@ -405,7 +405,7 @@ def test_run_says_that_fp32_runs(network, tmp_path, edgecar) -> None:  # noqa: F
 
 def saturating(folder: Path) -> Path:
     """A network of two convolutions whose products are as large as eight bits allow."""
-    from edgecar.exporter.answer import known_answer
+    from edgecar.exporter.checks import known_answer
 
     wide = np.full((16, 1, 1, 1), 1.0, np.float32)
     signs = np.where(np.arange(16) < 8, 127, -127).astype(np.int8)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from edgecar.artifact import read_artifact
+from edgecar.engines import trt_lint
 from edgecar.errors import CheckpointError, ExportError, GateError, SettingsError
-from edgecar.exporter import to_onnx, trt_ops
+from edgecar.exporter import to_onnx
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network, export, onnx_from_network
 from edgecar.files import sha256_of
@@ -148,7 +149,7 @@ def test_budget_is_the_largest_that_passes(error, passes, monkeypatch) -> None:
 
 
 def test_operator_that_tensorrt_lacks_is_refused(checkpoint, monkeypatch) -> None:
-    monkeypatch.setattr(trt_ops, "SUPPORTED", trt_ops.SUPPORTED - {"Relu"})
+    monkeypatch.setattr(trt_lint, "SUPPORTED", trt_lint.SUPPORTED - {"Relu"})
     assert_refused(ExportError, "operator Relu", checkpoint)
 
 

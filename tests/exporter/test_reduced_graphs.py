@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from edgecar.engines.select import open_engine
-from edgecar.engines.trt_lint import refuse_misread
+from edgecar.engines.trt_lint import refuse_misread, refuse_unsupported
 from edgecar.errors import ExportError
 from edgecar.exporter.calibrate import ranges_of
 from edgecar.exporter.inspection import layer_types
@@ -13,7 +13,6 @@ from edgecar.exporter.layers import always_kept, convolutions
 from edgecar.exporter.quantize import SIGNED as SIGNED_FORM
 from edgecar.exporter.quantize import quantised
 from edgecar.exporter.receptive import reception_of
-from edgecar.exporter.trt_ops import refuse_unsupported
 from tests.conftest import LOWER, TENSORRT
 from tests.exporter.graphs import INPUT, Drawing, runner
 from tests.networks import every_network

@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edgecar.engines.trt_lint import refuse_unsupported
 from edgecar.errors import ExportError
 from edgecar.exporter.receptive import reception_of
-from edgecar.exporter.trt_ops import refuse_unsupported
 from tests.exporter.graphs import INPUT, Drawing
 
 

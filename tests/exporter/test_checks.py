@@ -7,7 +7,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from edgecar.exporter.gate import SIDES, parity_error, real_crops
+from edgecar.exporter.checks import SIDES, parity_error, real_crops
 from tests.exporter.graphs import INPUT, Drawing
 
 
