@@ -12,7 +12,7 @@ import typer
 from benchmarks.run.overhead import ready_windows
 from edgecar.engines.select import usable_cores
 from edgecar.errors import MediaError
-from edgecar.media.postfilters import check_installed, strength_for
+from edgecar.evaluate.postfilters import check_installed, strength_for
 from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import CodedClip, VideoCoding
 from edgecar.runtime.cameras import NULL, Job

@@ -1,8 +1,7 @@
-"""Metadata of a picture file besides its colours: transparency, colour profile, EXIF, XMP."""
+"""Transparency and metadata of picture files: colour profile, EXIF, XMP, resolution."""
 
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from edgecar.media.frame import Plane
 
 ORIENTATION_TAG, RESOLUTION_TAG, XMP_TAG = 0x0112, 0x011A, 0x02BC
 ICC_TAG, EXIF_TAG = 0x8773, 0x8769
-"""Numbers of fields in TIFF files, whose form EXIF has too."""
+"""Numbers of fields in TIFF files and EXIF, which has the same form."""
 
 KIND_NAMES = {
     cv2.IMAGE_METADATA_EXIF: "EXIF",
@@ -37,42 +36,31 @@ PNG_HEAD_BYTES = 33
 """The signature of a PNG file and its first chunk, IHDR; small chunks may follow it."""
 
 PNG_CHUNKS = {b"gAMA": "gamma (gAMA)", b"cHRM": "primaries (cHRM)", b"pHYs": "resolution in dpi"}
-"""Chunks of PNG files that OpenCV passes over and that hold for the restored picture too."""
+"""Chunks of PNG files that OpenCV ignores and that are true of the restored picture too."""
 
 XMP_BEGINS = b"http://ns.adobe.com/xap/1.0/\0"
-"""What XMP begins with in a JPEG file alone; OpenCV neither removes nor adds it."""
+"""Prefix of XMP in a JPEG file; OpenCV neither removes nor adds it."""
 
 XMP_CHUNK = b"XML:com.adobe.xmp\0\0\0\0\0"
-"""What XMP begins with in a chunk iTXt, where readers of PNG files look for it."""
+"""Prefix of XMP in a chunk iTXt, where readers of PNG files look for it."""
 
 JFIF_BEGINS = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
 DENSITY = slice(13, 18)
-"""Where a JPEG file of JFIF's form has its unit and its dots across and down."""
+"""Bytes of a JFIF file that hold the unit and the dots across and down."""
 
 WITH_ALPHA = (".png", ".webp")
-
-LAID: tuple[Callable[[Bgr], Bgr], ...] = (
-    lambda stored: stored,
-    lambda stored: stored[:, ::-1],
-    lambda stored: stored[::-1, ::-1],
-    lambda stored: stored[::-1],
-    lambda stored: stored.swapaxes(0, 1),
-    lambda stored: stored.swapaxes(0, 1)[:, ::-1],
-    lambda stored: stored.swapaxes(0, 1)[::-1, ::-1],
-    lambda stored: stored.swapaxes(0, 1)[::-1],
-)
-"""How a stored picture is laid to be upright, in the order of EXIF's orientations 1 to 8."""
+ORIENTATIONS = 8
 
 
 @dataclass(frozen=True)
 class StillFacts:
-    """Metadata of a picture file that are kept beside its restored colours.
+    """Facts of a picture file that are kept beside its restored colours.
 
     Attributes:
-        alpha: How opaque each pixel is, ``(H, W)``; None if all are.
+        alpha: Opacity of each pixel, ``(H, W)``; None if all are opaque.
         grey: True if the file has one channel.
         metadata: EXIF, XMP, ICC profile by OpenCV's ``IMAGE_METADATA_…``. Orientation is applied.
-        lost: Names of the facts that cannot be kept, in words.
+        lost: Descriptions of the facts that cannot be kept.
         chunks: Chunks of a PNG file that are in `PNG_CHUNKS`, by their type.
         density: Unit and dots across and down of a JPEG file (JFIF); empty if it states no unit.
     """
@@ -85,7 +73,7 @@ class StillFacts:
     density: bytes = b""
 
     def storable(self, suffix: str, *, grey: bool) -> tuple[dict[int, bytes], list[str]]:
-        """The metadata that go into a file, and what is lost there, in words.
+        """Return the metadata that go into a file, and descriptions of what is lost there.
 
         Args:
             suffix: Suffix of the file to write, in lower case.
@@ -126,13 +114,13 @@ class StillFacts:
 def facts_of(
     path: Path, code: Plane, upright: Bgr, raw_metadata: dict[int, bytes], deep: bool
 ) -> StillFacts:
-    """Read what a file says besides its colours.
+    """Read the facts of a file.
 
     Args:
         path: The file.
         code: All bytes of the file.
-        upright: The picture's colours, turned as they are shown.
-        raw_metadata: Metadata as OpenCV found them, by ``IMAGE_METADATA_…``.
+        upright: Colours of the picture, turned as they are shown.
+        raw_metadata: Metadata found by OpenCV, by ``IMAGE_METADATA_…``.
         deep: True if the file has more than 8 bits a sample.
     """
     lost = ["16-bit samples rounded to 8 bits"] if deep else []
@@ -145,7 +133,7 @@ def facts_of(
         else:
             scale = 257 if deep else 1
             opacity = np.asarray(np.rint(stored[..., 3] / scale), np.uint8)
-            alpha = np.ascontiguousarray(LAID[laid](opacity))
+            alpha = np.ascontiguousarray(_laid(opacity, laid))
     metadata = dict(raw_metadata)
     if code[:4].tobytes() in (b"II*\0", b"MM\0*"):
         found, words = _tiff_metadata(code.tobytes())
@@ -153,7 +141,7 @@ def facts_of(
         lost += words
     exif = metadata.pop(cv2.IMAGE_METADATA_EXIF, None)
     if exif is not None:
-        turned = exif if laid == 0 else upright_exif(exif)
+        turned = exif if laid == 0 else _upright_exif(exif)
         if turned is None:
             lost.append("EXIF lost")
         else:
@@ -166,7 +154,7 @@ def facts_of(
         lost.append(f"only the first of {pictures} pictures in a file restored")
     head = code[: DENSITY.stop].tobytes()
     density = head[DENSITY] if head.startswith(JFIF_BEGINS) and head[DENSITY.start] else b""
-    if laid is not None and laid >= len(LAID) // 2:  # rows became columns
+    if laid is not None and laid >= ORIENTATIONS // 2:  # rows became columns
         density = density[:1] + density[3:] + density[1:3]
     chunks = _png_chunks(code.tobytes())
     return StillFacts(alpha, stored.ndim == 2, metadata, tuple(lost), chunks, density)
@@ -199,10 +187,10 @@ def _pictures_in(path: Path, code: Plane) -> int:
     return cv2.imcount(str(path))
 
 
-def upright_exif(exif: bytes) -> bytes | None:
-    """EXIF of a picture whose orientation was applied; None if it is damaged.
+def _upright_exif(exif: bytes) -> bytes | None:
+    """Return EXIF of a picture whose orientation was applied; None if it is damaged.
 
-    The preview in it goes: it shows the picture before it was laid and restored.
+    The preview is removed: it shows the picture before it was turned and restored.
     """
     changed = bytearray(exif)
     try:
@@ -216,20 +204,25 @@ def upright_exif(exif: bytes) -> bytes | None:
     return bytes(changed)
 
 
+def _laid(stored: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """Lay a stored picture by EXIF's orientation ``number`` + 1."""
+    stored = stored.swapaxes(0, 1) if number >= ORIENTATIONS // 2 else stored
+    rows, columns = ((1, 1), (1, -1), (-1, -1), (-1, 1))[number % 4]
+    return stored[::rows, ::columns]
+
+
 def _laying(stored: NDArray[Any], upright: Bgr) -> int | None:
-    """Return the index in `LAID` that turns a stored picture upright; None if none does."""
+    """Return the number that `_laid` needs to turn a stored picture upright; None if none does."""
     colours = cv2.cvtColor(stored, cv2.COLOR_GRAY2BGR) if stored.ndim == 2 else stored[..., :3]
     if colours.dtype == np.uint16:
         colours = np.rint(colours / 257)
-    for number, lay in enumerate(LAID):
-        laid = lay(np.asarray(colours, np.uint8))
-        if laid.shape == upright.shape and np.array_equal(laid, upright):
-            return number
-    return None
+    colours = np.asarray(colours, np.uint8)
+    orders = range(ORIENTATIONS)
+    return next((n for n in orders if np.array_equal(_laid(colours, n), upright)), None)
 
 
 def _tiff_metadata(code: bytes) -> tuple[dict[int, bytes], list[str]]:
-    """Return the colour profile and XMP of a TIFF file, and names of what is lost."""
+    """Return the colour profile and XMP of a TIFF file, and descriptions of what is lost."""
     try:
         order, start, count = _directory(code)
         fields = {
@@ -251,7 +244,7 @@ def _tiff_metadata(code: bytes) -> tuple[dict[int, bytes], list[str]]:
 
 
 def _directory(code: bytes) -> tuple[str, int, int]:
-    """Byte order, place and length of the first list of fields.
+    """Return byte order, place and length of the first list of fields.
 
     Raises:
         struct.error: It lies behind the end.

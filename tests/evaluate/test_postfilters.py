@@ -12,9 +12,14 @@ from skimage import data
 
 from edgecar.errors import MediaError
 from edgecar.evaluate.metrics import psnr
-from edgecar.evaluate.postfilters import Postfilter, ffmpeg_luma
+from edgecar.evaluate.postfilters import (
+    POSTFILTERS,
+    STRENGTHS,
+    Postfilter,
+    ffmpeg_luma,
+    strength_for,
+)
 from edgecar.media.frame import Colour, Frame
-from edgecar.media.postfilters import POSTFILTERS, STRENGTHS, strength_for
 from edgecar.media.video_codec import CodedClip, VideoCoding, video_coded
 
 
