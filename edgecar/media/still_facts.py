@@ -216,9 +216,9 @@ def _laying(stored: NDArray[Any], upright: Bgr) -> int | None:
     colours = cv2.cvtColor(stored, cv2.COLOR_GRAY2BGR) if stored.ndim == 2 else stored[..., :3]
     if colours.dtype == np.uint16:
         colours = np.rint(colours / 257)
-    colours = np.asarray(colours, np.uint8)
+    codes: NDArray[np.uint8] = np.asarray(colours, np.uint8)
     orders = range(ORIENTATIONS)
-    return next((n for n in orders if np.array_equal(_laid(colours, n), upright)), None)
+    return next((n for n in orders if np.array_equal(_laid(codes, n), upright)), None)
 
 
 def _tiff_metadata(code: bytes) -> tuple[dict[int, bytes], list[str]]:

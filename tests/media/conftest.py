@@ -1,8 +1,10 @@
 """Clips made on the spot from a real photograph: small, short, every kind that cameras send."""
 
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -12,6 +14,8 @@ import pytest
 from skimage import data
 
 from edgecar.media.frame import Colour, Frame, chroma_size
+from edgecar.media.reader import open_reader
+from edgecar.media.writer import open_writer
 
 PHOTO = cv2.resize(data.astronaut(), (256, 256), interpolation=cv2.INTER_AREA)
 SAMPLES_A_SECOND = 16000
@@ -21,6 +25,42 @@ def photo(index: int, size: tuple[int, int]) -> np.ndarray:
     """RGB ``(H, W, 3)``: a window of the photograph that moves 3 px a frame."""
     moved = np.roll(PHOTO, 3 * index, axis=1)
     return np.ascontiguousarray(cv2.resize(moved, size[::-1], interpolation=cv2.INTER_AREA))
+
+
+def copied(source, target: Path, frames: int | None = None, **settings) -> Counter[str]:
+    """Write what is read, all or the first ``frames``; return all warnings."""
+    with open_reader(source) as reader, open_writer(target, like=reader, **settings) as writer:
+        for frame in islice(reader, frames):
+            writer.write(frame)
+    return reader.warnings + writer.warnings
+
+
+def packets_of(path: Path, **stream: int) -> list[av.Packet]:
+    """Packets of one stream (``video=0``). Their file is closed: `Packet.stream` is invalid."""
+    with av.open(str(path)) as container:
+        return [packet for packet in container.demux(**stream) if packet.size]
+
+
+def seconds(path: Path, kind: str = "video") -> list[Fraction]:
+    """Times of a stream's packets in display order, read with PyAV alone."""
+    return sorted(packet.pts * packet.time_base for packet in packets_of(path, **{kind: 0}))
+
+
+def remuxed(source: Path, target: Path, change=None, kind: str | None = None) -> Path:
+    """Copy the packets of a clip; ``change`` returns those to write in place of a packet.
+
+    It takes the kind of the stream, the number of the packet in it, and the packet.
+    """
+    with av.open(str(source)) as read, av.open(str(target), "w", format=kind) as output:
+        copies = {s.index: output.add_stream_from_template(s, opaque=True) for s in read.streams}
+        numbers = Counter()
+        for packet in [packet for packet in read.demux() if packet.size]:
+            index, of = packet.stream.index, packet.stream.type
+            for each in change(of, numbers[index], packet) if change else [packet]:
+                each.stream = copies[index]
+                output.mux(each)
+            numbers[index] += 1
+    return target
 
 
 @pytest.fixture

@@ -67,11 +67,6 @@ def test_a_fixed_qp_is_read_exactly(make_clip, qp, bframes):
     assert qps(make_clip(options=options)) == [qp] * 12
 
 
-def test_frames_have_the_qp_of_their_kind(make_clip):
-    """The only I-frame's factor is 1.4, which is 2.9 QP, rounded."""
-    assert qps(make_clip(options={"qp": "30"})) == [27] + [30] * 11
-
-
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264"])
 def test_varied_qps_are_those_of_an_unthreaded_decoder(make_clip, suffix):
     """With frame threads FFmpeg exports B-frames' QPs too early: about one in ten is wrong."""
@@ -115,15 +110,6 @@ def test_qp_is_read_only_if_asked_for(make_clip):
 def test_other_scales_are_not_taken_for_that_of_h264(make_clip, suffix, codec, options, named):
     path = make_clip(f"a{suffix}", codec=codec, options=options)
     assert set(codings(path)) == {Coding(codec=named)}
-
-
-def test_no_qp_even_where_the_decoder_exports_those_of_another_scale(make_clip):
-    with av.open(str(make_clip(codec="mpeg4"))) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.options = {"export_side_data": "venc_params"}
-        for picture in container.decode(stream):
-            assert "VIDEO_ENC_PARAMS" in [data.type.name for data in picture.side_data]
-            assert mean_qp(picture) is None
 
 
 def test_damaged_pictures_have_no_qp(make_clip):
@@ -228,12 +214,6 @@ def test_motion_jpeg_tells_the_quality_of_every_frame(tmp_path):
     assert codings(path) == [Coding(jpeg_quality=q, codec="mjpeg") for q in qualities]
     with open_reader(path) as reader:
         assert {frame.coding for frame in reader} == {Coding(codec="mjpeg")}
-
-
-def test_coding_goes_with_the_frame(make_clip):
-    with open_reader(make_clip(options={"qp": "30"}), read_coding=True) as reader:
-        frame = next(reader)
-    assert frame.with_luma(frame.y // 2).coding == frame.coding == Coding(qp=27, codec="h264")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from hypothesis.extra import numpy as hnp
 
 from edgecar.errors import MediaError
 from edgecar.media.color import (
+    array_of,
     bgr_from_frame,
     bgr_with_luma,
+    colour_of,
     frame_with_bgr,
     luma_from_bgr,
     paper_luma_from_bgr,
@@ -53,14 +55,6 @@ def test_grey_is_its_own_luma(picture):
 
 @settings(deadline=None)
 @given(pictures())
-def test_unchanged_luma_changes_nothing(picture):
-    bgr, _ = picture
-    y = luma_from_bgr(bgr)
-    assert np.array_equal(bgr_with_luma(bgr, y, y), bgr)
-
-
-@settings(deadline=None)
-@given(pictures())
 def test_luma_change_is_added_to_every_channel(picture):
     bgr, new_y = picture
     old_y = luma_from_bgr(bgr)
@@ -78,11 +72,6 @@ def test_luma_is_replaced_exactly_where_nothing_saturates(picture):
     wanted = bgr.astype(int) + (new_y.astype(int) - old_y)[..., None]
     inside = np.all((wanted >= 0) & (wanted <= 255), axis=2)
     assert np.array_equal(luma_from_bgr(changed)[inside], new_y[inside])
-
-
-def test_paper_luma_spans_the_limited_range():
-    black_and_white = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
-    assert paper_luma_from_bgr(black_and_white).tolist() == [[16, 235]]
 
 
 def flat_frame(yuv, colour, size=(16, 24)):
@@ -212,3 +201,29 @@ def shown_rgb(path):
     """Frames as FFmpeg shows them by what each states."""
     with av.open(str(path)) as container:
         return [p.to_ndarray(format="rgb24").astype(int) for p in container.decode(video=0)]
+
+
+class Stored(bytearray):
+    """A plane of 3 rows of 2 samples, with padding behind each."""
+
+    width, height = 2, 3
+
+
+@pytest.mark.parametrize(
+    ("line_size", "rows"), [(4, [[1, 2], [3, 4], [5, 6]]), (-4, [[5, 6], [3, 4], [1, 2]])]
+)
+def test_lines_may_be_stored_from_the_bottom_up(line_size, rows) -> None:
+    plane = Stored([1, 2, 9, 9, 3, 4, 9, 9, 5, 6, 9, 9])
+    plane.line_size = line_size
+    assert array_of(plane).tolist() == rows
+
+
+def test_a_format_of_full_range_says_so_where_nothing_else_does() -> None:
+    assert colour_of(av.VideoFrame(16, 16, "yuvj420p")).full_range is True
+    assert colour_of(av.VideoFrame(16, 16, "yuv420p")).full_range is None
+
+
+def test_luma_of_the_papers_weighs_each_colour() -> None:
+    blue, green, red = np.eye(3, dtype=np.uint8)[:, None] * 255
+    luma = [int(paper_luma_from_bgr(colour[None])[0, 0]) for colour in (blue, green, red)]
+    assert luma == [41, 145, 81]  # 16 + 24.966, 128.553, 65.481

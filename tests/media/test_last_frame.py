@@ -11,14 +11,7 @@ from PIL import Image
 from edgecar.media.facts import StreamFacts
 from edgecar.media.reader import open_reader
 from edgecar.media.writer import open_writer
-from tests.media.conftest import photo
-
-
-def copied(source, target, **settings):
-    with open_reader(source) as reader, open_writer(target, like=reader, **settings) as writer:
-        for frame in reader:
-            writer.write(frame)
-    return reader.warnings + writer.warnings
+from tests.media.conftest import copied, photo
 
 
 def shown_until(path):

@@ -5,8 +5,7 @@ from fractions import Fraction
 import av
 import pytest
 
-from edgecar.media.reader import open_reader
-from edgecar.media.writer import open_writer
+from tests.media.conftest import copied
 
 MILLISECOND = Fraction(1, 1000)
 SUBTITLES = """1
@@ -23,13 +22,6 @@ NOTES = {
     "location": "+48.1000+011.5000/",
     "comment": "north side",
 }
-
-
-def copied(source, target, **settings):
-    with open_reader(source) as reader, open_writer(target, like=reader, **settings) as writer:
-        for frame in reader:
-            writer.write(frame)
-    return dict(reader.warnings + writer.warnings)
 
 
 def remuxed(target, *sources, notes=(), chapters=(), video=()):

@@ -15,11 +15,6 @@ NTSC = Fraction(30000, 1001)
 VFR = [0, 512, 1000, 3000, 3100, 7000, 9000, 9500, 9600, 12000, 12001, 20000]
 
 
-def pts_of(path):
-    with open_reader(path) as reader:
-        return [frame.pts for frame in reader]
-
-
 def decoded(path):
     """The planes as PyAV's own array conversion gives them."""
     with av.open(str(path)) as container:
@@ -37,6 +32,8 @@ def test_planes_are_those_of_the_decoder(make_clip, size):
         chroma = expected[height:].reshape(2, height // 2, width // 2)
         assert np.array_equal(frame.u, chroma[0])
         assert np.array_equal(frame.v, chroma[1])
+        # FFmpeg's memory is padded at the line ends, and a decoder has only so many pictures.
+        assert all(plane.flags.owndata for plane in (frame.y, frame.u, frame.v))
 
 
 def test_facts_of_a_plain_clip(make_clip):
@@ -194,25 +191,18 @@ def test_frames_of_another_size_can_be_left_alone(two_sizes):
         assert not any("scaled" in warning for warning in reader.warnings)
 
 
-def test_frames_own_their_memory(make_clip):
-    """FFmpeg's is padded at the line ends, and a decoder has only so many pictures to lend."""
-    with open_reader(make_clip(size=(46, 58))) as reader:
-        for frame in reader:
-            for plane in (frame.y, frame.u, frame.v):
-                assert plane.flags.owndata
-                assert plane.flags.c_contiguous
-
-
 def test_a_reader_can_be_left_early_and_closed_twice(make_clip):
-    with open_reader(make_clip()) as reader:
+    with open_reader(make_clip(frames=5)) as reader:
         next(reader)
     reader.close()
+    assert reader.frame_count == 5  # asked by another thread that shows progress
     assert not reader.ended
     assert next(reader, None) is None
 
 
 def test_names_with_colons_and_percent_signs_are_only_names(make_clip):
-    assert len(pts_of(make_clip("cam 1: 50% %03d.mp4"))) == 12
+    with open_reader(make_clip("cam 1: 50% %03d.mp4")) as reader:
+        assert len(list(reader)) == 12
 
 
 def test_the_cover_of_a_song_is_no_video(tmp_path):
@@ -295,10 +285,3 @@ def test_what_is_no_video_is_explained_in_one_line(bad_file, fault, words):
 def test_an_absent_camera_is_explained():
     with pytest.raises(MediaError, match=r"camera 93 \(/dev/video93\) does not open .*cameras"):
         open_reader(93)
-
-
-def test_frames_to_expect_are_known_after_the_end_too(make_clip):
-    """Whoever shows progress asks while another thread reads, and closes."""
-    with open_reader(make_clip(frames=5)) as reader:
-        frames = len(list(reader))
-    assert reader.frame_count == frames == 5

@@ -13,6 +13,7 @@ from av.codec.codec import Codec
 from edgecar.media.audio import UNASKED_BYTES, Sound
 from edgecar.media.reader import open_reader
 from edgecar.media.writer import open_writer
+from tests.media.conftest import copied, packets_of, remuxed
 
 FRAMES = 12
 RATE = 25
@@ -31,6 +32,95 @@ SPECIAL_RATES = {
     "nellymoser": 8000,
     "real_144": 8000,
 }
+
+
+def times(path):
+    return [float(packet.pts * packet.time_base) for packet in packets_of(path, audio=0)]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_audio_packets_are_copied_bit_for_bit(make_clip, tmp_path, audio_packets, suffix):
+    """AAC starts before zero; Matroska writers like to move the video to make up for it."""
+    source, target = make_clip(audio="aac", frames=30), tmp_path / f"out{suffix}"
+    assert not copied(source, target)
+    packets = audio_packets(source)
+    assert len(packets) > 15
+    assert audio_packets(target) == packets
+    assert times(source)[0] < 0
+    # Matroska counts milliseconds.
+    assert times(target) == pytest.approx(times(source), abs=0.0005 if suffix == ".mkv" else 0)
+    with open_reader(target) as reader:
+        assert [f.pts * f.time_base for f in reader] == [Fraction(n, 25) for n in range(30)]
+
+
+def test_audio_is_interleaved_with_the_video(make_clip, tmp_path):
+    """Over 20 s: for 10 s FFmpeg itself holds packets back until the other stream has some."""
+    source, target = make_clip(audio="aac", frames=100, rate=Fraction(5)), tmp_path / "out.mp4"
+    copied(source, target)
+    with av.open(str(target)) as container:
+        order = "".join(packet.stream.type[0] for packet in container.demux() if packet.size)
+    # Three packets of 64 ms in every frame of 200 ms.
+    assert max(len(run) for run in order.split("a")) <= 2
+
+
+def test_audio_ends_with_the_last_frame_of_a_part(make_clip, tmp_path):
+    source, target = make_clip(audio="aac", frames=100), tmp_path / "out.mp4"
+    copied(source, target, frames=25)
+    assert times(target)[-1] < 1.0 <= times(target)[-1] + 1024 / 16000
+
+
+def test_audio_that_outlasts_the_video_is_kept_whole(make_clip, tmp_path, audio_packets):
+    def cut(kind, number, packet):
+        return [] if kind == "video" and number >= 5 else [packet]
+
+    long = make_clip("long.mp4", audio="aac", frames=50)
+    copied(remuxed(long, tmp_path / "short.mp4", cut), tmp_path / "out.mp4")
+    assert audio_packets(tmp_path / "out.mp4") == audio_packets(long)
+
+
+def test_every_audio_stream_is_copied(make_clip, tmp_path):
+    one, two = make_clip("one.mp4", audio="aac"), tmp_path / "two.mp4"
+    with av.open(str(one)) as source, av.open(str(two), "w") as output:
+        copies = [
+            output.add_stream_from_template(source.streams[index], opaque=True)
+            for index in (0, 1, 1)
+        ]
+        for packet in [p for p in source.demux() if p.size]:
+            for copy in copies[:1] if packet.stream.type == "video" else copies[1:]:
+                packet.stream = copy
+                output.mux(packet)
+    copied(two, tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio", "audio"]
+
+
+def test_audio_that_the_container_does_not_take_is_left_out_and_counted(
+    make_clip, tmp_path, audio_packets
+):
+    """G.711, the usual sound of cameras."""
+    source = make_clip("a.avi", audio="pcm_mulaw")
+    warnings = copied(source, tmp_path / "out.mp4")
+    assert warnings == {"audio left out: mp4 does not take pcm_mulaw, .mov may": 1}
+    assert audio_packets(tmp_path / "out.mp4") == []
+    assert not copied(source, tmp_path / "out.mov")
+    assert b"".join(audio_packets(tmp_path / "out.mov")) == b"".join(audio_packets(source))
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_audio_of_a_transport_stream_is_repacked(make_clip, tmp_path, audio_packets, suffix, live):
+    """Each packet there has a header of its own (ADTS), which MP4 must not have.
+
+    Recordings can be played before they are ended, and are written in another way.
+    """
+    source, target = make_clip("a.ts", audio="aac"), tmp_path / f"out{suffix}"
+    with open_reader(source) as reader:
+        facts = replace(reader.facts, live=live)
+        with open_writer(target, like=facts) as writer:
+            for frame in reader:
+                writer.write(frame)
+    assert audio_packets(target) == [packet[7:] for packet in audio_packets(source)]
+    assert not [words for words in writer.warnings if "audio" in words]
 
 
 def encoders():
@@ -98,17 +188,9 @@ def sound_of(path: Path, index: int = 0) -> bytes:
         return b"".join(bytes(p) for p in container.demux(*streams)) if streams else b""
 
 
-def copied(source: Path, target: Path, codec: str = "h264") -> Counter[str]:
-    """Restore nothing, write all; all warnings."""
-    with open_reader(source) as reader, open_writer(target, like=reader, codec=codec) as writer:
-        for frame in reader:
-            writer.write(frame)
-    return reader.warnings + writer.warnings
-
-
 def check(source: Path, target: Path, codec: str) -> None:
     """All pictures are there, and the sound is the source's or one warning names it."""
-    warnings = copied(source, target, codec)
+    warnings = copied(source, target, codec=codec)
     assert pictures(target) == FRAMES
     about_sound = [each for each in warnings if "audio" in each]
     if sound_of(target) == sound_of(source):
@@ -142,20 +224,6 @@ def test_matroska_takes_g711(tmp_path, audio):
     assert sound_of(target) == sound_of(source) != b""
     with av.open(str(target)) as container:
         assert container.streams.audio[0].codec_context.name == audio
-
-
-def remuxed(source: Path, target: Path, change, kind: str | None = None) -> Path:
-    """A copy of a clip whose packets ``change`` alters; a list of packets it returns is written."""
-    with av.open(str(source)) as read, av.open(str(target), "w", format=kind) as output:
-        copies = {s.index: output.add_stream_from_template(s, opaque=True) for s in read.streams}
-        number = Counter()
-        for packet in [packet for packet in read.demux() if packet.size]:
-            kind_of = packet.stream.type
-            number[kind_of] += 1
-            for each in change(kind_of, number[kind_of] - 1, packet):
-                each.stream = copies[packet.stream.index]
-                output.mux(each)
-    return target
 
 
 def shifted(seconds, which="audio"):
@@ -192,7 +260,7 @@ def garbage(kind, number, packet):
 def test_corrupt_sound_costs_no_picture(tmp_path, audio, suffix, codec):
     whole = clip(tmp_path / "whole.ts", audio, "mpegts")
     source = remuxed(whole, tmp_path / "bad.nut", garbage)
-    copied(source, tmp_path / f"out{suffix}", codec)
+    copied(source, tmp_path / f"out{suffix}", codec=codec)
     assert pictures(tmp_path / f"out{suffix}") == FRAMES
 
 
@@ -255,14 +323,14 @@ def test_sound_with_wrong_times_is_kept(make_clip, tmp_path, change, lost, suffi
 
 def test_sound_is_kept_until_its_pictures_come(make_clip, tmp_path):
     """Sound that lies in the file long before its pictures, as some recorders write it."""
-    source, target = make_clip(audio="aac", frames=50), tmp_path / "apart.nut"
-    with av.open(str(source)) as read, av.open(str(target), "w") as output:
+    source, apart = make_clip(audio="aac", frames=50), tmp_path / "apart.nut"
+    with av.open(str(source)) as read, av.open(str(apart), "w") as output:
         copies = {s.index: output.add_stream_from_template(s, opaque=True) for s in read.streams}
         packets = [packet for packet in read.demux() if packet.size]
         for packet in sorted(packets, key=lambda each: each.stream.type):
             packet.stream = copies[packet.stream.index]
             output.mux(packet)
-    assert not copied(target, tmp_path / "out.mp4")
+    assert not copied(apart, tmp_path / "out.mp4")
     assert sound_of(tmp_path / "out.mp4") == sound_of(source)
 
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecar.errors import MediaError
 from edgecar.media.frame import Frame
 from edgecar.media.timing import (
     ArrivalTimes,
@@ -95,35 +94,24 @@ def test_times_in_order_are_placed_exactly(times):
     assert not warnings
 
 
-def test_a_repeated_time_moves_by_a_tick_and_those_after_it_stay():
-    line = Timeline(TICK, Fraction(25), from_zero=False, warnings=(warnings := Counter()))
-    assert [line.place(frame(pts)) for pts in (0, 3600, 3600, 7200)] == [0, 3600, 3601, 7200]
-    assert warnings == {"timestamps moved to keep frames in order": 1}
-
-
-def test_after_a_restart_of_the_clock_frames_keep_their_distance():
-    line = Timeline(TICK, Fraction(25), from_zero=False, warnings=(warnings := Counter()))
-    times = [900_000, 903_600, 0, 3600, 7200]
-    assert [line.place(frame(pts)) for pts in times] == [
-        900_000,
-        903_600,
-        907_200,
-        910_800,
-        914_400,
-    ]
-    assert warnings == {"timestamps moved to keep frames in order": 1}
-
-
-def test_rounding_is_counted():
-    line = Timeline(Fraction(1, 1000), NTSC, from_zero=False, warnings=(warnings := Counter()))
-    assert [line.place(frame(n, 1 / NTSC)) for n in range(4)] == [0, 33, 67, 100]
-    assert warnings == {"timestamps rounded to 1/1000 s": 3}
-
-
 def test_arrival_counts_from_the_first_picture():
     seconds = iter([7.5, 7.54, 8.5])
     clock = ArrivalTimes(Fraction(1, 1000), lambda: next(seconds))
     assert [clock.pts_of(Picture(None)) for _ in range(3)] == [0, 40, 1000]
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([0, 3600, 3600, 7200], [0, 3600, 3601, 7200]),
+        ([900_000, 903_600, 0, 3600, 7200], [900_000, 903_600, 907_200, 910_800, 914_400]),
+    ],
+    ids=["a repeated time moves by a tick", "after a restart frames keep their distance"],
+)
+def test_times_out_of_order_are_moved(times, expected):
+    line = Timeline(TICK, Fraction(25), from_zero=False, warnings=(warnings := Counter()))
+    assert [line.place(frame(pts)) for pts in times] == expected
+    assert warnings == {"timestamps moved to keep frames in order": 1}
 
 
 connections = st.lists(
@@ -172,8 +160,3 @@ def test_joined_times_pass_over_a_clock_that_was_set(live):
     seconds = [(0, 0.0), (1, 1.0), (3602, 2.0), (3603, 3.0), (7203, 3603.0), (7208, 3604.0)]
     placed = [clock.place(frame(90000 * second), came).pts / 90000 for second, came in seconds]
     assert placed == ([0, 1, 2, 3, 3603, 3608] if live else [second for second, _ in seconds])
-
-
-def test_joined_times_need_times():
-    with pytest.raises(MediaError, match="without a time"):
-        JoinedTimes(TICK).place(frame(None), 0.0)
