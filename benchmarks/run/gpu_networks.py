@@ -17,12 +17,13 @@ from benchmarks.run.gpu_speed import (
     frame_speed,
     frame_split,
     overhead,
+    restored,
 )
 from edgecar.engines.gpu import Gpu
 from edgecar.engines.targets import LibraryName, Target, own_target, target_of
 from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
 from edgecar.errors import EngineError
-from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
 from edgecar.runtime.tiles import aligned_size, plan_grid
 from edgecar.spec import Precision, Size
 
@@ -169,15 +170,15 @@ def timings(
 ) -> Metadata:
     """Latency, frames a second, the ways up and down, and what the runtime adds, at one size."""
     halo_px, channels = artifact.metadata.halo_px, artifact.metadata.channels
-    restorer = TiledRestorer(bench.device, engine, halo_px, reuse=False, computing=computing)
+    runner = CudaRunner(bench.device, engine, halo_px, reuse=False, computing=computing)
     try:
         return {
-            **frame_speed(bench, restorer, size, channels),
-            **frame_split(bench, restorer, size, channels),
+            **frame_speed(bench, runner, size, channels),
+            **frame_split(bench, runner, size, channels),
             **overhead(bench, engine, halo_px, size, computing),
         }
     finally:
-        restorer.close()
+        runner.close()
 
 
 def accuracy(
@@ -191,7 +192,8 @@ def accuracy(
     device, metadata = machine.bench.device, artifact.metadata
     (frame,) = a_clip(SIZES["480p"], frames=1)
     frame = np.repeat(frame[None], metadata.channels, 0)
-    tiled = TiledRestorer(device, engine, metadata.halo_px, computing=computing)(frame)
+    runner = CudaRunner(device, engine, metadata.halo_px, computing=computing)
+    tiled = restored(runner, frame)
     found: Metadata = {}
     try:
         from edgecar.engines.onnxruntime import OnnxRuntimeEngine
@@ -202,12 +204,13 @@ def accuracy(
     else:
         with reference:
             tiles = ReferenceTiles(device, reference, engine.shape)
-            wanted = TiledRestorer(device, tiles, metadata.halo_px)(frame)
+            wanted = restored(CudaRunner(device, tiles, metadata.halo_px), frame)
         found |= difference(tiled, wanted, metadata.precision, "the CPU's")
     if metadata.context == "local" and engine.info.name == "onnxruntime:cuda":
         size = aligned_size((frame.shape[1], frame.shape[2]), metadata.align_px)
         whole = OnnxRuntimeTiles(artifact, (1, *size), device.handle(computing))
-        at_once = TiledRestorer(device, whole, metadata.halo_px, computing=computing)(frame)
+        runner = CudaRunner(device, whole, metadata.halo_px, computing=computing)
+        at_once = restored(runner, frame)
         differs = difference(tiled, at_once, metadata.precision, "the whole frame's")
         found["max_code_difference_to_whole"] = differs["max_code_difference"]
     return found
@@ -243,11 +246,11 @@ def same_bytes(bench: Bench, engine: TileEngine, halo_px: int, computing: Any) -
     outputs = set()
     for reuse in (True, False):
         for graphs in (True, False):
-            restorer = TiledRestorer(
+            runner = CudaRunner(
                 bench.device, engine, halo_px, reuse=reuse, graphs=graphs, computing=computing
             )
-            outputs.add(b"".join(restorer(frame).tobytes() for frame in clip + clip))
-            restorer.close()
+            outputs.add(b"".join(restored(runner, frame).tobytes() for frame in clip + clip))
+            runner.close()
     check(len(outputs) == 1, "reuse or graphs change the bytes")
 
 

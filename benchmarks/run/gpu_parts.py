@@ -8,7 +8,7 @@ from benchmarks.run.gpu_speed import Metadata, on_device
 from edgecar.engines.base import CODE, Batch, Codes, codes_from_unit
 from edgecar.engines.fake import FakeEngine
 from edgecar.runtime.cuda.device import Device, Memory
-from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
 from edgecar.runtime.tiles import plan_grid
 from edgecar.spec import Size
 
@@ -61,13 +61,15 @@ def kernels_part(device: Device) -> Metadata:
     """Tiles out of frames and back, with and without reuse: tiled equals whole."""
     tiles = ReferenceTiles(device, FakeEngine(a_network), (BATCH, *TILE))
     for reuse in (True, False):
-        restorer = TiledRestorer(device, tiles, 2, reuse=reuse)
+        runner, run = CudaRunner(device, tiles, 2, reuse=reuse), 0
         for number, frame in enumerate(a_clip(FRAME)):
-            differ = int((restorer(frame) != whole(frame)).sum())
+            ticket = runner.submit(frame)
+            differ = int((runner.result(ticket)[0] != whole(frame)).sum())
+            run += ticket.tiles
             check(not differ, f"frame {number}, reuse {reuse}: {differ} pixels are not the whole's")
         if reuse:
             windows = len(plan_grid(FRAME, TILE, halo_px=2))
-            check(restorer.windows_run < 6 * windows, "reuse computed everything")
+            check(run < 6 * windows, "reuse computed everything")
     return {"frames": 6, "frame": FRAME, "tile": TILE, "differing_pixels": 0}
 
 

@@ -11,7 +11,7 @@ from edgecar.engines.tiles import ITEM_BYTES, TileEngine
 from edgecar.runtime.cuda.arrays import DeviceArray
 from edgecar.runtime.cuda.device import Device, Memory
 from edgecar.runtime.cuda.device_stream import GROUP, PITCH_PX, words_of_tile
-from edgecar.runtime.cuda.restorer import TiledRestorer
+from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.tiles import Tile, plan_grid
 from edgecar.spec import Size
 
@@ -276,32 +276,38 @@ def detector_kernels(bench: Bench, size: Size) -> list[tuple[str, int, Callable[
     return found
 
 
-def frame_speed(bench: Bench, restorer: TiledRestorer, size: Size, channels: int) -> Metadata:
+def restored(runner: CudaRunner, frame: Any) -> Any:
+    """Restore one frame and wait for it."""
+    return runner.result(runner.submit(frame))
+
+
+def frame_speed(bench: Bench, runner: CudaRunner, size: Size, channels: int) -> Metadata:
     """Latency of frames one by one, and frames a second of two at a time; up and down included."""
     random = np.random.default_rng(0)
     frames = [random.integers(0, 256, (channels, *size), np.uint8) for _ in range(2)]
     for _ in range(4):
-        restorer(frames[0])
+        restored(runner, frames[0])
     bench.look()
     seconds: list[float] = []
     ends = time.perf_counter() + bench.seconds
     while len(seconds) < 20 or time.perf_counter() < ends:
         began = time.perf_counter()
-        restorer(frames[len(seconds) % 2])
+        restored(runner, frames[len(seconds) % 2])
         seconds.append(time.perf_counter() - began)
     count = max(20, int(bench.seconds / float(np.median(seconds))))
     began = time.perf_counter()
-    restorer.submit(frames[0])
+    before = runner.submit(frames[0])
     for number in range(1, count):
-        restorer.submit(frames[number % 2])
-        restorer.result()
-    restorer.result()
+        ticket = runner.submit(frames[number % 2])
+        runner.result(before)
+        before = ticket
+    runner.result(before)
     fps = count / (time.perf_counter() - began)
     p50, p95 = np.percentile(seconds, (50, 95)) * 1000
     return {"p50_ms": float(p50), "p95_ms": float(p95), "fps": fps}
 
 
-def frame_split(bench: Bench, restorer: TiledRestorer, size: Size, channels: int) -> Metadata:
+def frame_split(bench: Bench, runner: CudaRunner, size: Size, channels: int) -> Metadata:
     """Milliseconds of a frame's way up, of computing it where it lies, and of its way down."""
     device, count = bench.device, channels * size[0] * size[1]
     staged, memory = device.staging(count), device.memory(count)
@@ -314,7 +320,7 @@ def frame_split(bench: Bench, restorer: TiledRestorer, size: Size, channels: int
         device.download(staged, memory, bench.stream)
 
     def compute() -> None:
-        restorer(given)
+        restored(runner, given)
 
     return {
         "upload_ms": bench.timed(up) * 1000,

@@ -2,9 +2,9 @@
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,31 +48,6 @@ class EngineInfo:
     shape: tuple[int, int, int] | None
     device: str
     note: str = ""
-
-
-class FrameRunner(Protocol):
-    """Restores whole frames where an engine's memory is: tiles are cut and joined there."""
-
-    def restore_all(
-        self, frames: Sequence[Codes], streams: Sequence[Hashable], *, reuse: bool
-    ) -> list[tuple[Codes, int]]:
-        """Restore frames of several cameras.
-
-        Args:
-            frames: ``(C, H, W)`` each.
-            streams: Which camera each is from; every one another.
-            reuse: Compute only windows that read a change; the same bytes come out.
-
-        Returns:
-            Outputs in new arrays, and how many windows each took.
-
-        Raises:
-            EngineError: The engine fails.
-            WindowError: A frame is smaller than a tile.
-        """
-
-    def forget(self, stream: Hashable) -> None:
-        """Free everything that is kept for a stream; nothing happens where nothing is kept."""
 
 
 class Engine(Closing):
@@ -151,14 +126,6 @@ class Engine(Closing):
                 self._check_size(*codes.shape[1:])
             self._run_codes(windows, take)
 
-    def frames(self, halo_px: int) -> FrameRunner | None:  # noqa: ARG002
-        """Return a runner of whole frames in the engine's own memory; None where that is the CPU's.
-
-        Args:
-            halo_px: Halo of the network.
-        """
-        return None
-
     @abstractmethod
     def _run(self, batch: Batch) -> Batch: ...
 
@@ -179,6 +146,11 @@ class Engine(Closing):
         if shape not in self._scratch:
             self._scratch = {shape: np.zeros(shape, np.float32)}
         return self._scratch[shape]
+
+    @property
+    def is_open(self) -> bool:
+        """True until `close`."""
+        return self._open
 
     def _check_open(self) -> None:
         if not self._open:

@@ -12,7 +12,7 @@ from edgecar.errors import AnswerError, EngineError
 from edgecar.spec import Precision
 
 PLANS: tuple[LibraryName, ...] = LIBRARIES
-"""Engines that run plans, which the CUDA runtime opens (`edgecar.runtime.cuda.plans`)."""
+"""Engines that run plans, which the CUDA runtime opens (`edgecar.runtime.cuda.open`)."""
 
 NAMES = (
     *("auto", "openvino", "onnxruntime", "onnxruntime:cuda", "onnxruntime:tensorrt"),

@@ -113,5 +113,5 @@ class TensorrtTiles(TileEngine):
             cause = self._library.cause("it does not say why")
             raise EngineError(f"{self._library.title} failed: {cause}")
 
-    def close(self) -> None:
+    def _unload(self) -> None:
         self._context = self._engine = self._runtime = None

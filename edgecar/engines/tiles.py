@@ -1,16 +1,18 @@
-"""The seam between the tiled GPU runtime and the libraries that run networks there."""
+"""Interface between the GPU runtime and the libraries that run networks there."""
 
+import copy
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from edgecar.artifact import Artifact
-from edgecar.closing import Closing
-from edgecar.engines.base import EngineInfo
+from edgecar.engines.base import Batch, Engine, EngineInfo
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.onnxruntime import new_session, provider_line
 from edgecar.errors import EngineError
+from edgecar.spec import Size
 
 TileType = Literal["fp32", "fp16", "int8"]
 """Of what lies in a batch: floats in [0, 1], halves of them, or quantised codes."""
@@ -18,21 +20,26 @@ TileType = Literal["fp32", "fp16", "int8"]
 ITEM_BYTES: dict[TileType, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
-class TileEngine(Closing):
-    """Runs batches of one shape that lie in device memory.
+class TileEngine(Engine):
+    """Engine whose batches, all of one shape, lie in device memory.
 
-    Work is enqueued: it is done when the stream has come so far. As with `Engine`, the same tile
-    gives the same bytes whatever its slot and neighbours.
+    Work is enqueued: it is done when the stream has come so far. As with every engine, the same
+    tile gives the same bytes whatever its slot and neighbours.
 
     Args:
-        info: What runs; its shape is that of the batch.
-        channels: Of tiles.
-        align_px: Of the network.
-        reads: What lies in a batch.
-        writes: What is made of it.
-        scale: Of codes that were quantised, for ``int8``.
-        capturable: Whether its work may be captured in a CUDA graph.
+        info: Description of what runs. Its shape is that of the batch.
+        channels: Number of channels of a tile.
+        align_px: Multiple that the sides of a tile must be.
+        reads: Type of the values in a batch.
+        writes: Type of the values that the network makes of them.
+        scale: Quantisation step of the codes, for ``int8``.
+        capturable: True if a CUDA graph may capture its work.
     """
+
+    device: Any = None
+    """Device (`edgecar.runtime.cuda.device.Device`) that memory is taken from; set by `on`."""
+    stream: Any = None
+    """Stream of that device that all work is enqueued on."""
 
     def __init__(
         self,
@@ -46,13 +53,27 @@ class TileEngine(Closing):
     ) -> None:
         if info.shape is None:
             raise EngineError(f"{info.name} takes any shape, need one batch and tile shape")
-        self.info, self.shape = info, info.shape
-        self.channels, self.align_px = channels, align_px
+        super().__init__(info, channels, align_px)
+        self.shape = info.shape
         self.reads, self.writes, self.scale, self.capturable = reads, writes, scale, capturable
+
+    def on(self, device: Any, stream: Any = None) -> "TileEngine":
+        """Use a device from now on, and close it with the engine; returns the engine.
+
+        Args:
+            device: Device that runs the engine.
+            stream: Stream to enqueue work on; None makes one.
+        """
+        self.device, self.stream = device, stream or device.stream()
+        return self
+
+    def fitted(self, size: Size) -> "TileEngine":  # noqa: ARG002
+        """Return the engine for frames of ``(height, width)``: itself where it has one shape."""
+        return self
 
     @property
     def values(self) -> int:
-        """In a batch."""
+        """Number of values in a batch."""
         batch, height, width = self.shape
         return batch * self.channels * height * width
 
@@ -62,15 +83,41 @@ class TileEngine(Closing):
 
         Args:
             tiles: Address of ``(batch, channels, height, width)`` of `reads`, a multiple of 256.
-            restored: Address of as many of `writes`.
-            stream: To do it on.
+            restored: Address of as many values of `writes`.
+            stream: Stream to enqueue the work on.
 
         Raises:
             EngineError: The library refuses.
         """
 
-    def close(self) -> None:
-        """Free what the engine holds."""
+    def _run(self, batch: Batch) -> Batch:
+        """Bring a batch up from CPU memory, and its output down."""
+        device, stream = self.device, self.stream
+        if (self.reads, self.writes) != ("fp32", "fp32"):
+            raise EngineError(f"{self.info.name} takes {self.reads}, batches are fp32")
+        up, down = device.staging(4 * self.values), device.staging(4 * self.values)
+        given, made = (up, down) if device.shared else (
+            device.memory(up.size), device.memory(down.size)
+        )  # fmt: skip
+        up.host.view(np.float32)[:] = batch.reshape(-1)
+        if not device.shared:
+            device.upload(given, up, stream)
+        self.enqueue(given.address, made.address, stream)
+        if not device.shared:
+            device.download(down, made, stream)
+        done = device.event()
+        device.record(done, stream)
+        device.finish(done)
+        restored: Batch = down.host.view(np.float32).reshape(batch.shape)
+        return restored
+
+    def _free(self) -> None:
+        self._unload()
+        if self.device is not None:
+            self.device.close()
+
+    def _unload(self) -> None:
+        """Give the library's memory back."""
 
 
 class OnnxRuntimeTiles(TileEngine):
@@ -80,16 +127,23 @@ class OnnxRuntimeTiles(TileEngine):
         artifact: What to run.
         shape: ``(batch, height, width)``.
         stream: Handle of the stream that all work is enqueued on; None for CPU memory.
+        tf32: Compute an FP32 graph in TF32.
 
     Raises:
         EngineError: ONNX Runtime or its CUDA provider is absent, or refuses the graph.
     """
 
-    def __init__(self, artifact: Artifact, shape: tuple[int, int, int], stream: int | None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        shape: tuple[int, int, int],
+        stream: int | None,
+        tf32: bool = False,
+    ) -> None:
         cuda = stream is not None
         provider = "cuda" if cuda else "cpu"
         # TF32 is on by default, and cuts products to ten bits of mantissa.
-        given = {"user_compute_stream": str(stream), "use_tf32": "0"} if cuda else {}
+        given = {"user_compute_stream": str(stream), "use_tf32": str(int(tf32))} if cuda else {}
         self._session = new_session(artifact.onnx, provider, given)
         self._options = imported_onnxruntime().RunOptions()
         if cuda:  # whoever reads the output waits on the same stream
@@ -99,11 +153,23 @@ class OnnxRuntimeTiles(TileEngine):
         info = EngineInfo(
             name="onnxruntime:cuda" if cuda else "onnxruntime",
             provider=provider_line(provider),
-            precision=artifact.metadata.precision,
+            precision="tf32" if tf32 else artifact.metadata.precision,
             shape=shape,
             device="cuda:0" if cuda else "cpu",
         )
         super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
+
+    def fitted(self, size: Size) -> TileEngine:
+        """Return this engine for smaller tiles where frames are smaller than its own."""
+        align = self.align_px
+        sides = (-(-side // align) * align for side in size)
+        height, width = (min(pair) for pair in zip(self.shape[1:], sides, strict=True))
+        if (height, width) == self.shape[1:]:
+            return self
+        fitted = copy.copy(self)  # it shares the session
+        fitted.shape = (self.shape[0], height, width)
+        fitted.info = replace(self.info, shape=fitted.shape)
+        return fitted
 
     def enqueue(self, tiles: int, restored: int, stream: Any) -> None:  # noqa: ARG002
         batch, height, width = self.shape

@@ -1,4 +1,4 @@
-"""Read ∥ restore ∥ use, in threads with bounded queues, for one camera or several.
+"""Reading, restoring and using frames at the same time, in threads with bounded queues.
 
 Every camera has a thread that reads. One thread restores for all, in turn, so that they share an
 engine fairly. Whoever iterates uses the results. Frames of a camera stay in order.
@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from edgecar.closing import Closing
 from edgecar.errors import EdgecarError, SettingsError
@@ -16,7 +17,7 @@ from edgecar.media.frame import Frame
 from edgecar.media.live import LiveSource
 from edgecar.redaction import text_redacted
 from edgecar.runtime.camera import Camera, FrameSource, PipelineSettings, StreamFrame
-from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.restorer import Restorer, Round
 from edgecar.runtime.stats import PassReason
 
 STOP_SECONDS = 5.0  # to wait for threads at the end
@@ -72,6 +73,7 @@ class Pipeline(Closing):
         self._failure: BaseException | None = None
         self._restore_seconds = 0.0
         self._turn: deque[Camera] = deque()
+        self._begun: deque[_Round] = deque()
         self._thread = threading.Thread(target=self._restore, name="edgecar-restore", daemon=True)
         with self._changed:  # all of them are there before one is restored
             for name, source in sources.items():
@@ -217,22 +219,31 @@ class Pipeline(Closing):
         return gone
 
     def _restore(self) -> None:
+        """Begin the next round before the last one is finished, where the engine gains by that."""
+        begun = self._begun
         try:
-            while (frames := self._next_round()) is not None:
-                self._bring_up(frames)
-                with self._changed:
-                    for frame, camera in frames:
-                        camera.in_hand -= 1
-                        camera.done.append(frame)
-                    self._changed.notify_all()
+            while True:
+                ahead = max((group.restorer.depth for r in begun for group in r.groups), default=1)
+                frames = self._next_round(wait=not begun) if len(begun) < max(1, ahead) else None
+                if frames:
+                    begun.append(self._begin(frames))
+                elif begun:
+                    self._finish(begun[0])
+                    begun.popleft()
+                else:
+                    return
         except BaseException as error:  # raised again where it can be caught
             with self._changed:
                 self._failure = error
                 self._stopping = True
                 self._changed.notify_all()
 
-    def _next_round(self) -> list[tuple[StreamFrame, Camera]] | None:
-        """At most one frame of each camera; None when everything is over."""
+    def _next_round(self, wait: bool) -> list[tuple[StreamFrame, Camera]] | None:
+        """Take at most one frame of each camera; None when everything is over.
+
+        Args:
+            wait: Wait until there is a frame; else None is returned where there is none.
+        """
         with self._changed:
             while not self._stopping:
                 ready = [c for c in self._turn if c.read and len(c.done) < c.depth]
@@ -246,51 +257,76 @@ class Pipeline(Closing):
                     self._changed.notify_all()
                     return frames
                 ended = all(camera.read_to_end and not camera.read for camera in self._turn)
-                if ended and not self._endless:
+                if (ended and not self._endless) or not wait:
                     return None
                 self._changed.wait()
         return None
 
-    def _bring_up(self, frames: list[tuple[StreamFrame, Camera]]) -> None:
-        """Restore frames, each of another camera, or let them pass."""
-        groups: dict[Restorer, list[tuple[StreamFrame, Camera]]] = {}
+    def _begin(self, frames: list[tuple[StreamFrame, Camera]]) -> "_Round":
+        """Start to restore frames, each of another camera, or let them pass."""
+        chosen: dict[Restorer, list[tuple[StreamFrame, Camera]]] = {}
         for frame, camera in frames:
             way = self._way_of(frame)
             reason = self._reason_to_pass(frame, camera, way) if isinstance(way, Restorer) else way
             if reason is None and isinstance(way, Restorer):
-                groups.setdefault(way, []).append((frame, camera))
+                chosen.setdefault(way, []).append((frame, camera))
             elif reason is not None:
                 _pass(frame, camera, reason)
-        for restorer, chosen in groups.items():
+        begun = _Round(frames, [_Group(*pair) for pair in chosen.items()])
+        for group in begun.groups:
             try:
-                self._run(restorer, chosen)
+                group.begun = group.restorer.begin(
+                    [frame.before for frame, _ in group.frames],
+                    [camera.name for _, camera in group.frames],
+                )
+                for _, camera in group.frames:
+                    camera.restorers |= {group.restorer}
             except EdgecarError as error:
-                if self._failed is None:
-                    raise
-                reason = self._failed(restorer, error)
-                with self._changed:
-                    cameras = list(self._turn)
-                for each in cameras:  # it may be closed now, and another one opened in its place
-                    each.forget(restorer)
-                for frame, camera in chosen:
-                    _pass(frame, camera, reason)
+                self._give_up(group, error, begun)
+        return begun
+
+    def _finish(self, begun: "_Round") -> None:
+        """Wait for the frames of a round, and give them out."""
+        for group in begun.groups:
+            if group.begun is None:
+                continue
+            try:
+                restored = group.restorer.finish(group.begun)
+            except EdgecarError as error:
+                self._give_up(group, error, begun)
+                continue
+            seconds = time.perf_counter() - group.began
+            self._restore_seconds += SLOW_START * (seconds - self._restore_seconds)
+            for (frame, camera), after in zip(group.frames, restored, strict=True):
+                frame.frame, frame.restored = after, True
+                camera.stats.times.add("restore", seconds)
+                camera.stats.count_restored()
+        with self._changed:
+            for frame, camera in begun.frames:
+                camera.in_hand -= 1
+                camera.done.append(frame)
+            self._changed.notify_all()
+
+    def _give_up(self, group: "_Group", error: EdgecarError, begun: "_Round") -> None:
+        """Let all frames pass that a restorer has in hand when it fails."""
+        if self._failed is None:
+            raise error
+        reason = self._failed(group.restorer, error)
+        group.begun = None
+        for other in (*begun.groups, *(other for r in self._begun for other in r.groups)):
+            if other is group or (other.restorer is group.restorer and other.begun is not None):
+                other.begun = None
+                for frame, camera in other.frames:
+                    if frame.passed_because is None:
+                        _pass(frame, camera, reason)
+        with self._changed:
+            cameras = list(self._turn)
+        for each in cameras:  # it may be closed now, and another one opened in its place
+            each.forget(group.restorer)
 
     def _way_of(self, frame: StreamFrame) -> Restorer | PassReason:
         restorer = self._restorer
         return restorer if isinstance(restorer, Restorer) else restorer(frame)
-
-    def _run(self, restorer: Restorer, chosen: list[tuple[StreamFrame, Camera]]) -> None:
-        began = time.perf_counter()
-        restored = restorer.restore_all(
-            [frame.before for frame, _ in chosen], [camera.name for _, camera in chosen]
-        )
-        seconds = time.perf_counter() - began
-        self._restore_seconds += SLOW_START * (seconds - self._restore_seconds)
-        for (frame, camera), after in zip(chosen, restored, strict=True):
-            camera.restorers |= {restorer}
-            frame.frame, frame.restored = after, True
-            camera.stats.times.add("restore", seconds)
-            camera.stats.count_restored()
 
     def _reason_to_pass(
         self, frame: StreamFrame, camera: Camera, restorer: Restorer
@@ -308,6 +344,24 @@ class Pipeline(Closing):
             if 1e3 * (age + self._restore_seconds) > settings.max_latency_ms:
                 return "over_latency_budget"
         return None
+
+
+@dataclass(eq=False)
+class _Group:
+    """Frames of a round that one restorer has in hand; `begun` is None once they passed."""
+
+    restorer: Restorer
+    frames: list[tuple[StreamFrame, Camera]]
+    begun: Round | None = None
+    began: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(eq=False)
+class _Round:
+    """At most one frame of each camera, with those of them that are being restored."""
+
+    frames: list[tuple[StreamFrame, Camera]]
+    groups: list[_Group]
 
 
 def _pass(frame: StreamFrame, camera: Camera, reason: PassReason) -> None:

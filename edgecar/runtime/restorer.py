@@ -1,9 +1,9 @@
 """Frames in, restored frames out."""
 
-import math
 import threading
-import time
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from edgecar.artifact import Artifact, Metadata, find_artifact, is_artifact_path, read_artifact
 from edgecar.closing import Closing
-from edgecar.engines.base import Codes, Engine, FrameRunner
+from edgecar.engines.base import Codes, Engine
 from edgecar.engines.select import PLANS, open_engine, usable_cores
-from edgecar.errors import EngineError, MediaError
+from edgecar.engines.tiles import TileEngine
+from edgecar.errors import EngineError
 from edgecar.media.color import (
     bgr_from_array,
     bgr_from_frame,
@@ -22,18 +23,14 @@ from edgecar.media.color import (
     luma_from_bgr,
 )
 from edgecar.media.frame import Frame
-from edgecar.runtime.change_map import Grid
 from edgecar.runtime.choice import Limits, limits_of
-from edgecar.runtime.regions import AtlasPacker, TilePlan
+from edgecar.runtime.cuda.runner import CudaRunner
+from edgecar.runtime.runner import CpuRunner, FrameRunner, Ticket
 from edgecar.runtime.stats import PassReason, Stats
-from edgecar.runtime.stream_cache import Reuse, StreamCache, TileRun
-from edgecar.runtime.tiles import Tile, aligned_size, plan_grid, plan_windows
+from edgecar.runtime.stream_cache import Reuse
+from edgecar.runtime.tiles import Tile, aligned_size
 from edgecar.runtime.tuning import Tuning, Tunings, tuning_key
 from edgecar.spec import Coder, Precision, Size
-
-# Activations of one tile stay below this, whatever the frame's size. An engine may hold those of
-# several shapes at a time (OpenVINO: five).
-TILE_MEMORY = 512 << 20
 
 
 class Restorer(Closing):
@@ -118,11 +115,8 @@ class Restorer(Closing):
         )
         """What is in force, by the size of frames."""
         self._tile = tile
-        self._plans: dict[Size, list[Tile]] = {}
         self._reuse = (Reuse() if reuse is True else reuse) or None
-        self._caches: dict[Hashable, StreamCache] = {}
-        self._there: FrameRunner | None = None  # keeps memory of streams too, once it ran
-        self._packers: dict[Size, AtlasPacker] = {}
+        self._runner: FrameRunner | None = None
         self._turn = threading.RLock()  # held while frames are restored, and to free memory
 
     def luma(self, y: Codes, stream: Hashable = None) -> Codes:
@@ -140,7 +134,7 @@ class Restorer(Closing):
             raise EngineError(
                 f"{self.metadata.model} restores RGB; call the restorer with a BGR picture"
             )
-        restored: Codes = self._planes([y[None]], [stream])[0][0]
+        restored: Codes = self._planes(y[None], stream)[0]
         return restored
 
     def __call__(self, bgr: Codes, stream: Hashable = None) -> Codes:
@@ -153,7 +147,7 @@ class Restorer(Closing):
         """
         bgr = bgr_from_array(bgr)
         if self.metadata.channels == 3:
-            (restored,) = self._planes([bgr.transpose(2, 0, 1)[::-1]], [stream])
+            restored = self._planes(bgr.transpose(2, 0, 1)[::-1], stream)
             return np.ascontiguousarray(restored[::-1].transpose(1, 2, 0))
         y = luma_from_bgr(bgr)
         return bgr_with_luma(bgr, y, self.luma(y, stream))
@@ -175,19 +169,49 @@ class Restorer(Closing):
         Engines that take batches of one shape fill them with tiles of all cameras.
 
         Args:
-            frames: Of any sizes.
-            streams: Which camera each is from; every one another.
+            frames: Frames of any sizes.
+            streams: Camera of each frame, no two the same.
+
+        Raises:
+            EngineError: The engine fails.
+        """
+        with self._turn:
+            return self.finish(self.begin(frames, streams))
+
+    def begin(self, frames: Sequence[Frame], streams: Sequence[Hashable]) -> "Round":
+        """Start to restore frames of several cameras; `finish` waits for them.
+
+        Two rounds of the same cameras may be on their way; finish them in order.
+
+        Args:
+            frames: Frames of any sizes.
+            streams: Camera of each frame, no two the same.
 
         Raises:
             EngineError: The engine fails.
         """
         if self.metadata.channels == 1:
-            planes = self._planes([frame.y[None] for frame in frames], streams)
-            return [f.with_luma(plane[0]) for f, plane in zip(frames, planes, strict=True)]
-        pictures = [bgr_from_frame(frame).transpose(2, 0, 1)[::-1] for frame in frames]
-        planes = self._planes(pictures, streams)
+            planes = [frame.y[None] for frame in frames]
+        else:
+            planes = [bgr_from_frame(frame).transpose(2, 0, 1)[::-1] for frame in frames]
+        return Round(frames, planes, self._submit(planes, streams))
+
+    def finish(self, begun: "Round") -> list[Frame]:
+        """Wait for frames that were begun, and return them restored.
+
+        Raises:
+            EngineError: The engine failed; these cameras begin anew with their next frames.
+        """
+        planes = self._results(begun.planes, begun.tickets)
+        if self.metadata.channels == 1:
+            return [f.with_luma(plane[0]) for f, plane in zip(begun.frames, planes, strict=True)]
         bgrs = [np.ascontiguousarray(plane[::-1].transpose(1, 2, 0)) for plane in planes]
-        return [frame_with_bgr(f, bgr) for f, bgr in zip(frames, bgrs, strict=True)]
+        return [frame_with_bgr(f, bgr) for f, bgr in zip(begun.frames, bgrs, strict=True)]
+
+    @property
+    def depth(self) -> int:
+        """Rounds worth having on their way at a time (`FrameRunner.depth`)."""
+        return 1 if self._runner is None else self._runner.depth
 
     def whole(self, y: Codes) -> Codes:
         """Restore a luma plane in one tile, without tiling: the reference for tests.
@@ -196,28 +220,17 @@ class Restorer(Closing):
         """
         if self.engine.info.shape is not None:
             raise EngineError("an engine of one shape cannot run a whole frame; use another engine")
-        size: Size = (y.shape[0], y.shape[1])
-        full = Tile((0, 0, *aligned_size(size, self.metadata.align_px)), (0, 0, *size))
-        restored = np.empty_like(y[None])
-        padded = StreamCache(self._grid(size), 1, [full], free=False, tolerance=0).take(y[None])
+        aligned = aligned_size((y.shape[0], y.shape[1]), self.metadata.align_px)
+        edges = [(0, side - length) for side, length in zip(aligned, y.shape, strict=True)]
+        restored = np.empty((1, *aligned), np.uint8)
         with self._turn:
-            self._run([TileRun(TilePlan([full]), padded, restored)])
-        return np.asarray(restored[0])
+            take = partial(_keep, restored)
+            self.engine.run_codes([np.pad(y, edges, "edge")[None]], take)
+        return restored[0, : y.shape[0], : y.shape[1]]
 
     def plan(self, size: Size) -> list[Tile]:
-        """The tiles that cover a frame of ``(height, width)``."""
-        if size not in self._plans:
-            metadata, fixed = self.metadata, self.engine.info.shape
-            tile = fixed[1:] if fixed else self._tile
-            halo_px, align_px = metadata.halo_px, metadata.align_px
-            if tile:
-                plan = plan_grid(size, tile, halo_px=halo_px, align_px=align_px)
-            else:
-                most_px = TILE_MEMORY // metadata.bytes_per_px
-                most_px = min(self.tunings.of(size).max_read_px, most_px)
-                plan = plan_windows(size, halo_px=halo_px, align_px=align_px, max_read_px=most_px)
-            self._plans[size] = plan
-        return self._plans[size]
+        """Return the tiles that cover a frame of ``(height, width)`` in CPU memory."""
+        return CpuRunner(self.engine, self.metadata, self.tunings, None, self._tile).plan(size)
 
     def count_passed(self, reason: PassReason) -> None:
         """Note in `stats` that a frame was given back as it is."""
@@ -231,119 +244,89 @@ class Restorer(Closing):
     def forget(self, stream: Hashable) -> None:
         """Free all memory kept for a stream that has ended; its stats stay in those of all."""
         with self._turn:
-            self._free(stream)
+            if self._runner is not None:
+                self._runner.forget(stream)
             self._stats_of.pop(stream, None)
 
     def close(self) -> None:
         """Free the memory of all streams, and close the engine if it was opened here."""
         with self._turn:
-            for stream in tuple(self._stats_of):
-                self._free(stream)
-            self._caches.clear()
-            self._packers.clear()
+            if self._runner is not None:
+                self._runner.close()
             if self._open is not None:
                 self.engine.close()
 
-    def _free(self, stream: Hashable) -> None:
-        self._caches.pop(stream, None)
-        if self._there is not None:
-            self._there.forget((id(self), stream))
+    def _planes(self, frame: Codes, stream: Hashable) -> Codes:
+        """Restore ``(C, H, W)`` codes."""
+        with self._turn:
+            return self._results([frame], self._submit([frame], [stream]))[0]
 
-    def _planes(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Codes]:
-        """Restore ``(C, H, W)`` codes, each of another stream."""
+    def _submit(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Ticket]:
+        """Start on ``(C, H, W)`` codes, each of another stream."""
         if len(set(streams)) != len(frames):
             raise EngineError(
                 f"got {len(frames)} frame(s) of {len(set(streams))} stream(s) to restore together; "
                 "give each frame a stream of its own, or restore them one after the other"
             )
         with self._turn:
-            runner = self.engine.frames(self.metadata.halo_px)
-            # A tolerance is weighed where frames are remembered in CPU cache.
-            if runner and not (self._reuse and self._reuse.tolerance):
-                return self._planes_there(runner, frames, streams)
-            return self._planes_here(frames, streams)
+            if self._runner is None:
+                self._runner = self._open_runner((frames[0].shape[1], frames[0].shape[2]))
+            try:
+                pairs = zip(frames, streams, strict=True)
+                return [self._runner.submit(frame, stream) for frame, stream in pairs]
+            except BaseException:
+                self._begin_anew(streams)
+                raise
 
-    def _planes_here(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Codes]:
-        """Restore them from CPU cache."""
-        began = time.perf_counter()
-        caches: list[StreamCache] = []
-        runs: list[TileRun] = []
-        for frame, stream in zip(frames, streams, strict=True):
-            if frame.dtype != np.uint8:
-                raise MediaError(f"got {frame.dtype} pixels, need uint8 codes in 0..255")
-            cache = self._cache_of(stream, frame.shape)
-            padded = cache.take(frame)
-            work = cache.stale() if self._reuses(cache.size) else TilePlan(self.plan(cache.size))
-            caches.append(cache)
-            runs.append(TileRun(work, padded, cache.restored, cache.scratch))
-        self._run(runs)
-        seconds = time.perf_counter() - began
-        pixels = sum(run.work.pixels for run in runs)
-        for cache, run, stream in zip(caches, runs, streams, strict=True):
-            spent = seconds * run.work.pixels / max(1, pixels)
-            cache.accept(run.work, spent)
-            self._count(stream, cache.size, len(run.work.tiles), run.work.pixels, spent)
-            if self._reuse and self._reuse.compares(self.stats.frames):
-                full = np.empty_like(run.restored)
-                self._run([TileRun(TilePlan(self.plan(cache.size)), run.padded, full)])
-                self._reuse.compare(full, run.restored, self.stats)
-        return [cache.output() for cache in caches]
-
-    def _planes_there(
-        self, runner: FrameRunner, frames: Sequence[Codes], streams: Sequence[Hashable]
-    ) -> list[Codes]:
-        """The same where the engine's memory is."""
-        sizes: list[Size] = [(frame.shape[1], frame.shape[2]) for frame in frames]
-        shape = self.engine.info.shape
-        read = shape[1] * shape[2] if shape else 0
-        restored = []
-        self._there = runner
-        # Restorers that share an engine keep their streams apart.
-        keys = [(id(self), stream) for stream in streams]
-        began = time.perf_counter()
-        outputs = runner.restore_all(frames, keys, reuse=all(map(self._reuses, sizes)))
-        seconds = time.perf_counter() - began
-        for frame, size, stream, key, (plane, tiles) in zip(
-            frames, sizes, streams, keys, outputs, strict=True
-        ):
-            self._count(stream, size, tiles, tiles * read, seconds / len(frames))
-            if self._reuse and self._reuse.compares(self.stats.frames):
-                ((full, _),) = runner.restore_all([frame], [key], reuse=False)
-                self._reuse.compare(full, plane, self.stats)
-            restored.append(plane)
+    def _results(self, frames: Sequence[Codes], tickets: Sequence[Ticket]) -> list[Codes]:
+        """Wait for frames, and count them."""
+        with self._turn:
+            runner = self._runner
+            assert runner is not None
+            try:
+                restored = [runner.result(ticket) for ticket in tickets]
+            except BaseException:
+                self._begin_anew([ticket.stream for ticket in tickets])
+                raise
+            for frame, ticket, planes in zip(frames, tickets, restored, strict=True):
+                size: Size = (frame.shape[1], frame.shape[2])
+                for stats in (self.stats, self._stats_of.setdefault(ticket.stream, Stats())):
+                    stats.count(size, ticket.tiles, ticket.pixels, ticket.seconds)
+                if self._reuse and self._reuse.compares(self.stats.frames):
+                    self._reuse.compare(self._in_full(frame), planes, self.stats)
         return restored
 
-    def _count(self, stream: Hashable, size: Size, tiles: int, pixels: int, seconds: float) -> None:
-        self.stats.count(size, tiles, pixels, seconds)
-        self._stats_of.setdefault(stream, Stats()).count(size, tiles, pixels, seconds)
+    def _in_full(self, frame: Codes) -> Codes:
+        """Restore a frame as the first of a stream, for which nothing can be used again."""
+        assert self._runner is not None
+        stream = object()
+        full: Codes = self._runner.result(self._runner.submit(frame, stream))
+        self._runner.forget(stream)
+        return full
 
-    def _cache_of(self, stream: Hashable, shape: tuple[int, ...]) -> StreamCache:
-        """The memory of a stream; a new one where its frames change their size."""
-        cache = self._caches.get(stream)
-        if cache is None or cache.restored.shape != shape:
-            size: Size = (shape[1], shape[2])
-            tuning = self.tunings.of(size)
-            if not self._caches:
-                self._run_on(tuning.threads)
-            free = not (self.engine.info.shape or self._tile) and self.metadata.context == "local"
-            tolerance = self._reuse.tolerance if self._reuse else 0
-            cache = StreamCache(
-                self._grid(size), shape[0], self.plan(size), free, tolerance, self._packer(size)
+    def _begin_anew(self, streams: Sequence[Hashable]) -> None:
+        """Forget streams after a failure: no result may come a frame late."""
+        for stream in streams:
+            with suppress(EngineError):
+                if self._runner is not None:
+                    self._runner.forget(stream)
+
+    def _open_runner(self, size: Size) -> FrameRunner:
+        """Open what restores frames, on as many threads as are best for the first one's size."""
+        threads = min(self._allowed, self.tunings.of(size).threads or self._allowed)
+        if self._open is not None and threads != self._threads:
+            self.engine.close()
+            self.engine, self._threads = self._open(threads), threads
+        # A tolerance is weighed where frames are remembered in CPU memory.
+        if isinstance(self.engine, TileEngine) and not (self._reuse and self._reuse.tolerance):
+            return CudaRunner(
+                self.engine.device,
+                self.engine,
+                self.metadata.halo_px,
+                reuse=self._reuses,
+                computing=self.engine.stream,
             )
-            self._caches[stream] = cache
-        return cache
-
-    def _grid(self, size: Size) -> Grid:
-        align = self.metadata.align_px
-        kept_px = self.tunings.of(size).kept_px
-        return Grid(aligned_size(size, align), self.metadata.halo_px, align, kept_px)
-
-    def _packer(self, size: Size) -> AtlasPacker:
-        if size not in self._packers:
-            align = self.metadata.align_px
-            step_px = math.lcm(self.tunings.of(size).step_px, align)
-            self._packers[size] = AtlasPacker(aligned_size(size, align), step_px)
-        return self._packers[size]
+        return CpuRunner(self.engine, self.metadata, self.tunings, self._reuse, self._tile)
 
     def _reuses(self, size: Size) -> bool:
         """A tuning may do without reuse, unless more was asked of it than speed."""
@@ -351,29 +334,39 @@ class Restorer(Closing):
             return False
         return self._reuse != Reuse() or self.tunings.of(size).reuse
 
-    def _run_on(self, threads: int | None) -> None:
-        """Open the engine again if it was opened here and runs on other threads."""
-        wanted = min(self._allowed, threads or self._allowed)
-        if self._open is not None and wanted != self._threads:
-            self.engine.close()
-            self.engine, self._threads = self._open(wanted), wanted
 
-    def _run(self, runs: Sequence[TileRun]) -> None:
-        """Run the tiles of all frames in one go, so that those of several fill a batch."""
-        inputs = [(run, number, codes) for run in runs for number, codes in enumerate(run.inputs())]
+@dataclass(frozen=True)
+class Round:
+    """Frames of several cameras on their way through a restorer.
 
-        def take(position: int, output: Codes) -> None:
-            run, number, _ = inputs[position]
-            run.take(number, output)
+    Attributes:
+        frames: Frames as they came.
+        planes: Codes of each as the network takes them.
+        tickets: Ticket of each.
+    """
 
-        self.engine.run_codes([codes for _, _, codes in inputs], take)
+    frames: Sequence[Frame]
+    planes: Sequence[Codes]
+    tickets: Sequence[Ticket]
+
+
+def _keep(restored: Codes, _number: int, output: Codes) -> None:
+    restored[:] = output
 
 
 def _opener(artifact: Artifact, name: str, precision: Precision | None) -> Callable[[int], Engine]:
-    """What opens an engine on so many threads."""
-    for library in PLANS:
-        if name == library:
-            from edgecar.runtime.cuda.plans import open_plan
+    """Return the function that opens an engine on a number of threads."""
 
-            return partial(open_plan, artifact, library, precision)
+    def open_best(threads: int) -> Engine:
+        from edgecar.runtime.cuda.open import open_any_gpu
+
+        found = open_any_gpu(artifact, precision)
+        return found or open_engine(artifact, name, precision, threads)
+
+    if name == "auto":
+        return open_best
+    if name in (*PLANS, "onnxruntime:cuda"):
+        from edgecar.runtime.cuda.open import open_on_gpu
+
+        return partial(open_on_gpu, artifact, name, precision)
     return partial(open_engine, artifact, name, precision)

@@ -11,7 +11,8 @@ from edgecar.artifact import Artifact
 from edgecar.engines.select import usable_cores
 from edgecar.runtime.cameras import NULL, Job
 from edgecar.runtime.job import run_job
-from edgecar.runtime.restorer import TILE_MEMORY, Restorer
+from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.runner import TILE_MEMORY
 from edgecar.runtime.tuning import MAX_READ_PX, Tuning
 from edgecar.spec import Precision, Size
 

@@ -113,7 +113,7 @@ def test_inputs_that_need_different_weights_are_not_run_together(edgecar, clip, 
 
 def test_metrics_are_served_while_it_runs(edgecar, clip, monkeypatch):
     scraped = []
-    restore = Restorer.restore_all
+    restore = Restorer.begin
 
     def scraping(self, frames, streams):
         deadline = time.monotonic() + 20
@@ -128,7 +128,7 @@ def test_metrics_are_served_while_it_runs(edgecar, clip, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    monkeypatch.setattr(Restorer, "restore_all", scraping)
+    monkeypatch.setattr(Restorer, "begin", scraping)
     options = ("--metrics-port", str(port), "--network", NETWORK)
     assert edgecar("run", clip, "-o", "null", *options).code == 0
     assert 'edgecar_frames_read_total{camera_name="camera"}' in scraped[0]
@@ -248,7 +248,7 @@ def test_an_input_picture_is_never_overwritten(edgecar, jpeg, tmp_path, single):
 
 def test_interrupt_ends_a_live_recording_and_keeps_it(edgecar, clip, tmp_path, monkeypatch):
     calls = []
-    restore = Restorer.restore_all
+    restore = Restorer.begin
 
     def interrupted(self: Restorer, frames: list[Frame], streams: list[str]) -> list[Frame]:
         calls.append(1)
@@ -256,7 +256,7 @@ def test_interrupt_ends_a_live_recording_and_keeps_it(edgecar, clip, tmp_path, m
             raise KeyboardInterrupt
         return restore(self, frames, streams)
 
-    monkeypatch.setattr(Restorer, "restore_all", interrupted)
+    monkeypatch.setattr(Restorer, "begin", interrupted)
     monkeypatch.setattr("edgecar.media.reader.Reader.live", True)
     output = tmp_path / "camera.mp4"
     done = edgecar("run", clip, "-o", output, "--network", NETWORK, "--policy", "block")
@@ -332,7 +332,7 @@ def test_wrong_usage_is_code_two(edgecar, clip):
 
 def test_engine_failure_in_the_middle_leaves_nothing(edgecar, clip, tmp_path, monkeypatch):
     calls = []
-    restore = Restorer.restore_all
+    restore = Restorer.begin
 
     def failing(self: Restorer, frames: list[Frame], streams: list[str]) -> list[Frame]:
         calls.append(1)
@@ -342,7 +342,7 @@ def test_engine_failure_in_the_middle_leaves_nothing(edgecar, clip, tmp_path, mo
             raise EngineError("the device was lost; plug it in")
         return restore(self, frames, streams)
 
-    monkeypatch.setattr(Restorer, "restore_all", failing)
+    monkeypatch.setattr(Restorer, "begin", failing)
     done = edgecar("run", clip, "-o", tmp_path / "clean.mp4", "--network", NETWORK)
     assert done.code == 1
     assert done.err.strip().splitlines()[-1] == "edgecar: the device was lost; plug it in"
@@ -353,7 +353,7 @@ def test_interrupt_leaves_nothing(edgecar, clip, tmp_path, monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Restorer, "restore_all", interrupted)
+    monkeypatch.setattr(Restorer, "begin", interrupted)
     done = edgecar("run", clip, "-o", tmp_path / "clean.mp4", "--network", NETWORK)
     assert done.code == 130
     assert not list(tmp_path.iterdir())

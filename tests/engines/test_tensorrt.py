@@ -15,7 +15,7 @@ from edgecar.engines.targets import target_named
 from edgecar.engines.tensorrt import TensorrtTiles
 from edgecar.engines.trt_library import Library, load_library
 from edgecar.errors import ArtifactError, EngineError
-from edgecar.runtime.cuda.restorer import TiledRestorer
+from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.host_device import HostDevice
 
@@ -126,14 +126,14 @@ def test_plan_says_what_it_is(built, library, runtime) -> None:
 
 def test_frames_go_through_the_plan(built, library, runtime) -> None:
     engine = TensorrtTiles(built, library, CARD)
-    restorer = TiledRestorer(runtime.context.device, engine, halo_px=8)
+    runner = CudaRunner(runtime.context.device, engine, halo_px=8)
     fake = FakeEngine(lambda batch: 1 - batch, 1, (2, 64, 64))
     reference = Restorer(
         replace(read_artifact(built.with_name("net.onnx")), onnx=b""), fake, reuse=False
     )
     for seed in range(3):
         frame = np.random.default_rng(seed).integers(0, 256, (90, 130), np.uint8)
-        assert (restorer(frame) == reference.luma(frame)).all()
+        assert (runner.result(runner.submit(frame)) == reference.luma(frame)).all()
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_a_cleaner_is_a_callback_of_process_video(sv, clip, tmp_path, monkeypatc
     with edgecar.Cleaner(clip, network="edgecar-xs", threads=1) as clean:
         sv.process_video(str(clip), str(tmp_path / "out.mp4"), callback=clean)
         assert clean.restorer.metadata.trained_on.startswith("h264")
-        assert len(clean.restorer._caches) == 1  # not one for every number of a frame
+        assert len(clean.restorer._runner.caches) == 1  # not one for every number of a frame
     with edgecar.Restorer("edgecar-xs", codec="h264", reuse=False) as restorer:
         expected = [restorer(bgr) for bgr in sv.get_video_frames_generator(str(clip))]
     assert len(written) == FRAMES

@@ -16,6 +16,7 @@ from edgecar.media.frame import Coding, Frame
 from edgecar.media.live import LiveSource, LiveStats
 from edgecar.runtime.pipeline import Pipeline, PipelineSettings
 from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.runner import Ticket
 from tests.runtime.test_restorer import fake_artifact
 
 SECONDS_TO_STOP = 5  # the design's promise
@@ -362,3 +363,83 @@ def test_its_own_thread_may_close_it():
     assert failures == []
     assert source.closed
     assert not alive()
+
+
+class Recorder:
+    """Runner that adds 1 to each code and notes in which order it was asked for what."""
+
+    def __init__(self, depth: int, breaks_at: int | None = None) -> None:
+        self.depth, self.breaks_at = depth, breaks_at
+        self.asked: list[tuple[str, int]] = []
+        self._restored: dict[Ticket, np.ndarray] = {}
+
+    def submit(self, frame, stream) -> Ticket:
+        self.asked.append(("submit", int(frame[0, 0, 0])))
+        ticket = Ticket(stream, 1, frame.size)
+        self._restored[ticket] = frame + np.uint8(1)
+        return ticket
+
+    def result(self, ticket):
+        restored = self._restored.pop(ticket)
+        self.asked.append(("result", int(restored[0, 0, 0]) - 1))
+        if self.asked[-1][1] == self.breaks_at:
+            raise EngineError("the device was lost")
+        return restored
+
+    def forget(self, stream) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def recorded(recorder, frames=5, **options):
+    """Frames of a source that is never slower than the restorer."""
+    restorer = restorer_with()
+    restorer._runner = recorder
+    ready = threading.Event()
+
+    def choose(_frame):
+        ready.wait(10)  # until frames wait behind the first
+        return restorer
+
+    with Pipeline({"front": Source(frames)}, choose, **options) as pipeline:
+        camera = pipeline.cameras["front"]
+        while len(camera.read) < min(3, frames - 1):
+            time.sleep(0.001)
+        ready.set()
+        return list(pipeline)
+
+
+def test_the_next_frame_is_submitted_before_the_last_is_taken_where_that_helps():
+    recorder = Recorder(depth=2)
+    frames = recorded(recorder)
+    assert [frame.pts for frame in frames] == list(range(5))
+    assert all((f.frame.y == f.before.y + 1).all() for f in frames)
+    for number in range(2):  # later ones may have to wait for the source
+        order = recorder.asked
+        assert order.index(("submit", number + 1)) < order.index(("result", number))
+        assert order.index(("result", number)) < order.index(("submit", number + 3))
+
+
+def test_a_frame_is_taken_before_the_next_where_nothing_runs_beside_it():
+    recorder = Recorder(depth=1)
+    recorded(recorder)
+    assert recorder.asked == [(what, n) for n in range(5) for what in ("submit", "result")]
+
+
+def test_frames_on_their_way_pass_when_a_restorer_fails():
+    failures = []
+
+    def failed(_restorer, error):
+        failures.append(str(error))
+        return "engine_failed"
+
+    recorder = Recorder(depth=2, breaks_at=1)
+    frames = recorded(recorder, failed=failed)
+    assert failures == ["the device was lost"]
+    assert [frame.pts for frame in frames] == list(range(5))
+    assert not frames[1].restored
+    assert frames[0].restored
+    assert frames[4].restored
+    assert frames[-1].stats.frames_in_flight == 0

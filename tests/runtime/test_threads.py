@@ -15,8 +15,7 @@ from edgecar.engines.select import open_engine
 from edgecar.errors import EngineError
 from edgecar.media.frame import Frame
 from edgecar.runtime.cleaner import Cleaner
-from edgecar.runtime.cuda.plans import StagedEngine
-from edgecar.runtime.cuda.restorer import ReferenceTiles
+from edgecar.runtime.cuda.runner import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.cuda.small_network import blurred, metadata
@@ -51,7 +50,7 @@ def opened(kind: str, stack: ExitStack):
             return artifact, stack.enter_context(SlowEngine())
         device = HostDevice()
         tiles = ReferenceTiles(device, SlowEngine(), (2, 24, 32))
-        return artifact, stack.enter_context(StagedEngine(device, tiles))
+        return artifact, stack.enter_context(tiles.on(device))
     artifact = read_artifact(find_artifact("edgecar-xs", "jpeg"))
     return artifact, stack.enter_context(open_engine(artifact, kind, threads=1))
 

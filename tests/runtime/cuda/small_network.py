@@ -26,7 +26,24 @@ def metadata(channels: int = 1, halo_px: int = HALO, align_px: int = 1) -> Metad
 
 def planes(reference: Restorer, frame):
     """What the NumPy runtime makes of ``(channels, height, width)``."""
-    return reference._planes([frame], ["reference"])[0]
+    return reference._planes(frame, "reference")
+
+
+class InTurn:
+    """Frames through a runner, each submitted when the one before it was taken.
+
+    Args:
+        runner: A `FrameRunner`.
+    """
+
+    def __init__(self, runner) -> None:
+        self.runner, self.tiles = runner, 0
+
+    def __call__(self, frame, stream=None):
+        ticket = self.runner.submit(frame, stream)
+        restored = self.runner.result(ticket)
+        self.tiles += ticket.tiles
+        return restored
 
 
 def a_clip(seed: int, size, channels: int = 1, frames: int = 5):

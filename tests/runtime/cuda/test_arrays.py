@@ -21,10 +21,10 @@ from edgecar.runtime.cuda.arrays import (
     device_array,
     layout_from_capsule,
 )
-from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
 from tests.runtime.cuda.device_arrays import from_device, on_device
 from tests.runtime.cuda.host_device import HANDLES, HostDevice
-from tests.runtime.cuda.small_network import HALO, a_clip, blurred
+from tests.runtime.cuda.small_network import HALO, InTurn, a_clip, blurred
 
 CPU = 1  # kDLCPU
 
@@ -184,8 +184,8 @@ def test_frame_that_is_still_being_made_is_waited_for(kind, heeds, differs) -> N
     for seed in range(12):
         device = HostDevice(seed)
         tiles = ReferenceTiles(device, FakeEngine(blurred), (2, 16, 20))
-        restorer = TiledRestorer(device, tiles, HALO)
-        wanted = TiledRestorer(device, tiles, HALO)
+        restorer = InTurn(CudaRunner(device, tiles, HALO))
+        wanted = InTurn(CudaRunner(device, tiles, HALO))
         for frame in a_clip(seed, (32, 40), frames=3):
             foreign = kind(device, frame, heeds)
             restored = from_device(restorer(foreign)).copy()
@@ -208,7 +208,7 @@ def test_array_of_the_cpu_is_not_taken_for_one_of_the_gpu() -> None:
     device = HostDevice()
     tiles = ReferenceTiles(device, FakeEngine(blurred), (2, 16, 20))
     frame = np.zeros((32, 40), np.uint8)  # has __dlpack__, too
-    assert isinstance(TiledRestorer(device, tiles, HALO)(frame), np.ndarray)
+    assert isinstance(InTurn(CudaRunner(device, tiles, HALO))(frame), np.ndarray)
 
 
 @pytest.mark.parametrize(

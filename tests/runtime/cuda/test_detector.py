@@ -10,10 +10,10 @@ from edgecar.media.color import bgr_from_frame
 from edgecar.media.frame import Colour, Frame
 from edgecar.runtime.cuda.arrays import DeviceTensor
 from edgecar.runtime.cuda.detector import DetectorInput, kernel_matrix, placement
-from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
 from tests.runtime.cuda.device_arrays import on_device
 from tests.runtime.cuda.host_device import HostDevice
-from tests.runtime.cuda.small_network import HALO, blurred
+from tests.runtime.cuda.small_network import HALO, InTurn, blurred
 from tests.runtime.cuda.test_arrays import ByInterface
 from tests.runtime.cuda.test_kernels import MATRICES, bgr_reference, resized_reference
 
@@ -48,10 +48,10 @@ def test_restored_frame_reaches_the_detector_without_the_cpu(size, side, kind, d
     device.download = lambda to, *rest: (
         moved.append(to.size), HostDevice.download(device, to, *rest)
     )  # fmt: skip
-    clean = TiledRestorer(device, tiles, HALO)(on_device(device, luma, 64))
+    clean = InTurn(CudaRunner(device, tiles, HALO))(on_device(device, luma, 64))
     tensor, place = DetectorInput(device, side, kind)(clean, on_device(device, chroma, 80), BT709)
     assert set(moved) == {4 * 2 * 16 * 20}  # the stand-in engine's tiles, but no frame
-    restored = TiledRestorer(device, tiles, HALO)(luma)[0]
+    restored = InTurn(CudaRunner(device, tiles, HALO))(luma)[0]
     bgr = bgr_reference(restored, chroma[0], *size, MATRICES["bt709 limited"])
     wanted = np.full((*side, 3), 114, np.uint8)
     inside = (

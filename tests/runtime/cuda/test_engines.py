@@ -13,10 +13,10 @@ from edgecar.engines.fake import FakeEngine
 from edgecar.engines.select import open_engine
 from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
 from edgecar.errors import EngineError
-from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.host_device import HostDevice
-from tests.runtime.cuda.small_network import HALO, a_clip, blurred, metadata, planes
+from tests.runtime.cuda.small_network import HALO, InTurn, a_clip, blurred, metadata, planes
 
 
 class HalfTiles(TileEngine):
@@ -42,7 +42,7 @@ class HalfTiles(TileEngine):
 
 def test_halves_go_in_and_out() -> None:
     device = HostDevice()
-    restorer = TiledRestorer(device, HalfTiles(device, (2, 16, 20)), HALO)
+    restorer = InTurn(CudaRunner(device, HalfTiles(device, (2, 16, 20)), HALO))
 
     def halved(batch):
         made = blurred(batch.astype(np.float16).astype(np.float32))
@@ -71,7 +71,7 @@ def test_real_networks_give_the_bytes_of_the_whole_frame(kind, exported, reduced
     device, shape = HostDevice(), (2, 64, 64)
     engine = QueuedTiles(device, artifact, shape)
     assert engine.info.provider.endswith(" CPU")
-    restorer = TiledRestorer(device, engine, artifact.metadata.halo_px)
+    restorer = InTurn(CudaRunner(device, engine, artifact.metadata.halo_px))
     frame = np.random.default_rng(0).integers(0, 256, (90, 110), np.uint8)
     with open_engine(artifact, "onnxruntime", threads=1) as whole:
         reference = Restorer(artifact, whole, reuse=False)
@@ -82,7 +82,7 @@ def test_torch_is_the_reference_on_tiles_too(exported) -> None:
     artifact, device = exported("edgecar-xs"), HostDevice()
     with open_engine(artifact, "torch", threads=1) as engine:
         tiles = ReferenceTiles(device, engine, (2, 64, 64))
-        restorer = TiledRestorer(device, tiles, artifact.metadata.halo_px)
+        restorer = InTurn(CudaRunner(device, tiles, artifact.metadata.halo_px))
         frame = np.random.default_rng(1).integers(0, 256, (64, 100), np.uint8)
         fixed = Restorer(artifact, engine, reuse=False, tile=(64, 64))
         assert (restorer(frame) == fixed.luma(frame)).all()

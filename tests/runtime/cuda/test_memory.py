@@ -8,8 +8,7 @@ import pytest
 from edgecar.artifact import Artifact
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError
-from edgecar.runtime.cuda.plans import StagedEngine
-from edgecar.runtime.cuda.restorer import ReferenceTiles
+from edgecar.runtime.cuda.runner import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stream_cache import Reuse
 from tests.runtime.cuda.host_device import HostDevice
@@ -32,7 +31,7 @@ def device(request) -> HostDevice:
 
 @pytest.fixture
 def engine(device):
-    with StagedEngine(device, CapturableTiles(device, FakeEngine(blurred), (2, 24, 32))) as engine:
+    with CapturableTiles(device, FakeEngine(blurred), (2, 24, 32)).on(device) as engine:
         yield engine
 
 

@@ -14,11 +14,13 @@ from edgecar.engines.fake import FakeEngine
 from edgecar.engines.plan import plan_path, settings_for, sidecar_of, write_plan
 from edgecar.engines.select import open_engine
 from edgecar.engines.targets import target_named
+from edgecar.engines.tiles import OnnxRuntimeTiles
 from edgecar.engines.trt_library import load_library
 from edgecar.errors import AnswerError, EngineError, WindowError
-from edgecar.runtime.cuda import plans
-from edgecar.runtime.cuda.plans import StagedEngine, find_plan, open_plan
-from edgecar.runtime.cuda.restorer import ReferenceTiles
+from edgecar.media.frame import Frame, chroma_size
+from edgecar.runtime.cuda import open as opening
+from edgecar.runtime.cuda.open import find_plan, open_on_gpu
+from edgecar.runtime.cuda.runner import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stream_cache import Reuse
 from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
@@ -58,7 +60,7 @@ def artifact(folder, tmp_path, monkeypatch):
 
 def refusal(artifact, library="tensorrt-rtx", precision=None) -> str:
     with pytest.raises(EngineError) as refused:
-        open_plan(artifact, library, precision, 1)
+        open_on_gpu(artifact, library, precision)
     return str(refused.value)
 
 
@@ -106,13 +108,13 @@ def test_restorer_runs_a_plan_by_the_engines_name(shared, artifact, monkeypatch)
     """With a function for the plan, and the CPU for the GPU."""
     device, shape = HostDevice(shared=shared), (2, 64, 64)
     network = FakeEngine(lambda batch: 1 - batch)
-    monkeypatch.setattr(plans, "CudaDevice", lambda: device)
+    monkeypatch.setattr(opening, "CudaDevice", lambda: device)
     monkeypatch.setattr(
-        plans, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
+        opening, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
     )
     frame = np.random.default_rng(0).integers(0, 256, (90, 130), np.uint8)
     with Restorer(artifact, "tensorrt-rtx") as restorer:
-        assert isinstance(restorer.engine, StagedEngine)
+        assert isinstance(restorer.engine, ReferenceTiles)
         assert (restorer.luma(frame) == 255 - frame).all()
         assert restorer.stats.windows_run == 6
 
@@ -121,21 +123,21 @@ def test_a_plan_that_computes_something_else_is_refused(exported, tmp_path, monk
     network, device = exported("edgecar-xs"), HostDevice()
     artifact = read_artifact(built(tmp_path, network) / "net.onnx")
     assert artifact.metadata.known_answer == network.metadata.known_answer
-    monkeypatch.setattr(plans, "CudaDevice", lambda: device)
+    monkeypatch.setattr(opening, "CudaDevice", lambda: device)
 
     def runs(function) -> None:
         engine = FakeEngine(function, align_px=2)
         monkeypatch.setattr(
-            plans, "TensorrtTiles", lambda _path: ReferenceTiles(device, engine, (2, 64, 64))
+            opening, "TensorrtTiles", lambda _path: ReferenceTiles(device, engine, (2, 64, 64))
         )
 
     with open_engine(artifact, "onnxruntime", threads=1) as truth:
         runs(truth.run)
-        with open_plan(artifact, "tensorrt-rtx", None, 1) as engine:
+        with open_on_gpu(artifact, "tensorrt-rtx", None) as engine:
             assert engine.check.passed
         runs(lambda batch: truth.run(batch) * np.float32(0.999))
         with pytest.raises(AnswerError, match="on its known answer; this machine computes it"):
-            open_plan(artifact, "tensorrt-rtx", None, 1)
+            open_on_gpu(artifact, "tensorrt-rtx", None)
 
 
 def test_engines_do_not_open_plans_themselves(artifact) -> None:
@@ -148,9 +150,9 @@ def device(monkeypatch) -> HostDevice:
     """The CPU for the GPU, and a network that halves for every plan."""
     device, shape = HostDevice(), (2, 64, 64)
     network = FakeEngine(lambda batch: batch * np.float32(0.5))
-    monkeypatch.setattr(plans, "CudaDevice", lambda: device)
+    monkeypatch.setattr(opening, "CudaDevice", lambda: device)
     monkeypatch.setattr(
-        plans, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
+        opening, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
     )
     return device
 
@@ -216,12 +218,18 @@ def test_reuse_that_goes_wrong_is_seen(on_gpu) -> None:
             restorer.luma(second)
 
 
+def together(restorer, frames, streams):
+    grey = [np.zeros(chroma_size(frame.shape), np.uint8) for frame in frames]
+    given = [Frame(y, u, u) for y, u in zip(frames, grey, strict=True)]
+    return [restored.y for restored in restorer.restore_all(given, streams)]
+
+
 def test_cameras_go_up_together(on_gpu) -> None:
     with on_gpu() as restorer:
         frames = [clip()[0], clip()[2]]
-        planes = restorer._planes([frame[None] for frame in frames], ["gate", "yard"])
+        planes = together(restorer, frames, ["gate", "yard"])
         for plane, frame in zip(planes, frames, strict=True):
-            assert (plane[0] == halved(frame)).all()
+            assert (plane == halved(frame)).all()
 
 
 def test_failure_leaves_no_frame_on_its_way(on_gpu) -> None:
@@ -230,7 +238,7 @@ def test_failure_leaves_no_frame_on_its_way(on_gpu) -> None:
         first, second, third, fourth = clip()
         restorer.luma(first, "gate")
         with pytest.raises(WindowError):
-            restorer._planes([second[None], second[None, :40]], ["gate", "yard"])
+            together(restorer, [second, second[:40]], ["gate", "yard"])
         for frame in (third, fourth):
             assert (restorer.luma(frame, "gate") == halved(frame)).all()
 
@@ -258,3 +266,44 @@ def test_run_restores_a_clip_on_the_gpu(artifact, device, edgecar, tmp_path) -> 
     with av.open(output) as container:
         planes = [frame.to_ndarray()[:96] for frame in container.decode(video=0)]
     assert all((plane == halved(grey)).all() for plane in planes)
+
+
+@pytest.mark.usefixtures("device")
+def test_auto_takes_a_gpu_that_works_first(artifact, monkeypatch) -> None:
+    monkeypatch.setattr(opening, "find_gpu", lambda: None)
+    with Restorer(artifact, "auto") as restorer:
+        assert (restorer.luma(clip()[0]) == halved(clip()[0])).all()
+
+
+def test_auto_takes_the_cpu_where_no_gpu_works(artifact, monkeypatch) -> None:
+    monkeypatch.setattr(opening, "find_gpu", lambda: None)
+    artifact.path.with_name("net.rtx.plan").unlink()
+    with Restorer(artifact, "auto", threads=1) as restorer:
+        assert restorer.engine.info.device == "cpu"
+
+
+class CpuTiles(OnnxRuntimeTiles):
+    """ONNX Runtime with its IO binding in CPU memory, which stands for the GPU's."""
+
+    def __init__(self, artifact, shape, _handle, tf32) -> None:
+        assert not tf32
+        super().__init__(artifact, shape, None)
+
+    def enqueue(self, tiles, restored, stream) -> None:
+        start = super().enqueue
+        self.device.call(lambda: start(tiles, restored, stream), stream)
+
+
+@pytest.mark.parametrize("size", [(90, 130), (60, 50), (300, 310)])
+def test_onnxruntime_runs_on_the_gpu_by_its_name(size, exported, monkeypatch) -> None:
+    """Frames smaller than its tiles too; the bytes are those of the whole frame."""
+    artifact, device = exported("edgecar-xs"), HostDevice()
+    monkeypatch.setattr(opening, "CudaDevice", lambda: device)
+    monkeypatch.setattr(opening, "OnnxRuntimeTiles", CpuTiles)
+    frame = np.random.default_rng(7).integers(0, 256, size, np.uint8)
+    with open_engine(artifact, "onnxruntime", threads=1) as engine:
+        whole = Restorer(artifact, engine).whole(frame)
+    with Restorer(artifact, "onnxruntime:cuda") as restorer:
+        assert restorer.engine.check.passed
+        assert (restorer.luma(frame) == whole).all()
+        assert device.done.count("gather_fp32") >= 1

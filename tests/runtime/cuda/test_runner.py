@@ -13,11 +13,11 @@ from edgecar.errors import EngineError, MediaError, WindowError
 from edgecar.runtime.cuda.arrays import DeviceArray
 from edgecar.runtime.cuda.device import WORD
 from edgecar.runtime.cuda.device_stream import words_of_tile
-from edgecar.runtime.cuda.restorer import ReferenceTiles, TiledRestorer
+from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.device_arrays import from_device, on_device
 from tests.runtime.cuda.host_device import HostDevice
-from tests.runtime.cuda.small_network import HALO, a_clip, blurred, metadata, planes
+from tests.runtime.cuda.small_network import HALO, InTurn, a_clip, blurred, metadata, planes
 
 
 class CapturableTiles(ReferenceTiles):
@@ -36,7 +36,7 @@ def restorers(device, shape=(3, 16, 20), channels=1, function=blurred, align_px=
         FakeEngine(function, channels, shape, align_px),
         reuse=False,
     )
-    return TiledRestorer(device, tiles, halo_px, **options), reference
+    return InTurn(CudaRunner(device, tiles, halo_px, **options)), reference
 
 
 @settings(max_examples=40)
@@ -64,17 +64,18 @@ def test_bytes_are_those_of_the_numpy_runtime_in_any_order(
     else:
         got = [restorer(frame).tobytes() for frame in clip]
     assert got == [plane.tobytes() for plane in wanted]
-    restorer.close()
+    restorer.runner.close()
 
 
 def as_they_come(restorer, clip) -> list[bytes]:
     """Outputs of frames of which two are on their way at a time."""
-    restorer.submit(clip[0])
-    got = []
+    runner = restorer.runner
+    before, got = runner.submit(clip[0]), []
     for frame in clip[1:]:
-        restorer.submit(frame)
-        got.append(restorer.result().tobytes())
-    return [*got, restorer.result().tobytes()]
+        ticket = runner.submit(frame)
+        got.append(runner.result(before).tobytes())
+        before = ticket
+    return [*got, runner.result(before).tobytes()]
 
 
 class DeafDevice(HostDevice):
@@ -100,13 +101,13 @@ def test_reuse_computes_less_and_a_still_frame_not_at_all() -> None:
     restorer, reference = restorers(HostDevice())
     clip = a_clip(1, (48, 60), frames=2)
     restorer(clip[0])
-    every = restorer.windows_run
+    every = restorer.tiles
     restorer(clip[0])
-    assert restorer.windows_run == every
+    assert restorer.tiles == every
     touched = clip[0].copy()
     touched[0, 20, 30] ^= 1
     restored = restorer(touched)
-    assert 0 < restorer.windows_run - every < every
+    assert 0 < restorer.tiles - every < every
     assert (restored == planes(reference, touched)).all()
 
 
@@ -119,15 +120,34 @@ def test_cameras_do_not_mix() -> None:
             assert (restored == planes(reference, clip[number])).all()
 
 
+@pytest.mark.parametrize("reuse", [True, False])
 @pytest.mark.parametrize("seed", range(5))
-def test_cameras_run_at_a_time(seed) -> None:
-    restorer, reference = restorers(HostDevice(seed))
-    clips = {name: a_clip(number, (32, 40)) for number, name in enumerate(("gate", "yard"))}
-    for number in range(4):
-        for name, clip in clips.items():
-            restorer.submit(clip[number], stream=name)
-        for name, clip in clips.items():
-            assert (restorer.result(name) == planes(reference, clip[number])).all()
+def test_cameras_run_at_a_time(seed, reuse) -> None:
+    """Two frames of each on their way, of two sizes."""
+    restorer, reference = restorers(HostDevice(seed), reuse=reuse)
+    runner, sizes = restorer.runner, {"gate": (32, 40), "yard": (32, 40), "door": (20, 50)}
+    clips = {name: a_clip(n, size) for n, (name, size) in enumerate(sizes.items())}
+    begun = []
+    for number in range(5):
+        begun.append([runner.submit(clip[number], name) for name, clip in clips.items()])
+        if number:
+            for ticket in begun[-2]:
+                wanted = planes(reference, clips[ticket.stream][number - 1])
+                assert (runner.result(ticket) == wanted).all()
+
+
+def test_tiles_of_all_cameras_fill_a_batch() -> None:
+    """Two cameras of two tiles and one of one tile take two batches of three, not three."""
+    device = HostDevice(1)
+    restorer, reference = restorers(device, reuse=False)
+    frames = {"gate": (16, 30), "yard": (16, 30), "door": (16, 20)}
+    frames = {name: a_clip(1, size, frames=1)[0] for name, size in frames.items()}
+    tickets = [restorer.runner.submit(frame, name) for name, frame in frames.items()]
+    assert [ticket.tiles for ticket in tickets] == [2, 2, 1]
+    for ticket in tickets:
+        wanted = planes(reference, frames[ticket.stream])
+        assert (restorer.runner.result(ticket) == wanted).all()
+    assert device.done.count("network") == 2
 
 
 def test_camera_that_changes_its_size_begins_anew() -> None:
@@ -137,16 +157,17 @@ def test_camera_that_changes_its_size_begins_anew() -> None:
         assert (restorer(frame) == planes(reference, frame)).all()
 
 
-def test_graphs_take_the_place_of_launches() -> None:
+def test_a_graph_takes_the_place_of_the_engine_s_launches() -> None:
     device = HostDevice()
     restorer, _ = restorers(device, reuse=False)
-    (frame,) = a_clip(6, (32, 40), frames=1)
-    for _ in range(4):  # each slot once plainly, then captured
+    (frame,) = a_clip(6, (16, 50), frames=1)
+    calls = []
+    enqueue = restorer.runner.engine.enqueue
+    restorer.runner.engine.enqueue = lambda *where: (calls.append(1), enqueue(*where))
+    for _ in range(4):
         restorer(frame)
-    launched = device.launched
-    restorer(frame)
-    assert device.launched == launched
-    assert device.replayed > 0
+    assert len(calls) == 2  # plainly, then captured
+    assert device.replayed == 3
 
 
 def test_engine_that_refuses_to_be_captured_runs_all_the_same() -> None:
@@ -167,10 +188,10 @@ def test_next_frame_goes_up_while_one_is_computed() -> None:
     device = HostDevice(prefer=UPLOADS)
     restorer, _ = restorers(device, reuse=False, graphs=False)
     clip = a_clip(8, (32, 40), frames=3)
-    restorer.submit(clip[0])
-    restorer.submit(clip[1])
+    first = restorer.runner.submit(clip[0])
+    restorer.runner.submit(clip[1])
     device.done.clear()
-    restorer.result()
+    restorer.runner.result(first)
     assert "upload" in device.done[: device.done.index("network")]
     first, *_ = (n for n, step in enumerate(device.done) if step == "network")
     assert device.done[:first].count("gather_fp32") <= 1
@@ -189,27 +210,27 @@ def test_every_batch_is_gathered_run_and_scattered_in_turn() -> None:
 
 
 def test_third_frame_on_its_way_is_refused() -> None:
-    restorer, _ = restorers(HostDevice())
+    restorer, reference = restorers(HostDevice())
+    runner = restorer.runner
     (frame,) = a_clip(1, (32, 40), frames=1)
-    restorer.submit(frame)
-    restorer.submit(frame)
+    first, second = runner.submit(frame), runner.submit(frame)
     with pytest.raises(EngineError, match="2 frames are on their way; take a result first"):
-        restorer.submit(frame)
-    restorer.result()
-    restorer.result()
-    with pytest.raises(EngineError, match="no frame is on its way"):
-        restorer.result()
-    with pytest.raises(EngineError, match="no frame of stream 'yard'"):
-        restorer.result("yard")
+        runner.submit(frame)
+    with pytest.raises(EngineError, match="taken once, in the order of its frames"):
+        runner.result(second)
+    for ticket in (first, second):
+        assert (runner.result(ticket) == planes(reference, frame)).all()
+    with pytest.raises(EngineError, match="taken once"):
+        runner.result(first)
 
 
 def test_frame_may_be_changed_as_soon_as_it_was_submitted() -> None:
     restorer, reference = restorers(HostDevice(11))
     (frame,) = a_clip(2, (32, 40), frames=1)
     wanted = planes(reference, frame)
-    restorer.submit(frame)
+    ticket = restorer.runner.submit(frame)
     frame[:] = 0
-    assert (restorer.result() == wanted).all()
+    assert (restorer.runner.result(ticket) == wanted).all()
 
 
 class FailingTiles(CapturableTiles):
@@ -226,16 +247,16 @@ def test_frame_after_a_failure_is_computed_in_full(seed) -> None:
     device = HostDevice(seed)
     _, reference = restorers(device)
     tiles = FailingTiles(device, FakeEngine(blurred), (3, 16, 20))
-    restorer = TiledRestorer(device, tiles, HALO)
+    restorer = InTurn(CudaRunner(device, tiles, HALO, graphs=False))
     clip = a_clip(3, (32, 40), frames=4)
     restorer(clip[0])
-    every = restorer.windows_run
+    every = restorer.tiles
     tiles.broken = True
     with pytest.raises(EngineError, match="the GPU is gone"):
         restorer(clip[0] ^ np.uint8(1))
     tiles.broken = False
     assert (restorer(clip[0]) == planes(reference, clip[0])).all()
-    assert restorer.windows_run == 2 * every
+    assert restorer.tiles == 2 * every
     for frame in clip[1:]:
         assert (restorer(frame) == planes(reference, frame)).all()
 

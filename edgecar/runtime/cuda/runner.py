@@ -1,0 +1,292 @@
+"""Frames restored on a GPU, tile by tile; tiles of all cameras share batches."""
+
+import time
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgecar.engines.base import Batch, Codes, Engine
+from edgecar.engines.tiles import ITEM_BYTES, TileEngine
+from edgecar.errors import EngineError, MediaError
+from edgecar.runtime.cuda.arrays import DeviceArray, arrival, is_on_device
+from edgecar.runtime.cuda.device import Device, Memory
+from edgecar.runtime.cuda.device_stream import SLOTS, DeviceStream, FrameOnDevice
+from edgecar.runtime.runner import Ticket
+from edgecar.runtime.tiles import plan_grid
+from edgecar.spec import Size
+
+
+@dataclass(eq=False)
+class _CudaTicket(Ticket):
+    """Ticket with the frame that it stands for."""
+
+    frame: FrameOnDevice | None = None
+
+
+class _Piece(NamedTuple):
+    """Tiles of a frame in a batch: the first one, its slot in the batch, and their number."""
+
+    frame: FrameOnDevice
+    first: int
+    slot: int
+    tiles: int
+
+
+class TileBatch:
+    """A batch that fills with tiles of any frames; it runs when it is full, or when told to.
+
+    Args:
+        device: Device that it lies on.
+        engine: Engine that runs it.
+        computing: Stream that the engine works on.
+        graphs: Launch the engine as one graph where it allows that; the same bytes come out.
+    """
+
+    def __init__(self, device: Device, engine: TileEngine, computing: Any, graphs: bool) -> None:
+        self._device, self._engine, self._computing = device, engine, computing
+        self._graphs, self._ran = graphs and engine.capturable, False
+        self._replay: Callable[[], None] | None = None
+        self._given = device.memory(engine.values * ITEM_BYTES[engine.reads])
+        self._made = device.memory(engine.values * ITEM_BYTES[engine.writes])
+        self._pieces: list[_Piece] = []
+        self._used = 0
+
+    def add(self, frame: FrameOnDevice) -> None:
+        """Add all tiles of a frame; runs every batch that gets full."""
+        first = 0
+        while first < frame.tiles:
+            count = min(frame.tiles - first, self._engine.shape[0] - self._used)
+            self._pieces.append(_Piece(frame, first, self._used, count))
+            self._used += count
+            first += count
+            if self._used == self._engine.shape[0]:
+                self.run()
+        if not frame.tiles:
+            frame.source.send(frame)
+
+    def holds(self, source: DeviceStream) -> bool:
+        """Return True if tiles of a camera wait here."""
+        return any(piece.frame.source is source for piece in self._pieces)
+
+    def drop(self, source: DeviceStream) -> None:
+        """Leave out the tiles of a camera."""
+        self._pieces = [piece for piece in self._pieces if piece.frame.source is not source]
+
+    def run(self) -> None:
+        """Run what there is; frames whose last tile it holds are sent down."""
+        pieces, self._pieces, self._used = self._pieces, [], 0
+        if not pieces:
+            return
+        engine, values = self._engine, self._engine.values // self._engine.shape[0]
+        for frame, first, slot, count in pieces:
+            to = self._given.address + slot * values * ITEM_BYTES[engine.reads]
+            frame.source.gather(frame, first, count, to)
+        self._enqueue()
+        for frame, first, slot, count in pieces:
+            source = self._made.address + slot * values * ITEM_BYTES[engine.writes]
+            frame.source.scatter(frame, first, count, source)
+            if not frame.left:
+                frame.source.send(frame)
+
+    def _enqueue(self) -> None:
+        """Run the network: plainly the first time, which engines need, and as a graph later on."""
+
+        def work() -> None:
+            self._engine.enqueue(self._given.address, self._made.address, self._computing)
+
+        if self._graphs and self._ran and self._replay is None:
+            self._replay = self._device.captured(work, self._computing)
+            self._graphs = self._replay is not None
+        if self._replay is not None:
+            self._replay()
+            return
+        self._ran = True
+        work()
+
+
+class CudaRunner:
+    """Restores frames of any number of cameras with one engine (see `FrameRunner`).
+
+    A frame ``(height, width)`` or ``(channels, height, width)`` of uint8 may lie in CPU memory or
+    in device memory (DLPack, ``__cuda_array_interface__``). In device memory it must stay as it is
+    until its result was taken, and the result is a `DeviceArray` that the next frame but one of the
+    camera overwrites. What other libraries still do to a frame on streams of theirs is waited for
+    on the GPU.
+
+    Args:
+        device: Device that it runs on.
+        engine: Engine that runs batches of tiles; it stays the caller's to close.
+        halo_px: Halo of the network.
+        reuse: Compute only tiles that read a change; the same bytes come out. A function says so
+            for frames of a size.
+        graphs: Launch the engine as a CUDA graph where it allows that; the same bytes come out.
+        computing: Stream that the engine works on, one at a time; None makes one.
+    """
+
+    depth = 2
+
+    def __init__(
+        self,
+        device: Device,
+        engine: TileEngine,
+        halo_px: int,
+        *,
+        reuse: bool | Callable[[Size], bool] = True,
+        graphs: bool = True,
+        computing: Any = None,
+    ) -> None:
+        self._device, self.engine, self._halo_px = device, engine, halo_px
+        self._reuses = reuse if callable(reuse) else lambda _size: bool(reuse)
+        self._graphs = graphs
+        self._computing = computing or device.stream()
+        self._arriving, self._arrived = device.stream(), device.event()
+        self._streams: dict[Hashable, DeviceStream] = {}
+        self._batches: dict[tuple[int, int, int], TileBatch] = {}
+
+    def submit(self, frame: Any, stream: Hashable = None) -> Ticket:
+        """See `FrameRunner`.
+
+        Raises:
+            MediaError: It is no such frame.
+            WindowError: It is smaller than a tile.
+            EngineError: The engine fails, or two frames of the camera are on their way.
+        """
+        with self.engine.turn:
+            if not self.engine.is_open:
+                raise EngineError("the engine of these frames is closed; open it again")
+            began = time.perf_counter()
+            given, after = self._given(frame)
+            source = self._stream_of(stream, given.shape)
+            if source.is_full:
+                raise EngineError(f"{SLOTS} frames are on their way; take a result first")
+            batch = self._batches[source.engine.shape]
+            try:
+                if batch.holds(source):
+                    self._run(batch)
+                begun = source.begin(given, after, to_host=not isinstance(given, DeviceArray))
+                batch.add(begun)
+            except EngineError:
+                self._give_up()
+                raise
+            height, width = source.engine.shape[1:]
+            ticket = _CudaTicket(stream, begun.tiles, begun.tiles * height * width, frame=begun)
+            ticket.seconds = time.perf_counter() - began
+            return ticket
+
+    def result(self, ticket: Ticket) -> Any:
+        """See `FrameRunner`."""
+        assert isinstance(ticket, _CudaTicket)
+        assert ticket.frame is not None
+        with self.engine.turn:
+            began, source = time.perf_counter(), ticket.frame.source
+            if self._streams.get(ticket.stream) is not source:
+                raise EngineError("this frame was given up after a failure; submit it again")
+            batch = self._batches[source.engine.shape]
+            if batch.holds(source):
+                self._run(batch)
+            planes = source.result(ticket.frame)
+            ticket.seconds += time.perf_counter() - began
+            return planes
+
+    def forget(self, stream: Hashable) -> None:
+        """See `FrameRunner`; waits for the camera's frames on their way."""
+        with self.engine.turn:
+            source = self._streams.pop(stream, None)
+            if source is None:
+                return
+            for batch in self._batches.values():
+                batch.drop(source)
+            if not self._streams:
+                self._batches.clear()
+            if self.engine.is_open:
+                source.close()
+
+    def close(self) -> None:
+        """See `FrameRunner`."""
+        for stream in tuple(self._streams):
+            self.forget(stream)
+
+    def _run(self, batch: TileBatch) -> None:
+        try:
+            batch.run()
+        except EngineError:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """Begin anew with every camera: after a failure nobody knows whose tiles were run."""
+        for stream in tuple(self._streams):
+            with suppress(EngineError):
+                self.forget(stream)
+
+    def _given(self, frame: Any) -> tuple[Codes | DeviceArray, Any]:
+        """Return the codes of a frame, and the event that they are there after, if any."""
+        if not is_on_device(frame):
+            return _host_codes(frame), None
+        device, arriving = self._device, self._arriving
+        found = arrival(frame, device.handle(arriving))
+        if found.stream is not None:
+            device.join(arriving, found.stream)
+        device.record(self._arrived, arriving)
+        return found.array, self._arrived
+
+    def _stream_of(self, stream: Hashable, shape: tuple[int, ...]) -> DeviceStream:
+        """Return what is kept of a camera; begins anew where its frames change their size."""
+        channels, height, width = shape
+        if channels != self.engine.channels:
+            raise MediaError(f"got {channels} channel(s), the network takes {self.engine.channels}")
+        size = height, width
+        source = self._streams.get(stream)
+        if source is None or source.size != size:
+            self.forget(stream)
+            engine = self.engine.fitted(size)
+            align_px = engine.align_px
+            plan = plan_grid(size, engine.shape[1:], halo_px=self._halo_px, align_px=align_px)
+            if engine.shape not in self._batches:
+                self._batches[engine.shape] = TileBatch(
+                    self._device, engine, self._computing, self._graphs
+                )
+            source = DeviceStream(
+                self._device, engine, plan, size, self._computing, reuse=self._reuses(size)
+            )
+            self._streams[stream] = source
+        return source
+
+
+class ReferenceTiles(TileEngine):
+    """Any `Engine` in place of one that runs where tiles lie: through CPU memory, to compare with.
+
+    Args:
+        device: Whose memory tiles lie in.
+        engine: Of any shape, or of this one.
+        shape: ``(batch, height, width)``.
+    """
+
+    def __init__(self, device: Device, engine: Engine, shape: tuple[int, int, int]) -> None:
+        super().__init__(replace(engine.info, shape=shape), engine.channels, engine.align_px)
+        self._device, self._engine = device, engine
+        self._given, self._back = (device.staging(4 * self.values) for _ in range(2))
+
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+        count = 4 * self.values
+        self._device.download(self._given, Memory(tiles, count), stream)
+        self._device.call(self._restore, stream)
+        self._device.upload(Memory(restored, count), self._back, stream)
+
+    def _restore(self) -> None:
+        assert self._given.host is not None
+        assert self._back.host is not None
+        batch, height, width = self.shape
+        shape = (batch, self.channels, height, width)
+        given: Batch = self._given.host.view(np.float32).reshape(shape)
+        self._back.host.view(np.float32).reshape(shape)[:] = self._engine.run(given)
+
+
+def _host_codes(frame: Any) -> Codes:
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim not in (2, 3):
+        got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame)
+        raise MediaError(f"got {got}, need uint8 (H, W) or (C, H, W)")
+    return frame if frame.ndim == 3 else frame[None]
