@@ -255,7 +255,7 @@ def _sample_frame(
 ) -> None:
     """Offer the frames of a clip whose mistakes change most; only these are restored again.
 
-    A frame with as many mistakes as before is no exhibit: nothing is to be seen on it.
+    A frame with as many mistakes as before is not kept: nothing could be seen on it.
     """
     study, source = coded.study, coded.source
     counted = {entry.number for entry in after.by_class()}

@@ -1,7 +1,8 @@
-"""Frames worth looking at: those that a network gains most and least on, kept while it measures."""
+"""Sample frames: those that a network gains most and least on, kept while it is measured."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -10,19 +11,20 @@ from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, psnr
 from edgecar.media.frame import Colour, Frame, chroma_size
 
 MOST = 8
-"""Frames to keep, if there are not more networks than half of it: a page that one still reads."""
+"""Frames to keep for up to four networks, so that the page stays readable."""
 GREY = 128  # chroma code of no colour
+Kind = Literal["best", "worst"]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is being looked at.
+    """Origin of a frame.
 
     Attributes:
-        clip: Or picture.
+        clip: Name of the clip or picture.
         quantiser: CRF, QP or JPEG quality.
-        network: Or post-filter.
-        variant: What else there is to say of the coding, in words.
+        network: Name of the network or post-filter.
+        variant: Anything else about the coding, in words.
     """
 
     clip: str
@@ -33,7 +35,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Marks:
-    """What a detector says of one frame, held against what it says of the source.
+    """Detections on one frame, compared with the objects on its source.
 
     Attributes:
         found: Detections that match an object.
@@ -47,13 +49,13 @@ class Marks:
 
     @property
     def mistakes(self) -> int:
-        """Objects missed and objects that are not there."""
+        """Number of missed objects and false detections."""
         return len(self.missed.scores) + len(self.false.scores)
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Detections on the three pictures of an exhibit, and what their classes are called."""
+    """Detections on the three pictures of a sample frame, and the names of their classes."""
 
     source: Detections
     coded: Marks
@@ -66,13 +68,13 @@ class SampleFrame:
     """One frame before coding, after it, and restored.
 
     Attributes:
-        subject: Where it comes from.
-        index: Of the frame in its clip.
-        gain: In dB of luma PSNR, or mistakes fewer if ``boxes`` are given.
-        source: Before coding.
-        coded: As decoded.
-        restored: Its luma is the network's; its chroma may be that of ``coded``.
-        boxes: Of a detector.
+        subject: Origin of the frame.
+        index: Number of the frame in its clip.
+        gain: Gain in dB of luma PSNR; if ``boxes`` are given, the number of mistakes fewer.
+        source: The frame before coding.
+        coded: The decoded frame.
+        restored: The restored frame; its chroma may be that of ``coded``.
+        boxes: Detections of a detector.
     """
 
     subject: Subject
@@ -85,37 +87,36 @@ class SampleFrame:
 
     @property
     def key(self) -> tuple[Subject, int]:
-        """No two frames share it."""
+        """Unique key of the frame."""
         return self.subject, self.index
 
 
 class SampleFrames:
     """Keeps, for every network, the frames that it gains most and least on.
 
-    No more than one of each kind from a clip, and from no more clips than make `MOST` frames in
-    all, so that memory does not grow with what is measured.
+    It keeps at most one frame of each kind from a clip, and `MOST` frames in all, so that memory
+    does not grow with the size of the study.
 
     Args:
-        networks: How many will be shown.
-        most: Frames to keep in all; two for every network at least.
+        networks: Number of networks in the study.
+        most: Frames to keep in all, but at least two for every network.
     """
 
     def __init__(self, networks: int, most: int = MOST) -> None:
         self._clips = max(1, most // (2 * max(1, networks)))
-        self._best: dict[str, list[SampleFrame]] = {}
-        self._worst: dict[str, list[SampleFrame]] = {}
+        self._kept: dict[Kind, dict[str, list[SampleFrame]]] = {"best": {}, "worst": {}}
 
     def wants(self, subject: Subject, gain: float) -> bool:
-        """Whether a frame with this gain would be kept."""
-        return self._is_best(subject, gain) or self._is_worst(subject, gain)
+        """Return True if a frame with this gain would be kept."""
+        return bool(self._places(subject, gain))
 
-    def offer(self, exhibit: SampleFrame) -> None:
-        """Keep a frame, if it is among the extremes, in the place of a lesser one."""
-        subject, gain = exhibit.subject, exhibit.gain
-        if self._is_best(subject, gain):
-            _put(self._best.setdefault(subject.network, []), exhibit, self._clips, -1)
-        if self._is_worst(subject, gain):
-            _put(self._worst.setdefault(subject.network, []), exhibit, self._clips, 1)
+    def offer(self, sample: SampleFrame) -> None:
+        """Keep a frame if it is among the extremes, in place of a lesser one."""
+        for kind in self._places(sample.subject, sample.gain):
+            kept = self._kept[kind].setdefault(sample.subject.network, [])
+            others = [other for other in kept if other.subject.clip != sample.subject.clip]
+            ordered = sorted([*others, sample], key=lambda one: _SIGNS[kind] * one.gain)
+            kept[:] = ordered[: self._clips]
 
     def watched(
         self,
@@ -125,13 +126,13 @@ class SampleFrames:
         indices: Iterable[int],
         pictures: Iterable[Luma],
     ) -> Iterator[Luma]:
-        """The same pictures, looked at as they pass.
+        """Pass restored pictures through, keeping those with extreme gains.
 
         Args:
-            subject: What they are.
+            subject: Origin of the pictures.
             sources: All frames of the clip.
-            coded: The same, as decoded.
-            indices: Which of them were restored.
+            coded: All decoded frames.
+            indices: Numbers of the restored frames.
             pictures: Restored luma of each.
 
         Raises:
@@ -144,13 +145,13 @@ class SampleFrames:
     def look_at(
         self, subject: Subject, index: int, source: Frame, coded: Frame, restored: Luma
     ) -> None:
-        """Keep a frame, if its PSNR makes it worth it.
+        """Keep a frame if its gain in PSNR is extreme.
 
         Args:
-            subject: Where it comes from.
-            index: Of the frame in its clip.
-            source: Before coding.
-            coded: As decoded.
+            subject: Origin of the frame.
+            index: Number of the frame in its clip.
+            source: The frame before coding.
+            coded: The decoded frame.
             restored: ``(H, W)`` luma.
 
         Raises:
@@ -161,40 +162,34 @@ class SampleFrames:
         )
         gain = after_db - before_db
         if self.wants(subject, gain):
-            # A copy: filters give views of all their frames at once.
+            # A copy, because filters return views of all their frames at once.
             cleaned = coded.with_luma(np.array(restored))
             self.offer(SampleFrame(subject, index, gain, source, coded, cleaned))
 
     def best(self) -> list[SampleFrame]:
-        """Most gained first; those of all networks take turns."""
-        return _in_turns(self._best)
+        """Return the frames gained most on, highest gain first; networks take turns."""
+        return _in_turns(self._kept["best"])
 
     def worst(self) -> list[SampleFrame]:
-        """Most lost, or least gained, first, without those that are among the best."""
-        best = {exhibit.key for exhibit in self.best()}
-        return [exhibit for exhibit in _in_turns(self._worst) if exhibit.key not in best]
+        """Return the frames gained least on, lowest gain first, without those in `best`."""
+        best = {sample.key for sample in self.best()}
+        return [sample for sample in _in_turns(self._kept["worst"]) if sample.key not in best]
 
-    def _is_best(self, subject: Subject, gain: float) -> bool:
-        return _surpasses(self._best.get(subject.network, []), subject, gain, self._clips, -1)
+    def _places(self, subject: Subject, gain: float) -> list[Kind]:
+        """Return the lists that a frame with this gain belongs to."""
+        return [kind for kind in _SIGNS if self._surpasses(kind, subject, gain)]
 
-    def _is_worst(self, subject: Subject, gain: float) -> bool:
-        return _surpasses(self._worst.get(subject.network, []), subject, gain, self._clips, 1)
-
-
-def _surpasses(
-    kept: Sequence[SampleFrame], subject: Subject, gain: float, most: int, sign: int
-) -> bool:
-    """Whether a frame comes before the one that it would replace; ``sign`` 1: lowest first."""
-    for exhibit in kept:
-        if exhibit.subject.clip == subject.clip:
-            return sign * gain < sign * exhibit.gain
-    return len(kept) < most or sign * gain < sign * kept[-1].gain
+    def _surpasses(self, kind: Kind, subject: Subject, gain: float) -> bool:
+        """Return True if a frame comes before the one it would replace, or there is room."""
+        kept, sign = self._kept[kind].get(subject.network, []), _SIGNS[kind]
+        for sample in kept:
+            if sample.subject.clip == subject.clip:
+                return sign * gain < sign * sample.gain
+        return len(kept) < self._clips or sign * gain < sign * kept[-1].gain
 
 
-def _put(kept: list[SampleFrame], exhibit: SampleFrame, most: int, sign: int) -> None:
-    """In order, one a clip, no more than ``most``."""
-    others = [other for other in kept if other.subject.clip != exhibit.subject.clip]
-    kept[:] = sorted([*others, exhibit], key=lambda one: sign * one.gain)[:most]
+_SIGNS: dict[Kind, int] = {"best": -1, "worst": 1}
+"""Sign by which gains are sorted, the most extreme first."""
 
 
 def _in_turns(kept: dict[str, list[SampleFrame]]) -> list[SampleFrame]:
@@ -203,11 +198,10 @@ def _in_turns(kept: dict[str, list[SampleFrame]]) -> list[SampleFrame]:
 
 
 def frame_of_luma(luma: Luma) -> Frame:
-    """A grey picture as a frame.
+    """Return a grey picture as a frame.
 
     Args:
         luma: ``(H, W)`` uint8, full range.
     """
-    height, width = luma.shape
-    chroma = np.full(chroma_size((height, width)), GREY, np.uint8)
+    chroma = np.full(chroma_size((luma.shape[0], luma.shape[1])), GREY, np.uint8)
     return Frame(luma, chroma, chroma, colour=Colour(full_range=True))

@@ -1,5 +1,6 @@
-"""What a report says of a study, whatever file it goes into."""
+"""The content of a report: words, tables, curves and sample frames of a study."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,22 +11,23 @@ from edgecar.bench.page import VIDEO_CODECS, VIDEO_INTRO
 from edgecar.bench.results import Results, Row
 from edgecar.bench.variants_page import BD_INTRO, VARIANTS_INTRO, bd_cells, variants_tables
 from edgecar.evaluate.detection import CODED
-from edgecar.evaluate.sample_frames import SampleFrame, SampleFrames
+from edgecar.evaluate.sample_frames import Kind, SampleFrame, SampleFrames
 from edgecar.report.curves import Panel, gain_panels_of, panels_of
 from edgecar.report.verdict import Verdict, headline, verdicts
 
 FIRST_OF_HEVC = "BD-rate in %, over x265 with its filters"
+NUMBER = re.compile(r"[-+–]?\d|–$")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as the terminal prints them.
+    """A table with the cells that the terminal prints.
 
     Attributes:
-        title: What stands over it.
-        header: Names of columns.
+        title: Caption.
+        header: Names of the columns.
         lines: Rows of cells.
-        folded: Whether a reader opens it first.
+        folded: True if the page shows it closed at first.
     """
 
     title: str
@@ -33,23 +35,27 @@ class Table:
     lines: Sequence[Sequence[str]]
     folded: bool = False
 
+    def is_number(self, column: int) -> bool:
+        """Return True if every cell of a column is a number or a dash."""
+        return all(NUMBER.match(line[column]) for line in self.lines)
+
 
 @dataclass(frozen=True)
 class Report:
     """A study, ready to be written.
 
     Attributes:
-        title: What was measured.
-        headline: Whether cleaning pays.
-        verdicts: One a network.
+        title: Subject of the study.
+        headline: The answer in one sentence: does cleaning pay?
+        verdicts: One for each network.
         tables: The most telling first.
-        intros: How it was measured, in paragraphs; backticks mean code and asterisks emphasis.
-        panels: Curves; none where there is one quantiser.
-        gain_panels: The same over the coded clip; none of detections.
+        intros: Paragraphs on the method; backticks mean code and asterisks emphasis.
+        panels: Curves; empty where there is one quantiser.
+        gain_panels: The same curves as gains over the coded clip; empty for detections.
         best: Frames with most gain.
-        worst: Frames with least.
-        notes: On networks without a frame.
-        results: Rows, and where they come from.
+        worst: Frames with least gain.
+        notes: A sentence for each network without a frame.
+        results: Rows and their provenance.
     """
 
     title: str
@@ -69,13 +75,20 @@ class Report:
         """Codec of the clips, or ``jpeg``."""
         return _study(self.results)
 
+    @property
+    def samples(self) -> list[tuple[SampleFrame, Kind]]:
+        """All sample frames and the list that each is from, the best first."""
+        best: list[tuple[SampleFrame, Kind]] = [(sample, "best") for sample in self.best]
+        return [*best, *((sample, "worst") for sample in self.worst)]
+
 
 def report_of(results: Results, sample_frames: SampleFrames | None = None) -> Report:
-    """A study in words, tables, curves and frames.
+    """Compose the report of a study.
 
     Args:
-        results: Of kind ``jpeg``, ``video``, ``variants`` or ``detection``; one row at least.
-        sample_frames: Frames that were kept while it was measured.
+        results: Results of kind ``jpeg``, ``video``, ``variants`` or ``detection`` with at least
+            one row.
+        sample_frames: Frames kept while measuring.
     """
     kind, rows = results.kind, results.rows
     found = verdicts(kind, rows)
@@ -91,7 +104,7 @@ def report_of(results: Results, sample_frames: SampleFrames | None = None) -> Re
         gain_panels=gain_panels_of(kind, rows),
         best=best,
         worst=worst,
-        notes=_without_frames(results, {one.subject.network for one in [*best, *worst]}),
+        notes=_without_frames(results, {sample.subject.network for sample in [*best, *worst]}),
         results=results,
     )
 
@@ -137,33 +150,28 @@ def _intros(kind: str, rows: Sequence[Row]) -> list[str]:
 
 
 def _without_frames(results: Results, shown: set[str]) -> list[str]:
-    """Why networks have no frame, a sentence for each."""
+    """Say of each network without a frame why it has none."""
     networks = dict.fromkeys(row["network"] for row in results.rows)
-    without = [name for name in networks if name not in shown and name != CODED]
+    why = "none of its frames was kept"
     if results.kind == "detection":
-        score = results.rows[0]["confidence"]
         why = (
-            f"as many mistakes on every frame as before cleaning, with detections from a score of "
-            f"{score:g}; mAP counts less sure ones, too"
+            "as many mistakes on every frame as before cleaning, with detections from a score of "
+            f"{results.rows[0]['confidence']:g}; mAP counts less sure ones, too"
         )
-    else:
-        why = "none of its frames was kept"
-    return [f"{name}: {why}." for name in without]
+    return [f"{name}: {why}." for name in networks if name not in shown and name != CODED]
 
 
 def input_cells(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Header and cells of a table with a line for every clip, coding and network.
+    """Return header and cells of a table with a line for every clip, coding and network.
 
     Args:
         rows: ``video`` or ``variants`` rows of one codec.
     """
     word = QUANTISERS[rows[0]["codec"]]
     varied = "structure" in rows[0]
-    coding = ("Coding",) if varied else ()
-    lowest = () if varied else ("Worst frame dB",)
     header = (
-        *("Clip", word, *coding, "kbit/s", "Network"),
-        *("Coded dB", "Restored dB", "Gain dB", "SSIM gain", *lowest),
+        *("Clip", word, *(["Coding"] if varied else []), "kbit/s", "Network", "Coded dB"),
+        *("Restored dB", "Gain dB", "SSIM gain", *([] if varied else ["Worst frame dB"])),
     )
     lines = [
         [
@@ -184,8 +192,7 @@ def input_cells(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
 
 
 def _coding(row: Row) -> str:
-    """What a row of variants says besides the quantiser."""
-    limit = [] if row["limit_mbps"] is None else [f"limit {row['limit_mbps']:g} Mb/s"]
-    structure = [] if row["limit_mbps"] is not None else [row["structure"]]
-    filters = [] if row["in_loop_filters"] else ["no filters"]
-    return ", ".join([*limit, *structure, *filters])
+    """Describe the coding of a row of variants, besides the quantiser."""
+    limit = row["limit_mbps"]
+    words = row["structure"] if limit is None else f"limit {limit:g} Mb/s"
+    return words if row["in_loop_filters"] else f"{words}, no filters"

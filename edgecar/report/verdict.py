@@ -1,4 +1,4 @@
-"""What a study says, in words that its numbers decide."""
+"""Verdicts on a study in words, decided by its numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from edgecar.evaluate.detection import CODED
 
 Outcome = Literal["gains", "mixed", "shows nothing", "loses"]
 LEAST_DB = 0.005
-"""Less is 0.00 in every table."""
+"""Smallest gain that a table shows as more than 0.00."""
 PERCENT = 100
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one network or post-filter is worth.
+    """The verdict on one network or post-filter.
 
     Attributes:
-        network: Or post-filter.
-        outcome: In a word or two.
-        value: Mean gain over the coded input, in dB, or in points of mAP.
-        words: A sentence.
+        network: Name of the network or post-filter.
+        outcome: The verdict in a word or two.
+        value: Mean gain over the coded input, in dB or points of mAP.
+        words: The verdict in a sentence.
     """
 
     network: str
@@ -33,14 +33,17 @@ class Verdict:
 
 
 def verdicts(kind: str, rows: Sequence[Row]) -> list[Verdict]:
-    """One for each network, in the order of the rows.
+    """Return a verdict on each network, in the order of the rows.
 
     Args:
         kind: ``jpeg``, ``video``, ``variants`` or ``detection``.
-        rows: Of that kind.
+        rows: Rows of that kind.
     """
     if kind == "detection":
-        return _of_detections([row for row in rows if row["network"] != CODED])
+        by_network: dict[str, list[Row]] = {}
+        for row in rows:
+            by_network.setdefault(row["network"], []).append(row)
+        return [_of_network(name, own) for name, own in by_network.items() if name != CODED]
     if kind == "jpeg":
         named = [{**row, "clip": row["set"], "quantiser": row["quality"]} for row in rows]
         return [_of_gain(gain, "quality", "pictures", "qualities") for gain in gains(named)]
@@ -49,7 +52,7 @@ def verdicts(kind: str, rows: Sequence[Row]) -> list[Verdict]:
 
 
 def headline(found: Sequence[Verdict], kind: str) -> str:
-    """The answer to whether cleaning pays, by the network with the highest mean gain."""
+    """Answer in one sentence if cleaning pays, by the network with the highest mean gain."""
     measure = "detections" if kind == "detection" else "luma PSNR"
     if not found:
         return "Nothing was measured."
@@ -64,7 +67,7 @@ def headline(found: Sequence[Verdict], kind: str) -> str:
 
 
 def _of_gain(gain: Gain, quantiser: str, inputs: str, unit: str) -> Verdict:
-    """Of a mean gain in PSNR, and of how many inputs lose."""
+    """Judge by the mean gain in PSNR and the number of inputs that lose."""
     clip, at = gain.lowest_at
     lost = f"none of {gain.inputs}" if not gain.losses else f"{gain.losses} of {gain.inputs}"
     outcome: Outcome
@@ -81,15 +84,8 @@ def _of_gain(gain: Gain, quantiser: str, inputs: str, unit: str) -> Verdict:
     return Verdict(gain.network, outcome, gain.mean, words)
 
 
-def _of_detections(rows: Sequence[Row]) -> list[Verdict]:
-    by_network: dict[str, list[Row]] = {}
-    for row in rows:
-        by_network.setdefault(row["network"], []).append(row)
-    return [_of_network(network, own) for network, own in by_network.items()]
-
-
 def _of_network(network: str, rows: Sequence[Row]) -> Verdict:
-    """Of gains in mAP at IoU 0.50; an interval that holds 0 shows nothing."""
+    """Judge by gains in mAP at IoU 0.50; an interval that contains 0 shows nothing."""
     better = sum(row["over_coded50_interval"][0] > 0 for row in rows)
     worse = sum(row["over_coded50_interval"][1] < 0 for row in rows)
     mean = PERCENT * fmean(row["over_coded50"] for row in rows)

@@ -1,14 +1,190 @@
-"""Reports into files: the form by the suffix, whole or not at all."""
+"""Write a report as HTML, Markdown or JSON, chosen by the suffix of the file."""
 
+import base64
+import hashlib
+import importlib.util
+import json
+import re
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from edgecar.errors import SettingsError
+from edgecar.bench.machine import machine_line
+from edgecar.bench.markdown import markdown
+from edgecar.bench.results import SCHEMA_VERSION, Results
+from edgecar.errors import DataError, SettingsError
 from edgecar.files import atomic_write
 from edgecar.report.content import Report
-from edgecar.report.page import html_page
-from edgecar.report.text import json_page, markdown_page
+from edgecar.report.curves import drawn, legend
+from edgecar.report.frames import BUDGET_LETTERS, articles, chosen, described
+from edgecar.report.pictures import legend_colours, png
+
+MOST_PANELS = 24
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Characters that HTML forbids but file names may contain."""
+SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&])")
+PRINTED = re.compile(r"\*([^*]+)\*")
+CODE = re.compile(r"`([^`]+)`")
+
+
+def html_page(report: Report) -> str:
+    """Return the report as one HTML file that loads nothing: style, script and pictures are inside.
+
+    All text is escaped by the template engine.
+    """
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup, escape
+
+    def inline(text: str) -> Markup:
+        return Markup(PRINTED.sub(r"<em>\1</em>", CODE.sub(r"<code>\1</code>", escape(text))))
+
+    def printed(cell: str) -> str | Markup:
+        return inline(cell) if PRINTED.fullmatch(cell) else cell
+
+    folder = Path(__file__).parent
+    style, script = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    order = list(dict.fromkeys(name for panel in report.panels for name in panel.series))
+    shown = chosen(report.best, report.worst)
+    environment = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, finalize=_finalized, auto_reload=False
+    )
+    environment.filters |= {
+        "digest": _digest,
+        "drawn": partial(drawn, order=order),
+        "inline": inline,
+        "printed": printed,
+    }
+    over = f"{report.panels[0].y} over {report.panels[0].x}" if report.panels else ""
+    return environment.get_template("page.html").render(
+        report=report,
+        style=style,
+        script=script,
+        legend=legend(order),
+        curves=[(over, report.panels), ("Gain over the coded input", report.gain_panels)],
+        most_panels=MOST_PANELS,
+        articles=articles(shown, report.study, BUDGET_LETTERS // max(1, len(shown))),
+        left_out=len(report.best) + len(report.worst) - len(shown),
+        scale=png(legend_colours()),
+        metadata=metadata(report.results),
+    )
+
+
+def _digest(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def _finalized(value: Any) -> Any:
+    return clean(value) if type(value) is str else value
+
+
+def clean(text: str) -> str:
+    r"""Replace characters that no page may contain.
+
+    Example:
+        >>> clean("bell\a.mp4")
+        'bell�.mp4'
+    """
+    readable = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", readable)
+
+
+def metadata(results: Results) -> list[tuple[str, str]]:
+    """Return machine, versions, commit, date and command, by name."""
+    machine = results.machine
+    libraries = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    return [
+        ("Machine", machine_line(machine)),
+        ("CPU features", ", ".join(machine["cpu_features"]) or "none that matter"),
+        ("System", machine["os"]),
+        ("Versions", f"Python {machine['python']}, {libraries}"),
+        ("Commit", results.commit or "unknown"),
+        ("Date", results.date),
+        ("Command", results.command),
+    ]
+
+
+def markdown_page(report: Report) -> str:
+    """Return the report as Markdown: words, tables, and the frames by name, without pictures."""
+    shown = [described(sample, kind, report.study) for sample, kind in report.samples]
+    frames = [
+        _markdown_table(("Network", "Where", "Measured"), shown) if shown else "",
+        *map(escaped, report.notes),
+    ]
+    parts = [
+        f"# {escaped(report.title)}",
+        f"**{escaped(report.headline)}**",
+        "\n".join(f"- *{v.outcome}*: {escaped(v.words)}" for v in report.verdicts),
+        "## Numbers",
+        *(
+            f"### {escaped(table.title)}\n\n{_markdown_table(table.header, table.lines)}"
+            for table in report.tables
+        ),
+        *report.intros,
+        "## Frames",
+        "\n\n".join(filter(None, frames)),
+        "## Where the numbers come from",
+        "\n".join(f"- {name}: {escaped(words)}" for name, words in metadata(report.results)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    r"""Escape text for one line of Markdown.
+
+    Example:
+        >>> print(escaped("a|b_<c>"))
+        a\|b\_\<c\>
+    """
+    return SPECIAL.sub(r"\\\1", " ".join(clean(text).split()))
+
+
+def _markdown_table(header: Any, lines: Any) -> str:
+    """Return a table of escaped cells; a cell in asterisks is a printed value, in italics."""
+
+    def cell(text: str) -> str:
+        return f"*{escaped(text[1:-1])}*" if PRINTED.fullmatch(text) else escaped(text)
+
+    return markdown([escaped(name) for name in header], [list(map(cell, line)) for line in lines])
+
+
+def json_page(report: Report) -> str:
+    """Return verdicts, frames by name, rows and their provenance as JSON.
+
+    Raises:
+        DataError: A number is infinite or not a number.
+    """
+    results = report.results
+    table: dict[str, Any] = {
+        "schema": SCHEMA_VERSION,
+        "kind": results.kind,
+        "title": report.title,
+        "headline": report.headline,
+        "verdicts": [dict(vars(verdict)) for verdict in report.verdicts],
+        "frames": [
+            {
+                "kind": kind,
+                **vars(sample.subject),
+                "frame": sample.index,
+                "gain": sample.gain,
+                "unit": "mistakes fewer" if sample.boxes else "dB of luma PSNR",
+            }
+            for sample, kind in report.samples
+        ],
+        "date": results.date,
+        "command": results.command,
+        "commit": results.commit,
+        "machine": dict(results.machine),
+        "versions": dict(results.versions),
+        "rows": [dict(row) for row in results.rows],
+    }
+    try:
+        return json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise DataError(f"report as JSON: {error}; leave that row out, or write .html") from error
+
 
 FORMS: dict[str, Callable[[Report], str]] = {
     ".html": html_page,
@@ -18,16 +194,24 @@ FORMS: dict[str, Callable[[Report], str]] = {
 
 
 def check_path(path: Path) -> None:
-    """Say now, not after an hour of measuring, that a report cannot be written.
+    """Check that a report can be written, before an hour of measuring.
 
     Raises:
-        SettingsError: The suffix is none of ``.html``, ``.md`` and ``.json``, there is a folder of
-            this name, or the folder it is to lie in cannot be made or written to.
+        SettingsError: The suffix is none of ``.html``, ``.md`` and ``.json``; the path is a folder;
+            its folder cannot be made or written to; or a page's libraries are not installed.
     """
-    if path.suffix.lower() not in FORMS:
+    suffix = path.suffix.lower()
+    if suffix not in FORMS:
         raise SettingsError(
             f"report {path} has the suffix {path.suffix!r}; need .html, .md or .json: name it so"
         )
+    if suffix == ".html":
+        for library in ("jinja2", "matplotlib"):
+            if importlib.util.find_spec(library) is None:
+                raise SettingsError(
+                    f"a report as HTML needs {library}, which is not installed; "
+                    "pip install 'edgecar[eval]', or write .md or .json"
+                )
     if path.is_dir():
         raise SettingsError(f"report {path} is a folder; give the name of a file")
     try:
@@ -42,8 +226,8 @@ def write_report(path: Path, report: Report) -> None:
     """Write a report in the form that its suffix names.
 
     Raises:
-        SettingsError: The suffix is not known, or the file cannot be written.
-        DataError: JSON is wanted, and a number is infinite.
+        SettingsError: The suffix is unknown, or the file cannot be written.
+        DataError: The report is to be JSON and a number is infinite.
     """
     if path.suffix.lower() not in FORMS:
         check_path(path)

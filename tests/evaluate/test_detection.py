@@ -306,7 +306,7 @@ def test_frames_whose_mistakes_change_most_are_restored_again(detector, folder):
         assert one.gain == one.boxes.coded.mistakes - one.boxes.restored.mistakes
 
 
-def test_a_network_that_changes_no_detection_has_no_exhibit(detector, folder):
+def test_a_network_that_changes_no_detection_has_no_sample_frame(detector, folder):
     clip = Clip(folder)
     idle = Known(lambda coded, _: coded, clip.load())
     sample_frames = SampleFrames(1)

@@ -19,7 +19,7 @@ from tests.evaluate.test_video import CODING, PHOTO, SOURCE, Known, evaluate_cli
 FRAME = frame_of_luma(np.full((8, 8), 100, np.uint8))
 
 
-def exhibit(gain, clip="a", network="n", index=0):
+def sample(gain, clip="a", network="n", index=0):
     return SampleFrame(Subject(clip, 30, network), index, gain, FRAME, FRAME, FRAME)
 
 
@@ -34,7 +34,7 @@ def gains(kept):
 
 
 def test_extremes_of_each_clip_are_kept_in_order():
-    offers = [exhibit(gain, clip, index=i) for i, (clip, gain) in enumerate(
+    offers = [sample(gain, clip, index=i) for i, (clip, gain) in enumerate(
         [("a", 0.1), ("a", 0.5), ("a", -0.2), ("b", 0.9), ("b", 0.3), ("c", -0.7)]
     )]  # fmt: skip
     kept = offered(SampleFrames(1, most=4), *offers)
@@ -43,13 +43,13 @@ def test_extremes_of_each_clip_are_kept_in_order():
 
 
 def test_a_clip_that_fell_out_comes_back_with_a_better_frame():
-    offers = [exhibit(0.1, "a"), exhibit(0.5, "b"), exhibit(0.7, "a", index=1)]
+    offers = [sample(0.1, "a"), sample(0.5, "b"), sample(0.7, "a", index=1)]
     assert gains(offered(SampleFrames(1, most=2), *offers).best()) == [("a", 0.7)]
 
 
 def test_memory_does_not_grow_with_clips_or_frames():
     offers = [
-        exhibit(np.sin(7.0 * clip + index), str(clip), network, index)
+        sample(np.sin(7.0 * clip + index), str(clip), network, index)
         for network in "xyz" for clip in range(40) for index in range(5)
     ]  # fmt: skip
     kept = offered(SampleFrames(3, most=8), *offers)
@@ -60,19 +60,19 @@ def test_memory_does_not_grow_with_clips_or_frames():
 
 
 def test_more_networks_than_places_have_two_each():
-    offers = [exhibit(i / 10, network=n, index=i) for n in "abcdefg" for i in (1, 2)]
+    offers = [sample(i / 10, network=n, index=i) for n in "abcdefg" for i in (1, 2)]
     kept = offered(SampleFrames(7, most=8), *offers)
     assert (len(kept.best()), len(kept.worst())) == (7, 7)
 
 
 def test_the_only_frame_is_shown_once():
-    kept = offered(SampleFrames(1), exhibit(0.1))
+    kept = offered(SampleFrames(1), sample(0.1))
     assert gains(kept.best()) == [("a", 0.1)]
     assert kept.worst() == []
 
 
 def test_networks_take_turns():
-    offers = [exhibit(gain, clip, n) for n in "xy" for clip, gain in (("a", 0.1), ("b", 0.2))]
+    offers = [sample(gain, clip, n) for n in "xy" for clip, gain in (("a", 0.1), ("b", 0.2))]
     kept = offered(SampleFrames(2, most=8), *offers)
     assert [one.subject.network for one in kept.best()] == ["x", "y", "x", "y"]
 
@@ -94,7 +94,7 @@ def test_of_a_clip_the_frames_with_most_and_least_gain():
     assert np.array_equal(worst.restored.u, coded[9].u)
 
 
-def test_rows_are_the_same_with_exhibits():
+def test_rows_are_the_same_with_samples():
     plain = list(evaluate_clip("pan", SOURCE, CODING, [Known(halfway)], 3))
     watched = list(evaluate_clip("pan", SOURCE, CODING, [Known(halfway)], 3, SampleFrames(1)))
     assert json.dumps(plain) == json.dumps(watched)
@@ -108,7 +108,7 @@ def test_a_kept_frame_does_not_hold_the_clip_it_was_a_view_of():
     assert not np.shares_memory(sample_frames.best()[0].restored.y, whole)
 
 
-def test_a_picture_of_another_size_is_refused_as_without_exhibits():
+def test_a_picture_of_another_size_is_refused_as_without_samples():
     method = Known(lambda coded, *_: coded[:-2])
     with pytest.raises(DataError, match="pictures of one size"):
         list(evaluate_clip("pan", SOURCE, CODING, [method], sample_frames=SampleFrames(1)))

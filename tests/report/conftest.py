@@ -1,4 +1,4 @@
-"""Studies with numbers and frames that are made up, small and awkwardly named."""
+"""Made-up studies with small frames and awkward names."""
 
 from collections.abc import Callable
 
@@ -76,7 +76,7 @@ def found(*boxes, score=0.9, number=0) -> Detections:
     return Detections(corners, np.full(count, score, np.float32), np.full(count, number))
 
 
-def exhibit(gain=0.25, clip=AWKWARD, network="net", index=3, size=SIZE, boxes=None) -> SampleFrame:
+def sample(gain=0.25, clip=AWKWARD, network="net", index=3, size=SIZE, boxes=None) -> SampleFrame:
     source = photo_frame(size)
     coded, restored = softened(source, 7), softened(source, 3)
     if gain < 0:

@@ -9,7 +9,7 @@ import pytest
 
 from edgecar.report.content import report_of
 from edgecar.report.write import write_report
-from tests.report.conftest import detection_row, exhibit, results_of, video_row
+from tests.report.conftest import detection_row, results_of, sample, video_row
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.slow,  # drives a browser
     pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
 ]
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+PHONE, DESK = {"width": 360, "height": 800}, {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def path(tmp_path, sample_frames):
         video_row(clip=clip, quantiser=q, gain=g)
         for clip in ("a" * 90, "gate <b>&\"'") for q, g in ((29, 0.2), (41, -0.1))
     ]  # fmt: skip
-    kept = sample_frames(exhibit(0.5, size=(540, 960)), exhibit(-0.5, clip="b", index=9))
+    kept = sample_frames(sample(0.5, size=(540, 960)), sample(-0.5, clip="b", index=9))
     written = tmp_path / "report #1.html"
     write_report(written, report_of(results_of("video", rows), kept))
     return written
@@ -77,7 +77,8 @@ def split(opened) -> float:
 def test_a_page_loads_without_a_complaint_and_asks_for_nothing(opened, path):
     sizes = opened.page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
     # Slider, crops of a block, error maps and their scale; no block of either got worse and better.
-    assert len(sizes) == 2 * (3 + 3 + 2 + 1)
+    frames = 2 * (3 + 3 + 2 + 1)
+    assert len(sizes) == frames + 2 + 2 * 2  # and the legend, and two curves of two clips
     assert all(complete and width > 0 for complete, width in sizes)
     assert opened.complaints == []
     assert [url for url in opened.requests if not url.startswith("data:")] == [path.as_uri()]
@@ -185,11 +186,20 @@ def test_detections_in_a_browser(browser, tmp_path, sample_frames, boxes):
     ]  # fmt: skip
     path = tmp_path / "boxes.html"
     write_report(
-        path, report_of(results_of("detection", rows), sample_frames(exhibit(2.0, boxes=boxes)))
+        path, report_of(results_of("detection", rows), sample_frames(sample(2.0, boxes=boxes)))
     )
     opened = Opened(browser, path, PHONE)
     widths = opened.page.evaluate("[...document.images].map(i => i.naturalWidth)")
-    assert widths == [160] * 3
+    assert widths[-3:] == [160] * 3
+    # Boxes lie over the pixels that they mark: x 8 to 40 of 160, on the coded side.
+    place = opened.page.evaluate(
+        """() => {
+          const stage = document.querySelector(".stage").getBoundingClientRect();
+          const box = document.querySelector(".coded .found rect").getBoundingClientRect();
+          return [box.left - stage.left, box.width].map(px => 160 * px / stage.width);
+        }"""
+    )
+    assert place == pytest.approx([8, 32], abs=0.1)
     assert "net: 2 mistakes fewer" in opened.page.locator("article h3").inner_text()
     assert opened.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert opened.complaints == []

@@ -1,26 +1,28 @@
-"""The HTML page: escaped, whole, closed to the world, and small."""
+"""The three forms of a report. The HTML page is escaped, self-contained and small."""
 
 import base64
 import hashlib
+import json
+import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from edgecar.bench.gains import video_cells
+from edgecar.errors import DataError
 from edgecar.evaluate.sample_frames import SampleFrame
 from edgecar.report.content import report_of
-from edgecar.report.frames import BUDGET_LETTERS, described, frames_section
-from edgecar.report.markup import element, written
-from edgecar.report.page import html_page
-from edgecar.report.text import markdown_page
+from edgecar.report.frames import BUDGET_LETTERS, described
+from edgecar.report.write import escaped, html_page, json_page, markdown_page
 from tests.report.conftest import (
     AWKWARD,
     detection_row,
-    exhibit,
     jpeg_row,
     results_of,
+    sample,
     video_row,
 )
 
@@ -55,10 +57,15 @@ class Tags(HTMLParser):
 
 
 @pytest.fixture
-def page(sample_frames):
+def report(sample_frames):
     rows = [video_row(quantiser=q, gain=g) for q, g in ((29, 0.2), (41, -0.1))]
-    kept = sample_frames(exhibit(0.5), exhibit(-0.5, index=9))
-    return html_page(report_of(results_of("video", rows), kept))
+    kept = sample_frames(sample(0.5), sample(-0.5, index=9))
+    return report_of(results_of("video", rows), kept)
+
+
+@pytest.fixture
+def page(report):
+    return html_page(report)
 
 
 def test_tags_match_and_nothing_is_left_open(page):
@@ -84,7 +91,7 @@ def test_all_text_is_escaped(page):
 @pytest.mark.parametrize("name", ["</script><script>alert(1)</script>", "a\x00\x1b[31m", "\udcff"])
 def test_names_that_would_break_out(name, sample_frames):
     rows = [video_row(clip=name, quantiser=q) for q in (29, 41)]
-    page = html_page(report_of(results_of("video", rows), sample_frames(exhibit(0.5, clip=name))))
+    page = html_page(report_of(results_of("video", rows), sample_frames(sample(0.5, clip=name))))
     tags = Tags(page)
     assert tags.open == []
     assert [tag for tag, _ in tags.found].count("script") == 1
@@ -131,7 +138,13 @@ def test_words_curves_and_origin_are_on_the_page(page):
     assert "Gain over the coded input" in text
     for words in ("numpy 2.0", "f" * 40, "2026-01-31T23:59:59Z", "4 cores", "Python 3.10.1"):
         assert words in text
-    assert page.count("<svg") >= 2 + 2 + 6  # panels, legend, outlines of blocks
+    drawings = [uri for uri in Tags(page).attributes("src") if uri.startswith("data:image/svg")]
+    assert len(drawings) == 2 + 2  # legend and panels
+    svg = base64.b64decode(drawings[-1].partition(",")[2]).decode()
+    for words in ("kbit/s", "gain dB", "prefers-color-scheme:dark", "var(--c1)"):
+        assert words in svg
+    assert "http" not in re.sub(r'xmlns[:\w]*="[^"]*"|<!DOCTYPE[^>]*>', "", svg)  # loads nothing
+    assert page.count("<svg") == 6  # outlines of blocks, in three crops of two frames
 
 
 def test_a_page_without_frames_or_curves():
@@ -179,14 +192,23 @@ def test_variants_with_printed_values_in_italics():
 
 def test_boxes_are_told_in_words(boxes, sample_frames):
     rows = [detection_row("coded"), detection_row()]
-    shown = exhibit(2.0, boxes=boxes)
+    shown = sample(2.0, boxes=boxes)
     page = html_page(report_of(results_of("detection", rows), sample_frames(shown)))
     text = " ".join(Tags(page).text)
     assert "net: 2 mistakes fewer" in text
     assert "2 objects; coded: 1 found, 1 missed, 1 false; restored: 2 found, 0 missed, 0 false" in (
         text
     )
-    assert described(exhibit(-1.0, boxes=boxes), "worst", "h264").title == "net: 1 mistake more"
+    assert described(sample(-1.0, boxes=boxes), "worst", "h264").title == "net: 1 mistake more"
+    # Object, coded and restored: boxes in pixels of the frame, labels in words.
+    drawn = re.findall(r'<g class="(\w+)"><rect x="([\d.]+)".*?<text.*?>(.*?)</text>', page)
+    assert [(word, float(x), label) for word, x, label in drawn] == [
+        ("object", 8, "object person"), ("object", 60, "object person"),
+        ("found", 8, "found person 0.90"), ("missed", 60, "missed person"),
+        ("false", 110, "false person 0.40"),
+        ("found", 8, "found person 0.90"), ("found", 60, "found person 0.90"),
+    ]  # fmt: skip
+    assert page.count('viewBox="0 0 160 96"') == 3
 
 
 @pytest.mark.parametrize(
@@ -199,36 +221,84 @@ def test_boxes_are_told_in_words(boxes, sample_frames):
     ],
 )
 def test_titles_of_frames(gain, kind, title):
-    shown = described(exhibit(gain), kind, "h264")
+    shown = described(sample(gain), kind, "h264")
     assert shown.title == title
     assert shown.place == f"{AWKWARD}, CRF 41, frame 3"
     before, after = map(float, re.findall(r"(\d+\.\d+)(?: dB$| to)", shown.figures))
     assert (after > before) == (gain > 0)
-    assert "frame" not in described(exhibit(), "best", "jpeg").place
+    assert "frame" not in described(sample(), "best", "jpeg").place
 
 
 @pytest.mark.slow  # codes many large frames
-def test_a_page_of_many_large_noisy_frames_stays_small():
+def test_a_page_of_many_large_noisy_frames_stays_small(report):
     random = np.random.default_rng(0)
-    one = exhibit(size=(720, 1280))
+    one = sample(size=(720, 1280))
     noisy = [  # what compresses worst
         frame.with_luma(random.integers(0, 256, frame.y.shape, np.uint8))
         for frame in (one.source, one.coded, one.restored)
     ]
     worst = SampleFrame(one.subject, 0, 0.1, *noisy)
-    articles = frames_section([worst] * 10, [worst] * 10, "h264")
-    assert sum(article.tag == "article" for article in articles) == 12
-    assert "8 more frames are left out" in written(articles[-1])
-    pictures = [p.get("src") for article in articles for p in article.iter("img")]
-    assert sum(map(len, pictures)) <= BUDGET_LETTERS
-    assert sum(len(written(article)) for article in articles) < MOST_BYTES
+    page = html_page(replace(report, best=[worst] * 10, worst=[worst] * 10))
+    assert page.count("<article>") == 12
+    assert "8 more frames are left out" in page
+    pictures = [uri for uri in Tags(page).attributes("src") if "svg" not in uri[:20]]
+    assert sum(map(len, pictures)) <= BUDGET_LETTERS + 12 * 1000  # and the colours of the maps
+    assert len(page) < MOST_BYTES
 
 
 def test_small_frames_are_shown_without_loss(sample_frames):
-    page = html_page(report_of(results_of("video", [video_row()]), sample_frames(exhibit())))
+    page = html_page(report_of(results_of("video", [video_row()]), sample_frames(sample())))
     assert "Whole frame at its size, without loss" in page
 
 
-def test_an_element_takes_text_and_elements_in_order():
-    made = element("p", "a", element("i", "b"), "c", None, "d", class_="x", data_left='"')
-    assert written(made) == '<p class="x" data-left="&quot;">a<i>b</i>cd</p>'
+def test_markdown_is_escaped_and_its_tables_are_even(report):
+    text = markdown_page(report)
+    assert text.startswith("# H.264: what cleaning gains on gate \\<b\\>\\&\"'\\|\\*x\\*\\_\\`\n")
+    assert "<b>" not in text.replace("\\<b", "")
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    bars = [len(line.replace("\\|", "").split("|")) for line in tables]
+    for before, after, line in zip(bars, bars[1:], tables[1:], strict=False):
+        assert before == after or "---" not in line  # only a new header may have other columns
+    assert "- *mixed*: net: +0.05 dB" in text
+
+
+def test_markdown_names_the_frames_and_where_the_numbers_come_from(report):
+    text = markdown_page(report)
+    assert "| net gains most | " in text
+    assert "| net loses most | " in text
+    assert "CRF 41, frame 9" in text
+    assert "- Commit: " + "f" * 40 in text
+    assert "data:image" not in text
+
+
+def test_a_line_break_in_a_name_does_not_break_a_table():
+    assert escaped("a\nb|c") == "a b\\|c"
+
+
+def test_markdown_without_frames():
+    rows = [detection_row("coded"), detection_row()]
+    text = markdown_page(report_of(results_of("detection", rows)))
+    assert "net: as many mistakes on every frame as before cleaning" in text
+    assert "| coded |" in text
+
+
+def test_json_has_verdicts_frames_rows_and_origin(report):
+    found = json.loads(json_page(report))
+    assert found["kind"] == "video"
+    (verdict,) = found["verdicts"]
+    assert (verdict["network"], verdict["outcome"]) == ("net", "mixed")
+    assert verdict["value"] == pytest.approx(0.05)
+    assert [(frame["kind"], frame["frame"]) for frame in found["frames"]] == [
+        ("best", 3), ("worst", 9),
+    ]  # fmt: skip
+    assert found["frames"][0]["clip"] == "gate <b>&\"'|*x*_`"
+    assert found["frames"][0]["unit"] == "dB of luma PSNR"
+    assert found["rows"] == [dict(row) for row in report.results.rows]
+    assert found["machine"]["cores"] == 4
+    assert found["command"] == report.results.command
+
+
+def test_json_has_no_number_that_json_lacks():
+    rows = [video_row(gain=math.inf)]
+    with pytest.raises(DataError, match=r"leave that row out, or write \.html"):
+        json_page(report_of(results_of("video", rows)))

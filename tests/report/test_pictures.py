@@ -6,12 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecar.report.drawing import COLOURS, drawn, in_words
 from edgecar.report.pictures import (
-    BLOCK_PX,
     CROP_PX,
     LOSSLESS,
-    cropped,
     error_maps,
     legend_colours,
     most_changed,
@@ -19,7 +16,7 @@ from edgecar.report.pictures import (
     scaled,
     webp,
 )
-from tests.report.conftest import exhibit, photo_frame
+from tests.report.conftest import photo_frame
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -67,7 +64,7 @@ def test_frames_smaller_than_a_crop_or_no_multiple_of_blocks():
     spot, _ = most_changed(*changed((50, 37), (49, 36), (0, 0)))
     assert spot.crop == (0, 0, 50, 37)
     assert spot.block == (48, 32, 50, 37)
-    assert cropped(photo_frame((50, 38)).y, spot.block).shape == (2, 5)
+    assert spot.block.cut(photo_frame((50, 38)).y).shape == (2, 5)
 
 
 def test_no_spot_where_nothing_changed_that_way():
@@ -83,27 +80,27 @@ def test_error_maps_have_one_scale():
     source = np.full((64, 64), 100, np.uint8)
     coded = source.copy()
     coded[:, 32:] += 20
-    maps = error_maps(source, coded, source)
-    assert maps.scale_codes == 20
+    before, after, scale = error_maps(source, coded, source)
+    assert scale == 20
     colours = legend_colours()[0]
-    assert np.array_equal(maps.coded[0, 0], colours[0])
-    assert np.array_equal(maps.coded[0, -1], colours[255])
-    assert (maps.restored == colours[0]).all()
-    worse = error_maps(source, coded, coded + np.uint8(40))
-    assert worse.scale_codes == 20  # that of the coded frame, so that more is not shown as less
-    assert np.array_equal(worse.restored[0, 0], colours[255])
+    assert np.array_equal(before[0, 0], colours[0])
+    assert np.array_equal(before[0, -1], colours[255])
+    assert (after == colours[0]).all()
+    _, worse, scale = error_maps(source, coded, coded + np.uint8(40))
+    assert scale == 20  # that of the coded frame, so that more is not shown as less
+    assert np.array_equal(worse[0, 0], colours[255])
 
 
 def test_error_maps_of_hardly_any_error_stay_dark():
     source = np.full((64, 64), 100, np.uint8)
-    maps = error_maps(source, source + np.uint8(1), source)
-    assert maps.scale_codes == 4
-    assert np.array_equal(maps.coded[0, 0], legend_colours()[0][63])
+    before, _, scale = error_maps(source, source + np.uint8(1), source)
+    assert scale == 4
+    assert np.array_equal(before[0, 0], legend_colours()[0][63])
 
 
 def test_error_maps_are_no_wider_than_a_page_needs():
     source = np.full((540, 960), 100, np.uint8)
-    assert error_maps(source, source, source).coded.shape == (270, 480, 3)
+    assert error_maps(source, source, source)[0].shape == (270, 480, 3)
 
 
 def test_pictures_come_back_from_their_bytes():
@@ -114,37 +111,3 @@ def test_pictures_come_back_from_their_bytes():
     assert scaled(picture, 20).shape == (12, 20, 3)
     assert scaled(picture, 40) is not None
     assert np.array_equal(scaled(picture, 41), picture)
-
-
-def test_blocks_are_those_of_a_macroblock():
-    assert BLOCK_PX == 16
-
-
-def test_detections_are_drawn_in_their_colours(boxes):
-    shown = exhibit(1.0, boxes=boxes)
-    source, coded, restored = drawn(shown, boxes, 960)
-    assert source.shape == (96, 160, 3)
-    # The left edge of each box, half way down: found, missed (dashed), false.
-    assert tuple(coded[55, 8]) == COLOURS["found"]
-    assert any(tuple(pixel) == COLOURS["missed"] for pixel in coded[20:80, 60])
-    assert not all(tuple(pixel) == COLOURS["missed"] for pixel in coded[40:75, 60])
-    assert tuple(coded[45, 110]) == COLOURS["false"]
-    assert tuple(restored[55, 60]) == COLOURS["found"]
-    assert not any(tuple(pixel) == COLOURS["false"] for pixel in restored.reshape(-1, 3))
-    assert tuple(source[55, 8]) == COLOURS["object"]
-    assert in_words(boxes.coded) == "1 found, 1 missed, 1 false"
-
-
-def test_boxes_follow_a_frame_that_is_scaled(boxes):
-    shown = exhibit(1.0, boxes=boxes)
-    _, coded, _ = drawn(shown, boxes, 80)
-    assert coded.shape == (48, 80, 3)
-    assert any(tuple(pixel) == COLOURS["found"] for pixel in coded[10:36, 4])
-
-
-def test_drawing_leaves_the_exhibit_as_it_is(boxes):
-    shown = exhibit(1.0, boxes=boxes)
-    before = shown.coded.y.copy()
-    first = drawn(shown, boxes, 960)
-    assert np.array_equal(shown.coded.y, before)
-    assert all(np.array_equal(a, b) for a, b in zip(first, drawn(shown, boxes, 960), strict=True))
