@@ -9,6 +9,7 @@ import pytest
 
 from edgecar.errors import MediaError
 from edgecar.media.reader import open_reader
+from tests.media.conftest import remuxed
 
 FRAMES = 30
 WITH_BFRAMES = {"bf": "2", "preset": "veryfast"}
@@ -145,14 +146,11 @@ def test_a_packet_of_rubbish_is_skipped_and_all_losses_counted(
     make_clip, tmp_path, spoilt, bframes
 ):
     path = make_clip("a.mp4", frames=FRAMES, options={"bf": str(bframes)})
-    other = tmp_path / "spoilt.mp4"
-    with av.open(str(path)) as source, av.open(str(other), "w") as output:
-        stream = output.add_stream_from_template(source.streams.video[0], opaque=True)
-        for index, packet in enumerate(p for p in source.demux(video=0) if p.size):
-            sent = rubbish_like(packet) if index == spoilt else packet
-            sent.stream = stream
-            output.mux(sent)
-    seconds, warnings = read(other)
+
+    def spoil(_, number, packet):
+        return [rubbish_like(packet) if number == spoilt else packet]
+
+    seconds, warnings = read(remuxed(path, tmp_path / "spoilt.mp4", spoil))
     lost = warnings["damaged packets skipped"] + warnings["packets without a picture"]
     # The last for Python 3.10, PyAV 17, says nothing of a picture held back by the last packet.
     unsaid = spoilt == FRAMES - 1 and av.__version__ < "18"
@@ -169,13 +167,12 @@ def rubbish_like(packet):
 
 def test_frames_before_the_first_key_frame_are_counted(make_clip, tmp_path):
     """As when a recorder joins a running camera."""
-    path, late = make_clip("a.mp4", frames=FRAMES, options={"g": "10"}), tmp_path / "late.mp4"
-    with av.open(str(path)) as source, av.open(str(late), "w") as output:
-        stream = output.add_stream_from_template(source.streams.video[0], opaque=True)
-        for packet in [p for p in source.demux(video=0) if p.size][4:]:
-            packet.stream = stream
-            output.mux(packet)
-    seconds, warnings = read(late)
+    path = make_clip("a.mp4", frames=FRAMES, options={"g": "10"})
+
+    def late(_, number, packet):
+        return [packet] if number >= 4 else []
+
+    seconds, warnings = read(remuxed(path, tmp_path / "late.mp4", late))
     assert len(seconds) == FRAMES - 10
     assert warnings == {"packets without a picture": 6}
 

@@ -9,8 +9,7 @@ from av.sidedata.sidedata import Type
 import edgecar
 from edgecar.artifact import Artifact, Metadata
 from edgecar.media.reader import open_reader
-from edgecar.media.writer import open_writer
-from tests.media.conftest import photo
+from tests.media.conftest import copied, photo
 
 NOTHING = Artifact(Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
 SIZE = (48, 64)
@@ -73,11 +72,7 @@ def test_pictures_at_the_edge_are_upright(turned_clip, turn):
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 def test_a_recording_keeps_the_orientation(turned_clip, tmp_path, turn, suffix):
     source, target = turned_clip(turn), tmp_path / f"out{suffix}"
-    with open_reader(source) as reader, open_writer(target, like=reader) as writer:
-        frames = list(reader)
-        for frame in frames:
-            assert frame.size == SIZE
-            assert frame.orientation == turn
-            writer.write(frame)
+    assert not copied(source, target)
+    with open_reader(source) as reader:
+        assert {(frame.size, frame.orientation) for frame in reader} == {(SIZE, turn)}
     assert display_matrix(target) == display_matrix(source)
-    assert not writer.warnings

@@ -1,14 +1,18 @@
 import errno
+from io import BytesIO
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import data
 
 from edgecar.errors import MediaError
+from edgecar.evaluate.metrics import psnr
 from edgecar.media.pictures import (
     is_grey,
     is_picture,
+    jpeg_coded,
     list_pictures,
     read_picture,
     write_picture,
@@ -136,3 +140,34 @@ def test_size_that_a_format_cannot_hold_is_one_line(suffix, largest, upright, tm
         with pytest.raises(MediaError, match=rf"cannot hold .* at most {largest} a side; use .png"):
             write_picture(path, picture)
     assert path.read_bytes() == b"an older one"
+
+
+CAMERA = np.ascontiguousarray(data.camera()[100:260, 100:300])
+
+
+@pytest.mark.parametrize("coder", ["opencv", "pillow"])
+def test_jpeg_degrades_and_quality_helps(coder):
+    given = CAMERA.copy()
+    coded = [jpeg_coded(given[:, ::-1], quality, coder) for quality in (10, 25, 40, 90)]
+    assert np.array_equal(given, CAMERA)
+    scores = [psnr(CAMERA[:, ::-1], picture) for picture in coded]
+    assert scores == sorted(scores)
+    assert scores[0] < 32
+    assert scores[-1] < 50  # no quality leaves this picture as it was
+    for quality in (0, 101, -5):
+        with pytest.raises(MediaError, match=f"quality {quality} is not in 1 to 100"):
+            jpeg_coded(CAMERA, quality, coder)
+
+
+def test_each_coder_is_the_library_of_its_name(monkeypatch):
+    opencv = jpeg_coded(CAMERA, 35)
+    monkeypatch.setattr(cv2, "imencode", None)
+    pillow, file = jpeg_coded(CAMERA, 35, "pillow"), BytesIO()
+    Image.fromarray(CAMERA).save(file, "JPEG", quality=35)
+    expected = cv2.imdecode(np.frombuffer(file.getvalue(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    # The same file; inverse transforms of two decoders differ by a rounding.
+    assert np.abs(pillow.astype(int) - expected).max() <= 1
+    # Both have the standard's tables: their difference is ten times below the error of coding.
+    assert psnr(opencv, pillow) > psnr(CAMERA, opencv) + 10
+    with pytest.raises(TypeError):
+        jpeg_coded(CAMERA, 35, "opencv")

@@ -17,7 +17,7 @@ from edgecar.errors import MediaError
 from edgecar.media.inputs import Pictures, open_input
 from edgecar.media.reader import open_reader
 from edgecar.media.sources import source_from
-from edgecar.media.writer import open_writer
+from tests.media.conftest import copied, photo
 
 FRAMES = 20
 
@@ -53,11 +53,8 @@ def decoded(path: Path) -> tuple[int, bytes]:
         return count, b"".join(bytes(p) for p in container.demux(audio=0) if p.size)
 
 
-def copied(source, target: Path) -> Path:
-    with open_reader(source) as reader, open_writer(target, like=reader) as writer:
-        for frame in reader:
-            writer.write(frame)
-    warnings = reader.warnings + writer.warnings
+def copy(source, target: Path) -> Path:
+    warnings = copied(source, target)
     assert not [each for each in warnings if not each.startswith("timestamps rounded")]
     return target
 
@@ -75,8 +72,8 @@ FILES = [
 def test_a_pipe_gives_the_frames_and_the_sound_of_the_file(make_clip, tmp_path, name, muxing):
     source = make_clip(name, audio="aac", frames=FRAMES, muxing=muxing)
     with fed(tmp_path / "pipe", source.read_bytes()) as pipe:
-        target = copied(pipe, tmp_path / "piped.mkv")
-    assert decoded(target) == decoded(copied(source, tmp_path / "read.mkv"))
+        target = copy(pipe, tmp_path / "piped.mkv")
+    assert decoded(target) == decoded(copy(source, tmp_path / "read.mkv"))
     assert decoded(target)[0] == FRAMES
     assert decoded(target)[1]
 
@@ -91,7 +88,7 @@ def test_a_file_is_opened_once(make_clip, tmp_path, monkeypatch):
         return open_container(file, mode, **options)
 
     monkeypatch.setattr(av, "open", counted)
-    copied(source, tmp_path / "out.mkv")
+    copy(source, tmp_path / "out.mkv")
     assert sum(name.endswith(str(source)) for name in opened) == 1
 
 
@@ -112,7 +109,7 @@ def test_standard_input_is_restored(make_clip, tmp_path, name, piped):
         given = {"input": source.read_bytes()} if piped else {"stdin": file}
         done = run([name, "-o", target], **given)
     assert done.returncode == 0, done.stderr
-    assert decoded(target) == decoded(copied(source, tmp_path / "read.mkv"))
+    assert decoded(target) == decoded(copy(source, tmp_path / "read.mkv"))
 
 
 @pytest.mark.slow
@@ -142,8 +139,6 @@ def test_a_picture_comes_through_a_pipe(tmp_path, suffix):
 
 
 def make_picture(path: Path) -> Path:
-    from tests.media.conftest import photo
-
     picture = photo(0, (48, 64))
     cv2.imwrite(str(path), picture[..., 0] if path.suffix == ".pgm" else picture)
     return path

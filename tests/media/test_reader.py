@@ -10,6 +10,7 @@ import pytest
 from edgecar.errors import MediaError
 from edgecar.media.frame import Colour
 from edgecar.media.reader import open_reader
+from tests.media.conftest import remuxed
 
 NTSC = Fraction(30000, 1001)
 VFR = [0, 512, 1000, 3000, 3100, 7000, 9000, 9500, 9600, 12000, 12001, 20000]
@@ -71,12 +72,12 @@ def test_times_with_and_without_bframes(make_clip, suffix, bframes):
 def test_mp4_that_tells_decoding_times_for_showing_is_put_right(make_clip, tmp_path):
     """As some recorders write it: the decoder reorders, but the container says pts = dts."""
     right, wrong = make_clip(options={"bf": "2"}), tmp_path / "wrong.mp4"
-    with av.open(str(right)) as source, av.open(str(wrong), "w") as output:
-        stream = output.add_stream_from_template(source.streams.video[0], opaque=True)
-        for index, packet in enumerate(p for p in source.demux(video=0) if p.size):
-            packet.pts = packet.dts = index * 512
-            packet.stream = stream
-            output.mux(packet)
+
+    def by_decoding(_, number, packet):
+        packet.pts = packet.dts = number * 512
+        return [packet]
+
+    remuxed(right, wrong, by_decoding)
     assert sorted(pts := [p.pts for p in av.open(str(wrong)).decode(video=0)]) != pts
     with open_reader(wrong) as reader:
         assert [frame.pts for frame in reader] == [n * 512 for n in range(12)]
