@@ -13,8 +13,7 @@ import numpy as np
 from edgecar.cli.output import engine_line, progress_bar, stdout
 from edgecar.evaluate.metrics import psnr
 from edgecar.exporter.to_onnx import export
-from edgecar.media.color import bgr_from_frame
-from edgecar.media.compare import compared_pictures
+from edgecar.media.color import bgr_from_frame, compared_pictures
 from edgecar.media.pictures import write_picture
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import photo_scene, write_scene

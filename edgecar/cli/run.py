@@ -22,7 +22,7 @@ from edgecar.cli.output import (
     warn_if_slow,
 )
 from edgecar.files import atomic_write
-from edgecar.media.compare import Layout
+from edgecar.media.color import Layout
 from edgecar.media.writer import Codec as OutputCodec
 from edgecar.spec import Coder, Policy
 

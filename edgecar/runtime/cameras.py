@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecar.errors import MediaError
-from edgecar.media.compare import Layout, compared, compared_facts
+from edgecar.media.color import Layout, compared, compared_facts
 from edgecar.media.live import LiveReader
 from edgecar.media.reader import Reader
 from edgecar.media.sources import is_url, source_from

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgecar.errors import MediaError
 from edgecar.files import check_outputs
 from edgecar.media.coding import picture_coding
-from edgecar.media.compare import compared_pictures
+from edgecar.media.color import compared_pictures
 from edgecar.media.inputs import Input, Pictures, open_input
 from edgecar.media.pictures import (
     PICTURE_FORMATS,

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from edgecar.errors import EdgecarError, MediaError
-from edgecar.media.color import frame_in, picture_from_frame, range_code
+from edgecar.media.color import frame_in, picture_from_frame, state_colour
 from edgecar.media.frame import COLOUR_NOT_STATED, Frame
 from edgecar.media.sources import Backoff, reason_of
 from edgecar.media.timing import Timeline
@@ -326,10 +326,7 @@ class Coder(Output[Frame]):
         context = stream.codec_context
         context.pix_fmt, context.time_base = "yuv420p", CLOCK
         context.thread_count = CODER_THREADS
-        context.color_range = range_code(first.colour)
-        context.colorspace = first.colour.matrix
-        context.color_primaries = first.colour.primaries
-        context.color_trc = first.colour.transfer
+        state_colour(context, first.colour)
         self._container.start_encoding()
         self._stream, self._last_keyframe, self._colour = stream, None, first.colour
         return stream
