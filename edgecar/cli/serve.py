@@ -1,4 +1,4 @@
-"""``edgecar serve``: cameras restored for good, with an HTTP API and a page."""
+"""``edgecar serve``: cameras restored without end, with an HTTP API and a page."""
 
 import sys
 from pathlib import Path
@@ -18,26 +18,35 @@ WRONG_USAGE = 2
 
 def command(
     config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="The service's file (TOML).")
+        Path | None, typer.Argument(metavar="CONFIG", help="Settings file of the service (TOML).")
     ] = None,
     example: Annotated[
-        bool, typer.Option("--example", help="Print a file to start from, and end.")
+        bool, typer.Option("--example", help="Print an example settings file and exit.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only check the file, and say what it asks for.")
+        bool, typer.Option("--check", help="Check the settings file, print its cameras and exit.")
     ] = False,
-    host: Annotated[str | None, typer.Option(help="Listen there; default: the file's.")] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Of that; 0 takes any that is free.")
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen at. Default: the one in CONFIG.")
     ] = None,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log in JSON, a line each.")] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port to listen at; 0 takes a free one. Default: the one in CONFIG.",
+        ),
+    ] = None,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log one JSON object per line.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Restore the cameras of CONFIG until SIGTERM, and answer at http://127.0.0.1:8321/.
 
-    Cameras are added, changed and removed while others run, by the page or the REST API
-    (/api/openapi.json); changes outlast a restart. EDGECAR_TOKEN is the token callers need
-    wherever the server is open to other machines.
+    Cameras can be added, changed and removed while others run, on the page or by the REST API
+    (/api/openapi.json). Changes are kept for the next start. EDGECAR_TOKEN is the token that
+    callers must send if the server is open to other machines.
 
     Example: edgecar serve cameras.toml
     """
@@ -48,16 +57,16 @@ def command(
         stderr.print("edgecar: no CONFIG; write one with: edgecar serve --example > cameras.toml")
         raise typer.Exit(WRONG_USAGE)
     try:
-        from edgecar.serve.config import load_settings, with_address
+        from edgecar.serve.config import load_settings
         from edgecar.serve.run import listening_socket, serve, start_logging
         from edgecar.serve.service import Service
     except ImportError as error:
         raise SettingsError(
             f"serve needs {error.name}, which is not installed; run: pip install 'edgecar[serve]'"
         ) from error
-    settings = with_address(load_settings(config), host, port)
+    settings = load_settings(config, host, port)
     if check:
-        _say_what_it_asks(settings, as_json)
+        _print_cameras(settings, as_json)
         return
     redactor = start_logging("json" if log_json else "text")
     listening = listening_socket(settings.server.host, settings.server.port)
@@ -76,7 +85,7 @@ def command(
     serve(service, listening, started)
 
 
-def _say_what_it_asks(settings: "Settings", as_json: bool) -> None:
+def _print_cameras(settings: "Settings", as_json: bool) -> None:
     cameras = {camera.name: " → ".join(camera.networks) for camera in settings.camera}
     if as_json:
         print_json({"cameras": cameras})

@@ -74,11 +74,7 @@ JPEG: Answers = {200: {"content": {"image/jpeg": {}}}, 204: {"description": "Not
 
 
 def application(service: Service) -> Guard:
-    """Return the whole application behind its guard.
-
-    Args:
-        service: Service to serve; the caller closes it.
-    """
+    """Return the whole application behind its guard; the caller closes the service."""
     app = FastAPI(
         title="edgecar serve",
         summary="Cameras with their compression artifacts removed.",

@@ -27,14 +27,7 @@ COMPILING_LOOKS = 5
 
 
 class Camera:
-    """Runs one camera. The service makes sure that one thread at a time changes it.
-
-    Args:
-        settings: Settings of the camera.
-        pipeline: Pipeline that restores the frames of all cameras.
-        networks: Engines of all cameras.
-        publisher: Output of all cameras to ZeroMQ, if there is one.
-    """
+    """Runs one camera. The service makes sure that one thread at a time changes it."""
 
     def __init__(
         self,
@@ -180,14 +173,7 @@ class Camera:
             camera_fps=round(now.camera_fps, 2),
             process_fps=round(now.process_fps, 2),
             skipped_fps=round(now.skipped_fps, 2),
-            frames=FrameCounts(
-                read=now.frames_read,
-                restored=now.frames_restored,
-                passed=now.frames_passed,
-                dropped=now.frames_dropped,
-                in_flight=now.frames_in_flight,
-                corrupt=now.corrupt_frames,
-            ),
+            frames=FrameCounts.model_validate(now.table()["frames"]),
             passed_because=dict(now.passed_because),
             age_ms=AgeMs(p50=round(1e3 * age.p50_seconds, 1), p95=round(1e3 * age.p95_seconds, 1))
             if age

@@ -15,7 +15,6 @@ from edgecar.serve.settings import (
     PATTERNS_IN_WORDS,
     SHORTEST_TOKEN,
     CameraSettings,
-    Server,
     Settings,
     Table,
 )
@@ -27,8 +26,8 @@ OWNER_ONLY = 0o600  # the state holds the passwords of cameras
 Location = Sequence[str | int]
 
 
-def load_settings(path: Path) -> Settings:
-    """Read and check a service's file.
+def load_settings(path: Path, host: str | None = None, port: int | None = None) -> Settings:
+    """Read and check a service's file; host and port override those in it.
 
     The variable ``EDGECAR_TOKEN`` overrides ``server.token``, so that no file needs to hold it.
     Relative paths in the file begin at its folder.
@@ -45,6 +44,8 @@ def load_settings(path: Path) -> Settings:
         raise SettingsError(f"{path} is not TOML: {error}; correct it") from error
     server = table.setdefault("server", {})
     if isinstance(server, dict):
+        given = {"host": host, "port": port}
+        server.update({key: value for key, value in given.items() if value is not None})
         if token := os.environ.get(TOKEN_VARIABLE):
             server.pop("token_file", None)
             server["token"] = token
@@ -72,21 +73,6 @@ def _token_in(path: Path) -> str:
             f"token in {path} has {len(token)} characters; use at least {SHORTEST_TOKEN}"
         )
     return token
-
-
-def with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
-    """Return the settings with another host or port.
-
-    Raises:
-        SettingsError: The host is open to others and there is no token.
-    """
-    given = {"host": host, "port": port}
-    changed = {name: value for name, value in given.items() if value is not None}
-    try:
-        server = Server.model_validate({**dict(settings.server), **changed})
-    except ValidationError as error:
-        raise SettingsError(mistakes_in(error.errors())) from error
-    return settings.model_copy(update={"server": server})
 
 
 def mistakes_in(errors: Sequence[Any]) -> str:

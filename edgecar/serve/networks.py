@@ -45,21 +45,14 @@ Key = tuple[str, Coder]
 
 
 class Networks:
-    """Restorers by network and coder; opened by the thread that restores, read by any.
-
-    Args:
-        choice: Engine, precision and threads of all.
-        opener: Makes a restorer; for tests.
-        clock: Clock in seconds; for tests.
-    """
+    """Restorers by network and coder; opened by the thread that restores, read by any."""
 
     def __init__(
         self,
         choice: EngineChoice,
         opener: Callable[[str, Coder, EngineChoice], Restorer] | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._choice, self._opener, self._clock = choice, opener or open_restorer, clock
+        self._choice, self._opener = choice, opener or open_restorer
         self._lock = threading.Lock()
         self._restorers: dict[Key, Restorer] = {}
         self._errors: dict[Key, tuple[str, float]] = {}  # message, and when to try again
@@ -98,7 +91,7 @@ class Networks:
         """Return why a network does not run."""
         with self._lock:
             message, until = self._errors.get((network, coder), ("", 0.0))
-        return message or None if self._clock() < until else None
+        return message or None if time.monotonic() < until else None
 
     def peek(self, network: str, coder: Coder) -> Restorer | None:
         """Return a restorer if it is open."""
@@ -122,7 +115,8 @@ class Networks:
     def _note(self, key: Key, error: Exception) -> None:
         _log.error("network %s for %s: %s", *key, error)
         with self._lock:
-            self._errors[key] = str(error) or type(error).__name__, self._clock() + RETRY_SECONDS
+            until = time.monotonic() + RETRY_SECONDS
+            self._errors[key] = str(error) or type(error).__name__, until
 
 
 def open_restorer(network: str, coder: Coder, choice: EngineChoice) -> Restorer:
@@ -206,9 +200,6 @@ class Shedder:
         """Return the place in ``costs`` that each camera gets from now on.
 
         Call it at a steady pace: each call is one tick.
-
-        Args:
-            demands: Demands of all cameras that run.
         """
         self._held = {each.name: self._held.get(each.name, _Held()) for each in demands}
         for demand in demands:

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Generic, Literal, TypeVar, cast
+from typing import Generic, Literal, NamedTuple, TypeVar, cast
 
 import av
 from av.container import OutputContainer
@@ -179,30 +179,14 @@ class Output(ABC, Generic[Item]):
             _log.warning("%s %s: %s", self.kind, self.target, error)
 
 
-@dataclass(frozen=True)
-class Coded:
-    """One coded picture.
-
-    Attributes:
-        stream: The coder's stream, which containers copy; another one after each start.
-        data: Bytes of the picture.
-        ticks: Time of display and of decoding (there are no B-frames), in ticks of `CLOCK`.
-        keyframe: True if decoding can begin here.
-    """
+class Coded(NamedTuple):
+    """One coded picture. Its time is that of display and of decoding: there are no B-frames."""
 
     stream: VideoStream
+    """The coder's stream, which containers copy; another one after each start."""
     data: bytes
     ticks: int
     keyframe: bool
-
-    def packet_for(self, stream: VideoStream, from_ticks: int) -> "Packet[VideoStream]":
-        """Return a packet for a container whose clock begins at ``from_ticks``."""
-        packet = cast("Packet[VideoStream]", Packet(self.data))
-        packet.stream = stream
-        packet.time_base = CLOCK
-        packet.pts = packet.dts = self.ticks - from_ticks
-        packet.is_keyframe = self.keyframe
-        return packet
 
 
 class PacketOutput(Output[Coded]):
@@ -244,7 +228,11 @@ class PacketOutput(Output[Coded]):
                 self._container = self._opened(item)
                 self._stream = self._container.add_stream_from_template(item.stream)
                 self._coder_stream, self._began_ticks = item.stream, item.ticks
-            self._container.mux(item.packet_for(self._stream, self._began_ticks))
+            packet = cast("Packet[VideoStream]", Packet(item.data))
+            packet.stream, packet.time_base = self._stream, CLOCK
+            packet.pts = packet.dts = item.ticks - self._began_ticks
+            packet.is_keyframe = item.keyframe
+            self._container.mux(packet)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._explained(error) from error
         self._synchronised = True
@@ -257,13 +245,7 @@ class PacketOutput(Output[Coded]):
 
 
 class Coder(Output[Frame]):
-    """Codes frames (H.264) and gives the packets to all targets.
-
-    Args:
-        camera: Name for messages.
-        video: Encoder settings.
-        targets: Outputs that get the packets; started and closed with the coder.
-    """
+    """Codes a camera's frames (H.264) for all targets, which start and close with it."""
 
     def __init__(self, camera: str, video: Video, targets: Sequence[PacketOutput]) -> None:
         super().__init__("code", camera, CODER_DEPTH)

@@ -21,12 +21,7 @@ WAITING_AT_SOCKET = 4
 
 
 class Publisher(Output[StreamFrame]):
-    """One PUB socket for all cameras; a message is name, metadata in JSON and pixels.
-
-    Args:
-        settings: Address, and format of the pixels.
-        cameras: Largest number of cameras.
-    """
+    """One PUB socket for all cameras; a message is name, metadata in JSON and pixels."""
 
     def __init__(self, settings: Publish, cameras: int) -> None:
         super().__init__("publish", settings.address, DEPTH * cameras)

@@ -64,12 +64,9 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def serve(service: Service, listening: socket.socket, started: Callable[[], None]) -> None:
-    """Answer requests until SIGTERM, SIGINT or SIGHUP, then close the service.
+    """Answer requests until SIGTERM, SIGINT or SIGHUP, then close the service and the socket.
 
-    Args:
-        service: Service to run; closed in any case.
-        listening: Socket from `listening_socket`; closed.
-        started: Called once callers can connect.
+    ``started`` is called once callers can connect.
     """
     received: list[int] = []
     wanted = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup ignores one
@@ -88,12 +85,7 @@ def serve(service: Service, listening: socket.socket, started: Callable[[], None
 
 @contextmanager
 def answering(service: Service, listening: socket.socket) -> Iterator[threading.Thread]:
-    """Answer HTTP requests in a thread while the block runs.
-
-    Args:
-        service: Service that is asked; it drains when the block ends.
-        listening: Socket from `listening_socket`; closed.
-    """
+    """Answer HTTP requests in a thread while the block runs, then drain and close the socket."""
     settings = service.settings.server
     config = uvicorn.Config(
         application(service),

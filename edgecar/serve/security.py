@@ -60,13 +60,7 @@ SHORTEST_SECRET = 3
 
 
 class Rate:
-    """Token bucket for each caller.
-
-    Args:
-        per_second: Average rate that is allowed.
-        at_once: Number allowed after a pause.
-        clock: Clock in seconds.
-    """
+    """Token bucket for each caller: ``per_second`` on average, ``at_once`` after a pause."""
 
     def __init__(
         self, per_second: float, at_once: float, clock: Callable[[], float] = time.monotonic
@@ -87,12 +81,7 @@ class Rate:
 
 
 class Guard:
-    """ASGI middleware that checks every request and adds security headers to every answer.
-
-    Args:
-        app: The application, which sees only what is allowed.
-        server: Names, token and limits.
-    """
+    """ASGI middleware that checks every request and adds security headers to every answer."""
 
     def __init__(self, app: ASGIApp, server: Server) -> None:
         self.app = app
@@ -216,11 +205,6 @@ def check_allowed(
 
     The service's own file may name any path: its author has the machine. A path that it named is
     not checked again when a caller changes something else of the camera.
-
-    Args:
-        camera: Settings that a caller wants.
-        server: Server whose folders are allowed.
-        before: Settings of the camera so far, if it exists.
 
     Raises:
         SettingsError: A path lies outside.

@@ -121,12 +121,8 @@ class Service(AbstractContextManager["Service"]):
             raise CallError(f"no camera {name!r}; GET /api/cameras lists them", 404)
         return camera
 
-    def add(self, settings: CameraSettings, *, by_caller: bool = True) -> CameraStatus:
+    def add(self, settings: CameraSettings) -> CameraStatus:
         """Run one more camera, and keep it for the next start.
-
-        Args:
-            settings: Settings of the camera.
-            by_caller: True if its paths must lie in the server's folders.
 
         Raises:
             CallError: There is a camera of that name.
@@ -139,8 +135,7 @@ class Service(AbstractContextManager["Service"]):
             limit = self.settings.server.max_cameras
             if len(self._cameras) >= limit:
                 raise SettingsError(f"{limit} cameras run, which is max_cameras; remove one first")
-            if by_caller:
-                check_allowed(settings, self.settings.server)
+            check_allowed(settings, self.settings.server)
             self._state.note(name, settings)
             camera = self._new_camera(settings)
             self._cameras = {**self._cameras, name: camera}

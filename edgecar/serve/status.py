@@ -139,13 +139,7 @@ class History:
         self._pixels = (0, 0)
 
     def add(self, now: Snapshot | None, frame: StreamFrame | None, pixels: tuple[int, int]) -> None:
-        """Add a sample.
-
-        Args:
-            now: Counters; None if the camera does not run.
-            frame: Newest frame.
-            pixels: Pixels that networks read so far, and pixels of the frames they restored.
-        """
+        """Add a sample; ``pixels`` are those networks read so far, and those of the frames."""
         read, shown = (after - before for after, before in zip(pixels, self._pixels, strict=True))
         self._pixels = pixels
         sample: dict[str, float | None] = {}
@@ -195,11 +189,9 @@ class LatestFrame:
             self._coded.clear()
 
     def jpeg(self, view: View, width: int) -> tuple[bytes, int]:
-        """Return the newest picture and its number.
+        """Return the newest picture, at most ``width`` pixels wide, and its number.
 
-        Args:
-            view: Picture to show; ``pair`` is before and after side by side, twice as wide.
-            width: Width of one picture in pixels; at most its own is used.
+        A ``pair`` is before and after side by side, twice as wide.
 
         Raises:
             MediaError: There is no picture yet.

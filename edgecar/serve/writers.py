@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -45,17 +44,12 @@ class Recorder(PacketOutput):
 
     Each file begins with a keyframe and plays on its own. A process that is killed leaves a file
     that plays to its last whole fragment (MP4: one keyframe interval; Matroska: one second).
-
-    Args:
-        camera: Name of the camera's folder.
-        record: Folder, length of files, and what to keep.
-        clock: Seconds since 1970; for tests.
     """
 
-    def __init__(self, camera: str, record: Record, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, camera: str, record: Record) -> None:
         self._folder = record.folder / camera
         super().__init__("record", str(self._folder), RECORD_DEPTH)
-        self._record, self._clock = record, clock
+        self._record = record
 
     def _is_over(self, item: Coded) -> bool:
         long_enough = (item.ticks - self._began_ticks) * CLOCK >= self._record.segment_seconds
@@ -76,7 +70,7 @@ class Recorder(PacketOutput):
 
     def _free_path(self) -> Path:
         """Return a path whose name sorts by time; no file is overwritten."""
-        seconds = self._clock()
+        seconds = time.time()
         while True:
             began = datetime.fromtimestamp(seconds, timezone.utc)
             stem = f"{began:%Y%m%dT%H%M%S}.{began.microsecond // 1000:03d}Z"
@@ -91,7 +85,7 @@ class Recorder(PacketOutput):
         total = sum(stat.st_size for stat in files.values())
         hours, gib = self._record.keep_hours, self._record.keep_gib
         for path, stat in files.items():
-            old = hours is not None and self._clock() - stat.st_mtime > hours * HOUR_SECONDS
+            old = hours is not None and time.time() - stat.st_mtime > hours * HOUR_SECONDS
             if old or (gib is not None and total > gib * GIB):
                 path.unlink(missing_ok=True)
                 total -= stat.st_size
@@ -102,9 +96,6 @@ class Pusher(PacketOutput):
 
     A child process does the sending. PyAV holds Python's lock while FFmpeg connects to write: a
     server that accepts and then says nothing would stop every camera for seconds.
-
-    Args:
-        push: Address of the server.
     """
 
     def __init__(self, push: Push) -> None:

@@ -4,6 +4,7 @@ import os
 import threading
 from dataclasses import replace
 from fractions import Fraction
+from itertools import count
 
 import av
 import numpy as np
@@ -67,17 +68,11 @@ def test_a_recording_is_cut_at_keyframes_into_files_that_play(tmp_path, kind):
         assert abs(int(shown[number][5, (number + 30) % 64]) - 30 - number % 200) < 12
 
 
-def test_another_size_begins_another_file(tmp_path):
-    frames = [frame(n) for n in range(10)] + [frame(n, (96, 128)) for n in range(10, 20)]
-    files = recorded(Record(folder=tmp_path), frames)
-    assert sorted((len(f), f[0].shape) for f in files) == [(10, (48, 64)), (10, (96, 128))]
-
-
-def test_odd_sizes_are_recorded(tmp_path):
+def test_another_size_begins_another_file_and_odd_sides_are_made_even(tmp_path):
     y, chroma = np.full((49, 65), 90, np.uint8), np.full((25, 33), 128, np.uint8)
-    frames = [Frame(y, chroma, chroma, n, Fraction(1, 25)) for n in range(5)]
-    ((first, *_),) = recorded(Record(folder=tmp_path), frames)
-    assert first.shape == (50, 66)
+    odd = [Frame(y, chroma, chroma, n, Fraction(1, 25)) for n in range(10, 20)]
+    files = recorded(Record(folder=tmp_path), [*(frame(n) for n in range(10)), *odd])
+    assert sorted((len(f), f[0].shape) for f in files) == [(10, (48, 64)), (10, (50, 66))]
 
 
 def test_keyframes_go_by_time_though_frames_are_missing(tmp_path):
@@ -86,37 +81,25 @@ def test_keyframes_go_by_time_though_frames_are_missing(tmp_path):
     assert [len(f) for f in recorded(record, frames)] == [3, 3, 3, 1]
 
 
-def test_the_oldest_files_go_and_others_stay(tmp_path):
+@pytest.mark.parametrize(
+    ("limit", "kept"),
+    [({"keep_hours": 1}, []), ({"keep_gib": 2.5 / 1024}, ["20200103T", "20200104T"])],
+)
+def test_the_oldest_files_go_and_others_stay(tmp_path, limit, kept):
     folder = tmp_path / "gate"
     folder.mkdir()
-    old = [folder / f"2020010{n}T000000.000Z.mp4" for n in range(1, 4)]
-    for path in old:
-        path.write_bytes(b"x" * 1000)
-        os.utime(path, (0, 0))
-    (folder / "notes.txt").write_text("mine")
-    os.utime(folder / "notes.txt", (0, 0))
-    recorder = Recorder("gate", Record(folder=tmp_path, keep_hours=1))
+    for name in (*(f"2020010{n}T000000.000Z.mp4" for n in range(1, 5)), "notes.txt"):
+        (folder / name).write_bytes(b"x" * (1 << 20))
+        os.utime(folder / name, (0, 0))
+    recorder = Recorder("gate", Record(folder=tmp_path, **limit))
     coder = Coder("gate", Video(), [recorder])
     coder.start()
     coder.offer(frame(0))
     until(lambda: recorder.status.frames)
     coder.close()
-    names = {path.name for path in folder.iterdir()}
-    assert "notes.txt" in names
-    assert len(names) == 2
-
-
-def test_the_largest_share_of_the_disk_is_kept_to(tmp_path):
-    folder = tmp_path / "gate"
-    folder.mkdir()
-    for n in range(1, 5):
-        (folder / f"2020010{n}T000000.000Z.mp4").write_bytes(b"x" * (1 << 20))
-    recorder = Recorder("gate", Record(folder=tmp_path, keep_gib=2.5 / 1024))
-    recorder._remove_old()
-    assert sorted(p.name for p in folder.iterdir()) == [
-        "20200103T000000.000Z.mp4",
-        "20200104T000000.000Z.mp4",
-    ]
+    *old, _new, notes = sorted(path.name for path in folder.iterdir())
+    assert notes == "notes.txt"
+    assert [name[:9] for name in old] == kept
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_tried_again(tmp_path):
@@ -195,42 +178,46 @@ def test_a_stream_is_pushed_and_pushed_again_when_the_server_comes_back(free_por
     coder.close()
 
 
+class Publishing:
+    """A service's socket at which two cameras publish while the block runs."""
+
+    def __init__(self, settings: Publish):
+        self.publisher = Publisher(settings, cameras=2)
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.feed)
+
+    def feed(self) -> None:
+        for number in count():
+            self.publisher.offer(stream_frame(number, ("gate", "gate-2")[number % 2]))
+            if self.over.wait(0.005):
+                return
+
+    def __enter__(self):
+        self.publisher.start()
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+        self.publisher.close()
+
+
 @pytest.mark.parametrize("pixels", ["bgr", "i420"])
 def test_frames_are_published_to_whoever_listens(tmp_path, pixels):
     address = f"ipc://{tmp_path}/frames"
-    publisher = Publisher(Publish(address=address, pixels=pixels), cameras=2)
-    publisher.start()
-    over = threading.Event()
-
-    def feed() -> None:
-        number = 0
-        while not over.wait(0.005):
-            publisher.offer(stream_frame(number, ("gate", "gate-2")[number % 2]))
-            number += 1
-
-    thread = threading.Thread(target=feed)
-    thread.start()
-    try:
+    with pytest.raises(MediaError, match="no frame at"):
+        next(received_frames(address, timeout_seconds=0.1))
+    with Publishing(Publish(address=address, pixels=pixels)):
         received = received_frames(address, "gate", timeout_seconds=20)
         first, second = next(received), next(received)
-    finally:
-        over.set()
-        thread.join()
-        publisher.close()
     assert first.camera == second.camera == "gate"  # not that of another which begins like it
     assert second.metadata["pts_seconds"] > first.metadata["pts_seconds"]
-    number = round(first.metadata["pts_seconds"] * 25)
-    expected = stream_frame(number, "gate")
+    expected = stream_frame(round(first.metadata["pts_seconds"] * 25))
     if pixels == "bgr":
         np.testing.assert_array_equal(first.bgr, expected.bgr)
     else:
         np.testing.assert_array_equal(first.i420[:48], expected.frame.y)
         np.testing.assert_array_equal(first.i420[48:].reshape(2, 24, 32)[0], expected.frame.u)
-
-
-def test_nobody_publishes_and_that_is_said(tmp_path):
-    with pytest.raises(MediaError, match="no frame at"):
-        next(received_frames(f"ipc://{tmp_path}/nobody", timeout_seconds=0.1))
 
 
 class Slow(Output[int]):

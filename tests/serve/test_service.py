@@ -3,6 +3,7 @@
 import stat
 import threading
 import time
+from functools import partial
 
 import av
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from edgecar.errors import EngineError, SettingsError
 from edgecar.serve import camera as camera_module
 from edgecar.serve import service as service_module
+from edgecar.serve import source
 from edgecar.serve.service import CallError, Service
 from edgecar.serve.settings import CameraSettings
 from tests.serve.conftest import fake_networks, until
+from tests.serve.network_camera import NetworkCamera
 
 
 def table(name: str, source, **more) -> dict:
@@ -43,10 +46,10 @@ def test_cameras_run_side_by_side_and_are_restored(make_service, clip):
 
 
 def test_cameras_come_go_and_change_without_touching_others(make_service, clip):
-    service = make_service(table("gate", clip))
+    service = make_service(table("gate", clip), server={"folders": [str(clip.parent)]})
     running(service, "gate")
     first = service.camera("gate").place
-    service.add(CameraSettings(name="yard", source=str(clip)), by_caller=False)
+    service.add(CameraSettings(name="yard", source=str(clip)))
     running(service, "yard")
     assert service.change("yard", {"max_latency_ms": 500.0}).state in ("connecting", "running")
     running(service, "yard")
@@ -56,12 +59,31 @@ def test_cameras_come_go_and_change_without_touching_others(make_service, clip):
     until(lambda: not service.camera("yard").latest.frame.restored)
     assert service.camera("yard").place is place  # no new connection
     with pytest.raises(CallError, match="exists"):
-        service.add(CameraSettings(name="yard", source=str(clip)), by_caller=False)
+        service.add(CameraSettings(name="yard", source=str(clip)))
     service.remove("yard")
     with pytest.raises(CallError, match="no camera 'yard'"):
         service.camera("yard")
     assert service.camera("gate").place is first  # the very same connection
     assert service.names() == ["gate"]
+
+
+def test_a_camera_that_is_switched_off_comes_back_by_itself(make_service, monkeypatch):
+    for name in ("FIRST_BACKOFF_SECONDS", "LONGEST_BACKOFF_SECONDS"):
+        monkeypatch.setattr(source, name, 0.05)
+    quick = partial(source.LiveSettings, first_backoff_seconds=0.05, longest_backoff_seconds=0.1)
+    monkeypatch.setattr(source, "LiveSettings", quick)
+    network_camera = NetworkCamera(60)
+    service = make_service(table("gate", network_camera.url))
+    running(service, "gate")
+    network_camera.switch_off()
+    until(lambda: service.camera("gate").status.state == "waiting")
+    assert f"127.0.0.1:{network_camera.port}" in service.camera("gate").status.error
+    sequence = service.camera("gate").status.sequence
+    network_camera.switch_on()
+    until(lambda: service.camera("gate").status.state == "running")
+    until(lambda: service.camera("gate").status.sequence > sequence + 3)
+    assert service.camera("gate").status.error is None
+    network_camera.switch_off()
 
 
 def test_changes_outlast_a_restart_and_the_file_counts_where_nothing_was_changed(
@@ -70,7 +92,7 @@ def test_changes_outlast_a_restart_and_the_file_counts_where_nothing_was_changed
     first = make_service(table("gate", clip), table("old", clip), table("yard", clip))
     first.change("gate", {"network": "edgecar-xs", "enabled": False})
     first.remove("old")
-    first.add(CameraSettings(name="new", source="rtsp://u:hunter22@127.0.0.1:9/x"), by_caller=False)
+    first.add(CameraSettings(name="new", source="rtsp://u:hunter22@127.0.0.1:9/x"))
     path = first.settings.state
     first.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600  # it holds a password

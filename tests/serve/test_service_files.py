@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from pydantic import BaseModel
 from edgecar.files import table_from_toml
 from edgecar.serve.api import application
 from edgecar.serve.config import load_settings
-from edgecar.serve.publishing import Publisher
 from edgecar.serve.settings import (
     CameraSettings,
     EngineChoice,
@@ -23,7 +21,7 @@ from edgecar.serve.settings import (
     Video,
 )
 from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
-from tests.serve.test_outputs import stream_frame
+from tests.serve.test_outputs import Publishing
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "engines" / "service"
@@ -40,28 +38,15 @@ def with_all(text: str) -> str:
     return SETTING.sub("", re.sub(r"^#token_file.*\n", "", text, flags=re.MULTILINE))
 
 
-def test_the_example_is_right_as_it_stands(monkeypatch):
+def test_the_example_is_right_and_has_every_setting_there_is(tmp_path, monkeypatch):
     monkeypatch.delenv("EDGECAR_TOKEN", raising=False)
     settings = load_settings(EXAMPLE)
     assert [camera.name for camera in settings.camera] == ["gate", "yard"]
     assert settings.server == Server()
     assert settings.camera[0].networks == ("edgecar-s", "edgecar-xs", "pass")
-
-
-def test_every_setting_of_the_example_can_be_made(tmp_path):
     path = tmp_path / "cameras.toml"
     path.write_text(with_all(EXAMPLE.read_text()))
-    settings = load_settings(path)
-    gate = settings.camera[0]
-    assert gate.record.folder == tmp_path / "recordings"
-    assert gate.push
-    assert settings.publish
-    assert settings.server.token.get_secret_value() == "at least 16 characters"
-
-
-def test_the_example_has_every_setting_there_is(tmp_path):
-    path = tmp_path / "cameras.toml"
-    path.write_text(with_all(EXAMPLE.read_text()))
+    assert load_settings(path).camera[0].record.folder == tmp_path / "recordings"
     table = table_from_toml(path)
     gate = table["camera"][0]
     tables: list[tuple[dict, type[BaseModel]]] = [
@@ -92,47 +77,23 @@ def test_the_page_tells_the_whole_api(make_service):
     assert set(re.findall(r"^\| `([A-Z]+ /[^`]*)` \|", README, re.MULTILINE)) == there
 
 
-def test_the_page_names_real_settings_and_files():
+def test_the_pages_consumer_gets_frames(free_port):
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (FOLDER / link).exists(), link
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(code.strip().splitlines()) == 6
-    compile(code, "README.md", "exec")
-    assert with_all(EXAMPLE.read_text()).count("tcp://127.0.0.1:8322") == 1
-    assert "tcp://127.0.0.1:8322" in code
-
-
-def test_the_pages_consumer_gets_frames(free_port):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    seen, said = [], []
-
-    def detect(bgr):
-        seen.append(bgr.shape)
+    shown, used = "tcp://127.0.0.1:8322", f"tcp://127.0.0.1:{free_port}"
+    assert shown in code
+    assert shown in EXAMPLE.read_text()
+    seen = []
 
     def say(*words):
-        said.append(words)
+        seen.append(words[0])
         raise StopIteration
 
-    address, ended = f"tcp://127.0.0.1:{free_port}", threading.Event()
-    publisher = Publisher(Publish(address=address), cameras=1)
-    publisher.start()
-
-    def publish():
-        number = 0
-        while not ended.wait(0.02):
-            publisher.offer(stream_frame(number := number + 1))
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
-        with pytest.raises(StopIteration):
-            exec(code.replace("tcp://127.0.0.1:8322", address), {"detect": detect, "print": say})
-    finally:
-        ended.set()
-        thread.join()
-        publisher.close()
-    assert seen == [(48, 64, 3)]
-    assert said[0][0] == "gate"
+    with Publishing(Publish(address=used)), pytest.raises(StopIteration):
+        names = {"detect": lambda bgr: seen.append(bgr.shape), "print": say}
+        exec(code.replace(shown, used), names)
+    assert seen == [(48, 64, 3), "gate"]
 
 
 def unit() -> dict[str, list[str]]:
@@ -145,7 +106,7 @@ def unit() -> dict[str, list[str]]:
     return settings
 
 
-def test_the_unit_gives_time_to_end_and_few_rights():
+def test_the_unit_gives_time_to_end_and_few_rights(tmp_path):
     made = unit()
     assert END_SECONDS < int(made["TimeoutStopSec"][0]) <= END_SECONDS + 2
     wanted = {
@@ -156,21 +117,17 @@ def test_the_unit_gives_time_to_end_and_few_rights():
     }  # fmt: skip
     assert {key: made[key] for key in wanted} == {key: [value] for key, value in wanted.items()}
     assert "MemoryMax" not in made
-    words = made["ExecStart"][0].split()
-    assert words[1:] == ["serve", "${CREDENTIALS_DIRECTORY}/cameras.toml", "--log-json"]
-
-
-def test_systemd_understands_the_unit(tmp_path):
+    program, *words = made["ExecStart"][0].split()
+    assert words == ["serve", "${CREDENTIALS_DIRECTORY}/cameras.toml", "--log-json"]
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     path = tmp_path / "edgecar.service"
-    program = unit()["ExecStart"][0].split()[0]
     text = (FOLDER / "edgecar.service").read_text()
-    path.write_text(text.replace(program, shutil.which("true")))  # it must be there
+    path.write_text(text.replace(program, shutil.which("true")))  # the program must exist
     done = subprocess.run(
         ["systemd-analyze", "verify", path], capture_output=True, text=True, check=False
     )
-    # It also tells what it thinks of the units of this machine.
+    # It also complains of the units of this machine.
     assert [line for line in done.stderr.splitlines() if "edgecar" in line] == []
 
 

@@ -5,8 +5,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from edgecar.serve.status import CameraStatus, HistoryTable, ServiceStatus
+from tests.serve.conftest import served
 from tests.serve.page.conftest import PHONE, Opened, expect
-from tests.serve.stand_in import BEFORE, camera, grey_pair
+from tests.serve.stand_in import BEFORE, camera, grey_pair, history_of
 
 pytestmark = pytest.mark.slow  # drives a browser
 
@@ -71,21 +73,18 @@ def test_a_broken_camera_turns_red_and_comes_back(opened):
     assert gate.locator(".head .dot").evaluate(colour) == green
 
 
-def test_overload_is_said(opened):
-    opened.server.cameras["gate"] |= {"shed": True, "running": "edgecar-xs"}
+def test_overload_and_outputs_that_fail_are_said(opened):
+    record = opened.server.cameras["gate"]
+    record |= {"shed": True, "running": "edgecar-xs"}
+    record["outputs"][0] |= {"state": "waiting", "error": "disk full", "dropped": 7}
     shed = opened.camera("gate").locator(".shed")
     expect(shed).to_have_text("overload: running edgecar-xs instead of edgecar-s")
-    opened.server.cameras["gate"]["running"] = "pass"
-    expect(shed).to_have_text("overload: passing pictures as they are instead of running edgecar-s")
-
-
-def test_outputs_say_what_is_wrong(opened):
-    outputs = opened.server.cameras["gate"]["outputs"]
-    outputs[0] |= {"state": "waiting", "error": "disk full", "dropped": 7}
     row = opened.camera("gate").locator(".facts li")
     expect(row.locator(".error")).to_have_text("disk full")
     expect(row).to_contain_text("100 frames, 7 dropped")
     expect(row.locator(".state")).to_have_attribute("data-state", "waiting")
+    record["running"] = "pass"
+    expect(shed).to_have_text("overload: passing pictures as they are instead of running edgecar-s")
 
 
 def test_stop_start_and_network_ask_for_what_they_say(opened):
@@ -253,3 +252,38 @@ def test_a_phone_does_not_scroll_sideways(browser, server, scheme):
     assert (brightness[0] > brightness[1]) == (scheme == "dark")
     assert opened.complaints == []
     opened.close()
+
+
+def test_the_stand_in_answers_as_the_service_does(server):
+    for record in server.cameras.values():
+        assert CameraStatus.model_validate(record).model_dump() == record
+        assert HistoryTable.model_validate(history_of(record)).model_dump() == history_of(record)
+    assert ServiceStatus.model_validate(server.status).model_dump() == server.status
+
+
+def test_the_real_service_asks_for_its_token_and_its_cameras_are_drawn(browser, make_service, clip):
+    token = "a-token-of-some-length"
+    service = make_service({"name": "gate", "source": str(clip)}, server={"token": token})
+    with served(service) as real:
+        opened = Opened(browser, real)
+        dialog = opened.page.locator("#login-dialog")
+        expect(dialog).to_be_visible()
+        assert opened.page.locator(".camera").count() == 0
+        for text in ("wrong", token):
+            dialog.get_by_label("Token").fill(text)
+            dialog.get_by_role("button", name="Log in").click()
+            if text == "wrong":
+                expect(dialog.locator(".alert")).to_contain_text("that is not the token")
+        expect(dialog).to_be_hidden()
+        gate = opened.camera("gate")
+        expect(gate.locator(".facts")).to_contain_text("edgecar-s · fake, fp32, cpu")
+        opened.until(lambda: opened.grey("gate", 0.75) is not None)
+        assert all("401" in line for line in opened.complaints)
+        complained = len(opened.complaints)
+        opened.page.reload()
+        opened.until(lambda: opened.grey("gate", 0.75) is not None)
+        gate.get_by_label("Network of gate").select_option("pass")
+        expect(gate.locator(".facts")).to_contain_text("pass: the picture as it is")
+        assert len(opened.complaints) == complained
+        assert not [url for url in opened.requests if token in url]
+        opened.close()
