@@ -1,32 +1,68 @@
-"""Which clips an archive has, and where each one's output goes."""
+"""Clips of an archive, the settings for all of them, and the folder that says what is done.
 
+``DIR/.edgecar-batch`` holds ``done/<clip>.json`` for each finished clip and, for each other one,
+finished parts in ``parts/<clip>/<key>``. The key is a hash of everything that decides the bytes,
+except the content of the source, which its size and time stand for: an archive is terabytes.
+"""
+
+import hashlib
+import json
+import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
+from edgecar.artifact import find_artifact, is_artifact_path, shipped_coders
 from edgecar.batch.cut import SUFFIXES
 from edgecar.errors import BatchError
-from edgecar.files import check_outputs
+from edgecar.files import check_outputs, sha256_of
 from edgecar.media.writer import Codec
+from edgecar.spec import Coder, Precision
+
+FOLDER = ".edgecar-batch"
+FORMAT = 3
+"""Raised when parts made by older code must not be joined with newer ones."""
+
+LIBRARIES = ("edgecar", "av", "numpy", "openvino", "onnxruntime")
+"""Libraries whose versions may decide the bytes."""
 
 VIDEO_SUFFIXES = frozenset(
     ".264 .265 .3gp .asf .avi .dav .flv .h264 .h265 .hevc .m2ts .m4v .mjpeg .mjpg .mkv .mov .mp4 "
     ".mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()
 )
-"""What is taken for a clip where folders are searched; a file that is named is always taken."""
+"""Suffixes of clips in folders. A file that is named is taken whatever its suffix."""
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """Settings for all clips; each is an option of ``edgecar batch`` and described there.
+
+    Raises:
+        BatchError: A number is out of range.
+    """
+
+    network: str = "edgecar-s"
+    weights_for: Coder | None = None
+    engine: str = "auto"
+    precision: Precision | None = None
+    codec: Codec = "h264"
+    part_seconds: float = 30
+    retries: int = 2
+    skip_below_qp: float | None = None
+    skip_above_quality: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.part_seconds > 0:
+            raise BatchError(f"--part-seconds is {self.part_seconds}; give a time above 0")
+        if self.retries < 0:
+            raise BatchError(f"--retries is {self.retries}; give 0 or more")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip to restore.
-
-    Attributes:
-        source: Where it is, absolute.
-        output: Where its output goes, absolute.
-        name: The output below the folder of all outputs.
-        size_bytes: Of the source.
-        changed_ns: When the source was changed last, in nanoseconds.
-    """
+    """One clip: absolute paths, and the name of the output below the folder of all outputs."""
 
     source: Path
     output: Path
@@ -34,17 +70,23 @@ class Clip:
     size_bytes: int
     changed_ns: int
 
+    @property
+    def unchanged(self) -> bool:
+        """True if the source still has the size and time that it was found with."""
+        status = self.source.stat()
+        return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.changed_ns)
+
 
 def find_clips(sources: Sequence[Path], out: Path, codec: Codec) -> list[Clip]:
-    """Clips in files and folders, in order of their outputs; nothing is written.
+    """Return the clips in files and folders, in order of their outputs. Nothing is written.
 
-    Folders are searched with all that is below them, but for hidden files and ``out``; below
+    Folders are searched with all that is below them, except hidden files and ``out``. Below
     ``out`` their tree is kept.
 
     Args:
         sources: Files and folders.
         out: Folder for the outputs; need not exist.
-        codec: Of the outputs, which their suffix says.
+        codec: Codec of the outputs, which decides their suffix.
 
     Raises:
         BatchError: A source is missing, two give one output, or there is no clip at all.
@@ -54,17 +96,16 @@ def find_clips(sources: Sequence[Path], out: Path, codec: Codec) -> list[Clip]:
     if out.exists() and not out.is_dir():
         raise BatchError(f"{out} is a file; give a folder for the outputs")
     clips: dict[Path, Clip] = {}
-    for source in sources:
-        for path, below in _clips_of(source, out):
-            name = below.with_suffix(SUFFIXES[codec])
-            output = out / name
-            if output in clips and clips[output].source != path:
-                raise BatchError(
-                    f"{clips[output].source} and {path} would both become {output}; rename one, or "
-                    "give them apart with another --out"
-                )
-            status = path.stat()
-            clips[output] = Clip(path, output, str(name), status.st_size, status.st_mtime_ns)
+    for path, below in (each for source in sources for each in _clips_of(source, out)):
+        name = below.with_suffix(SUFFIXES[codec])
+        output = out / name
+        if output in clips and clips[output].source != path:
+            raise BatchError(
+                f"{clips[output].source} and {path} would both become {output}; rename one, or "
+                "give them apart with another --out"
+            )
+        status = path.stat()
+        clips[output] = Clip(path, output, str(name), status.st_size, status.st_mtime_ns)
     if not clips:
         raise BatchError(
             f"no video is in {', '.join(map(str, sources))} (looked for "
@@ -75,19 +116,98 @@ def find_clips(sources: Sequence[Path], out: Path, codec: Codec) -> list[Clip]:
 
 
 def _clips_of(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Absolute paths of clips, with their places below ``out``."""
-    if source.is_dir():
-        folder = source.resolve()
-        if folder == out:
-            raise BatchError(f"{source} is where the outputs go, too; give another --out")
+    """Yield absolute paths of clips, with their places below ``out``."""
+    folder = source.resolve()
+    if source.is_file():
+        yield folder, Path(source.name)
+    elif not source.is_dir():
+        raise BatchError(f"{source} does not exist; give files or folders")
+    elif folder == out:
+        raise BatchError(f"{source} is where the outputs go, too; give another --out")
+    else:
         for path in sorted(folder.rglob("*")):
             below = path.relative_to(folder)
             hidden = any(part.startswith(".") for part in below.parts)
-            if path.suffix.lower() not in VIDEO_SUFFIXES or hidden or path.is_relative_to(out):
-                continue
-            if path.is_file():
+            wanted = path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+            if wanted and not hidden and not path.is_relative_to(out):
                 yield path.resolve(), below
-    elif source.is_file():
-        yield source.resolve(), Path(source.name)
-    else:
-        raise BatchError(f"{source} does not exist; give files or folders")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of installed libraries that may decide the bytes."""
+    found: dict[str, str] = {}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def shared_key(settings: BatchSettings) -> str:
+    """Return a hash of everything but a clip that decides the bytes: weights, settings, versions.
+
+    Raises:
+        ArtifactError: There is no such file.
+    """
+    network, names = settings.network, asdict(settings)
+    coders = [None] if is_artifact_path(network) else shipped_coders(network)
+    paths = [find_artifact(network, coder or "jpeg") for coder in coders]
+    del names["retries"], names["network"]
+    return _hash(FORMAT, names, [sha256_of(path) for path in paths], versions())
+
+
+def clip_key(clip: Clip, shared: str) -> str:
+    """Return a hash of everything that decides the bytes of a clip's output."""
+    return _hash(str(clip.source), clip.size_bytes, clip.changed_ns, shared)
+
+
+def parts_folder(state: Path, clip: Clip, key: str) -> Path:
+    """Return the folder for parts of a clip; parts made for other keys are removed."""
+    home = state / "parts" / _hash(clip.name)[:16]
+    (home / key).mkdir(parents=True, exist_ok=True)
+    for other in home.iterdir():
+        if other.name != key:
+            shutil.rmtree(other, ignore_errors=True)
+    return home / key
+
+
+@contextmanager
+def locked_state(out: Path) -> Iterator[Path]:
+    """Lock a folder of outputs against other batches; gives the folder of what is done.
+
+    Half-written files are removed before and afterwards.
+
+    Raises:
+        BatchError: It cannot be written to, or another process is at work in it.
+    """
+    state = out.resolve() / FOLDER
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = (state / "lock").open("w")
+    except OSError as error:
+        raise BatchError(
+            f"{out} cannot be written to ({error.strerror}); choose another --out"
+        ) from error
+    with lock:
+        with suppress(ImportError, OSError):  # Windows, and file systems without locks
+            import fcntl
+
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BatchError(
+                    f"another edgecar batch is at work in {out}; wait until it has ended"
+                ) from None
+        _remove_unfinished(state)
+        try:
+            yield state
+        finally:
+            _remove_unfinished(state)
+
+
+def _remove_unfinished(state: Path) -> None:
+    for path in state.glob("parts/*/*/.*"):
+        path.unlink(missing_ok=True)
+
+
+def _hash(*values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]

@@ -23,11 +23,11 @@ from edgecar.media.writer import Codec as OutputCodec
 from edgecar.spec import Coder
 
 if TYPE_CHECKING:
-    from edgecar.batch.journal import BatchSettings
-    from edgecar.batch.pool import Pool
-    from edgecar.batch.work import BatchReport
+    from edgecar.batch.archive import BatchSettings
+    from edgecar.batch.run import BatchReport
+    from edgecar.batch.workers import Workers
 
-LOCAL, NONE = "local", "none"
+LOCAL = "local"
 
 
 def command(
@@ -42,13 +42,13 @@ def command(
         str,
         typer.Option(
             metavar="ADDRESS",
-            help="Of a Ray cluster, whose nodes must all see SRC and DIR under the same paths (a "
-            "shared file system) and have the same edgecar; local: workers on this machine; "
-            "none: this process alone, without Ray.",
+            help="Address of a Ray cluster, whose nodes must all see SRC and DIR under the same "
+            "paths (a shared file system) and have the same edgecar. local: processes of this "
+            "machine, without Ray; none: this process alone.",
         ),
     ] = LOCAL,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="How many; default: one for each core.")
+        int | None, typer.Option(min=1, help="Number of workers; default: one for each core.")
     ] = None,
     network: Annotated[
         str, typer.Option(help="A network that ships with weights, or an exported .onnx file.")
@@ -65,7 +65,9 @@ def command(
     part_seconds: Annotated[
         float, typer.Option(help="Clips are cut at keyframes into parts of about this length.")
     ] = 30,
-    retries: Annotated[int, typer.Option(min=0, help="How often what failed is tried again.")] = 2,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Number of times that what failed is tried again.")
+    ] = 2,
     skip_below_qp: Annotated[
         float | None,
         typer.Option(
@@ -93,9 +95,11 @@ def command(
 
     Example: edgecar batch recordings -o clean
     """
-    from edgecar.batch.archive import find_clips
-    from edgecar.batch.journal import BatchSettings, Journal
-    from edgecar.batch.work import Batch
+    from edgecar.artifact import is_artifact_path, shipped_coders
+    from edgecar.batch.archive import BatchSettings, find_clips, locked_state
+    from edgecar.batch.run import Batch
+    from edgecar.engines.select import resolved
+    from edgecar.runtime.choice import choose_weights
 
     settings = BatchSettings(
         network,
@@ -108,68 +112,49 @@ def command(
         skip_below_qp,
         skip_above_quality,
     )
-    _check(settings)
+    resolved(engine)
+    if is_artifact_path(network) or not shipped_coders(network):
+        choose_weights(network, "h264", weights_for)  # refuses what would fail with every clip
     clips = find_clips(sources, out, codec)
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(out))
-        # Runs last but for the lock: workers that were stopped leave what they were writing.
-        stack.callback(journal.tidy_all)
-        journal.tidy_all()
-        pool = _pool(settings, ray, workers, stack)
+        state = stack.enter_context(locked_state(out))
+        pool = stack.enter_context(_workers(settings, ray, workers))
         progress = stack.enter_context(progress_bar("restoring frames"))
 
         def tell(label: str, text: str) -> None:
             if not as_json:
                 stderr.print(f"{label:<9} {text}")
 
-        report = Batch(clips, settings, pool, journal, progress, tell).run()
+        report = Batch(clips, settings, pool, state, progress, tell).run()
     if as_json:
         print_json(report.table())
     else:
         _print_report(report)
     if report.failed:
-        raise BatchError(_failures(report))
+        sys.stderr.write("".join(f"failed    {why}\n" for why in report.failed.values()))
+        raise BatchError(
+            f"{len(report.failed)} of {report.clips} clip(s) failed; put them right and run the "
+            "same command again, which does these alone"
+        )
     if not as_json:
         first = quoted(clips[0].source)
         next_step(f"edgecar run {first} -o look.mp4 --frames 100 --compare")
 
 
-def _check(settings: "BatchSettings") -> None:
-    """Refuse what would fail with every clip.
+def _workers(settings: "BatchSettings", ray: str, workers: int | None) -> "Workers":
+    from edgecar.batch.workers import LocalWorkers, RayWorkers, ThisProcess
 
-    Raises:
-        EdgecarError: There is no such engine or network.
-    """
-    from edgecar.artifact import is_artifact_path, shipped_coders
-    from edgecar.engines.select import resolved
-    from edgecar.runtime.choice import choose_weights
-
-    resolved(settings.engine)
-    if is_artifact_path(settings.network) or not shipped_coders(settings.network):
-        choose_weights(settings.network, "h264", settings.weights_for)
-
-
-def _pool(settings: "BatchSettings", ray: str, workers: int | None, stack: ExitStack) -> "Pool":
-    from edgecar.batch.pool import OneProcess
-
-    if ray == NONE:
+    if ray == "none":
         if workers not in (None, 1):
             raise BatchError(
                 f"got --workers {workers} and --ray none, which is one process; leave one out"
             )
-        alone = OneProcess(settings.engine, settings.precision, None)
-        stack.callback(alone.close)
-        return alone
-    from edgecar.batch.ray_pool import RayPool
-
-    address = None if ray == LOCAL else ray
-    pool = RayPool(settings.engine, settings.precision, address, workers)
-    stack.callback(pool.close)
-    stderr.print(
-        f"workers   {pool.workers}, {pool.threads} thread(s) each, "
-        f"{'on this machine' if address is None else f'on the cluster at {address}'}"
-    )
-    return pool
+        return ThisProcess(settings)
+    local = ray == LOCAL
+    made = LocalWorkers(settings, workers) if local else RayWorkers(settings, ray, workers)
+    where = "on this machine" if local else f"on the cluster at {ray}"
+    stderr.print(f"workers   {made.workers}, {made.threads} thread(s) each, {where}")
+    return made
 
 
 def _print_report(report: "BatchReport") -> None:
@@ -185,10 +170,3 @@ def _print_report(report: "BatchReport") -> None:
     )
     for path in report.done:
         stdout.print(f"wrote     {path}")
-
-
-def _failures(report: "BatchReport") -> str:
-    lines = [f"failed    {why}" for why in report.failed.values()]
-    sys.stderr.write("".join(f"{line}\n" for line in lines))
-    again = "put them right and run the same command again, which does these alone"
-    return f"{len(lines)} of {report.clips} clip(s) failed; {again}"

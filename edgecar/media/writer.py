@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -114,7 +114,7 @@ class Writer:
         ticks = self._timeline.place(frame)
         with explained(self._path, self._facts.live):
             if not self.frames:
-                self._begin(frame)
+                self._begin((frame.pts or 0) * (frame.time_base or Fraction(0)))
             self._fill_gap(ticks)
             self._picture = picture_from_frame(frame, even=self._codec == "h264")
             if frame.duration and frame.time_base:
@@ -123,6 +123,37 @@ class Writer:
                 )
             self._encode(self._picture, ticks)
         self.frames += 1
+
+    def copy(
+        self,
+        packets: "Iterable[Packet[VideoStream]]",
+        first_seconds: Fraction,
+        last_ticks: int,
+        hold_ticks: int,
+    ) -> None:
+        """Write packets that another writer encoded with the same settings.
+
+        Args:
+            packets: In the order of the file, with times in ticks of the file, from zero.
+            first_seconds: Time of the first frame in the source.
+            last_ticks: Time of the last frame.
+            hold_ticks: Duration of the last frame; 0: that of others.
+
+        Raises:
+            MediaError: The file cannot be written.
+        """
+        self._timeline.last_ticks, self._hold_ticks = last_ticks, hold_ticks
+        with explained(self._path):
+            context = self._stream.codec_context
+            context.open()
+            self._begin(first_seconds)
+            for packet in packets:
+                if self._held is None:  # as the container of the packets has it, not as encoded
+                    context.extradata = packet.stream.codec_context.extradata
+                if self._audio:
+                    self._audio.copy_until((packet.dts or 0) * self._timeline.time_base)
+                packet.stream = self._stream
+                self._mux([packet])
 
     def finish(self, *, whole: bool) -> None:
         """Write what the encoder holds back, the rest of the audio and the file's index.
@@ -169,11 +200,8 @@ class Writer:
             self.warnings["frames of other primaries or transfer than the file states"] += 1
         return changed
 
-    def _begin(self, first: Frame) -> None:
-        """Take the first frame's time for zero."""
-        seconds = Fraction(0)
-        if first.pts is not None and first.time_base is not None:
-            seconds = first.pts * first.time_base
+    def _begin(self, seconds: Fraction) -> None:
+        """Take the time of the first frame for zero."""
         write_notes(
             self._facts.notes,
             self._container,

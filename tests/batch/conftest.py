@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgecar.media.reader import open_reader
-from tests.media.conftest import make_clip  # noqa: F401  # a fixture
+from tests.media.conftest import audio_packets, make_clip  # noqa: F401  # fixtures
 
 GOP = 6
 FRAMES = 32

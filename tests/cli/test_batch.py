@@ -4,14 +4,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from edgecar.batch.journal import FOLDER
-from edgecar.batch.ray_pool import remove_leftovers
+from edgecar.batch.archive import FOLDER
 from tests.batch.conftest import FRAMES, PART_SECONDS, gop_clip, outputs_of  # noqa: F401
 from tests.media.conftest import make_clip  # noqa: F401  # a fixture
 
@@ -74,51 +72,14 @@ def test_what_cannot_work_is_refused_before_work(edgecar, archive, tmp_path, opt
 
 def test_without_ray_the_extra_is_named(edgecar, archive, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    done = edgecar("batch", archive, "-o", tmp_path / "out", *OPTIONS)
+    done = edgecar("batch", archive, "-o", tmp_path / "out", "--ray", "auto", *OPTIONS)
     assert done.code == 1
-    assert "pip install 'edgecar[batch]', or use --ray none" in done.err
+    assert "pip install 'edgecar[batch]', or leave --ray out" in done.err
 
 
-@pytest.mark.slow  # kills a process
-def test_a_batch_that_is_killed_goes_on_with_the_same_bytes(edgecar, archive, tmp_path):
-    pytest.importorskip("ray")
-    command = [sys.executable, "-m", "edgecar.cli", "batch", str(archive), "-o", "out"]
-    process = subprocess.Popen(
-        [*command, *map(str, OPTIONS)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    parts = tmp_path / "out" / FOLDER / "parts"
-    while not list(parts.glob("*/*/*.json")):
-        assert process.poll() is None
-        time.sleep(0.005)
-    descendants = psutil.Process(process.pid).children(recursive=True)
-    names = {each.pid: each.name() for each in descendants}
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(outputs_of(tmp_path / "out")) < 2
-    working = [each for each in descendants if "Agent" not in names[each.pid]]
-    assert len(working) >= 4  # Ray's store and scheduler, and the workers
-    assert not psutil.wait_procs(working, DEATH_SECONDS)[1]
-    for agent in descendants:  # which try to reach the dead for a minute
-        with suppress(psutil.NoSuchProcess):
-            agent.kill()
-    remove_leftovers()
-    for out in ("out", "whole"):
-        done = edgecar("batch", archive, "-o", tmp_path / out, "--ray", "none", *OPTIONS)
-        assert done.code == 0, done.err
-    assert outputs_of(tmp_path / "out") == outputs_of(tmp_path / "whole")
-    assert not [path for path in (tmp_path / "out" / FOLDER).rglob("*") if path.suffix == ".mp4"]
-
-
-@pytest.mark.slow  # starts Ray
-@pytest.mark.parametrize("ray", ["local", "none"])
-def test_sigterm_ends_a_batch_tidily(ray, edgecar, archive, tmp_path):
-    """Ray puts a handler of its own in place of the command's."""
-    pytest.importorskip("ray")
-    command = [sys.executable, "-m", "edgecar", "batch", str(archive), "-o", "out", "--ray", ray]
+def begun(tmp_path, *options):
+    """A batch in a process of its own, once its first part is done."""
+    command = [sys.executable, "-m", "edgecar.cli", "batch", "src", "-o", "out", *options]
     process = subprocess.Popen(
         [*command, *map(str, OPTIONS)],
         cwd=tmp_path,
@@ -131,14 +92,38 @@ def test_sigterm_ends_a_batch_tidily(ray, edgecar, archive, tmp_path):
     while not list(parts.glob("*/*/*.json")):
         assert process.poll() is None
         time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
+    return process
+
+
+@pytest.mark.slow  # kills a process
+def test_a_batch_that_is_killed_goes_on_with_the_same_bytes(edgecar, archive, tmp_path):
+    process = begun(tmp_path, "--workers", "2")
+    working = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(outputs_of(tmp_path / "out")) < 2
+    assert len(working) >= 2
+    assert not psutil.wait_procs(working, DEATH_SECONDS)[1]
+    for out in ("out", "whole"):
+        done = edgecar("batch", archive, "-o", tmp_path / out, "--ray", "none", *OPTIONS)
+        assert done.code == 0, done.err
+    assert outputs_of(tmp_path / "out") == outputs_of(tmp_path / "whole")
+    assert not [path for path in (tmp_path / "out" / FOLDER).rglob("*") if path.suffix == ".mp4"]
+
+
+@pytest.mark.slow  # starts processes
+@pytest.mark.parametrize("ray", ["local", "none"])
+@pytest.mark.parametrize(("ending", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_batch_tidily(ray, ending, code, edgecar, archive, tmp_path):
+    process = begun(tmp_path, "--ray", ray)
+    process.send_signal(ending)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 143, err
+    assert process.returncode == code, err
     assert "Traceback" not in err
     assert not [path for path in (tmp_path / "out").rglob(".*") if path.is_file()]
     assert edgecar("batch", archive, "-o", tmp_path / "out", "--ray", "none", *OPTIONS).code == 0
 
 
 def test_the_command_line_loads_no_ray():
-    program = "import sys, edgecar.cli, edgecar.batch.work; assert 'ray' not in sys.modules"
+    program = "import sys, edgecar.cli, edgecar.batch.run; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

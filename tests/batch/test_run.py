@@ -1,4 +1,4 @@
-"""Resuming, retrying and reporting, in one process; with Ray in `test_ray_pool`."""
+"""Resuming, retrying and reporting, in one process; with several in `test_workers`."""
 
 import json
 from collections import Counter
@@ -6,12 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from edgecar.batch import worker as workers
-from edgecar.batch.archive import find_clips
-from edgecar.batch.journal import FOLDER, BatchSettings, Journal
-from edgecar.batch.pool import OneProcess
-from edgecar.batch.work import Batch
-from edgecar.errors import BatchError, MediaError
+from edgecar.batch import workers
+from edgecar.batch.archive import FOLDER, BatchSettings, find_clips, locked_state
+from edgecar.batch.run import Batch
+from edgecar.batch.workers import ThisProcess
+from edgecar.errors import MediaError
 from tests.batch.conftest import FRAMES, PART_SECONDS, outputs_of
 
 
@@ -28,15 +27,11 @@ def run(tmp_path, settings):
     def do(out="out", **changes):
         chosen = BatchSettings(**{**vars(settings), **changes})
         clips = find_clips([tmp_path / "src"], tmp_path / out, chosen.codec)
-        pool = OneProcess(chosen.engine, chosen.precision, 1)
         shown = []
-        with Journal(tmp_path / out) as journal:
-            batch = Batch(clips, chosen, pool, journal, lambda *n: shown.append(n),
+        with locked_state(tmp_path / out) as state, ThisProcess(chosen, 1) as pool:
+            batch = Batch(clips, chosen, pool, state, lambda *n: shown.append(n),
                           lambda *line: told.append(line))  # fmt: skip
-            try:
-                report = batch.run()
-            finally:
-                pool.close()
+            report = batch.run()
         report.shown = shown
         return report
 
@@ -80,6 +75,9 @@ def test_an_archive_is_done_once(sources, run, tmp_path, counted_parts):
     assert again.frames == 0
     assert outputs_of(tmp_path / "out") == first
     json.dumps(again.table())
+    (tmp_path / "out" / "a.mp4").unlink()  # an output that was lost is made again
+    assert list(run().skipped) == [sources[1]]
+    assert outputs_of(tmp_path / "out") == first
 
 
 def test_what_changed_is_done_again_and_nothing_else(sources, run, gop_clip):
@@ -91,15 +89,6 @@ def test_what_changed_is_done_again_and_nothing_else(sources, run, gop_clip):
     assert run(part_seconds=10).frames == FRAMES + 14  # other settings
     assert set(run(part_seconds=10).skipped) == set(sources)
     assert run(part_seconds=10, weights_for="jpeg").frames == FRAMES + 14  # other weights
-
-
-def test_an_output_that_was_lost_is_made_again(sources, run, tmp_path):
-    run()
-    first = outputs_of(tmp_path / "out")
-    (tmp_path / "out" / "a.mp4").unlink()
-    report = run()
-    assert list(report.skipped) == [sources[1]]
-    assert outputs_of(tmp_path / "out") == first
 
 
 def test_it_goes_on_where_it_was_interrupted(sources, run, tmp_path, monkeypatch, counted_parts):
@@ -127,37 +116,39 @@ def test_it_goes_on_where_it_was_interrupted(sources, run, tmp_path, monkeypatch
     assert not half_written.exists()
 
 
-@pytest.mark.usefixtures("sources")
-def test_a_part_that_fails_is_tried_again(run, monkeypatch):
-    real, failures = workers.make_part, Counter()
-
-    def failing(source, plan, span, *rest):
-        failures[source.name] += 1
-        if source.name == "a.mp4" and failures["a.mp4"] == 2:
-            raise MediaError("the disk hiccuped; wait")
-        return real(source, plan, span, *rest)
-
-    monkeypatch.setattr(workers, "make_part", failing)
-    report = run()
-    assert not report.failed
-    assert len(report.done) == 2
-
-
-def test_a_clip_that_keeps_failing_is_reported_and_the_others_go_on(
-    sources, run, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ("failures", "error", "reason"),
+    [
+        (1, MediaError("the disk hiccuped; wait"), None),
+        (9, MediaError("cannot be decoded; record it again"), "cannot be decoded; record it again"),
+        (
+            9,
+            ZeroDivisionError("two\nlines"),
+            "part failed (ZeroDivisionError: two lines); run again",
+        ),
+    ],
+)
+def test_a_part_that_fails_is_tried_again_and_the_others_go_on(
+    sources, run, tmp_path, monkeypatch, failures, error, reason
 ):
     real, tries = workers.make_part, Counter()
 
     def failing(source, plan, span, *rest):
         if (source.name, span.number) == ("a.mp4", 1):
             tries[span.number] += 1
-            raise MediaError("cannot be decoded; record it again")
+            if tries[1] <= failures:
+                raise error
         return real(source, plan, span, *rest)
 
     monkeypatch.setattr(workers, "make_part", failing)
     report = run(retries=2)
+    if reason is None:
+        assert tries == {1: 2}
+        assert not report.failed
+        return
     assert tries == {1: 3}
-    assert report.failed == {sources[0]: f"{sources[0]}: cannot be decoded; record it again"}
+    assert report.failed[sources[0]].startswith(f"{sources[0]}: {reason}")
+    assert "\n" not in report.failed[sources[0]]
     assert list(outputs_of(tmp_path / "out")) == ["gate/b.mp4"]
     monkeypatch.setattr(workers, "make_part", real)
     again = run(retries=2)
@@ -174,17 +165,6 @@ def test_what_is_no_clip_fails_alone(run, tmp_path):
     reasons = {path.name: why for path, why in report.failed.items()}
     assert "is not a video" in reasons["noise.mp4"]
     assert "is empty" in reasons["empty.mp4"]
-
-
-@pytest.mark.usefixtures("sources")
-def test_an_unforeseen_failure_is_one_line(run, monkeypatch):
-    def failing(*_):
-        raise ZeroDivisionError("two\nlines")
-
-    monkeypatch.setattr(workers, "make_part", failing)
-    (reason, _) = run().failed.values()
-    assert "ZeroDivisionError: two lines" in reason
-    assert "\n" not in reason
 
 
 def test_damage_inside_a_clip_is_shown_the_same_way_every_time(sources, run, tmp_path):
@@ -227,16 +207,3 @@ def test_a_source_that_changes_meanwhile_is_not_called_done(run, monkeypatch):
 
     monkeypatch.setattr(workers, "make_part", growing)
     assert all("was changed while" in why for why in run().failed.values())
-
-
-def test_one_folder_has_one_batch(tmp_path):
-    with Journal(tmp_path), pytest.raises(BatchError, match="another edgecar batch is at work"):
-        Journal(tmp_path)
-    Journal(tmp_path).close()
-
-
-def test_settings_out_of_range():
-    with pytest.raises(BatchError, match="--part-seconds"):
-        BatchSettings(part_seconds=0)
-    with pytest.raises(BatchError, match="--retries"):
-        BatchSettings(retries=-1)
