@@ -6,7 +6,6 @@ the result file already has are kept, so that an interrupted study goes on.
 
 import sys
 import tempfile
-from copy import deepcopy
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,10 +24,8 @@ from edgecar.media.color import paper_luma_from_bgr
 from edgecar.media.pictures import jpeg_coded
 from edgecar.train.data import load_photos, photo_folders, source_of
 from edgecar.train.degrade import Bgr, JpegRange, Luma
-from edgecar.train.fit import Run, fit, half_precision
-from edgecar.train.optimise import optimiser_for
+from edgecar.train.fit import fit, new_run
 from edgecar.train.recipe import TrainRecipe, recipe_from_table
-from edgecar.train.start import teacher_of
 
 QUALITIES = (10, 20, 30, 40)
 PICTURES = 50  # held-out ones that are measured
@@ -80,16 +77,7 @@ def _entry(given: dict[str, Any], recipe: dict[str, Any]) -> Entry:
 def trained(entry: Entry, photos: list[Bgr]) -> tuple[Candidate, float]:
     """A candidate after its run, deployed form, and the seconds that took."""
     torch.manual_seed(entry.recipe.seed)
-    network, device = Candidate(entry.shape), torch.device("cpu")
-    run = Run(
-        entry.recipe,
-        network,
-        deepcopy(network).eval(),
-        optimiser_for(network, entry.recipe),
-        torch.amp.GradScaler("cpu", enabled=half_precision(device) == torch.float16),
-        device,
-        teacher=teacher_of(entry.recipe),
-    )
+    run = new_run(entry.recipe, torch.device("cpu"), Candidate(entry.shape))
     source = source_of(JpegRange(), photos, seed=entry.recipe.seed)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.pt"

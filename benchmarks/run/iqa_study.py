@@ -9,23 +9,28 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
+import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 
 from edgecar.bench.results import new_results, resumed, write_results
 from edgecar.errors import EdgecarError
-from edgecar.train.quality.fit import QualityRun, fit_quality, new_quality_run
-from edgecar.train.quality.measure import Agreement, agreement, predictions, simple_measures
-from edgecar.train.quality.recipe import (
-    QualityRecipe,
-    find_quality_recipe,
-    quality_recipe_from_table,
-    quality_recipe_from_toml,
+from edgecar.evaluate.agreement import Agreement
+from edgecar.evaluate.metrics import PSNR_CAP_DB, psnr, ssim
+from edgecar.train.loop import Run
+from edgecar.train.quality.fit import (
+    agreement_of,
+    fit_quality,
+    load_scorer_network,
+    new_quality_run,
+    predictions,
 )
-from edgecar.train.quality.ship import load_scorer_network
-from edgecar.train.quality.sources import Sources, held_out_sets, proxy_sources
+from edgecar.train.quality.rated import RatedSet
+from edgecar.train.quality.sources import QualityRecipe, Sources, proxy_sources
+from edgecar.train.recipe import find_recipe, recipe_from_toml, record_from_table
 from edgecar.zoo.multiscale_iqa import MultiscaleIqa
 
 KIND = "iqa"
@@ -43,10 +48,9 @@ NO_NETWORK: dict[str, Any] = dict.fromkeys(
 Row = dict[str, Any]
 
 
-def trained(recipe: QualityRecipe, sources: Sources) -> QualityRun:
-    """A run from beginning to end."""
-    scores = [picture.score for picture in sources.training.pictures]
-    run = new_quality_run(recipe, min(scores), max(scores))
+def trained(recipe: QualityRecipe, sources: Sources) -> Run:
+    """Train from beginning to end."""
+    run = new_quality_run(recipe, sources.training)
     with tempfile.TemporaryDirectory() as folder:
         fit_quality(run, sources.training, Path(folder) / "state.pt", _say)
     return run
@@ -79,7 +83,9 @@ def network_rows(
         "params": sum(p.numel() for p in network.parameters()),
     }
     return [
-        _row(method, metadata, sources.target, name, agreement(predictions(network, rated), rated))
+        _row(
+            method, metadata, sources.target, name, agreement_of(predictions(network, rated), rated)
+        )
         for name, rated in sources.held_out.items()
     ]
 
@@ -87,10 +93,19 @@ def network_rows(
 def simple_rows(sources: Sources) -> list[Row]:
     """PSNR and SSIM on each held-out set."""
     return [
-        _row(method, NO_NETWORK, sources.target, name, agreement(found, rated))
+        _row(method, NO_NETWORK, sources.target, name, agreement_of(found, rated))
         for name, rated in sources.held_out.items()
         for method, found in simple_measures(rated).items()
     ]
+
+
+def simple_measures(rated: RatedSet) -> dict[str, NDArray[np.float64]]:
+    """Return PSNR (100 dB for equal pictures) and SSIM (Gaussian window) of every picture."""
+    pairs = [(rated.references[p.reference], p.picture) for p in rated.pictures]
+    return {
+        "psnr": np.array([min(PSNR_CAP_DB, psnr(*pair)) for pair in pairs]),
+        "ssim": np.array([ssim(*pair) for pair in pairs]),
+    }
 
 
 def _row(method: str, metadata: Row, target: str, name: str, found: Agreement) -> Row:
@@ -127,13 +142,13 @@ def main(
     rows = [dict(row) for row in kept]
     if scorer:
         network, metadata = load_scorer_network(scorer)
-        settings = quality_recipe_from_table(metadata["recipe"])
-        sources = held_out_sets(settings, [data], test, _quiet)
+        settings = record_from_table(QualityRecipe, metadata["recipe"])
+        sources = proxy_sources(settings, [data], test, _quiet, measure_only=True)
         done = (metadata["steps"], metadata["seconds"])
         rows += network_rows("ships", network, settings, done, sources)
         write_results(save, new_results(KIND, rows, command))
         return
-    settings = quality_recipe_from_toml(find_quality_recipe(recipe))
+    settings = recipe_from_toml(find_recipe(recipe, "scoring"), QualityRecipe)
     sources = proxy_sources(settings, [data], test, _quiet)
     finished = {row["method"] for row in rows}
     if not finished:
@@ -142,7 +157,9 @@ def main(
         if method in finished or (only and method not in only):
             continue
         run = trained(replace(settings, network=replace(settings.network, **switches)), sources)
-        rows += network_rows(method, run.network, run.recipe, (run.step, run.seconds), sources)
+        rows += network_rows(
+            method, cast(MultiscaleIqa, run.network), run.recipe, (run.step, run.seconds), sources
+        )
         write_results(save, new_results(KIND, rows, command))
         typer.echo(rows[-1])
 

@@ -1,7 +1,8 @@
-"""``edgecar score``: a picture or clip judged beside its source, and what cleaning did to it."""
+"""``edgecar score``: a picture or clip judged against its source, before and after cleaning."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import tee
 from pathlib import Path
 from statistics import fmean
@@ -27,30 +28,31 @@ from edgecar.files import quoted
 from edgecar.spec import Coder
 
 if TYPE_CHECKING:
-    from edgecar.evaluate.score import CleaningRow, Frames, ScoreRow, Segment
+    from edgecar.evaluate.score import Frames, Named, Row
     from edgecar.evaluate.scorer import Scorer
-    from edgecar.media.video_codec import VideoCoding
+    from edgecar.runtime.restorer import Restorer
 
 HURTS_EXIT = 3  # the check ran and the answer is no
 WORSE_SHOWN = 4
-TOLERANCE = 0.01  # of the range of scores
+TOLERANCE = 0.01  # share of the range of scores
 
 
 def command(
-    reference: Annotated[Path, typer.Argument(metavar="REF", help="The source.")],
+    reference: Annotated[Path, typer.Argument(metavar="REF", help="Source to compare with.")],
     distorted: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="DIST", help="What to judge: pictures, folders or clips like REF."),
+        typer.Argument(metavar="DIST", help="Pictures, folders or clips to judge."),
     ] = None,
     cleaned: Annotated[
-        Path | None, typer.Option(help="Flag where this is worse than DIST, which it was made of.")
+        Path | None, typer.Option(help="Cleaned DIST; flags where it is worse than DIST.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="The same for what a shipped network or .onnx makes of DIST.")
+        str | None,
+        typer.Option(help="Network or .onnx that cleans DIST; flags where it hurts."),
     ] = None,
-    crf: Annotated[int | None, typer.Option(help="No DIST: code the clip REF by x264.")] = None,
-    qp: Annotated[int | None, typer.Option(help="No DIST: code the clip REF by x265.")] = None,
-    quality: Annotated[int | None, typer.Option(help="No DIST: code pictures as JPEG.")] = None,
+    crf: Annotated[int | None, typer.Option(help="Code the clip REF by x264 as DIST.")] = None,
+    qp: Annotated[int | None, typer.Option(help="Code the clip REF by x265 as DIST.")] = None,
+    quality: Annotated[int | None, typer.Option(help="Code pictures as JPEG as DIST.")] = None,
     weights_for: Annotated[
         Coder | None, typer.Option("--for", help="Shipped weights; default: those of the coder.")
     ] = None,
@@ -60,10 +62,10 @@ def command(
         typer.Option(min=0, help="Points a score may fall unflagged; default: 1 % of its range."),
     ] = None,
     scorer: Annotated[
-        Path | None, typer.Option(help="An .onnx file of edgecar train-scorer; default: shipped.")
+        Path | None, typer.Option(help="Scorer (.onnx) of edgecar train-scorer; default: shipped.")
     ] = None,
     engine: EngineName = "auto",
-    frames: Annotated[int | None, typer.Option(min=1, help="First N frames of a clip.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Number of frames of a clip.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Judge every Nth frame.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
     as_json: Json = False,
@@ -79,107 +81,107 @@ def command(
     from edgecar.evaluate.score import Frames
     from edgecar.evaluate.scorer import SHIPPED, Scorer
 
-    asked = Cleaning(cleaned, network, crf, qp, quality, weights_for)
     given = distorted or []
-    asked.check(given)
+    coder, step = _coder(crf, qp, quality)
+    _check(given, cleaned, network, coder)
     counted = Frames(frames, every)
-    with Scorer(scorer or SHIPPED, engine, threads) as opened:
+    with Scorer(scorer or SHIPPED, engine, threads) as opened, ExitStack() as stack:
+        metadata = opened.metadata
         if not as_json:
-            stderr.print(f"scorer    {opened.metadata.target} ({opened.metadata.trained_on})")
+            stderr.print(f"scorer    {metadata.target} ({metadata.trained_on})")
             stderr.print(f"engine    {engine_line(opened.engine.info)}")
-        if not asked.wanted:
+        if not (cleaned or network):
             _show_scores(reference, given, counted, opened, as_json)
             return
-        rows = cleaning_rows(reference, given, asked, counted, opened)
-        metadata = opened.metadata
+        restorer = None
+        if network:
+            restorer = stack.enter_context(_restorer(network, given, coder, weights_for))
+        before = _coded(reference, given, counted, coder, step)
+        rows = _compared(reference, before, cleaned, restorer, counted, opened)
     allowed = TOLERANCE * (metadata.high - metadata.low) if tolerance is None else tolerance
     _show_cleaning(reference, rows, segment, allowed, metadata.target, as_json)
 
 
-@dataclass(frozen=True)
-class Cleaning:
-    """What the command was asked to compare with, if with anything."""
-
-    cleaned: Path | None
-    network: str | None
-    crf: int | None
-    qp: int | None
-    quality: int | None
-    weights_for: Coder | None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether before and after are compared at all."""
-        return bool(self.cleaned or self.network)
-
-    @property
-    def coders(self) -> list[Coder]:
-        """Those that REF is to be coded with."""
-        named: list[tuple[Coder, int | None]] = [
-            *(("h264", self.crf), ("hevc", self.qp), ("jpeg", self.quality))
-        ]
-        return [coder for coder, value in named if value is not None]
-
-    def check(self, given: list[Path]) -> None:
-        """Whether the options go together.
-
-        Raises:
-            SettingsError: They do not.
-        """
-        if self.cleaned and self.network:
-            raise SettingsError("got --cleaned and --network; give one: a file, or what makes it")
-        if len(self.coders) > 1:
-            raise SettingsError("got several of --crf, --qp and --quality; give one")
-        if self.coders and (given or not self.network):
-            raise SettingsError(
-                f"got {len(given)} DIST, a coder and "
-                f"{'a network' if self.network else 'no network'}; a coder makes DIST of REF for "
-                "--network to clean: leave DIST out, and give both"
-            )
-        if not given and not self.coders:
-            raise SettingsError("no DIST is given; name one, or make one with --crf or --quality")
-        if self.wanted and len(given) > 1:
-            raise SettingsError(f"got {len(given)} DIST; cleaning is compared with one")
-
-    @property
-    def coding(self) -> "VideoCoding | None":
-        """Of a clip."""
-        from edgecar.media.video_codec import VideoCoding
-
-        if self.crf is not None:
-            return VideoCoding("h264", self.crf)
-        return None if self.qp is None else VideoCoding("hevc", self.qp)
-
-
-def cleaning_rows(
-    reference: Path, given: list[Path], asked: Cleaning, frames: "Frames", scorer: "Scorer"
-) -> "list[CleaningRow]":
-    """Judge before and after.
+def _coder(crf: int | None, qp: int | None, quality: int | None) -> tuple[Coder | None, int]:
+    """Return the coder that REF is to be coded with, if any, and its setting.
 
     Raises:
-        EdgecarError: Of the inputs, the network or the coder.
+        SettingsError: Several are given.
     """
-    from edgecar.evaluate.score import cleaned_lumas, coded_lumas, compared, lumas_of
-
-    before = (
-        lumas_of(given[0], frames)
-        if given
-        else coded_lumas(reference, frames, quality=asked.quality, coding=asked.coding)
-    )
-    with ExitStack() as stack, progress_bar("judging") as progress:
-        if asked.cleaned:
-            after = lumas_of(asked.cleaned, frames)
-        else:
-            before, coded = tee(before)  # in step: one frame waits at most
-            after = cleaned_lumas(coded, stack.enter_context(_restorer(asked, given)))
-        rows = []
-        for row in compared(lumas_of(reference, frames), before, after, scorer):
-            rows.append(row)
-            progress(len(rows), None)
-    return rows
+    named: list[tuple[Coder, int | None]] = [("h264", crf), ("hevc", qp), ("jpeg", quality)]
+    coders = [(coder, value) for coder, value in named if value is not None]
+    if len(coders) > 1:
+        raise SettingsError("got several of --crf, --qp and --quality; give one")
+    return coders[0] if coders else (None, 0)
 
 
-def _restorer(asked: Cleaning, given: list[Path]) -> Any:
+def _check(
+    given: list[Path], cleaned: Path | None, network: str | None, coder: Coder | None
+) -> None:
+    """Check that the options go together.
+
+    Raises:
+        SettingsError: They do not.
+    """
+    if cleaned and network:
+        raise SettingsError("got --cleaned and --network; give one: a file, or what makes it")
+    if coder and (given or not network):
+        raise SettingsError(
+            f"got {len(given)} DIST, a coder and {'a network' if network else 'no network'}; a "
+            "coder makes DIST of REF for --network to clean: leave DIST out, and give both"
+        )
+    if not given and not coder:
+        raise SettingsError("no DIST is given; name one, or make one with --crf or --quality")
+    if (cleaned or network) and len(given) > 1:
+        raise SettingsError(f"got {len(given)} DIST; cleaning is compared with one")
+
+
+def _coded(
+    reference: Path, given: list[Path], frames: "Frames", coder: Coder | None, step: int
+) -> "Iterator[Named]":
+    from edgecar.evaluate.score import coded_lumas, lumas_of
+    from edgecar.media.video_codec import VideoCoding
+
+    if given:
+        return lumas_of(given[0], frames)
+    if coder is None or coder == "jpeg":
+        return coded_lumas(reference, frames, quality=step)
+    return coded_lumas(reference, frames, coding=VideoCoding(coder, step))
+
+
+def _compared(
+    reference: Path,
+    before: "Iterator[Named]",
+    cleaned: Path | None,
+    restorer: "Restorer | None",
+    frames: "Frames",
+    scorer: "Scorer",
+) -> "list[Row]":
+    """Judge before and after cleaning, by a file or by a network."""
+    from edgecar.evaluate.score import compared, lumas_of
+
+    if restorer:
+        before, coded = tee(before)  # in step: one frame waits at most
+        after: Iterator[Named] = ((name, restorer.luma(luma)) for name, luma in coded)
+    else:
+        assert cleaned is not None
+        after = lumas_of(cleaned, frames)
+    return _counted(compared(lumas_of(reference, frames), before, after, scorer))
+
+
+def _counted(rows: "Iterator[Row]") -> "list[Row]":
+    """Collect rows under a progress bar."""
+    found = []
+    with progress_bar("judging") as progress:
+        for row in rows:
+            found.append(row)
+            progress(len(found), None)
+    return found
+
+
+def _restorer(
+    network: str, given: list[Path], codec: str | None, weights_for: Coder | None
+) -> "Restorer":
     from edgecar.media.inputs import open_input
     from edgecar.runtime.choice import choose_weights
     from edgecar.runtime.restorer import Restorer
@@ -187,9 +189,7 @@ def _restorer(asked: Cleaning, given: list[Path]) -> Any:
     if given:
         with open_input(given[0]) as opened:
             codec = opened.codec
-    else:
-        codec = asked.coders[0]
-    choice = choose_weights(asked.network or "", codec, asked.weights_for)
+    choice = choose_weights(network, codec or "", weights_for)
     stderr.print(f"network   {choice.reason}")
     if choice.note:
         stderr.print(f"note      {choice.note}")
@@ -201,30 +201,25 @@ def _show_scores(
 ) -> None:
     from edgecar.evaluate.score import lumas_of, scored
 
-    found: dict[str, list[ScoreRow]] = {}
-    with progress_bar("judging") as progress:
-        for path in given:
-            rows = found[str(path)] = []
-            for row in scored(lumas_of(reference, frames), lumas_of(path, frames), scorer):
-                rows.append(row)
-                progress(len(rows), None)
+    inputs: list[dict[str, Any]] = []
+    for path in given:
+        rows = _counted(scored(lumas_of(reference, frames), lumas_of(path, frames), scorer))
+        mean = {key: fmean(row[key] for row in rows) for key in ("score", "psnr", "ssim")}
+        inputs.append({"path": str(path), "mean": mean, "rows": rows})
     if as_json:
-        inputs = [
-            {"path": judged, "mean": _means(rows), "rows": rows} for judged, rows in found.items()
-        ]
         print_json(
             {"scorer": asdict(scorer.metadata), "reference": str(reference), "inputs": inputs}
         )
         return
-    table = Table(box=SIMPLE_HEAD, caption=scorer.metadata.target, caption_justify="left")
-    for name in ("Judged", "Pictures", "Score", "PSNR dB", "SSIM", "Worst score", "At"):
-        table.add_column(name, justify="left" if name in ("Judged", "At") else "right")
-    for judged, rows in found.items():
-        means, worst = _means(rows), min(rows, key=lambda row: scorer.gain(0, row["score"]))
+    names = ("Judged", "Pictures", "Score", "PSNR dB", "SSIM", "Worst score", "At")
+    table = _table(names, ("Judged", "At"), scorer.metadata.target)
+    for judged in inputs:
+        mean = judged["mean"]
+        worst = min(judged["rows"], key=lambda row: scorer.gain(0, row["score"]))
         table.add_row(
-            one_line(judged),
-            str(len(rows)),
-            *(f"{means['score']:.2f}", f"{means['psnr']:.2f}", f"{means['ssim']:.4f}"),
+            one_line(judged["path"]),
+            str(len(judged["rows"])),
+            *(f"{mean['score']:.2f}", f"{mean['psnr']:.2f}", f"{mean['ssim']:.4f}"),
             f"{worst['score']:.2f}",
             one_line(worst["name"]),
         )
@@ -232,17 +227,9 @@ def _show_scores(
     next_step(f"edgecar score {quoted(reference)} {quoted(given[0])} --network edgecar-s")
 
 
-def _means(rows: "list[ScoreRow]") -> dict[str, float]:
-    return {
-        "score": fmean(row["score"] for row in rows),
-        "psnr": fmean(row["psnr"] for row in rows),
-        "ssim": fmean(row["ssim"] for row in rows),
-    }
-
-
 def _show_cleaning(
     reference: Path,
-    rows: "list[CleaningRow]",
+    rows: "list[Row]",
     length: int,
     tolerance: float,
     target: str,
@@ -251,7 +238,7 @@ def _show_cleaning(
     """Print the segments.
 
     Raises:
-        typer.Exit: With code 3, where cleaning hurts.
+        typer.Exit: Code 3, where cleaning hurts.
     """
     from edgecar.evaluate.score import kind_of, segments
 
@@ -269,7 +256,20 @@ def _show_cleaning(
             }
         )
     else:
-        stdout.print(_cleaning_table(found, f"{target}; tolerance {tolerance:g}"))
+        names = ("Where", "Before", "After", "Gain", "PSNR gain dB", "Got worse", "Cleaning")
+        words = ("Where", "Got worse", "Cleaning")
+        table = _table(names, words, f"{target}; tolerance {tolerance:g}")
+        for each in found:
+            more = len(each["worse"]) - WORSE_SHOWN
+            shown = [*each["worse"][:WORSE_SHOWN], *([f"{more} more"] if more > 0 else [])]
+            table.add_row(
+                one_line(each["name"]),
+                *(f"{each['before']:.2f}", f"{each['after']:.2f}", f"{each['gain']:+.2f}"),
+                f"{each['psnr_gain_db']:+.2f}",
+                one_line(", ".join(shown)),
+                "hurts" if each["hurts"] else "",
+            )
+        stdout.print(table)
         worse = sum(len(each["worse"]) for each in found)
         where = f"hurts in {len(hurt)} of {len(found)} place(s)" if hurt else "hurts nowhere"
         stdout.print(f"cleaning  {where}; {worse} of {len(rows)} picture(s) or frame(s) got worse")
@@ -279,19 +279,9 @@ def _show_cleaning(
         raise typer.Exit(HURTS_EXIT)
 
 
-def _cleaning_table(found: "list[Segment]", caption: str) -> Table:
+def _table(names: tuple[str, ...], words: tuple[str, ...], caption: str) -> Table:
+    """Return an empty table; columns of words are left-aligned, those of figures right-aligned."""
     table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
-    words = ("Where", "Got worse", "Cleaning")
-    for name in ("Where", "Before", "After", "Gain", "PSNR gain dB", "Got worse", "Cleaning"):
+    for name in names:
         table.add_column(name, justify="left" if name in words else "right")
-    for each in found:
-        shown = ", ".join(each["worse"][:WORSE_SHOWN])
-        more = len(each["worse"]) - WORSE_SHOWN
-        table.add_row(
-            one_line(each["name"]),
-            *(f"{each['before']:.2f}", f"{each['after']:.2f}", f"{each['gain']:+.2f}"),
-            f"{each['psnr_gain_db']:+.2f}",
-            one_line(f"{shown}, {more} more" if more > 0 else shown),
-            "hurts" if each["hurts"] else "",
-        )
     return table

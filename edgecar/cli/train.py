@@ -35,14 +35,14 @@ def command(
         typer.Option("--val", help="Photographs held out; default: the folder val of the data."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write the .safetensors file.")
+        Path | None, typer.Option("-o", "--output", help="The .safetensors file to write.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from where the last run stopped, exactly.")
+        bool, typer.Option("--resume", help="Continue the last run exactly where it stopped.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu or cuda.")] = "auto",
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after so long; --resume continues.")
+        float | None, typer.Option(help="Stop after this time; --resume continues.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
     qat: Annotated[
@@ -64,16 +64,22 @@ def command(
 
         from edgecar.bench.machine import COMMIT, machine_facts, machine_line
         from edgecar.train.data import load_photos, photo_folders, source_of
-        from edgecar.train.fit import device_named, fit, new_run
+        from edgecar.train.fit import (
+            describe,
+            device_named,
+            fit,
+            new_run,
+            save_weights,
+            write_metadata,
+        )
         from edgecar.train.qat import recipe_in_eight_bits
-        from edgecar.train.recipe import find_recipe, recipe_from_toml
-        from edgecar.train.ship import describe, save_weights, write_metadata
+        from edgecar.train.recipe import TrainRecipe, find_recipe, recipe_from_toml
     except ImportError as error:
         raise EdgecarError(
             f"training needs {error.name}, which is not installed; pip install 'edgecar[train]'"
         ) from error
     path = find_recipe(recipe)
-    settings = recipe_from_toml(path)
+    settings = recipe_from_toml(path, TrainRecipe)
     if qat and not settings.qat:  # a recipe that says so itself is taken as it is
         settings = recipe_in_eight_bits(settings)
     weights = output or Path(f"{path.stem}{'.qat' if qat else ''}.safetensors")

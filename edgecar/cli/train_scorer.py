@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -23,10 +23,7 @@ from edgecar.errors import EdgecarError, SettingsError
 from edgecar.files import quoted
 
 if TYPE_CHECKING:
-    from edgecar.train.quality.fit import QualityRun
-    from edgecar.train.quality.measure import Agreement
-    from edgecar.train.quality.recipe import QualityRecipe
-    from edgecar.train.quality.sources import Sources
+    from edgecar.evaluate.agreement import Agreement
 
 StreamsName = Literal["both", "distorted", "residual"]
 DEFAULT_DATA = Path("bsds500")
@@ -42,33 +39,35 @@ def command(
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Without opinions: photographs; the proxy scores what is made of them."),
+        typer.Option(help="Photographs to distort and score by the proxy, without opinions."),
     ] = None,
     test: Annotated[
         list[Path] | None,
         typer.Option(help="Other photographs to measure on; repeat for several folders."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write the .safetensors file.")
+        Path | None, typer.Option("-o", "--output", help="The .safetensors file to write.")
     ] = None,
     streams: Annotated[
-        StreamsName | None, typer.Option(help="Table 2 of the paper: what the network sees.")
+        StreamsName | None,
+        typer.Option(help="Input of the network (table 2 of the paper)."),
     ] = None,
     direct_concat: Annotated[
-        bool, typer.Option("--direct-concat", help="Table 2: no spatial and feature pyramid.")
+        bool,
+        typer.Option("--direct-concat", help="Leave out both pyramids (table 2)."),
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from where the last run stopped, exactly.")
+        bool, typer.Option("--resume", help="Continue the last run exactly where it stopped.")
     ] = False,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after so long; --resume continues.")
+        float | None, typer.Option(help="Stop after this time; --resume continues.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train the scorer that `edgecar score` uses, and say how well it predicts held-out scores.
+    """Train the scorer that `edgecar score` uses, and measure how well it predicts held-out scores.
 
-    With --scores it learns what people said. Without, it learns a full-reference proxy, which is
+    With --scores it learns opinions of people. Without, it learns a full-reference proxy, which is
     no opinion: see edgecar score --help. Writes weights, metadata and the .onnx file side by side.
 
     Example: edgecar train-scorer multiscale-iqa --data bsds500 --test kodak
@@ -77,9 +76,10 @@ def command(
         import torch
 
         from edgecar.bench.machine import COMMIT, machine_facts, machine_line
-        from edgecar.train.quality.fit import fit_quality
-        from edgecar.train.quality.recipe import find_quality_recipe, quality_recipe_from_toml
-        from edgecar.train.quality.ship import save_scorer, write_metadata
+        from edgecar.train.fit import write_metadata
+        from edgecar.train.quality import fit
+        from edgecar.train.quality.sources import QualityRecipe, opinion_sources, proxy_sources
+        from edgecar.train.recipe import find_recipe, recipe_from_toml
     except ImportError as error:
         raise EdgecarError(
             f"training needs {error.name}, which is not installed; pip install 'edgecar[train]'"
@@ -88,8 +88,11 @@ def command(
         raise SettingsError(
             "got --scores and photographs; give one: opinions, or --data and --test"
         )
-    path = find_quality_recipe(recipe)
-    settings = switched(quality_recipe_from_toml(path), streams, direct_concat)
+    path = find_recipe(recipe, "scoring")
+    settings = recipe_from_toml(path, QualityRecipe)
+    switches: dict[str, Any] = {"streams": streams} if streams else {}
+    switches |= {"multi_scale": False} if direct_concat else {}
+    settings = replace(settings, network=replace(settings.network, **switches))
     weights = output or Path(f"{path.stem}.safetensors")
     if weights.suffix != ".safetensors":
         raise SettingsError(f"output {weights} has another suffix; write to {weights}.safetensors")
@@ -99,8 +102,15 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     continue_or_begin(checkpoint, resume)
-    sources = _sources(settings, scores, data or [DEFAULT_DATA], test or [])
-    run = _run(settings, sources, checkpoint if resume else None)
+    with progress_bar("distorting") as bar:
+        sources = (
+            opinion_sources(settings, scores)
+            if scores
+            else proxy_sources(settings, data or [DEFAULT_DATA], test or [], bar)
+        )
+    run = fit.new_quality_run(settings, sources.training)
+    if resume:
+        run.restore(checkpoint)
     stderr.print(f"training  {sources.trained_on}; {sources.target}")
     with progress_bar("training") as bar:
 
@@ -109,9 +119,15 @@ def command(
             stderr.print(f"step {step}/{steps}: off by {error:.2f}", style="dim")
 
         seconds = 60 * minutes if minutes else math.inf
-        done = fit_quality(run, sources.training, checkpoint, report, stop_after_seconds=seconds)
-    metadata = save_scorer(run, weights, sources.target, sources.trained_on)
-    found = measured(weights, sources)
+        done = fit.fit_quality(
+            run, sources.training, checkpoint, report, stop_after_seconds=seconds
+        )
+    metadata = fit.save_scorer(run, weights, sources.target, sources.trained_on)
+    network, _ = fit.load_scorer_network(weights)  # as it was written: rounded
+    found = {
+        name: fit.agreement_of(fit.predictions(network, rated), rated)
+        for name, rated in sources.held_out.items()
+    }
     metadata |= {
         "agreement": {name: asdict(each) for name, each in found.items()},
         "machine": machine_line(machine_facts()),
@@ -128,32 +144,8 @@ def command(
     next_step(f"edgecar score REF DIST --scorer {quoted(weights.with_suffix('.onnx'))}")
 
 
-def switched(
-    recipe: "QualityRecipe", streams: StreamsName | None, direct_concat: bool
-) -> "QualityRecipe":
-    """The recipe with the switches of table 2."""
-    network = recipe.network
-    if streams:
-        network = replace(network, streams=streams)
-    if direct_concat:
-        network = replace(network, multi_scale=False)
-    return replace(recipe, network=network)
-
-
-def measured(weights: Path, sources: "Sources") -> "dict[str, Agreement]":
-    """How well weights, as they were written, predict each held-out set."""
-    from edgecar.train.quality.measure import agreement, predictions
-    from edgecar.train.quality.ship import load_scorer_network
-
-    network, _ = load_scorer_network(weights)
-    return {
-        name: agreement(predictions(network, rated), rated)
-        for name, rated in sources.held_out.items()
-    }
-
-
 def agreement_table(found: "dict[str, Agreement]", target: str) -> Table:
-    """SRCC and PLCC by set."""
+    """Return a table of SRCC and PLCC by set."""
     table = Table(box=SIMPLE_HEAD, caption=f"Against {target}; references never trained on.")
     for name in ("Held out", "References", "Pictures", "SRCC", "PLCC", "Same verdict"):
         table.add_column(name, justify="left" if name == "Held out" else "right")
@@ -162,24 +154,3 @@ def agreement_table(found: "dict[str, Agreement]", target: str) -> Table:
         figures = (f"{each.srcc:.3f}", f"{each.plcc:.3f}", verdict)
         table.add_row(name, str(each.references), str(each.pictures), *figures)
     return table
-
-
-def _sources(
-    recipe: "QualityRecipe", scores: Path | None, data: list[Path], tests: list[Path]
-) -> "Sources":
-    from edgecar.train.quality.sources import opinion_sources, proxy_sources
-
-    if scores:
-        return opinion_sources(recipe, scores)
-    with progress_bar("distorting") as bar:
-        return proxy_sources(recipe, data, tests, bar)
-
-
-def _run(recipe: "QualityRecipe", sources: "Sources", checkpoint: Path | None) -> "QualityRun":
-    from edgecar.train.quality.fit import new_quality_run
-
-    found = [picture.score for picture in sources.training.pictures]
-    run = new_quality_run(recipe, min(found), max(found))
-    if checkpoint:
-        run.restore(checkpoint)
-    return run

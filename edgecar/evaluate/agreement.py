@@ -1,5 +1,8 @@
 """How well scores agree with what they are meant to predict: SRCC, and PLCC after a logistic."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
@@ -13,12 +16,57 @@ PARAMETERS = 4
 MOST_STEPS = 2_000
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of predictions with scores.
+
+    Attributes:
+        pictures: Number of predicted pictures.
+        references: Number of sources they were made of.
+        srcc: Spearman's rank correlation.
+        plcc: Pearson's correlation after the four-parameter logistic.
+        pairs: Number of restored pictures whose coded picture is there as well.
+        same_verdict: Share of the pairs where prediction and score agree whether restoring made
+            the picture better or worse; None where there is no pair.
+    """
+
+    pictures: int
+    references: int
+    srcc: float
+    plcc: float
+    pairs: int
+    same_verdict: float | None
+
+
+def agreement(
+    predicted: Scores, truth: Scores, references: int, pairs: Sequence[tuple[int, int]]
+) -> Agreement:
+    """Compare predictions with scores, whatever their unit.
+
+    Args:
+        predicted: ``(N,)``, in any unit.
+        truth: Scores to predict, of the same shape.
+        references: Number of sources.
+        pairs: Numbers of a coded picture and of the one restored from it.
+
+    Raises:
+        DataError: There are too few, or all are the same.
+    """
+    alike = [
+        (predicted[after] > predicted[before]) == (truth[after] > truth[before])
+        for before, after in pairs
+    ]
+    same_verdict = float(np.mean(alike)) if alike else None
+    figures = srcc(predicted, truth), plcc(predicted, truth)
+    return Agreement(len(truth), references, *figures, len(pairs), same_verdict)
+
+
 def srcc(predicted: Scores, truth: Scores) -> float:
     """Spearman's rank correlation, -1 to 1; ties get their mean rank.
 
     Args:
         predicted: ``(N,)``, in any unit.
-        truth: Of the same shape.
+        truth: Scores to predict, of the same shape.
 
     Raises:
         DataError: There are fewer than 5 scores, one is not finite, or all are the same.
@@ -37,14 +85,14 @@ def plcc(predicted: Scores, truth: Scores) -> float:
 
 
 def logistic_fitted(predicted: Scores, truth: Scores) -> Scores:
-    """Predictions on the scale of the truth, by the logistic of VQEG that fits best.
+    """Map predictions to the scale of the truth by the logistic of VQEG that fits best.
 
     ``(b1 - b2) / (1 + exp(-(x - b3) / |b4|)) + b2``, least squares. Video Quality Experts Group,
     "Final report … phase II", 2003, which the IQA papers cite.
 
     Args:
         predicted: ``(N,)``, in any unit, rising or falling with the truth.
-        truth: Of the same shape.
+        truth: Scores to predict, of the same shape.
 
     Raises:
         DataError: There are fewer than 5 scores, one is not finite, or all are the same.
@@ -53,8 +101,8 @@ def logistic_fitted(predicted: Scores, truth: Scores) -> Scores:
     ends = (truth.max(), truth.min())
     top, bottom = ends if stats.pearsonr(predicted, truth).statistic >= 0 else ends[::-1]
     start = (top, bottom, float(np.median(predicted)), float(predicted.std()))
-    # Where another curve than a logistic would fit, its parameters run away while the error hardly
-    # falls any more; then what was found until there is as good.
+    # Where another curve would fit better, the parameters run away while the error hardly falls any
+    # more: the parameters found by then are as good.
     found = optimize.least_squares(
         lambda parameters: _logistic(predicted, *parameters) - truth,
         start,

@@ -1,12 +1,11 @@
-"""Pictures and clips judged against their source, and what cleaning makes of the judgement."""
+"""Judgement of pictures and clips against their source, before and after cleaning."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import TypedDict
-
-import numpy as np
+from statistics import fmean
+from typing import Any
 
 from edgecar.errors import DataError
 from edgecar.evaluate.clips import Clip
@@ -17,62 +16,22 @@ from edgecar.evaluate.stills import published_luma
 from edgecar.media.pictures import is_picture, jpeg_coded, list_pictures, read_picture
 from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import VideoCoding
-from edgecar.runtime.restorer import Restorer
 
 Named = tuple[str, Luma]
 """Name of a folder's picture or ``frame 7``, and its luma; a single picture is ``picture``."""
 
-ENDED = object()
 
-
-class ScoreRow(TypedDict):
-    """One picture or frame; PSNR in dB, 100 for equal pictures; SSIM has the Gaussian window."""
-
-    name: str
-    score: float
-    psnr: float
-    ssim: float
-
-
-class CleaningRow(TypedDict):
-    """One picture or frame before and after cleaning, both against the source.
-
-    ``gain`` is positive where cleaning made the score better, whichever way its scale runs.
-    """
-
-    name: str
-    before: float
-    after: float
-    gain: float
-    psnr_before: float
-    psnr_after: float
-    ssim_before: float
-    ssim_after: float
-
-
-class Segment(TypedDict):
-    """Neighbouring frames, or one picture: means, and frames whose score fell.
-
-    ``hurts``: the mean fell by more than the tolerance.
-    """
-
-    name: str
-    frames: int
-    before: float
-    after: float
-    gain: float
-    psnr_gain_db: float
-    worse: list[str]
-    hurts: bool
+Row = dict[str, Any]
+"""One picture, frame or segment, as ``edgecar score --json`` prints it."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Which frames of a clip count.
+    """Selection of the frames of a clip.
 
     Attributes:
         most: Take the first so many; None: all.
-        every: Of those, count one in so many.
+        every: Judge one in so many of those.
     """
 
     most: int | None = None
@@ -80,7 +39,7 @@ class Frames:
 
 
 def kind_of(path: Path) -> str:
-    """``picture``, ``folder`` or ``clip``.
+    """Return ``picture``, ``folder`` or ``clip``.
 
     Raises:
         DataError: There is nothing.
@@ -93,7 +52,7 @@ def kind_of(path: Path) -> str:
 
 
 def lumas_of(path: Path, frames: Frames) -> Iterator[Named]:
-    """Luma of what a path holds, one by one.
+    """Yield the luma of every picture or frame of a path.
 
     Pictures become the luma of the published tables, frames of a clip are as they were coded.
 
@@ -118,7 +77,7 @@ def lumas_of(path: Path, frames: Frames) -> Iterator[Named]:
 def coded_lumas(
     path: Path, frames: Frames, *, quality: int | None = None, coding: VideoCoding | None = None
 ) -> Iterator[Named]:
-    """The same after a coder: JPEG for pictures, H.264 or HEVC for a clip.
+    """Yield the same after a coder: JPEG for pictures, H.264 or HEVC for a clip.
 
     Raises:
         DataError: The coder does not fit what the path holds.
@@ -137,97 +96,96 @@ def coded_lumas(
         yield name, jpeg_coded(luma, quality)
 
 
-def cleaned_lumas(coded: Iterable[Named], restorer: Restorer) -> Iterator[Named]:
-    """What a network makes of them."""
-    for name, luma in coded:
-        yield name, restorer.luma(luma)
-
-
-def scored(
-    reference: Iterable[Named], distorted: Iterable[Named], scorer: Scorer
-) -> Iterator[ScoreRow]:
+def scored(reference: Iterable[Named], distorted: Iterable[Named], scorer: Scorer) -> Iterator[Row]:
     """Judge pictures or frames in step.
+
+    Yields:
+        ``name``, ``score``, ``psnr`` in dB, 100 for equal pictures, and ``ssim``, with the Gaussian
+        window.
 
     Raises:
         DataError: There are more on one side, a name differs, or a picture has another size.
     """
     for name, (clean, judged) in _in_step(reference, distorted):
-        yield ScoreRow(
-            name=name,
-            score=scorer.score(clean, judged),
-            psnr=min(PSNR_CAP_DB, psnr(clean, judged)),
-            ssim=ssim(clean, judged),
-        )
+        yield {"name": name, **_judged(clean, judged, scorer)}
 
 
 def compared(
     reference: Iterable[Named], coded: Iterable[Named], cleaned: Iterable[Named], scorer: Scorer
-) -> Iterator[CleaningRow]:
-    """Judge pictures or frames before and after cleaning.
+) -> Iterator[Row]:
+    """Judge pictures or frames before and after cleaning; fails as `scored` does.
 
-    Raises:
-        DataError: As of `scored`.
+    Yields:
+        ``name``, scores ``before`` and ``after``, ``gain``, which is positive where cleaning made
+        the score better whichever way its scale runs, and PSNR and SSIM before and after.
     """
-    for name, (clean, before, after) in _in_step(reference, coded, cleaned):
-        score_before, score_after = (scorer.score(clean, judged) for judged in (before, after))
-        yield CleaningRow(
-            name=name,
-            before=score_before,
-            after=score_after,
-            gain=scorer.gain(score_before, score_after),
-            psnr_before=min(PSNR_CAP_DB, psnr(clean, before)),
-            psnr_after=min(PSNR_CAP_DB, psnr(clean, after)),
-            ssim_before=ssim(clean, before),
-            ssim_after=ssim(clean, after),
-        )
+    for name, (clean, *both) in _in_step(reference, coded, cleaned):
+        before, after = (_judged(clean, judged, scorer) for judged in both)
+        yield {
+            "name": name,
+            "before": before["score"],
+            "after": after["score"],
+            "gain": scorer.gain(before["score"], after["score"]),
+            "psnr_before": before["psnr"],
+            "psnr_after": after["psnr"],
+            "ssim_before": before["ssim"],
+            "ssim_after": after["ssim"],
+        }
 
 
-def segments(rows: Sequence[CleaningRow], length: int, tolerance: float) -> list[Segment]:
-    """Means over ``length`` neighbours each, and whether cleaning hurts there.
+def _judged(clean: Luma, judged: Luma, scorer: Scorer) -> Row:
+    return {
+        "score": scorer.score(clean, judged),
+        "psnr": min(PSNR_CAP_DB, psnr(clean, judged)),
+        "ssim": ssim(clean, judged),
+    }
+
+
+def segments(rows: Sequence[Row], length: int, tolerance: float) -> list[Row]:
+    """Average ``length`` neighbours each, and tell whether cleaning hurts there.
 
     Args:
-        rows: In order.
+        rows: Rows of `compared`, in order.
         length: Rows of a segment, at least 1; the last may be shorter.
-        tolerance: By how much a score may fall, in its unit.
+        tolerance: Points that a score may fall.
+
+    Returns:
+        ``name``, ``frames``, means of the scores and gains, names of the ``worse`` frames, and
+        ``hurts``: the mean fell by more than the tolerance.
 
     Raises:
         DataError: There is no row.
     """
     if not rows:
         raise DataError("nothing was compared; give a clip or picture that holds something")
-    return [
-        _segment(rows[first : first + length], tolerance) for first in range(0, len(rows), length)
-    ]
-
-
-def _segment(rows: Sequence[CleaningRow], tolerance: float) -> Segment:
-    gain = float(np.mean([row["gain"] for row in rows]))
-    first, last = rows[0]["name"], rows[-1]["name"]
-    return Segment(
-        name=first if first == last else f"{first} to {last.rpartition(' ')[2]}",
-        frames=len(rows),
-        before=float(np.mean([row["before"] for row in rows])),
-        after=float(np.mean([row["after"] for row in rows])),
-        gain=gain,
-        psnr_gain_db=float(np.mean([row["psnr_after"] - row["psnr_before"] for row in rows])),
-        worse=[row["name"] for row in rows if row["gain"] < -tolerance],
-        hurts=gain < -tolerance,
-    )
+    found = []
+    for at in range(0, len(rows), length):
+        own = rows[at : at + length]
+        first, last = own[0]["name"], own[-1]["name"]
+        gain = fmean(row["gain"] for row in own)
+        found.append(
+            {
+                "name": first if first == last else f"{first} to {last.rpartition(' ')[2]}",
+                "frames": len(own),
+                "before": fmean(row["before"] for row in own),
+                "after": fmean(row["after"] for row in own),
+                "gain": gain,
+                "psnr_gain_db": fmean(row["psnr_after"] - row["psnr_before"] for row in own),
+                "worse": [row["name"] for row in own if row["gain"] < -tolerance],
+                "hurts": gain < -tolerance,
+            }
+        )
+    return found
 
 
 def _in_step(*sides: Iterable[Named]) -> Iterator[tuple[str, list[Luma]]]:
-    """The next of every side at a time.
+    """Yield the next of every side at a time.
 
     Raises:
         DataError: A side ends before another, or names differ.
     """
-    iterators = [iter(side) for side in sides]
-    count = 0
-    while True:
-        each = [next(iterator, ENDED) for iterator in iterators]
-        found = [one for one in each if isinstance(one, tuple)]
-        if not found:
-            return
+    for count, each in enumerate(zip_longest(*sides)):
+        found = [one for one in each if one is not None]
         if len(found) < len(each):
             raise DataError(
                 f"one side ends after {count} frame(s) or picture(s), another goes on; give as "
@@ -240,4 +198,3 @@ def _in_step(*sides: Iterable[Named]) -> Iterator[tuple[str, list[Luma]]]:
                 "folders with the same names"
             )
         yield names[0], [luma for _, luma in found]
-        count += 1

@@ -1,40 +1,50 @@
-"""Deep multi-scale IQA at work: a reference and a distorted picture in, a score out."""
+"""Deep multi-scale IQA: a score from a reference and a distorted picture, by patches."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from edgecar.artifact import Artifact, Metadata, read_model
 from edgecar.closing import Closing
 from edgecar.engines.base import Engine
 from edgecar.engines.select import open_engine
-from edgecar.errors import ArtifactError
+from edgecar.errors import ArtifactError, DataError
 from edgecar.evaluate.metrics import Luma
-from edgecar.evaluate.patches import PATCH_PX, PLANES, picture_score
 from edgecar.files import PACKAGE, sha256_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 SHIPPED = PACKAGE / "evaluate" / "weights" / "multiscale-iqa.onnx"
-"""The scorer that ships; it learned a proxy, which its metadata name."""
+"""The scorer that ships; it learned a proxy, which its metadata names."""
 
 KEY = "edgecar-scorer"  # no key of artifacts that restore: runtimes must not take it for one
 BYTES_PER_PX = 128  # the first layers of both streams, alive at one time
+PATCH_PX = 128
+PLANES = 2  # distorted picture and residual map
+BATCH = 32  # patches at a time: 4 MiB
+
+Patches = NDArray[np.float32]
+"""``(N, 2, 128, 128)`` in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class ScorerMetadata:
-    """What travels in the metadata of a scorer's ONNX file.
+    """Metadata of a scorer's ONNX file.
 
     Attributes:
         model: Name of the network.
-        target: What it learned to predict: opinion scores, or a proxy that is named as such.
-        low: Lowest score that it learned.
-        high: Highest.
-        lower_is_better: Whether a low score means a good picture.
-        trained_on: Which pictures.
+        target: Scores it predicts: opinion scores, or a proxy that is named as such.
+        low: Lowest score in training.
+        high: Highest score in training.
+        lower_is_better: True if a low score means a good picture.
+        trained_on: Description of the training pictures.
         parity_max_error: Largest difference of the ONNX file to torch, in the unit of the score.
     """
 
@@ -47,33 +57,88 @@ class ScorerMetadata:
     parity_max_error: float
 
 
+def planes_of(reference: Luma, distorted: Luma) -> NDArray[np.uint8]:
+    """Return distorted luma and residual map ``|D - O|`` (Eq. 1 of the paper), ``(2, H, W)``.
+
+    Raises:
+        DataError: Size or type differ, or a side is shorter than a patch.
+    """
+    if reference.shape != distorted.shape or reference.dtype != distorted.dtype:
+        raise DataError(
+            f"reference is {reference.dtype} {reference.shape}, distorted {distorted.dtype} "
+            f"{distorted.shape}; give pictures of one size"
+        )
+    if min(reference.shape) < PATCH_PX:
+        height, width = reference.shape
+        raise DataError(
+            f"picture is {width}x{height}; a score needs at least {PATCH_PX} px each way"
+        )
+    return np.stack([distorted, cv2.absdiff(distorted, reference)])
+
+
+def patch_starts(side: int) -> list[int]:
+    """Return where patches start along a side: side by side, the last one moved back to the edge.
+
+    The paper averages "each 128×128 image patch" and does not mention the rest; here every pixel
+    counts.
+
+    Example:
+        >>> patch_starts(128), patch_starts(300)
+        ([0], [0, 128, 172])
+    """
+    starts = list(range(0, side - PATCH_PX + 1, PATCH_PX))
+    return starts if side % PATCH_PX == 0 else [*starts, side - PATCH_PX]
+
+
+def picture_score(
+    reference: Luma, distorted: Luma, scores_of: Callable[[Patches], NDArray[np.float32]]
+) -> float:
+    """Return the mean score of a picture's patches (section II-B); fails as `planes_of` does.
+
+    Args:
+        reference: ``(H, W)`` uint8, at least 128 px each way.
+        distorted: Picture of the same size.
+        scores_of: The network: patches to ``(N, 1)``.
+    """
+    planes = planes_of(reference, distorted)
+    height, width = reference.shape
+    patches = [
+        planes[:, top : top + PATCH_PX, left : left + PATCH_PX]
+        for top in patch_starts(height)
+        for left in patch_starts(width)
+    ]
+    scores = []
+    for first in range(0, len(patches), BATCH):
+        batch = np.stack(patches[first : first + BATCH]).astype(np.float32) / np.float32(255)
+        scores.append(np.array(scores_of(batch)))  # copied: engines use their output again
+    return float(np.concatenate(scores).mean(dtype=np.float64))
+
+
 def write_scorer_metadata(model: "ModelProto", metadata: ScorerMetadata) -> None:
-    """Store the metadata in the metadata of a graph without any."""
+    """Store the metadata in a graph without any."""
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps(asdict(metadata))
 
 
 def read_scorer_metadata(model: "ModelProto", path: Path) -> ScorerMetadata:
-    """The metadata in the metadata of a graph.
+    """Read the metadata of a scorer's graph.
 
     Raises:
-        ArtifactError: There are none, or they are not understood.
+        ArtifactError: There is none, or it is not understood.
     """
     stored = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
     if stored is None:
-        raise ArtifactError(
-            f"{path} is no scorer; give a file that python -m edgecar.train.quality made"
-        )
+        raise ArtifactError(f"{path} is no scorer; give a file that edgecar train-scorer made")
     try:
         return ScorerMetadata(**json.loads(stored))
     except (ValueError, TypeError) as error:
         raise ArtifactError(
-            f"{path}: its metadata are not understood ({error}); make it again"
-        ) from (error)
+            f"{path}: its metadata is not understood ({error}); make it again"
+        ) from error
 
 
 class Scorer(Closing):
-    """Scores pictures on the engine at hand; needs no torch.
+    """Scorer of pictures on the engine at hand; needs no torch.
 
     Args:
         path: An ONNX file that training made; default: the one that ships.
@@ -102,23 +167,16 @@ class Scorer(Closing):
         )
 
     def score(self, reference: Luma, distorted: Luma) -> float:
-        """Mean of the scores of the picture's patches.
-
-        Args:
-            reference: The clean picture, ``(H, W)`` uint8, at least 128 px each way.
-            distorted: The picture to judge, of the same size.
+        """Score a picture against its reference; arguments and failures as of `picture_score`.
 
         Returns:
-            In the unit of ``metadata.target``, about ``metadata.low`` to
-            ``metadata.high``; a network may go a little beyond both.
-
-        Raises:
-            DataError: Sizes differ or are too small.
+            Score in the unit of ``metadata.target``, about ``metadata.low`` to ``metadata.high``;
+            a network may go a little beyond both.
         """
         return picture_score(reference, distorted, self.engine.run)
 
     def gain(self, before: float, after: float) -> float:
-        """By how much a score is better than one before; negative: worse."""
+        """Improvement of a score over one before; negative: worse."""
         return before - after if self.metadata.lower_is_better else after - before
 
     def close(self) -> None:
@@ -126,8 +184,8 @@ class Scorer(Closing):
 
 
 def _artifact(model: "ModelProto", metadata: ScorerMetadata, path: Path) -> Artifact:
-    """What engines open: they run any graph, and take the number of planes from its metadata."""
-    engine_facts = Metadata(
+    """Return the artifact for an engine, which takes the number of planes from the metadata."""
+    own = Metadata(
         model=metadata.model,
         channels=PLANES,
         halo_px=0,
@@ -140,4 +198,4 @@ def _artifact(model: "ModelProto", metadata: ScorerMetadata, path: Path) -> Arti
         parity_max_error=metadata.parity_max_error,
         parity_budget=metadata.parity_max_error,
     )
-    return Artifact(engine_facts, model.SerializeToString(), path)
+    return Artifact(own, model.SerializeToString(), path)

@@ -1,12 +1,11 @@
-"""Coders that a network learns to undo: what to draw, and how a pair comes of it.
+"""Coders that a network learns to undo: ranges of their settings, and pairs of JPEG pictures.
 
-A degradation is a frozen record of ranges; `source_of` makes it a source of pairs. The same random
-generator gives the same pair.
+The same state of the random generator gives the same pair.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +39,14 @@ class Pair:
 
 
 class PairSource(Protocol):
-    """Where training and validation pictures come from."""
+    """Source of training and validation pictures."""
 
     def pair(self, rng: np.random.Generator) -> Pair:
-        """A pair drawn with ``rng``: the same state gives the same pair."""
+        """Draw a pair with ``rng``; the same state gives the same pair."""
         ...
 
     def spread(self, count: int) -> list[Pair]:
-        """``count`` pairs spread evenly over the range of the coder, for validation."""
+        """Return ``count`` pairs spread evenly over the range of the coder, for validation."""
         ...
 
 
@@ -67,6 +66,7 @@ class JpegRange:
 
     def __post_init__(self) -> None:
         _check_range("quality", self.quality, 1, 100)
+        _check_filled("coders", self.coders)
         unknown = sorted(set(self.coders) - set(get_args(JpegCoder)))
         if unknown:
             known = " and ".join(get_args(JpegCoder))
@@ -87,17 +87,17 @@ class _VideoRange:
 
     Attributes:
         quantiser: Lowest and highest CRF (H.264) or QP (HEVC), inclusive.
-        presets: Of the coder.
+        presets: Presets of the coder.
         gops: Frames from one key frame to the next.
         b_frames: Consecutive B-frames at most.
-        clips: How many are coded and kept on disk.
-        frames: Of each clip.
+        clips: Number of clips that are coded and kept on disk.
+        frames: Number of frames in a clip.
         every: One frame in so many is kept; neighbours are much alike.
         size: ``(height, width)`` of the clips.
         noise: Highest standard deviation of a camera's noise, in codes of luma; some have none.
     """
 
-    quantiser: tuple[int, int]
+    quantiser: tuple[int, int] = (22, 48)
     presets: tuple[str, ...] = ("veryfast", "medium")
     gops: tuple[int, ...] = (12, 60)
     b_frames: tuple[int, ...] = (0, 3)
@@ -109,6 +109,8 @@ class _VideoRange:
 
     def __post_init__(self) -> None:
         _check_range("quantiser", self.quantiser, 0, HIGHEST_QUANTISER)
+        for name in ("presets", "gops", "b_frames"):
+            _check_filled(name, getattr(self, name))
         if min(self.clips, self.frames, self.every) < 1:
             raise SettingsError("clips, frames and every must be at least 1")
         if len(self.size) != 2 or min(self.size) < LEAST_SIDE_PX or any(s % 2 for s in self.size):
@@ -137,8 +139,11 @@ class H264Range(_VideoRange):
 
     coder: ClassVar[Literal["h264"]] = "h264"
 
-    quantiser: tuple[int, int] = (22, 48)
     limits_mbps: tuple[float, ...] = (*[0.0] * 6, 2.0, 1.5, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_filled("limits_mbps", self.limits_mbps)
 
     @property
     def name(self) -> str:
@@ -146,7 +151,7 @@ class H264Range(_VideoRange):
         return f"h264 crf {self.quantiser[0]}-{self.quantiser[1]}"
 
     def coding(self, rng: np.random.Generator) -> VideoCoding:
-        """Settings drawn for one clip."""
+        """Draw the settings of one clip."""
         limit = float(rng.choice(self.limits_mbps))
         share = self.size[0] * self.size[1] / FULL_HD_PX * float(RATE_FPS) / FULL_HD_FPS
         max_kbps = max(1, round(1000 * limit * share)) if limit else None
@@ -164,7 +169,6 @@ class HevcRange(_VideoRange):
     coder: ClassVar[Literal["hevc"]] = "hevc"
 
     quantiser: tuple[int, int] = (20, 38)
-    presets: tuple[str, ...] = ("veryfast", "medium")
     clips: int = 250
     unfiltered: float = 0.15
 
@@ -174,43 +178,13 @@ class HevcRange(_VideoRange):
         return f"hevc qp {self.quantiser[0]}-{self.quantiser[1]}"
 
     def coding(self, rng: np.random.Generator) -> VideoCoding:
-        """Settings drawn for one clip."""
+        """Draw the settings of one clip."""
         filters = bool(rng.random() >= self.unfiltered)
         return replace(self._drawn("hevc", rng), in_loop_filters=filters)
 
 
 VideoRange = H264Range | HevcRange
 Degradation = JpegRange | VideoRange
-_KINDS: tuple[type[JpegRange | H264Range | HevcRange], ...] = (JpegRange, H264Range, HevcRange)
-
-
-def degradation_from_table(table: dict[str, Any]) -> Degradation:
-    """A degradation from plain values; ``coder`` says which one.
-
-    Raises:
-        SettingsError: The coder or a key is unknown, or a value out of range.
-    """
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
-    coder = values.pop("coder", None)
-    kind = next((kind for kind in _KINDS if kind.coder == coder), None)
-    if kind is None:
-        known = ", ".join(kind.coder for kind in _KINDS)
-        raise SettingsError(f"degradation.coder is {coder!r}; use {known}")
-    names = [known.name for known in fields(kind)]
-    unknown = sorted(set(values) - set(names))
-    if unknown:
-        raise SettingsError(
-            f"unknown key 'degradation.{unknown[0]}'; {coder} has {', '.join(names)}"
-        )
-    for key, default in ((known.name, known.default) for known in fields(kind)):
-        value = values.get(key, default)
-        whole = type(default) is float and type(value) is int
-        if value == () or (type(value) is not type(default) and not whole):
-            like = list(default) if isinstance(default, tuple) else default
-            raise SettingsError(f"degradation.{key} is {value!r}; need something like {like!r}")
-    made: Any = kind  # its keys were checked
-    degradation: Degradation = made(**values)
-    return degradation
 
 
 class JpegPairs:
@@ -238,7 +212,7 @@ class JpegPairs:
 
 
 def turned(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One of the eight ways to lay a picture, ``(H, W)`` or ``(H, W, C)``, as a view."""
+    """Turn or mirror a picture, ``(H, W)`` or ``(H, W, C)``, in one of eight ways, as a view."""
     photo = np.rot90(photo, int(rng.integers(4)))
     return photo[:, ::-1] if rng.integers(2) else photo
 
@@ -249,3 +223,8 @@ def _check_range(name: str, ends: tuple[int, int], low: int, high: int) -> None:
         raise SettingsError(
             f"{name} is {list(ends)}; need two whole numbers within {low} to {high}"
         )
+
+
+def _check_filled(name: str, choices: tuple[object, ...]) -> None:
+    if not choices:
+        raise SettingsError(f"{name} is []; need at least one to draw from")

@@ -1,41 +1,40 @@
-"""The training loop: one recipe, checkpoints on the way, averaged weights at the end."""
+"""Training of networks that restore: from a recipe to weights and their metadata."""
 
 import copy
-import io
+import json
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgecar.errors import DataError, SettingsError
+from edgecar.errors import SettingsError
 from edgecar.files import atomic_write
 from edgecar.train.data import BLOCK_PX, Batch, PatchSampler
 from edgecar.train.degrade import Pair, PairSource
+from edgecar.train.loop import SAVE_SECONDS, Run, cosine, last_layer, optimiser_for, train
 from edgecar.train.losses import loss_named
-from edgecar.train.optimise import Optimiser, move_average, optimiser_for, rate_share_at
-from edgecar.train.qat import narrow_
-from edgecar.train.recipe import TrainRecipe, recipe_from_table, table_of
-from edgecar.train.start import fit_last_layer, new_network, teacher_of
+from edgecar.train.qat import int8_training, narrow_, plain_state
+from edgecar.train.recipe import TrainRecipe, table_of
+from edgecar.zoo.checkpoints import load_network, metadata_of
 from edgecar.zoo.registry import card_named
+from edgecar.zoo.shipped import shipped_checkpoint
 
-VALIDATION_PX = 128  # side of the middle of each picture that is looked at
-LARGEST_ALIGN_PX = 16  # of all networks: their pictures' sides are multiples of it
+VALIDATION_PX = 128  # side of the middle of each validation picture
+LARGEST_ALIGN_PX = 16  # largest of all networks: sides of validation pictures are multiples of it
 LEAST_MSE = 1e-5  # 50 dB: pictures that are all but perfect do not outweigh the rest
-REPORT_SECONDS = 5.0
-SAVE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run reports every few seconds."""
+    """Report that a run makes every few seconds."""
 
     step: int
     steps: int
@@ -45,65 +44,8 @@ class Progress:
     gain_db: float | None  # over the coded validation pictures, at the last checkpoint
 
 
-@dataclass
-class Run:
-    """Everything that must survive an interruption."""
-
-    recipe: TrainRecipe
-    network: nn.Module
-    average: nn.Module
-    optimiser: Optimiser
-    scaler: torch.amp.GradScaler
-    device: torch.device
-    step: int = 0
-    seconds: float = 0.0
-    teacher: nn.Module | None = field(default=None, repr=False)
-
-    def save(self, path: Path) -> None:
-        """Write the whole state; plain containers and tensors, so that it can be read safely."""
-        state = {
-            "recipe": table_of(self.recipe),
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state(),
-            "scaler": self.scaler.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-        content = io.BytesIO()  # torch's own file hides why it cannot be written
-        torch.save(state, content)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content.getbuffer())
-
-    def restore(self, path: Path) -> None:
-        """Continue from a file written by `save`.
-
-        Raises:
-            DataError: The file is damaged, or belongs to another recipe.
-        """
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            # What a recipe could not say when the run began has its default.
-            recipe = table_of(recipe_from_table(state["recipe"]))
-        except Exception as error:  # what damaged files raise shares no base
-            raise DataError(
-                f"{path} is damaged or no training state ({type(error).__name__}); delete it to "
-                "start again"
-            ) from error
-        if recipe != table_of(self.recipe):
-            changed = _first_difference(recipe, table_of(self.recipe))
-            raise DataError(
-                f"{path} was made with another recipe ({changed}); give another -o, or delete it"
-            )
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.restore(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds = state["step"], state["seconds"]
-
-
 def device_named(name: str) -> torch.device:
-    """``auto`` is the first CUDA device, else the CPU.
+    """Return a device by name; ``auto`` is the first CUDA device, else the CPU.
 
     Raises:
         SettingsError: There is no such device.
@@ -122,7 +64,7 @@ def device_named(name: str) -> torch.device:
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """The short type that this device computes fast; None: none, so float32 it is."""
+    """Return the 16-bit type that this device computes fast; None: none, so float32 it is."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
     # Asked for by name: emulated, bfloat16 is slower than float32.
@@ -130,17 +72,23 @@ def half_precision(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if any(able.get(n) for n in ("avx512_bf16", "amx_bf16", "bf16")) else None
 
 
-def new_run(recipe: TrainRecipe, device: torch.device) -> Run:
-    """A run at step 0.
+def new_run(recipe: TrainRecipe, device: torch.device, network: nn.Module | None = None) -> Run:
+    """Return a run at step 0.
+
+    Args:
+        recipe: Settings.
+        device: Device to train on.
+        network: Network to train in place of the recipe's, with its initial weights.
 
     Raises:
         SettingsError: The recipe names something that does not exist.
+        CheckpointError: There are no weights to start from, or no teacher.
     """
-    loss_named(recipe.loss)  # known to exist before anything is coded
+    loss_named(recipe.loss)  # fails before anything is coded
     torch.backends.cudnn.benchmark = True  # on a GPU: patches of a run are all of one shape
     # Kernels stay contiguous for Muon's matrices; pictures are channels-last, which convolutions
     # follow.
-    network = new_network(recipe)
+    network = network or new_network(recipe)
     if recipe.qat:
         # Before it moves to the device: it is traced where its weights were made.
         narrow_(network, card_named(recipe.network), recipe.degradation.name)
@@ -157,6 +105,71 @@ def new_run(recipe: TrainRecipe, device: torch.device) -> Run:
     )
 
 
+def new_network(recipe: TrainRecipe) -> nn.Module:
+    """Return the recipe's network with the weights it starts from.
+
+    Raises:
+        SettingsError: A size is unknown, the network cannot read patches of this size, or the
+            starting weights are those of another network.
+        CheckpointError: There are no such weights.
+    """
+    card = card_named(recipe.network)
+    config = card.config(1)
+    unknown = sorted(set(recipe.sizes) - set(vars(config)))
+    if unknown:
+        raise SettingsError(
+            f"{recipe.network} has no size {unknown[0]!r}; it has {', '.join(vars(config))}"
+        )
+    if recipe.patch_px % card.align_px:
+        raise SettingsError(
+            f"patch_px is {recipe.patch_px}; {recipe.network} reads multiples of {card.align_px}"
+        )
+    torch.manual_seed(recipe.seed)
+    network = card.build(replace(config, **recipe.sizes))
+    if recipe.start:
+        loaded = load_network(recipe.start_path)
+        try:
+            network.load_state_dict(loaded.network.state_dict())
+        except RuntimeError as error:  # other names or shapes
+            raise SettingsError(
+                f"{recipe.start_path} is a {loaded.card.name} of other sizes than the recipe's "
+                f"{recipe.network}; start from weights of the same network"
+            ) from error
+    return network
+
+
+def teacher_of(recipe: TrainRecipe) -> nn.Module | None:
+    """Return the network to learn from, ready to run; None where the recipe has none.
+
+    Raises:
+        CheckpointError: There are no such weights.
+    """
+    if not recipe.teacher:
+        return None
+    path = Path(recipe.teacher)
+    if not path.suffix:
+        path = shipped_checkpoint(recipe.teacher, recipe.degradation.coder).path
+    return load_network(path).network.requires_grad_(False)
+
+
+def fit_last_layer(network: nn.Module, coded: Tensor, clean: Tensor) -> None:
+    """Scale the last layer until the predicted residual spreads like the true one.
+
+    Yue et al. (GL-Fusion), section IV: "the distribution of its outputs is the same to the
+    groundtruth distortion". Networks that return picture plus residual only.
+
+    Args:
+        network: Fresh; changed in place.
+        coded: ``(N, C, H, W)`` in [0, 1].
+        clean: Clean pictures of the same shape.
+    """
+    network.train()
+    with torch.no_grad():
+        ratio = (clean - coded).std() / (network(coded) - coded).std().clamp_min(1e-8)
+        for weight in last_layer(network).parameters():
+            weight.mul_(ratio)
+
+
 def fit(
     run: Run,
     source: PairSource,
@@ -169,47 +182,48 @@ def fit(
 ) -> None:
     """Train until the recipe's steps are done; ``run.average`` is the network to ship.
 
-    A run that was stopped and restored ends with the same weights as one that was not, on the same
-    CPU with the same number of threads.
-
     Args:
         run: Fresh or restored.
         source: Pairs to train on.
         held_out: Pairs to report on, never trained on.
-        checkpoint: Where the whole state is kept; written every ``save_seconds`` and at the end.
+        checkpoint: File of the whole state; see `edgecar.train.loop.train`.
         report: Called every few seconds.
-        save_seconds: Between checkpoints.
+        save_seconds: Seconds between saves.
         stop_after_seconds: Leave early, to be continued later.
     """
-    recipe = run.recipe
+    recipe: TrainRecipe = run.recipe
     sampler = PatchSampler(source, patch_px=recipe.patch_px, batch=recipe.batch, seed=recipe.seed)
-    began = last_report = last_save = time.perf_counter()
-    earlier, gain, errors = run.seconds, None, []
-    for batch in sampler.batches(run.step):
-        if run.step >= recipe.steps or time.perf_counter() - began > stop_after_seconds:
-            break
-        errors.append(_step(run, batch))
-        run.seconds = earlier + time.perf_counter() - began
-        if time.perf_counter() - last_save > save_seconds:
-            run.save(checkpoint)
-            gain = validation_gain_db(run, held_out)
-            last_save = time.perf_counter()
-        if time.perf_counter() - last_report > REPORT_SECONDS:
-            loss, mse = np.mean(errors, axis=0)
-            mse_db = -10 * math.log10(mse)
-            report(Progress(run.step, recipe.steps, run.seconds, loss, mse_db, gain))
-            last_report, errors = time.perf_counter(), []
-    run.save(checkpoint)
+    gain: float | None = None
+
+    def saved() -> None:
+        nonlocal gain
+        gain = validation_gain_db(run, held_out)
+
+    def tell(means: NDArray[np.float64]) -> None:
+        loss, mse = means
+        report(Progress(run.step, recipe.steps, run.seconds, loss, -10 * math.log10(mse), gain))
+
+    train(
+        run,
+        sampler.batches(run.step),
+        _step,
+        recipe.steps,
+        checkpoint,
+        tell,
+        saved=saved,
+        save_seconds=save_seconds,
+        stop_after_seconds=stop_after_seconds,
+    )
 
 
 def _step(run: Run, batch: Batch) -> tuple[float, float]:
-    """One optimiser step; returns the loss and the mean squared error before it."""
-    recipe = run.recipe
+    """Take one optimiser step; return the loss and the mean squared error before it."""
+    recipe: TrainRecipe = run.recipe
     given, target = _unit(batch.coded, run.device), _unit(batch.clean, run.device)
     if recipe.fit_last_layer and run.step == 0 and not recipe.start:
         fit_last_layer(run.network, given, target)
     run.network.train()
-    # Halves round about as coarsely as what is to be learned.
+    # Rounding to 16 bits is about as coarse as the errors that eight bits make.
     short = None if recipe.qat else half_precision(run.device)
     with torch.autocast(run.device.type, dtype=short, enabled=short is not None):
         restored = run.network(given)
@@ -219,22 +233,20 @@ def _step(run: Run, batch: Batch) -> tuple[float, float]:
     losses = criterion(restored, target)
     if taught is not None:
         losses = torch.lerp(losses, criterion(restored, taught.float()), recipe.teacher_share)
-    if recipe.balanced:
-        losses = losses * _weights(batch, run.device)
+    if recipe.balanced:  # errors of all coded pictures weigh the same
+        weights = 1 / (torch.from_numpy(batch.picture_mse) + LEAST_MSE)
+        losses = losses * (weights / weights.mean()).to(run.device)
     loss = losses.mean()
-    run.network.zero_grad(set_to_none=True)
-    run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    run.optimiser.step(run.scaler, rate_share_at(run.step, recipe))
-    run.step += 1
-    # Early averages would remember the initial weights for too long.
-    move_average(run.average, run.network, min(recipe.average, run.step / (run.step + 10)))
+    run.descend(loss, rate_share_at(run.step, recipe), recipe.average)
     return float(loss.detach()), float(functional.mse_loss(restored.detach(), target))
 
 
-def _weights(batch: Batch, device: torch.device) -> Tensor:
-    """Of each patch, ``(N,)``: what makes the errors of all coded pictures weigh the same."""
-    weights = 1 / (torch.from_numpy(batch.picture_mse) + LEAST_MSE)
-    return (weights / weights.mean()).to(device)
+def rate_share_at(step: int, recipe: TrainRecipe) -> float:
+    """Share of the highest learning rate: a linear rise, then half a cosine to ``final_share``."""
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return cosine(math.pi * min(1.0, done), recipe.final_share)
 
 
 def _unit(codes: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -252,22 +264,48 @@ def validation_gain_db(run: Run, held_out: Sequence[Pair]) -> float:
                 _unit(np.ascontiguousarray(whole[middle])[None, None], run.device)
                 for whole in (pair.coded, pair.clean)
             )
-            errors = (coded - clean, run.average(coded).clamp(0, 1) - clean)
+            errors = (coded - clean, run.shipped(coded).clamp(0, 1) - clean)
             before, after = (float(error.square().mean()) for error in errors)
             gains.append(10 * math.log10(max(before, 1e-10) / max(after, 1e-10)))
     return float(np.mean(gains))
 
 
 def _middle(side: int) -> slice:
-    """Of a picture's side; from one block edge on, and a multiple of what any network reads."""
+    """Middle of a side, from one block edge on; its length suits every network."""
     length = min(VALIDATION_PX, side // LARGEST_ALIGN_PX * LARGEST_ALIGN_PX)
     start = (side - length) // (2 * BLOCK_PX) * BLOCK_PX
     return slice(start, start + length)
 
 
-def _first_difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    key = next(key for key in {**before, **now} if before.get(key) != now.get(key))
-    was, now_is = before.get(key), now.get(key)
-    if isinstance(was, dict) and isinstance(now_is, dict):
-        return f"{key}.{_first_difference(was, now_is)}"
-    return f"{key} was {was}, is {now_is}"
+def save_weights(run: Run, path: Path) -> None:
+    """Write the averaged network as safetensors, with the ranges that training in eight bits found.
+
+    A recipe's ``start_share`` moves it back towards the weights that the run began with.
+    """
+    state = {name: t.cpu().contiguous() for name, t in plain_state(run.shipped).items()}
+    if run.recipe.start_share:
+        began = new_network(run.recipe).state_dict()
+        state = {name: t.lerp(began[name], run.recipe.start_share) for name, t in state.items()}
+    eight_bits = int8_training(run.shipped, run.recipe)
+    content = save(state, metadata_of(eight_bits) if eight_bits else None)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def describe(run: Run, data: list[Path]) -> dict[str, Any]:
+    """Return how weights came to be, as stored in the manifest of shipped weights."""
+    return {
+        "trained_on": run.recipe.degradation.name,
+        "recipe": table_of(run.recipe),
+        "data": ["/".join(folder.resolve().parts[-2:]) for folder in data],
+        "steps": run.step,
+        "seconds": round(run.seconds),
+        "device": str(run.device),
+        "torch": torch.__version__,
+    }
+
+
+def write_metadata(metadata: dict[str, Any], weights: Path) -> None:
+    """Write the metadata beside the weights, as ``<weights>.json``."""
+    with atomic_write(weights.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(metadata, indent=2) + "\n")

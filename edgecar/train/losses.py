@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""Losses that training minimises."""
 
 from collections.abc import Callable, Mapping
 
@@ -56,7 +56,7 @@ LOSSES: Mapping[str, Loss] = {
 
 
 def loss_named(name: str) -> Loss:
-    """The loss of that name.
+    """Return a loss by name.
 
     Raises:
         SettingsError: There is none; the known ones are listed.

@@ -21,7 +21,6 @@ from edgecar.exporter.to_onnx import onnx_from_network
 from edgecar.files import sha256_of
 from edgecar.spec import CODERS
 from edgecar.train.recipe import TrainRecipe
-from edgecar.train.start import start_path
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Int8Training
 
@@ -65,13 +64,13 @@ class NarrowConv2d(nn.Conv2d):
 
 
 def rounded(x: Tensor, scale: Tensor, largest: int = LARGEST) -> Tensor:
-    """``x`` as codes hold it; ``scale`` broadcasts against it and receives a gradient."""
+    """Round ``x`` to codes; ``scale`` broadcasts against it and receives a gradient."""
     steps = (x / scale).clamp(-largest, largest)
     return (steps + (steps.round() - steps).detach()) * scale
 
 
 def rounded_weights(weight: Tensor) -> Tensor:
-    """Weights ``(O, I, H, W)`` as codes hold them, with a scale for each output channel."""
+    """Round weights ``(O, I, H, W)`` to codes, with a scale for each output channel."""
     with torch.no_grad():
         reach = weight.abs().amax((1, 2, 3), keepdim=True)
         scale = reach.clamp_min(torch.finfo(torch.float32).tiny) / LARGEST_WEIGHT
@@ -85,9 +84,9 @@ def narrow_(network: nn.Module, card: Card, trained_on: str) -> None:
     for a tensor then serves all of them from the first step on.
 
     Args:
-        network: Of the zoo, on the CPU; its graph says which convolutions those are.
-        card: Of the network.
-        trained_on: Degradation to undo, the coder first: of the pictures that ranges are found on.
+        network: Network of the zoo, on the CPU; its graph says which convolutions those are.
+        card: Card of the network.
+        trained_on: Degradation to undo, the coder first; ranges are found on such pictures.
 
     Raises:
         SettingsError: INT8 would leave all convolutions in higher precision.
@@ -130,7 +129,7 @@ def eight_bit_layers(model: "ModelProto") -> list[str]:
 
 
 def reaches(network: nn.Module) -> dict[str, float]:
-    """The reach of what each convolution in eight bits reads, by the name of its module."""
+    """Return the input range of each convolution in eight bits, by the name of its module."""
     return {
         name: round(float(module.reach.detach()), 6)
         for name, module in network.named_modules()
@@ -139,21 +138,21 @@ def reaches(network: nn.Module) -> dict[str, float]:
 
 
 def plain_state(network: nn.Module) -> dict[str, Tensor]:
-    """The state of the network without what training in eight bits added."""
+    """Return the state of the network without the parameters that training in eight bits added."""
     added = {f"{name}.reach" for name in reaches(network)}
     return {name: t for name, t in network.state_dict().items() if name not in added}
 
 
 def int8_training(network: nn.Module, recipe: TrainRecipe) -> Int8Training | None:
-    """What an export must know of a network trained in eight bits; None for any other."""
+    """Return what an export needs of a network trained in eight bits; None for others."""
     found = reaches(network)
     if not found:
         return None
-    return Int8Training(found, recipe.start, sha256_of(start_path(recipe)) if recipe.start else "")
+    return Int8Training(found, recipe.start, sha256_of(recipe.start_path) if recipe.start else "")
 
 
 def recipe_in_eight_bits(recipe: TrainRecipe) -> TrainRecipe:
-    """A short run that fine-tunes finished weights of a recipe's network in eight bits.
+    """Return the recipe of a short run that fine-tunes finished weights in eight bits.
 
     The weights are those that ship for the recipe's coder, or those of the file that the recipe
     starts from. They alone teach, and every picture counts by its own error: the gate will compare

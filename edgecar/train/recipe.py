@@ -1,12 +1,24 @@
-"""Settings of a training run, read from TOML."""
+"""Settings of a training run, and how any recipe is read from TOML."""
 
-from dataclasses import asdict, dataclass, field, fields
+import json
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgecar.errors import SettingsError
 from edgecar.files import shipped, table_from_toml
-from edgecar.train.degrade import Degradation, JpegRange, degradation_from_table
+from edgecar.spec import CODERS
+from edgecar.train.degrade import Degradation, H264Range, HevcRange, JpegRange
+from edgecar.zoo.shipped import shipped_checkpoint
+
+Made = TypeVar("Made")
+DEGRADATIONS: dict[str, Callable[..., Degradation]] = {
+    "jpeg": JpegRange,
+    "h264": H264Range,
+    "hevc": HevcRange,
+}
+KINDS = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
 
 
 @dataclass(frozen=True)
@@ -19,13 +31,13 @@ class TrainRecipe:
         degradation: What the network learns to undo.
         start: Weights to begin with: a checkpoint, or ``jpeg``, ``h264`` or ``hevc`` for those of
             the same network that ship; empty: fresh ones.
-        start_share: Of the weights that ship, the share of those it starts from: 0.5 is midway
+        start_share: Share of the starting weights in the weights that ship: 0.5 is midway
             (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). A long training
             on clips made of photographs unlearns some of what holds for real ones.
         fit_last_layer: Scale the last layer of a fresh network until its output spreads like the
             residual it must predict (GL-Fusion's rule of initialisation).
         teacher: Network to learn from besides the clean pictures: a shipped name or a checkpoint.
-        teacher_share: Of the loss that compares with the teacher's output, 0 to 1.
+        teacher_share: Share of the loss that compares with the teacher's output, 0 to 1.
         loss: One of `edgecar.train.losses.LOSSES`.
         balanced: Divide the loss of each patch by the squared error of its coded picture. That
             makes the mean in dB small: a finely coded picture counts as much as a coarse one.
@@ -40,11 +52,11 @@ class TrainRecipe:
         steps: Optimiser steps in all; the learning rate follows a cosine over them.
         average: Decay per step of the running average that is shipped.
         clip: Largest gradient norm under Adam; Muon's updates have a fixed size.
-        seed: Of weights, degradation and patches.
+        seed: Seed of weights, degradation and patches.
         qat: Train in eight bits, for INT8; ``--qat`` fits the other settings to it.
     """
 
-    network: str
+    network: str = ""
     sizes: dict[str, int] = field(default_factory=dict)
     degradation: Degradation = field(default_factory=JpegRange)
     start: str = ""
@@ -68,9 +80,34 @@ class TrainRecipe:
     seed: int = 0
     qat: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.network:
+            raise SettingsError("key 'network' is missing; name a network of the zoo")
+        if self.patch_px < 16 or self.patch_px % 8:
+            raise SettingsError(f"patch_px is {self.patch_px}; need a multiple of 8, at least 16")
+        if not 0 <= self.start_share < 1 or (self.start_share and (self.qat or not self.start)):
+            raise SettingsError(
+                f"start_share is {self.start_share}; need 0 to below 1, weights to start from, "
+                "no qat"
+            )
+        for key in ("batch", "steps"):
+            if getattr(self, key) < 1:
+                raise SettingsError(f"{key} is {getattr(self, key)}; need at least 1")
 
-def recipe_from_toml(path: Path) -> TrainRecipe:
-    """Read a recipe; unknown keys are refused.
+    @property
+    def start_path(self) -> Path:
+        """File of the weights to start from.
+
+        Raises:
+            CheckpointError: None ship for the coder that ``start`` names.
+        """
+        if self.start in CODERS:
+            return shipped_checkpoint(self.network, self.start).path
+        return Path(self.start)
+
+
+def recipe_from_toml(path: Path, kind: Callable[..., Made]) -> Made:
+    """Read a recipe of a kind, such as `TrainRecipe`.
 
     Raises:
         SettingsError: The file is not TOML, or a key is unknown, missing or out of range.
@@ -80,73 +117,95 @@ def recipe_from_toml(path: Path) -> TrainRecipe:
     except (OSError, ValueError) as error:  # not TOML, or not even text
         raise SettingsError(f"cannot read recipe {path}: {error}") from error
     try:
-        return recipe_from_table(table)
+        return record_from_table(kind, table)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
 
 
 def recipe_from_table(table: dict[str, Any]) -> TrainRecipe:
-    """A recipe from plain values.
+    """Make a `TrainRecipe` from plain values; `table_of` is the inverse.
 
     Raises:
         SettingsError: A key is unknown, missing, of another type or out of range.
     """
-    known = [known.name for known in fields(TrainRecipe)]
-    unknown = sorted(set(table) - set(known))
-    if unknown:
-        raise SettingsError(f"unknown key {unknown[0]!r}; known are {', '.join(known)}")
-    if "network" not in table:
-        raise SettingsError("key 'network' is missing; name a network of the zoo")
-    _check_types(table)
-    values = dict(table)
-    if "degradation" in values:
-        values["degradation"] = degradation_from_table(values["degradation"])
-    recipe = TrainRecipe(**values)
-    if recipe.patch_px < 16 or recipe.patch_px % 8:
-        raise SettingsError(f"patch_px is {recipe.patch_px}; need a multiple of 8, at least 16")
-    if not 0 <= recipe.start_share < 1 or (recipe.start_share and (recipe.qat or not recipe.start)):
-        raise SettingsError(
-            f"start_share is {recipe.start_share}; need 0 to below 1, weights to start from, no qat"
-        )
-    for key in ("batch", "steps"):
-        if table.get(key, 1) < 1:
-            raise SettingsError(f"{key} is {table[key]}; need at least 1")
-    return recipe
+    return record_from_table(TrainRecipe, table)
 
 
-def _check_types(table: dict[str, Any]) -> None:
-    words = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
-    for known in fields(TrainRecipe):
-        kind = known.type if known.type in words else dict
-        value = table.get(known.name)
-        whole = kind is float and type(value) is int
-        if known.name in table and type(value) is not kind and not whole:
-            need = words.get(kind, "a table")
-            raise SettingsError(f"{known.name} is {value!r}; need {need}")
+def record_from_table(kind: Callable[..., Made], table: dict[str, Any], place: str = "") -> Made:
+    """Make a frozen dataclass from plain values, nested tables included.
 
-
-def find_recipe(name_or_path: str) -> Path:
-    """The file of a recipe: a path, or the name of one that ships, ``edgecar-s.h264``.
-
-    A network's name alone means its recipe for JPEG.
+    Args:
+        kind: The dataclass. The default of a field decides the type of its values.
+        table: Values by the names of the fields; a missing one keeps its default.
+        place: Prefix for names in messages, e.g. ``degradation.``.
 
     Raises:
-        SettingsError: There is neither; the shipped ones are listed.
+        SettingsError: A key is unknown, or a value is of another type or out of range.
     """
-    path, folder = Path(name_or_path), shipped("export", "training")
-    if path.suffix == ".toml":
-        return path
-    found = folder / f"{name_or_path}.toml"
-    if not found.exists():
-        found = folder / f"{name_or_path}.jpeg.toml"
-    if not found.exists():
-        names = ", ".join(sorted(recipe.stem for recipe in folder.glob("*.toml")))
-        raise SettingsError(f"no recipe is called {name_or_path!r}; use a .toml file or {names}")
-    return found
+    defaults = {
+        known.name: known.default if known.default_factory is MISSING else known.default_factory()
+        for known in fields(kind)  # type: ignore[arg-type]
+    }
+    unknown = sorted(set(table) - set(defaults))
+    if unknown:
+        known = ", ".join(defaults)
+        raise SettingsError(f"unknown key '{place}{unknown[0]}'; known are {known}")
+    return kind(**{key: _typed(place + key, v, defaults[key]) for key, v in table.items()})
 
 
-def table_of(recipe: TrainRecipe) -> dict[str, Any]:
-    """The recipe as plain values, for manifests; `recipe_from_table` reads it back."""
-    table = asdict(recipe)
-    table["degradation"] = {"coder": recipe.degradation.coder, **table["degradation"]}
+def _typed(name: str, value: Any, like: Any) -> Any:
+    """Check the value against the type of the default."""
+    if is_dataclass(like):
+        if not isinstance(value, dict):
+            raise SettingsError(f"{name} is {value!r}; need a table")
+        if not isinstance(like, JpegRange):
+            return record_from_table(type(like), value, f"{name}.")
+        values = dict(value)
+        coder = values.pop("coder", None)
+        if coder not in DEGRADATIONS:
+            raise SettingsError(f"{name}.coder is {coder!r}; use {', '.join(DEGRADATIONS)}")
+        return record_from_table(DEGRADATIONS[coder], values, f"{name}.")
+    if isinstance(like, tuple):
+        kind = type(like[0])
+        if isinstance(value, list | tuple) and all(_is(kind, entry) for entry in value):
+            return tuple(value)
+        needed = f"a list such as {list(like)}"
+        needed += " of whole numbers" if kind is int else ""
+        raise SettingsError(f"{name} is {value!r}; need {needed}")
+    if not _is(type(like), value):
+        raise SettingsError(f"{name} is {value!r}; need {KINDS.get(type(like), 'a table')}")
+    return value
+
+
+def _is(kind: type, value: Any) -> bool:
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def find_recipe(name_or_path: str, folder: str = "training") -> Path:
+    """Find a recipe: a path, or the name of one that ships, such as ``edgecar-s.h264``.
+
+    The name of a network alone means its recipe for JPEG.
+
+    Args:
+        name_or_path: A name without suffix, or a file that ends in ``.toml``.
+        folder: ``training`` for networks that restore, ``scoring`` for the IQA scorer.
+
+    Raises:
+        SettingsError: There is no such recipe; the shipped ones are listed.
+    """
+    if Path(name_or_path).suffix == ".toml":
+        return Path(name_or_path)
+    place = shipped("export", folder)
+    for found in (place / f"{name_or_path}.toml", place / f"{name_or_path}.jpeg.toml"):
+        if found.exists():
+            return found
+    names = ", ".join(sorted(recipe.stem for recipe in place.glob("*.toml")))
+    raise SettingsError(f"no recipe is called {name_or_path!r}; use a .toml file or {names}")
+
+
+def table_of(recipe: Any) -> dict[str, Any]:
+    """Return a recipe as plain values, lists included, as checkpoints and metadata keep it."""
+    table: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    if isinstance(recipe, TrainRecipe):
+        table["degradation"] = {"coder": recipe.degradation.coder, **table["degradation"]}
     return table

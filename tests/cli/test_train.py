@@ -11,8 +11,7 @@ import torch
 from skimage import data
 
 from edgecar.artifact import read_artifact
-from edgecar.train import fit as fit_module
-from edgecar.train import qat
+from edgecar.train import loop, qat
 
 STEPS = 12
 RECIPE = f'network = "edgecar-xs"\nsteps = {STEPS}\nbatch = 2\npatch_px = 16\nwarmup = 4\n'
@@ -48,9 +47,7 @@ def workplace(tmp_path, monkeypatch):
 def seconds_pass(monkeypatch) -> None:
     """Every look at the training loop's clock takes a second."""
     ticks = count()
-    monkeypatch.setattr(
-        fit_module, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks)))
-    )
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
 
 
 TRAIN = ("train", "tiny.toml", "--data", "set", "--device", "cpu", "--threads", "1")

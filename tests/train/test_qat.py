@@ -18,7 +18,7 @@ from edgecar.exporter.quantize import SIGNED, quantised
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network, source_of
 from edgecar.train import qat
-from edgecar.train.fit import new_run
+from edgecar.train.fit import new_run, save_weights
 from edgecar.train.qat import (
     int8_training,
     narrow_,
@@ -29,7 +29,6 @@ from edgecar.train.qat import (
     rounded_weights,
 )
 from edgecar.train.recipe import TrainRecipe
-from edgecar.train.ship import save_weights
 from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network
 from edgecar.zoo.registry import card_named
 from edgecar.zoo.shipped import shipped_checkpoint

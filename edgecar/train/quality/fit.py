@@ -1,176 +1,281 @@
-"""The training loop of deep multi-scale IQA."""
+"""Training of the deep multi-scale IQA scorer: from a recipe and pictures to weights and ONNX."""
 
-import io
+import json
+import logging
 import math
-import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save
 from torch.nn import functional
 
-from edgecar.errors import DataError
+from edgecar.compact import compact
+from edgecar.errors import CheckpointError, DataError, ExportError, GateError
+from edgecar.evaluate.agreement import Agreement, agreement
+from edgecar.evaluate.scorer import (
+    PATCH_PX,
+    PLANES,
+    Patches,
+    Scorer,
+    ScorerMetadata,
+    picture_score,
+    write_scorer_metadata,
+)
+from edgecar.exporter.recipe import recipe_for
 from edgecar.files import atomic_write
-from edgecar.train.quality.rated import PatchBatch, RatedSet, patch_draws
-from edgecar.train.quality.recipe import QualityRecipe, quality_recipe_from_table, table_of
-from edgecar.zoo.multiscale_iqa import MultiscaleIqa
+from edgecar.train.fit import write_metadata
+from edgecar.train.loop import SAVE_SECONDS, Optimiser, Run, cosine, train
+from edgecar.train.quality.rated import NONE, RatedSet, patch_draws
+from edgecar.train.quality.sources import QualityRecipe
+from edgecar.train.recipe import table_of
+from edgecar.zoo.multiscale_iqa import MultiscaleIqa, network_from_state, rescaled_
+from edgecar.zoo.rounding import rounded
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+MODEL = "multiscale-iqa"
 MOMENTUM = 0.9
-REPORT_SECONDS = 5.0
-SAVE_SECONDS = 60.0
-
-Report = Callable[[int, int, float], None]
-"""Called with steps done, steps in all, and the root of the mean squared error, in the unit."""
+PARITY = 1e-3  # share of the range of scores: sums over thousands of float32 products
+EXAMPLES = 4
 
 
-@dataclass
-class QualityRun:
-    """Everything that must survive an interruption.
-
-    Attributes:
-        recipe: Of the run.
-        network: Scores 0 to 1 for ``low`` to ``high``.
-        optimiser: With its momenta.
-        low: Lowest score of the set it learns from, in the set's unit.
-        high: Highest.
-        step: Steps done.
-        seconds: They took.
-    """
-
-    recipe: QualityRecipe
-    network: MultiscaleIqa
-    optimiser: torch.optim.Optimizer
-    low: float
-    high: float
-    step: int = 0
-    seconds: float = 0.0
-
-    def save(self, path: Path) -> None:
-        """Write the whole state; plain containers and tensors, so that it can be read safely."""
-        state = {
-            "recipe": table_of(self.recipe),
-            "scale": [self.low, self.high],
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-        content = io.BytesIO()  # torch's own file hides why it cannot be written
-        torch.save(state, content)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content.getbuffer())
-
-    def restore(self, path: Path) -> None:
-        """Continue from a file written by `save`.
-
-        Raises:
-            DataError: The file is damaged, or belongs to another recipe or other scores.
-        """
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True)
-            recipe = quality_recipe_from_table(state["recipe"])
-        except Exception as error:  # what damaged files raise shares no base
-            raise DataError(
-                f"{path} is damaged or no training state ({type(error).__name__}); delete it to "
-                "start again"
-            ) from error
-        if recipe != self.recipe or state["scale"] != [self.low, self.high]:
-            raise DataError(
-                f"{path} was made with another recipe or other scores; give another -o, or delete "
-                "it"
-            )
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds = state["step"], state["seconds"]
-
-
-def new_quality_run(recipe: QualityRecipe, low: float, high: float) -> QualityRun:
-    """A run at step 0 that learns scores from ``low`` to ``high``.
+def new_quality_run(recipe: QualityRecipe, rated: RatedSet) -> Run:
+    """Return a run at step 0 that learns the scores of a set.
 
     Raises:
         DataError: All scores are the same.
     """
+    scores = [picture.score for picture in rated.pictures]
+    low, high = min(scores), max(scores)
     if not low < high:
         raise DataError(f"all scores are {low}; a network learns nothing from that")
     torch.manual_seed(recipe.seed)
     network = MultiscaleIqa(recipe.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if recipe.optimiser == "adam":
-        optimiser: torch.optim.Optimizer = torch.optim.Adam(
-            network.parameters(), recipe.rate, weight_decay=recipe.weight_decay
-        )
-    else:
-        optimiser = torch.optim.SGD(
-            network.parameters(), recipe.rate, MOMENTUM, weight_decay=recipe.weight_decay
-        )
-    return QualityRun(recipe, network, optimiser, low, high)
-
-
-def steps_of(recipe: QualityRecipe, rated: RatedSet) -> int:
-    """Steps of a whole run on a set."""
-    return max(1, math.ceil(recipe.epochs * rated.patches() / recipe.batch))
+    weights, decay = network.parameters(), recipe.weight_decay
+    optimiser: torch.optim.Optimizer = (
+        torch.optim.Adam(weights, recipe.rate, weight_decay=decay)
+        if recipe.optimiser == "adam"
+        else torch.optim.SGD(weights, recipe.rate, MOMENTUM, weight_decay=decay)
+    )
+    unscaled = torch.amp.GradScaler("cpu", enabled=False)
+    parts = Optimiser([(optimiser, recipe.rate)], [], clip=math.inf)
+    return Run(recipe, network, None, parts, unscaled, torch.device("cpu"), scale=(low, high))
 
 
 def fit_quality(
-    run: QualityRun,
+    run: Run,
     rated: RatedSet,
     checkpoint: Path,
-    report: Report,
+    report: Callable[[int, int, float], None],
     *,
     stop_after_seconds: float = math.inf,
 ) -> bool:
     """Train until the recipe's epochs are done.
 
-    A run that was stopped and restored ends with the same weights as one that was not, on the same
-    machine with the same number of threads.
-
     Args:
         run: Fresh or restored.
         rated: Pictures to train on.
-        checkpoint: Where the whole state is kept; written every minute and at the end.
-        report: Called every few seconds.
+        checkpoint: File of the whole state; see `edgecar.train.loop.train`.
+        report: Called every few seconds with steps done, steps in all, and the root of the mean
+            squared error in the unit of the scores.
         stop_after_seconds: Leave early, to be continued later.
 
     Returns:
-        Whether all steps are done.
+        True if all steps are done.
     """
-    steps = steps_of(run.recipe, rated)
-    began = last_report = last_save = time.perf_counter()
-    earlier, errors = run.seconds, []
-    for batch in patch_draws(rated, run.recipe.batch, run.recipe.seed, run.step):
-        now = time.perf_counter()
-        if run.step >= steps or now - began > stop_after_seconds:
-            break
-        errors.append(_step(run, batch, steps))
-        run.seconds = earlier + time.perf_counter() - began
-        if now - last_save > SAVE_SECONDS:
-            run.save(checkpoint)
-            last_save = now
-        if now - last_report > REPORT_SECONDS:
-            report(run.step, steps, math.sqrt(float(np.mean(errors))) * (run.high - run.low))
-            last_report, errors = now, []
-    run.save(checkpoint)
-    return run.step >= steps
+    recipe: QualityRecipe = run.recipe
+    assert run.scale is not None
+    low, high = run.scale
+    steps = max(1, math.ceil(recipe.epochs * rated.patches() / recipe.batch))
+
+    def step(run: Run, batch: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> tuple[float]:
+        run.network.train()
+        planes = torch.from_numpy(batch[0]).contiguous(memory_format=torch.channels_last)
+        target = torch.from_numpy((batch[1] - low) / (high - low)).float()
+        loss = functional.mse_loss(run.network(planes.float() / 255)[:, 0], target)  # Eq. 3
+        run.descend(loss, cosine(math.pi * run.step / steps, recipe.final_share))
+        return (float(loss.detach()),)
+
+    return train(
+        run,
+        patch_draws(rated, recipe.batch, recipe.seed, run.step),
+        step,
+        steps,
+        checkpoint,
+        lambda means: report(run.step, steps, math.sqrt(means[0]) * (high - low)),
+        save_seconds=SAVE_SECONDS,
+        stop_after_seconds=stop_after_seconds,
+    )
 
 
-def _step(run: QualityRun, batch: PatchBatch, steps: int) -> float:
-    """One optimiser step; returns the squared error before it, of 1."""
-    recipe = run.recipe
-    share = 0.5 * (1 + math.cos(math.pi * run.step / steps))
-    for group in run.optimiser.param_groups:
-        group["lr"] = recipe.rate * (recipe.final_share + (1 - recipe.final_share) * share)
-    run.network.train()
-    target = torch.from_numpy((batch.scores - run.low) / (run.high - run.low)).float()
-    loss = functional.mse_loss(run.network(_unit(batch.planes))[:, 0], target)  # Eq. 3
-    run.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    run.optimiser.step()
-    run.step += 1
-    return float(loss.detach())
+def agreement_of(predicted: NDArray[np.float64], rated: RatedSet) -> Agreement:
+    """Compare predictions with the scores of a set, whatever their unit.
+
+    Raises:
+        DataError: There are too few, or all are the same.
+    """
+    return agreement(
+        predicted,
+        np.array([picture.score for picture in rated.pictures]),
+        references=len({picture.reference for picture in rated.pictures}),
+        pairs=[(r.before, n) for n, r in enumerate(rated.pictures) if r.before != NONE],
+    )
 
 
-def _unit(planes: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(planes).contiguous(memory_format=torch.channels_last).float() / 255
+def predictions(network: MultiscaleIqa, rated: RatedSet) -> NDArray[np.float64]:
+    """Score every picture, 0 to 1; the network is left in evaluation mode."""
+    network.eval()
+
+    def scores_of(patches: Patches) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            given = torch.from_numpy(patches).contiguous(memory_format=torch.channels_last)
+            found: NDArray[np.float32] = network(given).numpy()
+        return found
+
+    return np.array(
+        [picture_score(rated.references[p.reference], p.picture, scores_of) for p in rated.pictures]
+    )
+
+
+def save_scorer(run: Run, path: Path, target: str, trained_on: str) -> dict[str, Any]:
+    """Write the rounded weights, their metadata and the ONNX file made of them, side by side.
+
+    Args:
+        run: Finished, or stopped.
+        path: The ``.safetensors`` file; the others have its stem.
+        target: Meaning of the scores, for the record.
+        trained_on: Description of the training pictures.
+
+    Returns:
+        The metadata, as written to the ``.json`` file.
+
+    Raises:
+        ExportError: torch cannot export the network.
+        GateError: The scores of the ONNX file differ from torch; it is not written.
+    """
+    assert run.scale is not None
+    table = table_of(run.recipe)
+    metadata: dict[str, Any] = {
+        "network": table["network"],
+        "target": target,
+        "trained_on": trained_on,
+        "low": run.scale[0],
+        "high": run.scale[1],
+        "lower_is_better": run.recipe.lower_is_better,
+        "recipe": table,
+        "steps": run.step,
+        "seconds": round(run.seconds),
+        "torch": torch.__version__,
+    }
+    state = {name: t.contiguous() for name, t in run.network.state_dict().items()}
+    content = save(rounded(state))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+    write_metadata(metadata, path)
+    _export(path)
+    return metadata
+
+
+def load_scorer_network(weights: Path) -> tuple[MultiscaleIqa, dict[str, Any]]:
+    """Load the network of a ``.safetensors`` file, which scores 0 to 1, and its metadata.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or they do not fit each other.
+    """
+    try:
+        metadata: dict[str, Any] = json.loads(weights.with_suffix(".json").read_text())
+        state, config = load_file(weights), metadata["network"]
+    except Exception as error:  # errors of damaged files have no common base
+        raise CheckpointError(
+            f"{weights} or the .json file beside it cannot be read ({type(error).__name__}); keep "
+            "what a training run wrote together"
+        ) from error
+    return network_from_state(state, config), metadata
+
+
+def _export(weights: Path) -> None:
+    """Write the ONNX file of weights, which scores in the unit of the target, beside them."""
+    network, metadata = load_scorer_network(weights)
+    low, span = metadata["low"], metadata["high"] - metadata["low"]
+    rescaled_(network, low, span)
+    model = _graph(network)
+    compact(model, weights)
+    path = weights.with_suffix(".onnx")
+    # Beside a copy of the weights, which the graph finds by their name.
+    with TemporaryDirectory(dir=weights.parent) as folder:
+        trial = Path(folder) / path.name
+        (Path(folder) / weights.name).write_bytes(weights.read_bytes())
+        trial.write_bytes(_annotated(model, metadata, 0.0))
+        error = _parity_error(network, trial)
+    if not error <= PARITY * span:  # also refuses NaN
+        raise GateError(
+            f"ONNX differs from torch by {error:.2e}, allowed {PARITY * span:.2e}; not written"
+        )
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(_annotated(model, metadata, error))
+
+
+def _annotated(model: "ModelProto", metadata: dict[str, Any], error: float) -> bytes:
+    keys = ("target", "low", "high", "lower_is_better", "trained_on")
+    del model.metadata_props[:]
+    write_scorer_metadata(
+        model,
+        ScorerMetadata(MODEL, parity_max_error=error, **{key: metadata[key] for key in keys}),
+    )
+    annotated: bytes = model.SerializeToString()
+    return annotated
+
+
+def _parity_error(network: MultiscaleIqa, trial: Path) -> float:
+    """Largest difference in scores of random patches."""
+    rng = np.random.default_rng(0)
+    patches = rng.random((EXAMPLES, PLANES, PATCH_PX, PATCH_PX), np.float32)
+    patches[:, 1] *= np.linspace(0, 0.5, EXAMPLES, dtype=np.float32)[:, None, None]
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(patches)).numpy()
+    with Scorer(trial, "onnxruntime", threads=1) as scorer:
+        return float(np.abs(scorer.engine.run(patches) - expected).max())
+
+
+def _graph(network: MultiscaleIqa) -> "ModelProto":
+    """Return the ONNX graph with a dynamic number of patches.
+
+    Raises:
+        ExportError: torch cannot make it, or it is not valid.
+    """
+    import onnx
+
+    settings = recipe_for(MODEL)
+    example = torch.rand(2, PLANES, PATCH_PX, PATCH_PX)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        try:
+            program = torch.onnx.export(
+                network.eval().to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=["patches"],
+                output_names=["scores"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=settings.opset,
+            )
+            assert program is not None
+            model = program.model_proto
+            model.ir_version = settings.ir_version
+            for node in model.graph.node:
+                del node.metadata_props[:]  # tracer notes, paths of this machine included
+                node.doc_string = ""
+            onnx.checker.check_model(model, full_check=True)
+        except Exception as error:  # its classes share no base and are many pages long
+            cause = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
+            raise ExportError(f"torch cannot export the scorer: {cause}") from error
+    return model

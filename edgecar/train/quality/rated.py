@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgecar.errors import DataError
 from edgecar.evaluate.metrics import Luma
-from edgecar.evaluate.patches import PATCH_PX, planes_of
+from edgecar.evaluate.scorer import PATCH_PX, PLANES, planes_of
 from edgecar.evaluate.stills import published_luma
 from edgecar.media.pictures import read_picture
 
@@ -23,17 +23,15 @@ class Rated:
     """A distorted picture and its score.
 
     Attributes:
-        reference: Which reference of the set it was made of.
+        reference: Number of the reference in the set.
         picture: Luma, ``(H, W)``.
-        score: Opinion score or proxy, in the set's unit.
-        kind: How it was distorted; empty where nobody said.
-        before: Which picture of the set was cleaned to make it; -1: none.
+        score: Opinion score or proxy, in the unit of the set.
+        before: Number of the picture in the set that was cleaned to make this one; -1: none.
     """
 
     reference: int
     picture: Luma
     score: float
-    kind: str = ""
     before: int = NONE
 
 
@@ -43,32 +41,29 @@ class RatedSet:
 
     Attributes:
         references: Luma of the clean pictures, ``(H, W)`` each.
-        pictures: What was made of them.
+        pictures: Distorted pictures.
     """
 
     references: list[Luma]
     pictures: list[Rated]
 
     def patches(self) -> int:
-        """How many fit side by side into the pictures: an epoch draws as many."""
+        """Number of patches that fit side by side into the pictures: those of an epoch."""
         sides = (self.references[rated.reference].shape for rated in self.pictures)
         return sum((height // PATCH_PX) * (width // PATCH_PX) for height, width in sides)
 
     def of_references(self, chosen: set[int]) -> "RatedSet":
-        """The pictures made of some of the references; numbers of pictures are kept consistent."""
+        """Return the pictures made of some of the references, with ``before`` renumbered."""
         kept = [n for n, rated in enumerate(self.pictures) if rated.reference in chosen]
         place = {old: new for new, old in enumerate(kept)}
+        pictures = [self.pictures[number] for number in kept]
         return RatedSet(
-            self.references,
-            [
-                Rated(r.reference, r.picture, r.score, r.kind, place.get(r.before, NONE))
-                for r in (self.pictures[number] for number in kept)
-            ],
+            self.references, [replace(p, before=place.get(p.before, NONE)) for p in pictures]
         )
 
 
 def rated_from_csv(path: Path) -> RatedSet:
-    """Opinion scores of a subjective study.
+    """Read the opinion scores of a subjective study.
 
     Args:
         path: Comma-separated, with a header that names ``reference``, ``distorted`` and ``mos``;
@@ -89,37 +84,30 @@ def rated_from_csv(path: Path) -> RatedSet:
     if missing or not rows:
         what = f"no column {missing[0]!r}" if missing else "no row"
         raise DataError(f"{path} has {what}; need the columns {', '.join(COLUMNS)} and a row each")
-    numbers: dict[str, int] = {}
-    references: list[Luma] = []
+    names = list(dict.fromkeys(row["reference"] for row in rows))
+    references = [published_luma(read_picture(path.parent / name)) for name in names]
     pictures: list[Rated] = []
     for line, row in enumerate(rows, 2):
-        name = row["reference"]
-        if name not in numbers:
-            numbers[name] = len(references)
-            references.append(_luma(path.parent / name))
-        picture = _luma(path.parent / row["distorted"])
+        number = names.index(row["reference"])
+        picture = published_luma(read_picture(path.parent / row["distorted"]))
         try:
-            planes_of(references[numbers[name]], picture)
+            planes_of(references[number], picture)
             score = float(row["mos"])
         except (TypeError, ValueError, DataError) as error:
             raise DataError(f"{path}, line {line}: {error}") from error
         if not np.isfinite(score):
             raise DataError(f"{path}, line {line}: mos is {score}; need a number")
-        pictures.append(Rated(numbers[name], picture, score))
+        pictures.append(Rated(number, picture, score))
     return RatedSet(references, pictures)
 
 
-def _luma(path: Path) -> Luma:
-    return published_luma(read_picture(path))
-
-
 def split_by_reference(rated: RatedSet, share: float, seed: int) -> tuple[RatedSet, RatedSet]:
-    """Pictures to train on and to test on, without a reference in both (section III-B).
+    """Split into pictures to train on and to test on, without a common reference (section III-B).
 
     Args:
         rated: All pictures.
-        share: Of the references that are trained on; the paper's is 0.8.
-        seed: Of the draw.
+        share: Share of the references to train on; 0.8 in the paper.
+        seed: Seed of the draw.
 
     Raises:
         DataError: There are fewer than two references.
@@ -132,43 +120,35 @@ def split_by_reference(rated: RatedSet, share: float, seed: int) -> tuple[RatedS
     return rated.of_references(set(order[:count])), rated.of_references(set(order[count:]))
 
 
-@dataclass(frozen=True)
-class PatchBatch:
-    """Patches of several pictures.
-
-    Attributes:
-        planes: ``(N, 2, 128, 128)`` uint8: distorted luma and residual map.
-        scores: ``(N,)``, of the pictures they are from.
-    """
-
-    planes: NDArray[np.uint8]
-    scores: NDArray[np.float32]
-
-
-def patch_draws(rated: RatedSet, batch: int, seed: int, first: int = 0) -> Iterator[PatchBatch]:
-    """Endless batches of patches at random places; half of them mirrored.
+def patch_draws(
+    rated: RatedSet, batch: int, seed: int, first: int = 0
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Yield endless batches of patches at random places; half of them mirrored.
 
     Batch ``n`` depends on the seed and ``n`` alone, so that a run can go on exactly.
 
     Args:
         rated: Pictures to draw from.
-        batch: Patches in each.
-        seed: Of the draws.
+        batch: Number of patches in each batch.
+        seed: Seed of the draws.
         first: Number of the first batch to yield.
+
+    Yields:
+        Planes ``(N, 2, 128, 128)``, distorted luma and residual map, and scores ``(N,)``: a patch
+        has the score of its picture (section II-A).
     """
     number = first
     while True:
         rng = np.random.default_rng((seed, number))
-        planes = np.empty((batch, 2, PATCH_PX, PATCH_PX), np.uint8)
+        planes = np.empty((batch, PLANES, PATCH_PX, PATCH_PX), np.uint8)
         scores = np.empty(batch, np.float32)
         for index in range(batch):
             drawn = rated.pictures[rng.integers(len(rated.pictures))]
             clean = rated.references[drawn.reference]
             top, left = (int(rng.integers(side - PATCH_PX + 1)) for side in clean.shape)
-            window = np.s_[top : top + PATCH_PX, left : left + PATCH_PX]
-            # A patch has the score of its picture (section II-A).
-            both = planes_of(clean[window], drawn.picture[window])
+            tile = np.s_[top : top + PATCH_PX, left : left + PATCH_PX]
+            both = planes_of(clean[tile], drawn.picture[tile])
             planes[index] = both[:, :, ::-1] if rng.integers(2) else both
             scores[index] = drawn.score
-        yield PatchBatch(planes, scores)
+        yield planes, scores
         number += 1

@@ -1,6 +1,8 @@
-"""The network as training begins."""
+"""The network as training begins, and the weights and metadata that a run leaves behind."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +10,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgecar.errors import CheckpointError, SettingsError
-from edgecar.train.optimise import last_layer
-from edgecar.train.recipe import TrainRecipe
-from edgecar.train.start import fit_last_layer, new_network, teacher_of
+from edgecar.train.degrade import H264Range, HevcRange
+from edgecar.train.fit import (
+    describe,
+    fit_last_layer,
+    new_network,
+    new_run,
+    save_weights,
+    teacher_of,
+    write_metadata,
+)
+from edgecar.train.loop import Run, last_layer
+from edgecar.train.recipe import TrainRecipe, recipe_from_table
 from edgecar.zoo.checkpoints import load_network
 from edgecar.zoo.glfusion import GlFusionConfig
 from edgecar.zoo.registry import card_named
@@ -27,17 +38,6 @@ def picture(seed: int = 0, side: int = 32) -> torch.Tensor:
 def same(one: nn.Module, other: nn.Module) -> bool:
     first, second = one.state_dict(), other.state_dict()
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-
-
-def test_weights_depend_on_the_seed() -> None:
-    assert same(new_network(XS), new_network(XS))
-    assert not same(new_network(XS), new_network(replace(XS, seed=1)))
-
-
-def test_sizes_of_the_recipe_are_those_of_the_network() -> None:
-    network = new_network(TrainRecipe("dncnn", {"width": 8, "depth": 5}))
-    assert (network.config.width, network.config.depth) == (8, 5)
-    assert network.model[0].weight.shape == (8, 1, 3, 3)
 
 
 def test_unknown_sizes_are_answered_with_the_known_ones() -> None:
@@ -60,12 +60,6 @@ def test_shipped_weights_are_what_ships() -> None:
         assert torch.equal(started(picture()), shipped(picture()))
         assert not torch.equal(started(picture()), new_network(XS)(picture()))
     assert all(weight.requires_grad for weight in started.parameters())
-
-
-def test_a_checkpoint_to_start_from(tmp_path) -> None:
-    own = new_network(replace(XS, seed=9))
-    save_file(own.state_dict(), tmp_path / "mine.safetensors")
-    assert same(new_network(replace(XS, start=str(tmp_path / "mine.safetensors"))), own)
 
 
 @pytest.mark.parametrize(
@@ -128,3 +122,66 @@ def test_last_layer_is_fitted_to_the_residual(name) -> None:
     changed = {k for k, weight in network.named_parameters() if not torch.equal(weight, weights[k])}
     last = "output" if name == "glfusion" else "convs.5"
     assert changed == {f"{last}.weight", f"{last}.bias"}
+
+
+RECIPE = TrainRecipe("dncnn", {"width": 8}, HevcRange(), seed=3)
+
+
+@pytest.fixture
+def run() -> Run:
+    run = new_run(RECIPE, torch.device("cpu"))
+    with torch.no_grad():
+        for weight in run.average.parameters():
+            weight.add_(0.25)  # to tell it from the network
+    run.step, run.seconds = 7, 12.6
+    return run
+
+
+def test_weights_are_those_of_the_average(run, tmp_path) -> None:
+    path = tmp_path / "new" / "mine.safetensors"
+    save_weights(run, path)
+    loaded = load_network(path)
+    assert loaded.card.name == "dncnn"
+    assert loaded.config == {"width": 8}
+    given = torch.rand(1, 1, 12, 12)
+    with torch.inference_mode():
+        assert torch.equal(loaded.network(given), run.average.eval()(given))
+        assert not torch.equal(loaded.network(given), run.network.eval()(given))
+    assert [file.name for file in path.parent.iterdir()] == ["mine.safetensors"]
+
+
+def test_weights_lie_between_those_it_began_with_and_the_average(tmp_path) -> None:
+    recipe = TrainRecipe("edgecar-xs", degradation=H264Range(), start="h264", start_share=0.25)
+    run = new_run(recipe, torch.device("cpu"))
+    began = {name: t.clone() for name, t in run.average.state_dict().items()}
+    with torch.no_grad():
+        for weight in run.average.parameters():
+            weight.add_(1.0)
+    save_weights(run, tmp_path / "mine.safetensors")
+    for name, weight in load_network(tmp_path / "mine.safetensors").network.state_dict().items():
+        assert torch.allclose(weight, began[name] + 0.75, atol=1e-6)
+
+
+def test_facts_tell_how_weights_came_to_be(run, tmp_path) -> None:
+    folder = tmp_path / "bsds500" / "train"
+    folder.mkdir(parents=True)
+    metadata = describe(run, [folder])
+    write_metadata({**metadata, "commit": None}, tmp_path / "mine.safetensors")
+    read = json.loads((tmp_path / "mine.json").read_text())
+    assert recipe_from_table(read.pop("recipe")) == RECIPE  # lists and all
+    assert read == {
+        "trained_on": "hevc qp 20-38",
+        "data": ["bsds500/train"],
+        "steps": 7,
+        "seconds": 13,
+        "device": "cpu",
+        "torch": torch.__version__,
+        "commit": None,
+    }
+    assert str(tmp_path) not in json.dumps(read)
+
+
+def test_data_given_as_a_relative_folder_has_a_name(run, tmp_path, monkeypatch) -> None:
+    (tmp_path / "set").mkdir()
+    monkeypatch.chdir(tmp_path / "set")
+    assert describe(run, [Path()])["data"] == [f"{tmp_path.name}/set"]

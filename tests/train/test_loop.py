@@ -8,15 +8,9 @@ import torch
 from torch import nn
 
 from edgecar.errors import SettingsError
-from edgecar.train.optimise import (
-    Optimiser,
-    last_layer,
-    move_average,
-    optimiser_for,
-    rate_share_at,
-)
+from edgecar.train.fit import new_network, rate_share_at
+from edgecar.train.loop import Optimiser, last_layer, move_average, optimiser_for
 from edgecar.train.recipe import TrainRecipe
-from edgecar.train.start import new_network
 from edgecar.zoo.registry import CARDS
 
 SCALER = torch.amp.GradScaler("cpu", enabled=False)
@@ -120,35 +114,6 @@ def test_long_gradients_are_clipped() -> None:
     assert float(norm) == pytest.approx(0.5, rel=1e-4)  # torch divides by the norm + 1e-6
 
 
-def test_weight_decay_reaches_each_optimiser() -> None:
-    for name in ("adam", "adamw", "muon"):
-        _, optimiser = ready(TrainRecipe("edgecar-xs", optimiser=name, weight_decay=0.25))
-        assert optimiser.parts[0][0].param_groups[0]["weight_decay"] == 0.25
-
-
-@pytest.mark.parametrize("name", ["muon", "adam", "adamw"])
-def test_it_goes_on_exactly(name) -> None:
-    recipe = TrainRecipe("edgecar-xs", optimiser=name)
-    network, optimiser = ready(recipe)
-    for step in range(3):
-        with_gradients(network, step)
-        optimiser.step(SCALER, 1.0)
-    weights, state = copy.deepcopy(network.state_dict()), copy.deepcopy(optimiser.state())
-    other, resumed = ready(recipe)
-    other.load_state_dict(weights)
-    resumed.restore(state)
-    fresh, forgetful = ready(recipe)
-    fresh.load_state_dict(weights)
-    for continued, stepper in ((network, optimiser), (other, resumed), (fresh, forgetful)):
-        for step in (3, 4):
-            with_gradients(continued, step)
-            stepper.step(SCALER, 0.5)
-    for key, weight in network.named_parameters():
-        assert torch.equal(other.get_parameter(key), weight), key
-    # Momentum matters: without it the same gradients lead elsewhere.
-    assert not torch.equal(fresh.get_parameter("convs.1.weight"), network.convs[1].weight)
-
-
 def test_other_optimisers_are_refused() -> None:
     with pytest.raises(SettingsError, match="no optimiser is called 'sgd'; use adam, adamw or"):
         optimiser_for(nn.Conv2d(1, 1, 3), TrainRecipe("edgecar-xs", optimiser="sgd"))
@@ -184,14 +149,6 @@ def test_schedule_rises_and_falls() -> None:
     assert shares[:100] == sorted(shares[:100])
     assert shares[100:] == sorted(shares[100:], reverse=True)
     assert rate_share_at(5000, recipe) == pytest.approx(0.01)
-
-
-def test_schedule_without_warmup() -> None:
-    recipe = TrainRecipe("edgecar-xs", steps=10, warmup=0, final_share=0.0)
-    assert rate_share_at(0, recipe) == 1
-    assert rate_share_at(10, recipe) == pytest.approx(0, abs=1e-15)  # of the cosine in float64
-    brief = TrainRecipe("edgecar-xs", steps=10, warmup=20)
-    assert [rate_share_at(step, brief) for step in (0, 9)] == [0.05, 0.5]
 
 
 def test_average_moves_by_its_decay() -> None:
