@@ -17,14 +17,14 @@ check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m edgecar.bench.report --check
+	$(BIN)/python -m benchmarks.run.pages --check
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.run.demo
 
 tables: $(VENV)/.ready  ## every generated file
 	$(BIN)/python -m benchmarks.run.networks
-	$(BIN)/python -m edgecar.bench.report
+	$(BIN)/python -m benchmarks.run.pages
 
 kernels: $(VENV)/.ready  ## compiled for every GPU: registers and spills; needs nvcc
 	$(BIN)/python -m benchmarks.run.kernels

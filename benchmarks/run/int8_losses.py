@@ -12,7 +12,6 @@ from typing import TypedDict
 import numpy as np
 
 from edgecar.artifact import Artifact, read_artifact
-from edgecar.bench.precision_page import MEASURED
 from edgecar.bench.select_precision import dense_restorer
 from edgecar.engines.base import CODE, Codes, codes_from_unit
 from edgecar.errors import GateError
@@ -22,6 +21,9 @@ from edgecar.exporter.frames import CodedPair, generated_frames
 from edgecar.exporter.quantize import ForEngine
 from edgecar.exporter.to_onnx import Lowering, export
 from edgecar.zoo.shipped import ShippedWeights
+
+MEASURED = ("openvino", "exact", "onnxruntime")
+"""Engines and arithmetic that INT8 files are measured by."""
 
 MADE_FOR: tuple[ForEngine, ...] = ("openvino", "onnxruntime")
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgecar.bench.published import FRAME_RATE, published_rows
 from edgecar.bench.results import BenchRow
 from edgecar.errors import SettingsError
 from edgecar.spec import Size
-from edgecar.zoo.registry import CARDS, card_named
+from edgecar.zoo.registry import card_named
 
 FLOAT_BYTES = 4
+FRAME_RATE = 30  # of the papers' TFLOPS
 MEBIBYTE = 2**20
 COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 CONTAINERS = (nn.Sequential, nn.ModuleList)
@@ -48,10 +48,7 @@ class Complexity:
 
     @property
     def published_tflops(self) -> float:
-        """Published multiply-accumulates at 30 frames/s, in 1e12 a second, not rounded.
-
-        `edgecar.bench.published.tflops_as_printed` rounds it the way the printed column was.
-        """
+        """Published multiply-accumulates at 30 frames/s, in 1e12 a second, not rounded."""
         return self.published_macs * FRAME_RATE / 1e12
 
     @property
@@ -175,20 +172,3 @@ def complexity_row(network: str, channels: int, size: Size) -> BenchRow:
         fps=None,
         peak_mb=None,
     )
-
-
-def complexity_rows(size: Size = (1080, 1920)) -> list[BenchRow]:
-    """Every printed row whose network is in the zoo, then all luma networks at ``size``.
-
-    Sides are rounded up to what each network can read.
-    """
-    known = {card.name for card in CARDS}
-    rows = [
-        complexity_row(row.network, row.channels, (row.height, row.width))
-        for row in published_rows()
-        if row.network in known
-    ]
-    for card in CARDS:
-        height, width = (-(-side // card.align_px) * card.align_px for side in size)
-        rows.append(complexity_row(card.name, 1, (height, width)))
-    return rows

@@ -41,7 +41,7 @@ LIBRARIES = {
 CPUINFO = Path("/proc/cpuinfo")
 DEVICE_TREE_MODEL = Path("/proc/device-tree/model")
 # Files that measuring writes; changing them does not change what is measured.
-GENERATED = ("benchmarks/results", "benchmarks/README.md", "benchmarks/*.png")
+GENERATED = ("benchmarks/results", "benchmarks/README.md", "benchmarks/pages")
 
 
 class Machine(TypedDict):

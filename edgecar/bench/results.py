@@ -43,96 +43,14 @@ class BenchRow(TypedDict):
     peak_mb: float | None
 
 
-JPEG_KEYS = (
-    *("network", "set", "quality", "psnr_in", "psnr_out"),
-    *("ssim_in", "ssim_out", "psnrb_in", "psnrb_out"),
-)
-VIDEO_KEYS = (
-    *("network", "codec", "clip", "quantiser", "frames", "kbps", "psnr_in", "psnr_out"),
-    *("ssim_in", "ssim_out", "worst_frame_gain_db"),
-)
-DESIGN_KEYS = (
-    *("candidate", "width", "depth", "scale", "activation", "skips", "dilation", "branches"),
-    *("optimiser", "teacher", "steps", "seconds", "params", "kmacs_per_px"),
-    *("gain_q10", "gain_q20", "gain_q30", "gain_q40", "p50_ms"),
-)
-REALTIME_KEYS = (
-    *("network", "engine", "provider", "precision", "threads", "clip", "height", "width", "frames"),
-    *("preset", "crf", "b_frames", "gop", "kbps", "rounds", "changed_tiles_share"),
-    *("computed_share", "windows_per_frame", "max_difference", "fps_reuse", "fps_dense"),
-    *("fps_bare", "fps_decode", "fps_spp3", "fps_spp4", "fps_fspp4", "reuse_to_dense"),
-    *("reuse_to_bare", "reuse_to_spp3", "reuse_to_spp4", "reuse_to_fspp4"),
-)
-LIVE_KEYS = (
-    *("network", "height", "width", "source_fps", "seconds", "restarts", "reconnects"),
-    *("frames_read", "frames_restored", "frames_passed", "frames_dropped", "frames_unaccounted"),
-    *("detector_ms", "age_p50_ms", "age_p95_ms", "memory_mib", "memory_growth_mib"),
-    "threads_left",
-)
-SERVICE_KEYS = (
-    *("case", "network", "policy", "levels", "engine", "provider", "precision", "cameras"),
-    *("seconds", "kills", "frames_read", "frames_restored", "frames_passed", "frames_dropped"),
-    *("frames_in_flight", "read_fps", "restored_fps", "age_p50_ms", "age_p95_ms", "cpu_share"),
-    *("memory_mib", "memory_growth_mib", "memory_tenths_mib", "frames_written", "frames_given"),
-    *("frames_left_out", "threads_left"),
-)
-SERVICE_CHECK_KEYS = (*("check", "tries", "failures", "seconds", "detail"),)
-PRECISION_KEYS = (
-    *("network", "weights", "precision", "outcome", "why", "engine", "provider", "computed"),
-    *("method", "layers", "kept", "loss_db", "worst_db", "shift_codes", "budget_db", "bytes"),
-    *("classic5_db", "live1_db", "video_db", "height", "width", "rounds", "fps", "to_fp32"),
-)
-INT8_KEYS = (
-    *("network", "weights", "made_for", "outcome", "why", "method", "layers", "kept", "pictures"),
-    *("gate_db", "gate_worst_db", "budget_db", "budget_worst_db", "openvino_db"),
-    *("openvino_worst_db", "exact_db", "exact_worst_db", "onnxruntime_db", "onnxruntime_worst_db"),
-)
-GPU_KEYS = (
-    *("gpu", "compute_capability", "network", "engine", "provider", "precision", "height", "width"),
-    *("tile_height", "tile_width", "batch", "p50_ms", "p95_ms", "fps", "upload_ms", "compute_ms"),
-    *("download_ms", "engine_ms", "overhead_share", "floor_ms", "peak_mib", "max_code_difference"),
-)
-DETECTION_KEYS = (
-    *("network", "detector", "head", "confidence", "least_boxes", "codec", "clip", "quantiser"),
-    *("kbps", "frames", "boxes", "rare_boxes"),
-    *("map50", "map50_interval", "map", "map_interval"),
-    *("over_coded50", "over_coded50_interval", "over_coded", "over_coded_interval"),
-    *("over_spp50", "over_spp50_interval", "over_spp", "over_spp_interval", "classes"),
-)
-VARIANTS_KEYS = (
-    *("network", "codec", "clip", "quantiser", "limit_mbps", "max_kbps", "structure"),
-    *("in_loop_filters", "frames", "kbps", "psnr_in", "psnr_out", "ssim_in", "ssim_out"),
-    *("psnrb_in", "psnrb_out", "flicker_in", "flicker_out"),
-)
-IQA_KEYS = (
-    *("method", "streams", "multi_scale", "fully_connected", "optimiser", "epochs", "steps"),
-    *("seconds", "params", "target", "set", "references", "pictures", "srcc", "plcc", "pairs"),
-    "same_verdict",
-)
-BATCH_KEYS = (
-    *("way", "workers", "nodes", "threads", "network", "clips", "frames", "rounds", "seconds"),
-    *("wall_seconds", "fps", "to_one_process", "parts_lost", "same_bytes"),
-)
+_SCHEMA = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
+TOP_KEYS = frozenset(_SCHEMA["required"])
 ROW_KEYS: Mapping[str, frozenset[str]] = {
-    "bench": frozenset(BenchRow.__annotations__),
-    "jpeg": frozenset(JPEG_KEYS),
-    "video": frozenset(VIDEO_KEYS),
-    "design": frozenset(DESIGN_KEYS),
-    "realtime": frozenset(REALTIME_KEYS),
-    "live": frozenset(LIVE_KEYS),
-    "precision": frozenset(PRECISION_KEYS),
-    "int8": frozenset(INT8_KEYS),
-    "service": frozenset(SERVICE_KEYS),
-    "service-checks": frozenset(SERVICE_CHECK_KEYS),
-    "gpu": frozenset(GPU_KEYS),
-    "detection": frozenset(DETECTION_KEYS),
-    "variants": frozenset(VARIANTS_KEYS),
-    "iqa": frozenset(IQA_KEYS),
-    "batch": frozenset(BATCH_KEYS),
+    name.removesuffix("_row"): frozenset(table["required"])
+    for name, table in _SCHEMA["$defs"].items()
+    if name.endswith("_row")
 }
-TOP_KEYS = frozenset(
-    ("schema", "kind", "machine", "versions", "commit", "command", "date", "rows"),
-)
+"""Keys of every kind of row; `result_schema.json` says what their values may be."""
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,9 @@ def command(
     Example: edgecar bench --res 1080p
     """
     from edgecar.bench.machine import machine_line
-    from edgecar.bench.report import terminal_table
     from edgecar.bench.results import new_results, write_results
     from edgecar.bench.speed import Setting, bench_row
+    from edgecar.bench.tables import bench_table
 
     names = chosen(networks)
     check_files((save, chart), names)
@@ -88,7 +88,7 @@ def command(
     if as_json:
         print_json({"machine": results.machine, "commit": results.commit, "rows": rows})
         return
-    stdout.print(terminal_table(rows))
+    stdout.print(bench_table(rows))
     timed = list(zip(settings, rows, strict=True))
     for network in filter(is_artifact_path, names):
         _print_gate(network, [row for setting, row in timed if setting.network == network])

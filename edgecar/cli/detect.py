@@ -87,8 +87,8 @@ def command(
 
     Example: edgecar eval detect clip.mp4 --detector yolox_nano.onnx --crf 41 47 --network edgecar-m
     """
-    from edgecar.bench.report import detection_tables
     from edgecar.bench.results import new_results, write_results
+    from edgecar.bench.tables import detection_tables
     from edgecar.evaluate.clips import Clip
     from edgecar.evaluate.detection import Study
     from edgecar.evaluate.detector import Detector

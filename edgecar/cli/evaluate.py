@@ -96,8 +96,8 @@ def jpeg(
 
     Example: edgecar eval jpeg --data classic5 --quality 10 20 30 40
     """
-    from edgecar.bench.report import jpeg_table
     from edgecar.bench.results import new_results, write_results
+    from edgecar.bench.tables import jpeg_table
     from edgecar.evaluate.sample_frames import SampleFrames
     from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
     from edgecar.runtime.restorer import Restorer
@@ -239,10 +239,10 @@ def show_variants(
     Raises:
         EdgecarError: Of the clips, the networks, the baselines or the report.
     """
-    from edgecar.bench.report import variants_report
     from edgecar.bench.results import new_results, resumed, write_results
-    from edgecar.bench.variants_page import limits_lines
+    from edgecar.bench.tables import variants_report
     from edgecar.evaluate.sample_frames import SampleFrames
+    from edgecar.evaluate.tables import limits_lines
     from edgecar.evaluate.variants import VARIANTS, evaluate_variants, extremes, row_key
 
     check_report(outputs.report)
@@ -291,8 +291,8 @@ def show_video(
     Raises:
         EdgecarError: Of the clips, the networks, the baselines or the report.
     """
-    from edgecar.bench.report import video_table
     from edgecar.bench.results import new_results, write_results
+    from edgecar.bench.tables import video_table
 
     check_report(outputs.report)
     rows, sample_frames = video_rows(study, engine, precision, weights_for, bool(outputs.report))

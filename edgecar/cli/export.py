@@ -104,8 +104,8 @@ def command(
         return
     check_files((output,), (checkpoint, recipe, calibrate))
     try:
-        from edgecar.bench.report import contest_table
         from edgecar.bench.select_precision import export_fastest
+        from edgecar.bench.tables import contest_table
         from edgecar.exporter.to_onnx import export, source_of
     except ImportError as error:
         raise EdgecarError(

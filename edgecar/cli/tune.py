@@ -134,7 +134,7 @@ def command(
         stdout.print(f"chosen      {found.tuning}: {found.gain:.2f} times as fast as the defaults")
         stdout.print(f"wrote       {path}")
     if lower:
-        from edgecar.bench.report import contest_table
+        from edgecar.bench.tables import contest_table
 
         stdout.print(contest_table(lower))
         if lower.taken != "fp32":

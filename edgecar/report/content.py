@@ -4,14 +4,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecar.bench.detection_page import DETECTION_INTRO, detection_cells, detection_settings
-from edgecar.bench.gains import QUANTISERS, video_cells
-from edgecar.bench.jpeg_page import JPEG_INTRO, jpeg_cells
-from edgecar.bench.page import VIDEO_CODECS, VIDEO_INTRO
 from edgecar.bench.results import Results, Row
-from edgecar.bench.variants_page import BD_INTRO, VARIANTS_INTRO, bd_cells, variants_tables
 from edgecar.evaluate.detection import CODED
 from edgecar.evaluate.sample_frames import Kind, SampleFrame, SampleFrames
+from edgecar.evaluate.tables import (
+    BD_INTRO,
+    DETECTION_INTRO,
+    JPEG_INTRO,
+    QUANTISERS,
+    VARIANTS_INTRO,
+    VIDEO_CODECS,
+    VIDEO_INTRO,
+    bd_cells,
+    detection_cells,
+    detection_settings,
+    jpeg_cells,
+    variants_tables,
+    video_cells,
+)
 from edgecar.report.curves import Panel, gain_panels_of, panels_of
 from edgecar.report.verdict import Verdict, headline, verdicts
 

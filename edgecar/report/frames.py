@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from edgecar.bench.gains import QUANTISERS
 from edgecar.evaluate.detector_decoders import Detections
 from edgecar.evaluate.metrics import PSNR_CAP_DB, psnr
 from edgecar.evaluate.sample_frames import Boxes, Kind, Marks, SampleFrame
+from edgecar.evaluate.tables import QUANTISERS
 from edgecar.media.color import bgr_from_frame
 from edgecar.report.pictures import Spot, error_maps, fitting, most_changed, png, webp
 

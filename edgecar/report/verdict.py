@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from edgecar.bench.gains import QUANTISERS, Gain, gains
 from edgecar.bench.results import Row
 from edgecar.evaluate.detection import CODED
+from edgecar.evaluate.tables import QUANTISERS, Gain, gains
 
 Outcome = Literal["gains", "mixed", "shows nothing", "loses"]
 LEAST_DB = 0.005

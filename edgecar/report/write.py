@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecar.bench.machine import machine_line
-from edgecar.bench.markdown import markdown
 from edgecar.bench.results import SCHEMA_VERSION, Results
+from edgecar.bench.tables import markdown
 from edgecar.errors import DataError, SettingsError
 from edgecar.files import atomic_write
 from edgecar.report.content import Report

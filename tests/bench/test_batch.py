@@ -4,8 +4,7 @@ import jsonschema
 import pytest
 
 from benchmarks.run.batch import WAYS, Done, rows_of
-from edgecar.bench.page import readme
-from edgecar.bench.results import BATCH_KEYS, SCHEMA_PATH, write_results
+from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH, write_results
 from edgecar.errors import DataError
 
 
@@ -21,7 +20,7 @@ def found(**changes):
 
 def test_rows_compare_with_one_process(tmp_path, make_results):
     rows = rows_of(found(), "edgecar-s")
-    assert set(rows[0]) == set(BATCH_KEYS)
+    assert set(rows[0]) == ROW_KEYS["batch"]
     two = rows[2]
     assert (two["seconds"], two["fps"], two["to_one_process"], two["rounds"]) == (50, 20, 2, 3)
     write_results(tmp_path / "batch.json", make_results(*rows, kind="batch"))
@@ -34,11 +33,3 @@ def test_other_bytes_and_a_node_killed_too_late_are_no_result():
         rows_of(found() | {WAYS[2]: [run(50.0, digest="b")]}, "edgecar-s")
     with pytest.raises(DataError, match="all was done when the node was killed"):
         rows_of(found() | {WAYS[-1]: [run(50.0)]}, "edgecar-s")
-
-
-def test_the_page_has_a_line_for_each_way(make_results):
-    rows = rows_of(found(), "edgecar-s")
-    section = readme([("cpu", make_results(*rows, kind="batch"))]).split("## Archives\n")[1]
-    start = f"| two workers | 2 × {rows[2]['threads']} | edgecar-s | 1 | 1,000 | 50.0 | 55.0 |"
-    assert f"{start} 20.0 | 2.00 | 0 | the same bytes |" in section
-    assert "`python -m benchmarks.run.batch --help` says how" in readme([])

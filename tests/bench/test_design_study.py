@@ -14,7 +14,7 @@ from skimage import data
 from benchmarks.run import design_study as study
 from benchmarks.run.design_space import Candidate, Shape
 from benchmarks.run.design_study import Entry, entries_of, even_luma, gains_db, main, trained
-from edgecar.bench.results import DESIGN_KEYS, SCHEMA_PATH, read_results
+from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH, read_results
 from edgecar.errors import DataError, SettingsError
 from edgecar.evaluate.metrics import psnr
 from edgecar.media.pictures import jpeg_coded, read_picture
@@ -79,7 +79,7 @@ def test_a_study_writes_a_valid_result_file(workplace, capsys) -> None:
         "python -m benchmarks.run.design_study --data set --save design.json"
     )  # no folder of this machine
     small, branches = document["rows"]
-    assert tuple(small) == DESIGN_KEYS
+    assert tuple(small) == ROW_KEYS["design"]
     assert (small["candidate"], small["width"], small["depth"]) == ("small", 4, 3)
     assert (small["optimiser"], small["teacher"], small["steps"]) == ("muon", "", 3)
     assert (branches["branches"], branches["optimiser"]) == (True, "adam")

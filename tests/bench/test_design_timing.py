@@ -9,7 +9,7 @@ from benchmarks.run.design_space import Shape
 from benchmarks.run.design_timing import artifact_of, deployed, main, p50_ms
 from edgecar.artifact import Artifact
 from edgecar.bench.machine import COMMIT
-from edgecar.bench.results import DESIGN_KEYS, new_results, read_results, write_results
+from edgecar.bench.results import ROW_KEYS, new_results, read_results, write_results
 from edgecar.errors import DataError
 
 pytestmark = pytest.mark.slow  # a study for our own pages
@@ -19,7 +19,7 @@ HARD = Shape(4, 4, scale=4, activation="prelu", skips=True, dilation=2)
 
 
 def row_of(shape: Shape) -> dict[str, object]:
-    known = dict.fromkeys(DESIGN_KEYS)
+    known = dict.fromkeys(ROW_KEYS["design"])
     return known | {
         "candidate": "one", "width": shape.width, "depth": shape.depth, "scale": shape.scale,
         "activation": shape.activation, "skips": shape.skips, "dilation": shape.dilation,

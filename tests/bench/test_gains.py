@@ -3,8 +3,8 @@
 import pytest
 from rich.console import Console
 
-from edgecar.bench.gains import gains, video_cells
-from edgecar.bench.report import video_table
+from edgecar.bench.tables import bench_table, video_table
+from edgecar.evaluate.tables import gains, video_cells
 
 
 @pytest.fixture
@@ -79,3 +79,16 @@ def test_terminal_table(rows) -> None:
     (line,) = [line for line in captured.get().splitlines() if "edgecar-s" in line]
     for cell in ("+0.12", "+0.50", "-0.25", "plaza, CRF 29", "1 of 4 inputs"):
         assert cell in line
+
+
+def test_the_terminal_has_dashes_for_what_was_only_counted(timed, counted) -> None:
+    console = Console(width=250)
+    with console.capture() as captured:
+        console.print(bench_table([timed(), counted(network="msfan"), timed(params=None)]))
+    lines = captured.get().splitlines()
+    (ours, unknown) = [line for line in lines if "edgecar-s" in line]
+    for figure in ("39,332", "900.50", "0.6117", "20.305", "56.04", "61.20", "17.8", "412"):
+        assert figure in ours
+    assert "39,332" not in unknown
+    (theirs,) = [line for line in lines if "msfan" in line]
+    assert theirs.count("–") == 6  # engine, precision, two times, speed, peak

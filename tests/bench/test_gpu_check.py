@@ -20,7 +20,6 @@ from benchmarks.run.gpu_check import (
     write_result,
 )
 from benchmarks.run.gpu_parts import SkippedError, kernels_part, types_part
-from edgecar.bench.page import readme
 from edgecar.bench.results import read_results
 from edgecar.errors import EngineError
 from tests.runtime.cuda.host_device import HostDevice
@@ -191,16 +190,6 @@ def test_figures_come_onto_the_page(tmp_path) -> None:
     assert said.endswith("run make tables")
     results = read_results(path)
     assert [(row["height"], row["floor_ms"]) for row in results.rows] == [(480, None), (1080, None)]
-    page = readme([("gpu-h200", results)])
-    line = next(line for line in page.splitlines() if "NVIDIA H200" in line and "1080" in line)
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells == [
-        *("NVIDIA H200", "edgecar-s", "TensorRT 10.3", "fp16", "1920×1080", "1.50", "2.00"),
-        *("700.0", "0.100", "0.110", "1.000", "5.0%", "–", "120", "1"),
-    ]
-    excuse = "Not measured on a GPU: `make gpu-check`"
-    assert excuse in readme([])
-    assert excuse not in page
 
 
 def test_result_file_fits_the_schema(tmp_path) -> None:

@@ -76,7 +76,7 @@ def test_a_tool_that_is_missing_or_fails_gives_none() -> None:
 def test_versions_import_nothing() -> None:
     code = (
         "import sys; from edgecar.bench.results import versions; found = versions();"
-        "import edgecar.bench.report;"
+        "import edgecar.bench.tables;"
         "print(sorted({'torch', 'openvino', 'onnxruntime', 'matplotlib'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]

@@ -11,11 +11,9 @@ from skimage import data
 from typer.testing import CliRunner
 
 from benchmarks.run import precision
-from benchmarks.run.precision import Made, PrecisionRow
+from benchmarks.run.precision import Made
 from edgecar.artifact import Quality, find_artifact, read_artifact
-from edgecar.bench.page import readme
-from edgecar.bench.precision_page import precision_cells
-from edgecar.bench.results import PRECISION_KEYS, SCHEMA_PATH, new_results, read_results
+from edgecar.bench.results import SCHEMA_PATH, read_results
 from edgecar.evaluate.metrics import psnr
 from edgecar.evaluate.stills import load_pictures
 from edgecar.media.frame import Frame
@@ -140,48 +138,6 @@ def test_missing_data_is_one_line(tmp_path) -> None:
     done = measured(tmp_path)
     assert done.exit_code == 1
     assert len(done.output.splitlines()) == 1
-
-
-def row(**values) -> PrecisionRow:
-    table = dict.fromkeys(PRECISION_KEYS)
-    table |= {"network": "edgecar-s", "weights": "jpeg", "precision": "fp32", "outcome": "passed"}
-    table |= {"why": "", "engine": "openvino", "provider": "Library 1", "computed": "fp32"}
-    table |= {"method": "", "height": 48, "width": 64}
-    return PrecisionRow(**{**table, **values})
-
-
-ROWS = [
-    row(classic5_db=29.5, live1_db=29.0, bytes=80_000, fps=10.0, to_fp32=1.0, rounds=9),
-    row(
-        precision="int8", computed="int8", method="entropy", layers=6, kept=3, loss_db=0.0312,
-        worst_db=0.12, classic5_db=29.47, live1_db=29.01, bytes=40_000, fps=16.0, to_fp32=1.61,
-    ),
-    row(precision="fp16", outcome="not run", why="Library computes it in bf16 here", loss_db=0.0),
-]  # fmt: skip
-
-
-def test_table_has_losses_and_speeds() -> None:
-    header, cells = precision_cells(ROWS, "jpeg")
-    by_name = [dict(zip(header, line, strict=False)) for line in cells]
-    assert header[3:7] == ("Classic5 dB", "loss", "LIVE1 dB", "loss")
-    assert cells[1][3:7] == ["29.47", "0.030", "29.01", "-0.010"]
-    assert by_name[1]["Kept"] == "3 of 6"
-    assert (by_name[1]["Gate dB"], by_name[1]["Worst dB"]) == ("0.031", "0.120")
-    assert (by_name[1]["kB"], by_name[1]["Frames/s"], by_name[1]["Times FP32"]) == (
-        "40", "16.00", "1.61",
-    )  # fmt: skip
-    assert by_name[2]["Outcome"] == "not run: Library computes it in bf16 here"
-    assert precision_cells(ROWS, "h264")[1] == []
-
-
-def test_page_has_a_section() -> None:
-    page = readme([("here", new_results("precision", ROWS, "measure"))])
-    section = page.partition("## Precisions")[2].partition("\n## ")[0]
-    assert "### Weights for JPEG, 64×48, Library 1" in section
-    assert "Weights for H.264" not in section
-    assert "| edgecar-s | int8 | int8 | 29.47 | 0.030 |" in section
-    assert "here: " in section
-    assert "Nothing measured yet" in readme([]).partition("## Precisions")[2].partition("\n## ")[0]
 
 
 def test_quality_of_the_gate_is_in_the_row(made, reduced, folder) -> None:

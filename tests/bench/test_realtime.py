@@ -12,11 +12,10 @@ from typer.testing import CliRunner
 
 from benchmarks.run import contenders, realtime
 from benchmarks.run.contenders import Case, Ways, contenders_for, ffmpeg_seconds
+from benchmarks.run.pages import main as make_page
 from benchmarks.run.realtime import case_row, changed_tiles_share, max_difference
 from benchmarks.run.realtime_suite import find_suite, load_suite
-from edgecar.bench.page import readme
-from edgecar.bench.report import main as make_page
-from edgecar.bench.results import REALTIME_KEYS, SCHEMA_PATH, read_results, write_results
+from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH, read_results, write_results
 from edgecar.errors import DataError, MediaError, ReuseError, SettingsError
 from edgecar.files import table_from_toml
 from edgecar.media.frame import Frame
@@ -155,7 +154,7 @@ def test_whoever_decodes_reads_the_file(case, ways):
 
 def test_a_row_says_what_was_measured(case, ways, make_results, tmp_path):
     row = case_row(case, ways, (), 0, 0)
-    assert set(row) == set(REALTIME_KEYS) == set(realtime.RealtimeRow.__annotations__)
+    assert set(row) == ROW_KEYS["realtime"] == set(realtime.RealtimeRow.__annotations__)
     assert (row["clip"], row["height"], row["width"], row["frames"]) == ("square", 192, 256, 6)
     assert (row["preset"], row["crf"], row["b_frames"], row["gop"]) == ("veryfast", 35, 0, 250)
     assert row["rounds"] == 3
@@ -247,7 +246,7 @@ def test_it_runs_from_suite_to_page(tmp_path, write_artifact, monkeypatch):
     assert "reuse/dense" not in again.output
     assert read_results(save).rows == rows
     assert make_page(["--folder", str(folder)]) == 0
-    page = (folder / "README.md").read_text()
+    page = (folder / "pages" / "realtime.md").read_text()
     assert page.count("| square, 256×192 | veryfast, CRF 35, B ") == 2
     assert make_page(["--folder", str(folder), "--check"]) == 0
 
@@ -259,47 +258,3 @@ def test_a_wrong_suite_ends_in_a_line(tmp_path):
     assert done.exit_code == 1
     assert "'grids' is missing" in done.output
     assert not (tmp_path / "x.json").exists()
-
-
-def realtime_row(**changes: object) -> dict[str, object]:
-    numbers = dict.fromkeys(REALTIME_KEYS, 1.0)
-    words = {"network": "edgecar-s", "engine": "openvino", "provider": "CPU", "precision": "bf16"}
-    whole = {"threads": 2, "height": 432, "width": 768, "frames": 120, "crf": 35, "b_frames": 3}
-    more = {"gop": 60, "rounds": 3, "max_difference": 0, "clip": "gate", "preset": "medium"}
-    return {**numbers, **words, **whole, **more, **changes}
-
-
-def test_the_page_has_a_line_for_each_case_the_quietest_clip_first(make_results):
-    rows = [
-        realtime_row(clip="busy", changed_tiles_share=0.9),
-        realtime_row(gop=250, changed_tiles_share=0.5, fps_spp3=None, reuse_to_spp3=None),
-        realtime_row(changed_tiles_share=0.1, computed_share=0.123, fps_reuse=76.54, fps_dense=30),
-        realtime_row(network="edgecar-xs", clip="other"),
-    ]
-    text = readme([("cpu", make_results(*rows, kind="realtime"))])
-    section = text.split("## Video in real time\n")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith(("| gate", "| busy"))]
-    assert [line.split(" |")[0] for line in lines] == [
-        *("| gate, 768×432", "| gate, 768×432", "| busy, 768×432")
-    ]
-    assert "| medium, CRF 35, B 3, GOP 60 | 10% | 12% | 76.5 | 30.0 | 1.0 | 1.0 |" in lines[1]
-    assert "| 1.0 | – | 1.0 | 1.0 | 1.00 | 1.00 | – |" in lines[0]
-    assert "edgecar-s in bf16 on CPU, 2 thread(s):" in section
-    assert "edgecar-xs in bf16 on CPU, 2 thread(s):" in section
-    assert "cpu: Some CPU, 2 cores" in section
-
-
-def test_a_page_without_it_says_how():
-    assert "`python -m benchmarks.run.realtime --help` says how" in readme([])
-
-
-@pytest.mark.parametrize(
-    "changes", [{"max_difference": 1}, {"fps_reuse": None}, {"changed_tiles_share": 1.1}]
-)
-def test_the_schema_refuses(changes, make_results, tmp_path):
-    schema, path = json.loads(SCHEMA_PATH.read_text()), tmp_path / "row.json"
-    write_results(path, make_results(realtime_row(), kind="realtime"))
-    jsonschema.validate(json.loads(path.read_text()), schema)
-    write_results(path, make_results(realtime_row(**changes), kind="realtime"))
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(json.loads(path.read_text()), schema)

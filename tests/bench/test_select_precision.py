@@ -6,8 +6,8 @@ import pytest
 
 from edgecar.artifact import Artifact, Quality
 from edgecar.bench import select_precision
-from edgecar.bench.report import contest_table
 from edgecar.bench.select_precision import Contest, Speed, Standing, contest, size_to_time, timed
+from edgecar.bench.tables import contest_table
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("pycocotools", reason="pycocotools is not installed")
 
 from edgecar.artifact import Artifact, Metadata
-from edgecar.bench.results import DETECTION_KEYS, SCHEMA_PATH
+from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import DataError, MediaError, SettingsError
 from edgecar.evaluate import detection
@@ -250,7 +250,7 @@ def _frame(seed):
 
 
 def test_rows_fit_a_result_file():
-    assert set(DetectionRow.__annotations__) == set(DETECTION_KEYS)
+    assert set(DetectionRow.__annotations__) == ROW_KEYS["detection"]
     schema = json.loads(SCHEMA_PATH.read_text())["$defs"]["detection_row"]
     assert set(schema["properties"]["classes"]["items"]["required"]) == set(
         ClassRow.__annotations__

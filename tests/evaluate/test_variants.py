@@ -10,15 +10,21 @@ import numpy as np
 import pytest
 from skimage import data
 
-from edgecar.bench.page import readme
-from edgecar.bench.published_video import CRFS, LIMITS_MBPS, published_variants
-from edgecar.bench.results import SCHEMA_PATH, VARIANTS_KEYS
-from edgecar.bench.variants_page import bd_cells, limits_lines, variants_tables
+from benchmarks.run.pages import texts
+from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH
 from edgecar.evaluate.bdrate import RatePoint, bd_rate
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.encodes import Encodes
 from edgecar.evaluate.metrics import flicker, psnr, psnr_b
+from edgecar.evaluate.tables import (
+    bd_cells,
+    limits_lines,
+    published_variants,
+    variants_tables,
+)
 from edgecar.evaluate.variants import (
+    CRFS,
+    LIMITS_MBPS,
     VariantRow,
     evaluate_variants,
     h264_variants,
@@ -156,7 +162,7 @@ def test_rows_that_are_there_are_not_measured_again(folder):
 
 
 def test_rows_fit_a_result_file():
-    assert set(VariantRow.__annotations__) == set(VARIANTS_KEYS)
+    assert set(VariantRow.__annotations__) == ROW_KEYS["variants"]
 
 
 # Tables.
@@ -244,12 +250,11 @@ def test_bd_rates_are_over_the_coder_with_its_filters():
 
 
 def test_the_page_has_both(make_variants):
-    section = readme([("both", make_variants)]).split("## Variants of the papers\n")[1]
-    assert "### PSNR-B dB" in section
-    assert "### BD-rate, %" in section
+    section = texts([("both", make_variants)])["pages/variants.md"]
+    assert "## PSNR-B dB, both" in section
+    assert "### BD-rate in %, both" in section
     assert "| *SEFCNN* | – | -9.96 |" in section
-    assert "both: Some CPU" in section
-    assert "`edgecar eval h264 --variants` measures them" in readme([])
+    assert "Some CPU" in section
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from edgecar.bench.gains import video_cells
 from edgecar.errors import DataError
 from edgecar.evaluate.sample_frames import SampleFrame
+from edgecar.evaluate.tables import video_cells
 from edgecar.report.content import report_of
 from edgecar.report.frames import BUDGET_LETTERS, described
 from edgecar.report.write import escaped, html_page, json_page, markdown_page
