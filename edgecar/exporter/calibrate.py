@@ -175,7 +175,9 @@ def _pairs(model: ModelProto) -> Iterator[tuple[NodeProto, str, list[NodeProto]]
 def ranges_of(
     model: ModelProto, pictures: "Sequence[Picture]", *, symmetric: bool
 ) -> dict[str, Ranges]:
-    """Return by method of `METHODS` the range of every tensor that a convolution reads or makes.
+    """Return by method of `METHODS` the ranges of tensors that convolutions read.
+
+    Without symmetry also of those that they make, which are coded then.
 
     Args:
         model: FP32 graph with inferred shapes.
@@ -183,7 +185,9 @@ def ranges_of(
         symmetric: Let ranges reach as far below zero as above.
     """
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
-    tensors = dict.fromkeys(name for node in convs for name in (node.input[0], node.output[0]))
+    tensors = dict.fromkeys(node.input[0] for node in convs)
+    if not symmetric:
+        tensors |= dict.fromkeys(node.output[0] for node in convs)
 
     def rows(x: Any) -> Any:
         return np.abs(x).reshape(1, -1) if symmetric else np.stack([-x.ravel(), x.ravel()])
@@ -232,34 +236,37 @@ def rounded_weights(
     energies: dict[str, Any] = {}
     for values in observed(model, [node.input[0] for node in convs], pictures):
         for node in convs:
-            taps = _taps(values[node.input[0]][0], node, weights[node.input[1]].shape)
-            rows, columns = taps[0].shape[1:]
-            y, x = np.divmod(dice.permutation(rows * columns)[:PATCHES], columns)
-            patches = np.stack([tap[:, y, x] for tap in taps], axis=1).reshape(-1, len(y))
+            x, shape = _padded(values[node.input[0]][0], node), weights[node.input[1]].shape
+            down, across = (_reads(node, shape[2 + a], x.shape[1 + a], a) for a in (0, 1))
+            taps = [x[:, rows, columns] for rows in down for columns in across]
+            width = taps[0].shape[2]
+            at = np.divmod(dice.permutation(taps[0][0].size)[:PATCHES], width)
+            patches = np.stack([tap[:, at[0], at[1]] for tap in taps], axis=1)
+            patches = patches.reshape(-1, len(at[0]))
             energy = np.float64(patches @ patches.T)
             energies[node.input[1]] = energies.get(node.input[1], 0.0) + energy
     return {name: _compensated(weights[name], energy) for name, energy in energies.items()}
 
 
-def _taps(x: NDArray[np.float32], node: NodeProto, shape: tuple[int, ...]) -> list[Any]:
-    """Return what each weight of a kernel is multiplied by, ``(C, rows, columns)`` of the output.
+def _padded(x: NDArray[np.float32], node: NodeProto) -> NDArray[np.float32]:
+    """Return the input of a convolution, ``(C, H, W)``, with its padding."""
+    top, left, bottom, right = attributes_of(node).get("pads", (0, 0, 0, 0))
+    return np.pad(x, ((0, 0), (top, bottom), (left, right)))
+
+
+def _reads(node: NodeProto, kernel: int, side: int, axis: int) -> list[slice]:
+    """Return what each row (or column) of a kernel reads of a padded side.
 
     Args:
-        x: Input of the convolution, ``(C, H, W)``.
         node: The convolution.
-        shape: Shape of its weights.
+        kernel: Rows of the kernel.
+        side: Rows of the padded input.
+        axis: 0 for rows, 1 for columns.
     """
     attributes = attributes_of(node)
-    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
-    steps, spread = attributes.get("strides", (1, 1)), attributes.get("dilations", (1, 1))
-    x = np.pad(x, ((0, 0), (top, bottom), (left, right)))
-    reach = [(k - 1) * d for k, d in zip(shape[2:], spread, strict=True)]
-    ends = [side - r for side, r in zip(x.shape[1:], reach, strict=True)]
-    return [
-        x[:, r : r + ends[0] : steps[0], c : c + ends[1] : steps[1]]
-        for r in range(0, reach[0] + 1, spread[0])
-        for c in range(0, reach[1] + 1, spread[1])
-    ]
+    step, spread = (attributes.get(name, (1, 1))[axis] for name in ("strides", "dilations"))
+    reach = (kernel - 1) * spread
+    return [slice(start, start + side - reach, step) for start in range(0, reach + 1, spread)]
 
 
 def _compensated(weights: NDArray[np.float32], energy: NDArray[np.float64]) -> NDArray[np.int8]:
@@ -286,35 +293,27 @@ def _compensated(weights: NDArray[np.float32], energy: NDArray[np.float64]) -> N
     return restored.reshape(weights.shape).astype(np.int8)
 
 
-def with_bias_correction(
+def mean_errors(
     model: ModelProto,
     pictures: "Sequence[Picture]",
     ranges: Ranges,
     codes: Mapping[str, NDArray[np.int8]],
-    keep: Collection[str],
     *,
     signed: bool,
-) -> ModelProto:
-    """Return a copy whose biases make up for what eight bits change in the mean of each channel.
+) -> dict[str, NDArray[np.float64]]:
+    """Return what each convolution in eight bits misses on average, by name and channel.
 
-    Rounded weights do not err evenly: without this, pictures come out darker or brighter. Errors
-    of layers are measured apart: each reads what the FP32 graph computes.
+    Errors of layers are measured apart: each reads what the FP32 graph computes.
 
     Args:
         model: FP32 graph with inferred shapes.
         pictures: Coded pictures.
         ranges: Ranges of what convolutions read.
-        codes: Rounded weights by name.
-        keep: Convolutions that stay in floating point, by name.
+        codes: Rounded weights by name; other convolutions are left out.
         signed: Code activations as `Form.signed` says.
     """
-    made = copied(model)
-    constants = {tensor.name: tensor for tensor in made.graph.initializer}
-    convs = [
-        node
-        for node in made.graph.node
-        if node.name not in keep and len(node.input) > 2 and node.input[1] in codes
-    ]
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    convs = [n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in codes]
     errors: dict[str, Any] = {}
     for values in observed(model, [node.input[0] for node in convs], pictures):
         for node in convs:
@@ -322,17 +321,30 @@ def with_bias_correction(
             lower = codes[node.input[1]] * step_of(weights)[:, None, None, None]
             coded = through_eight_bits(x, ranges[node.input[0]], signed=signed)
             missing = _mean_output(x, node, weights) - _mean_output(coded, node, lower)
-            errors[node.input[2]] = errors.get(node.input[2], 0) + missing / len(pictures)
-    for name, missing in errors.items():
-        bias = numpy_helper.to_array(constants[name]) + missing
-        constants[name].CopyFrom(numpy_helper.from_array(bias.astype(np.float32), name))
+            errors[node.name] = errors.get(node.name, 0) + missing / len(pictures)
+    return errors
+
+
+def corrected(model: ModelProto, errors: Mapping[str, Any], keep: Collection[str]) -> ModelProto:
+    """Return a copy whose biases make up for errors, except in convolutions to keep.
+
+    Rounded weights do not err evenly: without this, pictures come out darker or brighter.
+    """
+    made = copied(model)
+    constants = {tensor.name: tensor for tensor in made.graph.initializer}
+    for node in made.graph.node:
+        if node.name in errors and node.name not in keep and len(node.input) > 2:
+            bias = numpy_helper.to_array(constants[node.input[2]]) + errors[node.name]
+            tensor = numpy_helper.from_array(bias.astype(np.float32), node.input[2])
+            constants[node.input[2]].CopyFrom(tensor)
     return made
 
 
 def _mean_output(x: Any, node: NodeProto, weights: Any) -> NDArray[np.float64]:
     """Return the mean over all pixels of each output channel, without the bias."""
-    means = [tap.mean((1, 2), dtype=np.float64) for tap in _taps(x, node, weights.shape)]
-    total: NDArray[np.float64] = np.tensordot(
-        weights, np.stack(means, axis=1).reshape(weights.shape[1:]), 3
-    )
+    x = _padded(x, node)
+    down, across = (_reads(node, weights.shape[2 + a], x.shape[1 + a], a) for a in (0, 1))
+    by_row = [x[:, :, columns].mean(axis=2) for columns in across]
+    means = [[row[:, rows].mean(axis=1, dtype=np.float64) for row in by_row] for rows in down]
+    total: NDArray[np.float64] = np.tensordot(weights, np.moveaxis(means, 2, 0), 3)
     return total

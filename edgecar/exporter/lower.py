@@ -4,15 +4,21 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgecar.artifact import Metadata, Quality, write_metadata
 from edgecar.errors import GateError
 from edgecar.exporter import exact
-from edgecar.exporter.calibrate import equalised, ranges_of, rounded_weights, with_bias_correction
+from edgecar.exporter.calibrate import (
+    corrected,
+    equalised,
+    mean_errors,
+    ranges_of,
+    rounded_weights,
+)
 from edgecar.exporter.frames import GateFrames
 from edgecar.exporter.layers import always_kept, convolutions, share_of_work
 from edgecar.exporter.precision import fp16
@@ -195,12 +201,15 @@ def int8_ways(
     alike = onnx.shape_inference.infer_shapes(equalised(model, pictures, channel_outliers))
     codes = rounded_weights(alike, pictures)
 
-    def way(ranges: Ranges, keep: Collection[str]) -> "ModelProto":
-        right = with_bias_correction(alike, pictures, ranges, codes, keep, signed=form.signed)
-        return quantised(right, ranges, keep, form, codes)
+    def way(ranges: Ranges) -> Callable[[Collection[str]], "ModelProto"]:
+        @cache
+        def errors() -> dict[str, Any]:
+            return mean_errors(alike, pictures, ranges, codes, signed=form.signed)
+
+        return lambda keep: quantised(corrected(alike, errors(), keep), ranges, keep, form, codes)
 
     found_by = ranges_of(alike, pictures, symmetric=form.signed)
-    return {method: partial(way, ranges) for method, ranges in found_by.items()}
+    return {method: way(ranges) for method, ranges in found_by.items()}
 
 
 def best_candidate(

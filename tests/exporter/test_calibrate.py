@@ -8,11 +8,12 @@ from onnx import numpy_helper
 from edgecar.engines.select import LARGEST_WEIGHT
 from edgecar.exporter.calibrate import (
     METHODS,
+    corrected,
     equalised,
+    mean_errors,
     observed,
     ranges_of,
     rounded_weights,
-    with_bias_correction,
 )
 from edgecar.exporter.layers import always_kept
 from edgecar.exporter.quantize import SIGNED, quantised, step_of
@@ -115,7 +116,8 @@ def test_biases_take_back_what_moved_the_mean(exported) -> None:
     kept = always_kept(model)
     ranges = ranges_of(model, PICTURES, symmetric=True)["percentile 99.9"]
     codes = rounded_weights(model, PICTURES)
-    better = with_bias_correction(model, PICTURES, ranges, codes, kept, signed=True)
+    errors = mean_errors(model, PICTURES, ranges, codes, signed=True)
+    better = corrected(model, errors, kept)
     wrong, mended = (quantised(m, ranges, kept, SIGNED, codes) for m in (model, better))
     # What the first convolution in eight bits reads is right, so that its error is its own.
     means = [
