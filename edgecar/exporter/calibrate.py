@@ -346,5 +346,5 @@ def _mean_output(x: Any, node: NodeProto, weights: Any) -> NDArray[np.float64]:
     down, across = (_reads(node, weights.shape[2 + a], x.shape[1 + a], a) for a in (0, 1))
     by_row = [x[:, :, columns].mean(axis=2) for columns in across]
     means = [[row[:, rows].mean(axis=1, dtype=np.float64) for row in by_row] for rows in down]
-    total: NDArray[np.float64] = np.tensordot(weights, np.moveaxis(means, 2, 0), 3)
+    total: NDArray[np.float64] = np.tensordot(weights, np.stack(means).transpose(2, 0, 1), 3)
     return total

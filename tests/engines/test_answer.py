@@ -155,15 +155,6 @@ def test_lower_precision_may_lose_what_is_stated(name, network, truth, opens) ->
         assert not engine.info.note
 
 
-def test_channels_in_another_order_are_found(exported, opens) -> None:
-    artifact = exported("edgecar-xs", 3)
-    with open_engine(artifact, "onnxruntime", threads=1) as right:
-        turned = lambda batch: right.run(batch)[:, ::-1]  # noqa: E731
-        opens(lambda a, _: fake(a.metadata, turned))
-        with pytest.raises(AnswerError):
-            open_engine(artifact)
-
-
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
 @pytest.mark.parametrize("network", ["edgecar-s", "msfan", "dncnn"])
 def test_every_engine_reproduces_untrained_networks(name, network, exported) -> None:
@@ -248,14 +239,6 @@ def test_fp32_of_another_network_is_not_taken(other, network, tmp_path) -> None:
     assert refused.value.exit_code == 3
 
 
-@pytest.mark.usefixtures("broken_int8")
-def test_who_asked_for_int8_is_refused_and_gets_nothing_else(network, tmp_path) -> None:
-    written(network, tmp_path / "net.onnx")
-    lower = read_artifact(written(int8(network), tmp_path / "net.int8.onnx"))
-    with pytest.raises(AnswerError, match="in int8"):
-        open_engine(lower, precision="int8")
-
-
 def test_fewer_bits_chosen_by_an_engine_give_way_to_fp32(network, truth, opens, caplog) -> None:
     def make(artifact, asked):
         if asked == "fp32":
@@ -276,14 +259,6 @@ def test_fp32_that_is_wrong_too_is_refused(network, opens, tmp_path) -> None:
     lower = read_artifact(written(int8(network), tmp_path / "net.int8.onnx"))
     with pytest.raises(AnswerError, match=r"in fp32 on .* differs by"):
         open_engine(lower)
-
-
-def test_an_artifact_of_before_there_were_answers_opens(network, opens) -> None:
-    opens(lambda a, _: fake(a.metadata, lambda batch: batch))
-    with open_engine(
-        replace(network, metadata=replace(network.metadata, known_answer=None))
-    ) as engine:
-        assert engine.check is None
 
 
 # What the file holds.

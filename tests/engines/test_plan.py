@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from edgecar.artifact import Artifact, Quality, read_artifact
-from edgecar.engines import plan as plans
 from edgecar.engines.gpu import Gpu
 from edgecar.engines.plan import (
     plan_path,
@@ -110,12 +109,6 @@ def test_facts_that_are_not_understood_are_refused(change, said, built) -> None:
     assert said in str(refused.value)
 
 
-def test_facts_that_are_no_json_are_refused(built) -> None:
-    sidecar_of(built).write_text("{")
-    with pytest.raises(ArtifactError):
-        read_plan_metadata(built)
-
-
 def test_absent_plan_is_said(tmp_path) -> None:
     with pytest.raises(ArtifactError, match="no such file"):
         read_plan(tmp_path / "none.plan")
@@ -205,14 +198,3 @@ def test_graph_that_would_be_misread_is_not_built(reduced, tmp_path, library) ->
     with pytest.raises(EngineError, match="unsigned codes"):
         write_plan(artifact, tmp_path / "x.plan", library, target, settings, None)
     assert not (tmp_path / "x.plan").exists()
-
-
-def test_inspection_counts_layers_by_type() -> None:
-    layers = [
-        {"Outputs": [{"Format/Datatype": "Half"}]},
-        {"Outputs": [{"Format/Datatype": "Half"}]},
-        {"Outputs": [{"Format/Datatype": "Int8"}]},
-        {"Outputs": []},
-        "conv",
-    ]
-    assert plans.layer_types({"Layers": layers}) == {"Half": 2, "Int8": 1, "unknown": 2}

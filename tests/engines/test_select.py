@@ -13,10 +13,7 @@ from onnx import numpy_helper
 from edgecar.artifact import Artifact
 from edgecar.engines import select
 from edgecar.engines.fake import FakeEngine
-from edgecar.engines.onnxruntime import OnnxRuntimeEngine
-from edgecar.engines.openvino import OpenvinoEngine
 from edgecar.engines.select import NAMES, default_engine, open_engine, usable_cores
-from edgecar.engines.torch import TorchEngine
 from edgecar.errors import EngineError
 from tests.networks import unanswered
 
@@ -64,16 +61,6 @@ def test_named_engine_without_its_library_is_no_other_engine(name, artifact, mon
     monkeypatch.setitem(sys.modules, name, None)
     said = refusal(artifact, name)
     assert f"{LIBRARIES[name]} is not installed; pip install" in said
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("openvino", OpenvinoEngine), ("onnxruntime", OnnxRuntimeEngine), ("torch", TorchEngine)],
-)
-def test_name_opens_its_engine(name, kind, artifact) -> None:
-    with open_engine(artifact, name, threads=1) as engine:
-        assert type(engine) is kind
-        assert engine.info.name == name
 
 
 def test_unknown_name_is_answered_with_the_names() -> None:
@@ -127,12 +114,6 @@ def test_fallback_of_the_library_is_no_silent_success(artifact, monkeypatch, cap
 )
 def test_precision_that_is_not_there_is_refused(name, precision, said, artifact) -> None:
     assert said in refusal(artifact, name, precision)
-
-
-@pytest.mark.parametrize("name", LIBRARIES)
-def test_own_precision_may_be_given(name, artifact) -> None:
-    with open_engine(artifact, name, "fp32", 1) as engine:
-        assert engine.info.precision == "fp32"
 
 
 @pytest.mark.parametrize(

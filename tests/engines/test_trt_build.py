@@ -104,10 +104,6 @@ def test_graph_that_cannot_be_read_is_refused_in_a_line(onnx_bytes, said, librar
     assert said in refusal(library, onnx_bytes)
 
 
-def test_half_a_graph_is_refused(exported, library) -> None:
-    assert "not a graph" in refusal(library, exported("edgecar-s").onnx[:2000])
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -55,10 +55,6 @@ def test_coarser_coding_errs_more() -> None:
     assert coarse > 3 * fine
 
 
-def test_unknown_training_is_taken_for_jpeg() -> None:
-    assert generated_frames("", 1, 2).data == "photographs of scikit-image, jpeg 10-40"
-
-
 def test_rgb_networks_get_colour() -> None:
     frames = generated_frames("jpeg 10-40", 3, 2)
     assert {picture.shape for picture in frames.calibration} == {(3, 256, 256)}

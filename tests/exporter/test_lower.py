@@ -12,9 +12,9 @@ from edgecar.artifact import find_artifact, read_artifact, read_metadata
 from edgecar.errors import GateError
 from edgecar.exporter import lower
 from edgecar.exporter.calibrate import METHODS
-from edgecar.exporter.frames import CALIBRATED_ON, GateFrames, generated_frames, own_frames
+from edgecar.exporter.frames import GateFrames, generated_frames, own_frames
 from edgecar.exporter.inspection import layer_types
-from edgecar.exporter.layers import always_kept, convolutions, share_of_work
+from edgecar.exporter.layers import always_kept, share_of_work
 from edgecar.exporter.lower import Search, best_candidate, reduced
 from edgecar.exporter.quality import Budget, Verdict
 from edgecar.exporter.quantize import FORMS
@@ -261,18 +261,6 @@ def test_networks_that_pass_only_with_inner_layers_kept(name, frames) -> None:
     assert len(kept) > len(always_kept(model))
     types = layer_types(made)
     assert share_of_work(model, [n for n, kind in types.items() if kind == "int8"]) >= share
-
-
-def test_photographs_to_fit_and_to_judge_are_different(frames) -> None:
-    assert len(frames.calibration) == len(CALIBRATED_ON)
-    fitted = {picture.tobytes() for picture in frames.calibration}
-    assert not fitted & {pair.coded.tobytes() for pair in frames.held}
-
-
-def test_layers_are_named_in_order(trained) -> None:
-    names = convolutions(trained[0])
-    assert len(names) == len(set(names)) == 6
-    assert always_kept(trained[0]) == [names[0], names[-1]]
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,6 @@ def judge(*pairs: CodedPair) -> Judge:
     return Judge(brighter(0), FACTS, pairs or (pair(0), pair(2)), "fp16", [exact.NAME])
 
 
-def test_same_graph_loses_nothing() -> None:
-    verdict = judged(brighter(0))
-    assert verdict == Verdict(0, 0, 0)
-    assert verdict.spent(BUDGET) == 0
-
-
 def test_loss_is_that_of_psnr() -> None:
     """Errors of ±10 codes, each picture 2 codes brighter: 100 becomes 104."""
     verdict = judged(brighter(2 / 255))
