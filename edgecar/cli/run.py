@@ -175,7 +175,7 @@ def command(
 
 
 def _print_report(report: "Report", shown: int | None) -> None:
-    """What was done, with at most so many of the outputs."""
+    """Print what was done, with at most so many of the outputs."""
     restorer = report.restorer
     for size, tuning in restorer.tunings.loaded.items():
         stderr.print(f"tuning    {tuning}, for {size[1]}x{size[0]} (edgecar tune)")
@@ -196,7 +196,7 @@ def _print_report(report: "Report", shown: int | None) -> None:
 
 
 def tolerance_cost(codes: int, stats: "Stats") -> str:
-    """What ignoring small changes did to the output, as far as frames were compared."""
+    """Return what ignoring small changes did to the output, as far as frames were compared."""
     from edgecar.runtime.stream_cache import LOSS_EVERY
 
     ignored = f"changes of up to {codes} code(s) ignored; against the exact output "

@@ -26,7 +26,7 @@ class Layout:
         size: ``(height, width)``.
         offsets: First byte of each plane.
         strides: Bytes from one line of each plane to the next.
-        colour: What the numbers mean.
+        colour: Meaning of the numbers.
     """
 
     pixels: str
@@ -71,7 +71,7 @@ class Filter(Closing):
 
     Args:
         network: A network that ships with weights, or an exported file.
-        coder: What the pictures were coded with, to choose among shipped weights.
+        coder: Coder of the pictures, which chooses among shipped weights.
         engine: A name.
         precision: Arithmetic; empty takes the engine's choice.
         reuse: Compute only what a change can reach.

@@ -1,4 +1,4 @@
-"""Whether C++ exceptions work in this process: GStreamer can take that away.
+"""Check that C++ exceptions work in this process: GStreamer can break them.
 
 Debian's GStreamer loads libunwind, whose ``_Unwind_Resume`` then comes before that of libgcc for
 every library loaded later. A libstdc++ that was there before is bound to libgcc, and handing an
@@ -37,7 +37,7 @@ def loaded_libraries() -> list[str]:
 
 
 def unwinders_clash(libraries: list[str]) -> bool:
-    """Whether an engine that is loaded now ends the process at its first exception.
+    """Return True if an engine loaded now would end the process at its first exception.
 
     Args:
         libraries: In the order of loading. The program's own come up to the dynamic linker.

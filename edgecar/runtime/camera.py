@@ -158,5 +158,5 @@ class StreamFrame:
 
     @property
     def stats(self) -> Snapshot:
-        """What became of the camera's frames so far."""
+        """Counters of the camera's frames so far."""
         return self._stats.snapshot()

@@ -29,7 +29,7 @@ NULL = "null"  # an output that writes nothing
 
 @dataclass
 class Report:
-    """What a job did; `table` has the keys of ``edgecar run --json``."""
+    """Outcome of a job; `table` has the keys of ``edgecar run --json``."""
 
     restorer: Restorer
     input_codec: str
@@ -87,12 +87,12 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What to restore and where to put it.
+    """Input to restore, and place of the output.
 
     Attributes:
         source: A picture, a folder of pictures, a video file, a stream's URL or a camera's index.
         output: A file of the same kind, a folder for a folder, or ``null`` for nothing.
-        codec: Of the output, for videos: ``h264`` or ``ffv1``.
+        codec: Codec of the output, for videos: ``h264`` or ``ffv1``.
         compare: Also write ``<output>.compare`` with before and after in one picture.
         frames: Stop after so many, of all videos together; None restores all.
         settings: Which frames of a video are restored, left out, or pass as they are.
@@ -178,7 +178,7 @@ def run_cameras(job: Job, readers: Readers, restorer: Restorer, progress: Progre
     """Restore videos side by side with one engine.
 
     Args:
-        job: With several videos, its output is a folder that gets a file of each camera's name.
+        job: Job to do. Its output, for several videos, is a folder with a file for each camera.
         readers: Closed at the end.
         restorer: Stays the caller's to close.
         progress: Called after every frame.

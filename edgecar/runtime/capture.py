@@ -30,7 +30,7 @@ class Playback(Closing):
 
     Args:
         address: A file, a camera's number or a URL.
-        suit: What to restore with.
+        suit: Settings of the restorer.
         settings: How frames are queued.
         live: Timeouts and backoff of what is no file.
 
@@ -54,7 +54,7 @@ class Playback(Closing):
         self.shown = reader.source.shown
         """The address without passwords."""
         self.newest = settings.policy == "newest" or (settings.policy is None and reader.live)
-        """Whether frames that were overtaken are left out."""
+        """True if frames that were overtaken are left out."""
         self.seekable = source_from(address).repeatable
         self.frame_count = reader.frame_count if isinstance(reader, Reader) else None
         """How many to expect; None if nobody knows."""
@@ -140,7 +140,7 @@ class _From:
 _log = logging.getLogger(__name__)
 
 UNKNOWN = -1.0 if int(cv2.__version__.partition(".")[0]) >= 5 else 0.0
-"""What this OpenCV answers where it knows no answer. Not asked of a capture of its own: a program
+"""Answer of this OpenCV where it knows none. Not asked of a capture of its own: a program
 may have put this one in its place."""
 
 FOURCC = {
@@ -277,7 +277,7 @@ class VideoCapture(Closing):
         return True
 
     def isOpened(self) -> bool:
-        """Whether frames may come; stays true at the end of a file, as in OpenCV."""
+        """Return True if frames may come; stays true at the end of a file, as in OpenCV."""
         return self._playback is not None
 
     def read(self, image: Codes | None = None) -> tuple[bool, Codes | None]:
@@ -321,7 +321,7 @@ class VideoCapture(Closing):
         self.release()
 
     def get(self, propId: int) -> float:
-        """What is known of a property ``cv2.CAP_PROP_…``; OpenCV's answer where nothing is."""
+        """Return a property ``cv2.CAP_PROP_…``; OpenCV's own answer where it is unknown."""
         playback = self._playback
         reading = _READINGS.get(propId)
         if playback is None:
@@ -370,7 +370,7 @@ class VideoCapture(Closing):
         self._raises = enable
 
     def getExceptionMode(self) -> bool:
-        """Whether errors are raised."""
+        """Return True if errors are raised."""
         return self._raises
 
     def _failed(self, error: EdgecarError) -> bool:
@@ -394,7 +394,7 @@ _LYING = {
     cv2.CAP_PROP_FRAME_WIDTH: cv2.CAP_PROP_FRAME_HEIGHT,
     cv2.CAP_PROP_FRAME_HEIGHT: cv2.CAP_PROP_FRAME_WIDTH,
 }
-"""What to ask of a picture that is turned by a quarter."""
+"""Properties that change places in a picture turned by 90 degrees."""
 
 _READINGS: dict[int, Callable[[Playback], float]] = {
     cv2.CAP_PROP_FRAME_WIDTH: lambda playback: playback.facts.size[1],

@@ -26,9 +26,9 @@ class Grid:
     and every pixel more would pull in another halo. On a coarse one neighbours are gathered.
 
     Attributes:
-        size: Of the frame, ``(height, width)``, rounded up to ``align_px``.
+        size: ``(height, width)`` of the frame, rounded up to ``align_px``.
         halo_px: How far the network sees.
-        align_px: Of the network: its outputs depend on whole multiples of it.
+        align_px: Alignment of the network, whose outputs depend on whole multiples of it.
         kept_px: Side of the coarse cells; a multiple of 4, rounded up to the fine ones.
     """
 
@@ -63,7 +63,7 @@ def changed_cells(before: Codes, after: Codes, fine_px: int) -> CellMap:
 
     Args:
         before: ``(C, H, W)``, contiguous; sides are multiples of ``fine_px``.
-        after: Of the same shape.
+        after: Later frame of the same shape.
         fine_px: A multiple of 4.
     """
     channels, height = after.shape[:2]

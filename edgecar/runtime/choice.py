@@ -33,9 +33,9 @@ class Choice:
     """Weights for one input.
 
     Attributes:
-        artifact: What to open a restorer with.
+        artifact: Artifact to open a restorer with.
         reason: Network, weights and input in words.
-        note: What the user must be told besides; empty if the weights are made for the input.
+        note: Warning for the user; empty if the weights are made for the input.
         any_coder: The user chose the weights: frames of any coding are restored with them.
     """
 

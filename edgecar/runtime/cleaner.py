@@ -23,14 +23,14 @@ LOOKED_AT = 25
 """Frames at the beginning of a file that tell how finely it is coded."""
 
 NETWORK = "edgecar-s"
-"""What is taken where nothing is asked for; as in `edgecar run`."""
+"""Default network, as in `edgecar run`."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suit:
-    """What a restorer is to be like, but for its weights.
+    """Settings of a restorer, except its weights.
 
     Attributes:
         network: A network that ships with weights, an exported file, or an open artifact.
@@ -56,7 +56,7 @@ class Suit:
         """Open one; what was chosen is logged, as a warning where it does not fit.
 
         Args:
-            codec: What the video is coded with: FFmpeg's short name.
+            codec: Codec of the video: FFmpeg's short name.
 
         Raises:
             ArtifactError: No weights fit, or there is no such network.

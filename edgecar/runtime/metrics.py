@@ -1,4 +1,4 @@
-"""What runs, as Prometheus text over HTTP; names and labels follow Frigate's ``/api/metrics``."""
+"""Counters as Prometheus text over HTTP; names and labels follow Frigate's ``/api/metrics``."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping

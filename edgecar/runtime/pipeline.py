@@ -27,7 +27,7 @@ SLOW_START = 0.25  # share of a measured time in the next estimate
 _log = logging.getLogger(__name__)
 
 Choose = Callable[[StreamFrame], Restorer | PassReason]
-"""What restores a frame, or why it passes as it is."""
+"""Function that returns the restorer of a frame, or the reason why it passes as it is."""
 
 Failed = Callable[[Restorer, EdgecarError], PassReason]
 """Told of a restorer that failed; why its frames pass."""
@@ -45,7 +45,7 @@ class Pipeline(Closing):
         settings: For all cameras.
         clock: Seconds; for tests.
         endless: Wait for cameras to be added where there are none, until `close`.
-        failed: What to do where a restorer fails, instead of ending all.
+        failed: Called where a restorer fails, instead of ending all.
         together: Cameras of which a frame is restored in one go; engines that take batches of one
             shape like many. With others the next frame is chosen when the last one is done, which
             halves its age where there are four. None: by the restorer's engine.
@@ -86,7 +86,7 @@ class Pipeline(Closing):
         """Read one more camera; for any thread.
 
         Args:
-            name: Of no other camera that runs.
+            name: Name that no other running camera has.
             source: Closed with the camera.
             settings: For this one; default: those for all.
 
@@ -148,7 +148,7 @@ class Pipeline(Closing):
 
     @property
     def busy(self) -> bool:
-        """Whether frames are on their way."""
+        """True if frames are on their way."""
         with self._changed:
             return any(camera.read or camera.in_hand or camera.done for camera in self._turn)
 

@@ -41,16 +41,16 @@ class Atlas:
 
     @property
     def pixels(self) -> int:
-        """What the network reads."""
+        """Number of pixels that the network reads."""
         return self.size[0] * self.size[1]
 
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What to run for a frame.
+    """Tiles to run for a frame.
 
     Attributes:
-        tiles: Of the frame.
+        tiles: Tiles of the frame.
         atlas: Where they lie if they are run all at once; None runs them one by one.
     """
 
@@ -59,7 +59,7 @@ class TilePlan:
 
     @property
     def pixels(self) -> int:
-        """What the network reads."""
+        """Number of pixels that the network reads."""
         if self.atlas:
             return self.atlas.pixels
         return sum(tile.size[0] * tile.size[1] for tile in self.tiles)
@@ -70,7 +70,7 @@ class AtlasPacker:
 
     Args:
         frame: Size of the aligned frames that tiles read.
-        step_px: Of the heights of atlases; a multiple of the network's alignment.
+        step_px: Step of the heights of atlases; a multiple of the network's alignment.
         most: Sizes in use at a time.
     """
 
@@ -140,7 +140,7 @@ class _Skyline:
         self._places = [(0, 0)] * len(tiles)
         self._at_bottom: list[int] = []
         self.height = 0
-        """What the atlas needs at least, once packed."""
+        """Least height of the atlas, once packed."""
 
     def pack(self) -> bool:
         """Put all tiles in place, the highest first; False if one has none."""
@@ -167,7 +167,7 @@ class _Skyline:
         return True
 
     def atlas(self, height: int) -> Atlas:
-        """Of this height, which is at least what is needed."""
+        """Return the atlas of a height, which is at least `height`."""
         places = list(self._places)
         for number in self._at_bottom:
             places[number] = height - self._tiles[number].size[0], places[number][1]
@@ -223,7 +223,7 @@ class CostModel:
         self._since_tried = 0
 
     def prefers(self, atlas: TilePlan, full: TilePlan) -> bool:
-        """Whether to run an atlas rather than the full frame."""
+        """Return True if an atlas is expected to be faster than the full frame."""
         known = self._seconds_per_px
         factor = known[True] / known[False] if len(known) == 2 else ATLAS_FACTOR
         cheaper = factor * _weight(atlas) < _weight(full)
@@ -231,19 +231,19 @@ class CostModel:
         # An estimate that was bad once would stay so: what it turns down is never measured.
         return cheaper or (self._since_tried % TRY_EVERY == 0 and atlas.pixels < full.pixels)
 
-    def learn(self, work: TilePlan, seconds: float) -> None:
+    def learn(self, plan: TilePlan, seconds: float) -> None:
         """Note how long a frame took, from finding what is stale to the last byte."""
-        if not work.tiles:
+        if not plan.tiles:
             return
-        on_atlas, measured = work.atlas is not None, seconds / _weight(work)
+        on_atlas, measured = plan.atlas is not None, seconds / _weight(plan)
         before = self._seconds_per_px.get(on_atlas, measured)
         # First runs and those in which another program had the CPU say little; fast ones do.
         share = FALL if measured < before else RISE
         self._seconds_per_px[on_atlas] = before + share * (min(measured, 2 * before) - before)
 
 
-def _weight(work: TilePlan) -> float:
-    return work.pixels + (TILE_PX * len(work.tiles) if work.atlas else 0)
+def _weight(plan: TilePlan) -> float:
+    return plan.pixels + (TILE_PX * len(plan.tiles) if plan.atlas else 0)
 
 
 # Merging boxes takes time: where there are more than the frame is worth, they are made on a grid
@@ -259,7 +259,7 @@ class RegionMerger:
     """Plans the tiles that compute some cells of a frame.
 
     Args:
-        grid: Of the frame.
+        grid: Grid of the frame.
     """
 
     grid: Grid
@@ -297,18 +297,18 @@ class RegionMerger:
         return [tile for box in boxes[alive] for tile in self._tiles(*map(int, box))]
 
     def _savings(self, one: Numbers, others: Numbers, prices: Numbers) -> Numbers:
-        """What a box around both saves over each alone, which cost ``prices`` together."""
+        """Return how much a box around both saves over two, which cost ``prices`` together."""
         return prices - self._prices(_around(one, others))
 
     def _prices(self, boxes: Numbers) -> Numbers:
-        """Of each box, in pixels: what is read for it, and its handling."""
+        """Return the price of each box in pixels: those read for it, and its handling."""
         reach = 2 * self.grid.halo_px
         rows, columns = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
         side = self.grid.fine_px
         return (rows * side + reach) * (columns * side + reach) + TILE_PX
 
     def _tiles(self, top: int, left: int, bottom: int, right: int) -> list[Tile]:
-        """Of a box; two where one would read the frame from its upper edge to its lower one."""
+        """Return the tile of a box; two where one would read the frame from top to bottom."""
         whole = self._tile(top, left, bottom, right)
         if whole.read[0] > 0 or whole.read[2] < self.grid.size[0] or bottom - top < 2:
             return [whole]

@@ -108,12 +108,12 @@ class Restorer(Closing):
                 f"{self.metadata.channels}; open the engine with this artifact"
             )
         self.stats = Stats()
-        """Of all streams."""
+        """Counters of all streams."""
         self._stats_of: dict[Hashable, Stats] = {}
         self.tunings = Tunings(
             lambda size: tuning_key(artifact, self.engine.info, allowed, size), tuning
         )
-        """What is in force, by the size of frames."""
+        """Tuning currently used for each frame size."""
         self._tile = tile
         self._reuse = (Reuse() if reuse is True else reuse) or None
         self._runner: FrameRunner | None = None
@@ -238,7 +238,7 @@ class Restorer(Closing):
             self.stats.passed_because[reason] += 1
 
     def stats_of(self, stream: Hashable) -> Stats:
-        """What was done for one stream."""
+        """Return the counters of one stream."""
         return self._stats_of.get(stream) or Stats()
 
     def forget(self, stream: Hashable) -> None:

@@ -208,7 +208,7 @@ class CpuRunner:
             assert cache is not None
             assert run is not None
             ticket.seconds += seconds * ticket.pixels / pixels
-            cache.accept(run.work, ticket.seconds)
+            cache.accept(run.plan, ticket.seconds)
             ticket.planes = cache.output()
             ticket.cache = ticket.run = None
 

@@ -26,14 +26,14 @@ class Latency:
     frames: int
     """Measured since the start."""
     total_seconds: float
-    """Of all of them together."""
+    """Time of all frames together."""
     p50_seconds: float
     p95_seconds: float
     p99_seconds: float
 
     @property
     def mean_seconds(self) -> float:
-        """Of all frames since the start."""
+        """Mean time of all frames since the start."""
         return self.total_seconds / self.frames
 
     def table(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class StageTimes:
         self.add(stage, self._clock() - began)
 
     def latencies(self) -> dict[str, Latency]:
-        """What was measured so far, by stage in order of appearance."""
+        """Return the latencies so far, by stage in order of appearance."""
         with self._lock:
             copies = {stage: times.copy() for stage, times in self._stages.items()}
         return {stage: times.latency() for stage, times in copies.items()}
@@ -105,7 +105,7 @@ class _Times:
         self.total_seconds += seconds
 
     def copy(self) -> "_Times":
-        """What the ring holds, without its unused end."""
+        """Return a copy without the unused end of the ring."""
         return _Times(self.ring[: self.frames].copy(), self.frames, self.total_seconds)
 
     def latency(self) -> Latency:
@@ -128,7 +128,7 @@ RECENT_SECONDS = 10.0
 
 
 class SourceCounts(Protocol):
-    """What a source counts itself (`edgecar.media.live.LiveStats`)."""
+    """Counters that a source keeps itself (`edgecar.media.live.LiveStats`)."""
 
     @property
     def reconnects(self) -> int: ...
@@ -270,7 +270,7 @@ class RunStats:
     Every frame is counted as read first, then once as restored, passed or dropped.
 
     Args:
-        recent_seconds: What rates and recent means look back on.
+        recent_seconds: Time that rates and recent means look back on.
         clock: Seconds from anywhere.
 
     Example:
@@ -288,7 +288,7 @@ class RunStats:
     ) -> None:
         self.recent_seconds = recent_seconds
         self.times = StageTimes()
-        """Of the stages; whoever does the work adds to it."""
+        """Times of the stages, added by whoever does the work."""
         self._clock, self._began = clock, clock()
         self._lock = threading.Lock()
         self._passed: Counter[str] = Counter()
@@ -393,11 +393,11 @@ class _Recent:
 
     @property
     def mean(self) -> float | None:
-        """Of all values."""
+        """Mean of all values."""
         return self._sum / self.count if self.count else None
 
     def recent_mean(self, now: float) -> float | None:
-        """Of the last seconds' values."""
+        """Return the mean of the last seconds' values."""
         self._forget(now)
         latest = [value for _, value in self._latest]
         return sum(latest) / len(latest) if latest else None

@@ -4,9 +4,7 @@ import atexit
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from edgecar.errors import SettingsError
 from edgecar.media.inputs import open_video
 from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
 from edgecar.media.reader import Reader
@@ -19,41 +17,18 @@ from edgecar.runtime.restorer import Restorer
 from edgecar.spec import Policy
 
 LOADERS = "ultralytics.data.loaders"
-"""Is never imported here: it is there if the caller uses it."""
-
-
-class SourceType(NamedTuple):
-    """What kind of source a stream is, in the words of Ultralytics."""
-
-    stream: bool = True
-    screenshot: bool = False
-    from_img: bool = False
-    tensor: bool = False
-
-
-Batch = tuple[list[str], list[Any], list[str]]
-"""Names, BGR pictures and texts to print."""
+"""Module that is imported already where the program uses Ultralytics. It is never imported here."""
 
 
 class Stream(Pipeline):
-    """A pipeline that may own its restorer, and that ``model(stream, stream=True)`` accepts.
-
-    Ultralytics' predictor takes a source that is an instance of one of its loaders, tells it its
-    ``source_type``, and then iterates over batches. So where its loaders are imported, `isinstance`
-    finds a stream to be a ``LoadStreams``; once the source type is set, batches of one come out in
-    place of frames, with pictures in BGR. The predictor closes the stream at the end of its loop.
+    """A pipeline that may own its restorer.
 
     Args:
-        sources: By name; closed with the stream.
-        restorer: For all sources.
-        settings: For all sources.
-        owns_restorer: Close it with the stream.
+        sources: Open videos by name; closed with the stream.
+        restorer: Restorer for all sources.
+        settings: Settings for all sources.
+        owns_restorer: Close the restorer with the stream.
     """
-
-    mode = "stream"
-    """As Ultralytics' loader of streams: trackers keep what they know from frame to frame."""
-    bs = 1
-    """Pictures in a batch."""
 
     def __init__(
         self,
@@ -63,54 +38,18 @@ class Stream(Pipeline):
         *,
         owns_restorer: bool,
     ) -> None:
-        self.count = 0
-        """Batches given out."""
-        self.fps = [float(each.facts.rate) for each in sources.values()]
-        # Without passwords, and without slashes: Ultralytics makes names of files from them.
-        self._shown = {name: each.source.shown.replace("/", "_") for name, each in sources.items()}
-        self._source_type: Any = SourceType()
-        self._in_batches = False
         self._owned = restorer if owns_restorer else None
         super().__init__(sources, restorer, settings)
         # A loop that never began leaves threads inside the engine, whose end would then be a crash.
         atexit.register(self.close)
 
-    @property  # type: ignore[misc]  # `object` has a setter too
-    def __class__(self) -> Any:
-        """Ultralytics' loader of streams if its loaders are imported, for `isinstance` to find."""
-        loaders = sys.modules.get(LOADERS)
-        return getattr(loaders, "LoadStreams", type(self))
-
-    @property
-    def source_type(self) -> Any:
-        """Flags of the kind of source; set by who wants batches."""
-        return self._source_type
-
-    @source_type.setter
-    def source_type(self, kind: Any) -> None:
-        if len(self._shown) > 1:
-            # Trackers tell cameras apart by their place in a batch.
-            raise SettingsError(
-                f"got a stream of {len(self._shown)} cameras, a detector's own loop takes one; "
-                "give it a stream for each, or loop over the frames and give it frame.bgr"
-            )
-        self._source_type, self._in_batches = kind, True
-
     def __next__(self) -> StreamFrame:
-        """The next frame; a batch of one where a detector asked for batches.
-
-        The end, or a failure, closes the stream.
-        """
+        """Return the next frame. The end, or a failure, closes the stream."""
         try:
-            frame = super().__next__()
+            return super().__next__()
         except BaseException:
             self.close()
             raise
-        if not self._in_batches:
-            return frame
-        self.count += 1
-        batch: Batch = [self._shown[frame.camera]], [frame.bgr], [""]
-        return batch  # type: ignore[return-value]  # for who cannot be told about types
 
     def close(self) -> None:
         """Stop all threads and close all sources, and the restorer if it was opened here."""
@@ -136,7 +75,8 @@ def stream(
     """Restored frames of one source, or of several that share the restorer.
 
     Reading and restoring go on in threads while a frame is used. Leave the ``with`` block, or call
-    ``close``, to stop. Detectors that loop themselves take one source as theirs (see `Stream`).
+    ``close``, to stop. Detectors that loop themselves take one source as theirs (see
+    `edgecar.integrations.ultralytics`).
 
     Args:
         source: A file, a camera's number or a URL; or several of them by name.
@@ -180,10 +120,19 @@ def stream(
         if restorer is None:
             codecs = [each.codec for each in sources.values()]
             restorer = own = Suit().restorer_for(shared_codec(codecs))
-        return Stream(sources, restorer, settings, owns_restorer=own is not None)
+        return _stream_class()(sources, restorer, settings, owns_restorer=own is not None)
     except BaseException:
         for reader in sources.values():
             reader.close()
         if own is not None:
             own.close()
         raise
+
+
+def _stream_class() -> type[Stream]:
+    """Return the class that Ultralytics' loop takes if the program uses it, else the plain one."""
+    if LOADERS not in sys.modules:
+        return Stream
+    from edgecar.integrations.ultralytics import UltralyticsStream
+
+    return UltralyticsStream

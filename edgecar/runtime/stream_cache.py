@@ -38,13 +38,13 @@ class FramePool:
     def array(self) -> Codes:
         """An array of the shape, with anything in it."""
         memory = self._free.pop() if self._free else np.empty(self._shape, np.uint8)
-        lease = _Lease(memory)
-        weakref.finalize(lease, _give_back, self._free, memory).atexit = False
-        return np.asarray(lease)
+        handle = _Handle(memory)
+        weakref.finalize(handle, _give_back, self._free, memory).atexit = False
+        return np.asarray(handle)
 
 
-class _Lease:
-    """What numpy keeps alive for as long as an array or a view of it lives."""
+class _Handle:
+    """Object that numpy keeps alive for as long as an array or a view of it lives."""
 
     def __init__(self, memory: Codes) -> None:
         self.__array_interface__ = memory.__array_interface__
@@ -72,25 +72,25 @@ class Scratch:
 
 @dataclass
 class TileRun:
-    """What to run for a frame, and where its output goes.
+    """Tiles of a frame to run, and the place of their output.
 
     Attributes:
-        work: Tiles, and their atlas if they share one.
+        plan: Tiles, and their atlas if they share one.
         padded: The frame they read, ``(C, H, W)``.
         restored: Gets what they keep, ``(C, H, W)``.
         scratch: To lay them on.
     """
 
-    work: TilePlan
+    plan: TilePlan
     padded: Codes
     restored: Codes
     scratch: Scratch = field(default_factory=Scratch)
 
     def inputs(self) -> list[Codes]:
-        """What the engine reads: every tile, or all of them on their atlas."""
-        reads = [tile.read for tile in self.work.tiles]
+        """Return what the engine reads: every tile, or all of them on their atlas."""
+        reads = [tile.read for tile in self.plan.tiles]
         views = [self.padded[:, top:bottom, left:right] for top, left, bottom, right in reads]
-        atlas = self.work.atlas
+        atlas = self.plan.atlas
         if atlas is None:
             return views
         picture = self.scratch.picture(self.padded.shape[0], atlas)
@@ -102,10 +102,10 @@ class TileRun:
         """Keep what the engine made of one input.
 
         Args:
-            number: Of the input, in the order of `inputs`.
-            output: Of the same shape as that input.
+            number: Number of the input, in the order of `inputs`.
+            output: Output, of the same shape as that input.
         """
-        atlas = self.work.atlas
+        atlas = self.plan.atlas
         if atlas is None:
             self._keep(number, output)
             return
@@ -113,7 +113,7 @@ class TileRun:
             self._keep(tile, output[:, row:, column:])
 
     def _keep(self, number: int, output: Codes) -> None:
-        tile = self.work.tiles[number]
+        tile = self.plan.tiles[number]
         top, left, bottom, right = tile.keep
         rows, columns = tile.kept_in_tile
         self.restored[:, top:bottom, left:right] = output[:, rows, columns]
@@ -124,7 +124,7 @@ LOSS_EVERY = 25
 
 # On a busy scene the search for tiles takes a tenth of what the smallest network does: it is left
 # out where it was in vain before, but for a try now and then.
-HOPE = 0.02
+FULL_ABOVE_RISE = 0.02
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Reuse:
     verify_every: int = 0
 
     def compares(self, frame: int) -> bool:
-        """Whether a frame, counted from 1, is computed in full as well."""
+        """Return True if a frame, counted from 1, is computed in full as well."""
         every = self.verify_every or (LOSS_EVERY if self.tolerance else 0)
         return bool(every) and frame % every == 0
 
@@ -176,13 +176,13 @@ class StreamCache:
     left hardly a cell less to compute.
 
     Args:
-        grid: Of the frames.
-        channels: Of the frames.
+        grid: Grid of the frames.
+        channels: Number of channels of the frames.
         plan: Tiles that cover a frame.
         free: The network sees only as far as its halo and the engine takes any shape: what is stale
             may be cut out as it comes. Else tiles of the plan are run.
         tolerance: See `Reuse`.
-        packer: Of tiles of such frames; cameras that share an engine share one. None: an own.
+        packer: Packer of atlases, shared by cameras that share an engine; None makes one.
     """
 
     def __init__(
@@ -203,14 +203,14 @@ class StreamCache:
         self._packer = packer or AtlasPacker(grid.size)
         self._merger = RegionMerger(grid) if free else None
         self._cost = CostModel()
-        self._hopeless = 1.0  # share of stale cells at which the search for tiles was in vain
+        self._full_above = 1.0  # share of stale cells at which the search for tiles was in vain
         self._known = np.zeros((channels, *grid.stored_size), np.uint8)
         self._now = np.zeros_like(self._known)
         self._holds = False
 
     @property
     def size(self) -> Size:
-        """Of the frames, ``(height, width)``."""
+        """``(height, width)`` of the frames."""
         return self.restored.shape[1], self.restored.shape[2]
 
     def take(self, frame: Codes) -> Codes:
@@ -227,7 +227,7 @@ class StreamCache:
         return now[:, :rows, :columns]
 
     def stale(self) -> TilePlan:
-        """What the frame that was taken makes necessary.
+        """Return the tiles that the frame that was taken makes necessary.
 
         From now until `accept` the memory holds nothing, so that a failure between leaves no output
         behind that is half one frame's and half another's.
@@ -243,14 +243,14 @@ class StreamCache:
             return TilePlan([tile for tile in self._plan if self._reads(tile, changed)])
         stale = stale_cells(changed, self._grid)
         share = float(stale.mean())
-        if share >= self._hopeless:
-            self._hopeless += HOPE * (1 - self._hopeless)
+        if share >= self._full_above:
+            self._full_above += FULL_ABOVE_RISE * (1 - self._full_above)
             return full
         tiles = self._merger.tiles(stale)
         packed = TilePlan(tiles, self._packer.atlas(tiles))
         if packed.atlas and self._cost.prefers(packed, full):
             return packed
-        self._hopeless = share
+        self._full_above = share
         return full
 
     def output(self) -> Codes:
@@ -259,18 +259,18 @@ class StreamCache:
         np.copyto(copy, self.restored)
         return copy
 
-    def accept(self, work: TilePlan, seconds: float) -> None:
+    def accept(self, plan: TilePlan, seconds: float) -> None:
         """`restored` is now the output of the frame that was taken.
 
         Args:
-            work: What was run.
+            plan: Tiles that were run.
             seconds: How long all of it took.
         """
-        self._cost.learn(work, seconds)
+        self._cost.learn(plan, seconds)
         if self._tolerance:
             # What was not computed is the output of what was known, however little that differs:
             # else a slow fade would never be noticed.
-            for tile in work.tiles:
+            for tile in plan.tiles:
                 known, now = (self._kept(tile, frame) for frame in (self._known, self._now))
                 known[:] = now
         else:
@@ -278,7 +278,7 @@ class StreamCache:
         self._holds = True
 
     def _kept(self, tile: Tile, stored: Codes) -> Codes:
-        """What a tile keeps, up to the end of what is stored where that is the frame's edge."""
+        """Return what a tile keeps, up to the end of the stored frame at its edges."""
         top, left, bottom, right = tile.keep
         height, width = self.restored.shape[1:]
         return stored[

@@ -66,8 +66,8 @@ def tile_around(keep: Rect, frame: Size, halo_px: int, align_px: int = 1) -> Til
     Args:
         keep: Rectangle of the frame.
         frame: Size of the frame.
-        halo_px: Of the artifact; a multiple of ``align_px``.
-        align_px: Of the artifact.
+        halo_px: Halo of the artifact; a multiple of ``align_px``.
+        align_px: Alignment of the artifact.
 
     Example:
         >>> tile_around((0, 10, 5, 20), (40, 40), halo_px=4, align_px=2).read
@@ -165,7 +165,7 @@ def plan_grid(frame: Size, tile: Size, *, halo_px: int, align_px: int = 1) -> li
 
     Args:
         frame: ``(height, width)``; at least a tile after rounding up to ``align_px``.
-        tile: What every tile reads, halos included; multiples of ``align_px``.
+        tile: Size that every tile reads, halos included; multiples of ``align_px``.
         halo_px: Pixels thrown away at inner tile edges.
         align_px: Tiles start and end at multiples of this.
 

@@ -71,15 +71,15 @@ Speeds = Mapping[Tuning, float]
 
 @dataclass(frozen=True)
 class Setup:
-    """What a tuning is sought for.
+    """Conditions that a tuning is sought for.
 
     Attributes:
         clip: A video file.
-        artifact: What restores it.
+        artifact: Artifact that restores it.
         engine: Name of an engine.
         precision: Arithmetic; None takes the engine's choice.
         threads: CPU threads, at most; None: all usable cores.
-        frames: Of the clip that a pass takes.
+        frames: Number of frames measured per pass.
     """
 
     clip: str
@@ -137,7 +137,7 @@ def search(
     """Try the values of one factor after the other, keeping what is clearly faster.
 
     Args:
-        factors: What to try besides the defaults.
+        factors: Values to try besides the defaults.
         contender: Opens a candidate.
         seconds: For each factor, and for the comparison at the end.
         tried: Told the speeds of each factor's candidates.

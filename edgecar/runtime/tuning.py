@@ -1,4 +1,4 @@
-"""What was found fastest on a machine: kept in a file, found again by what it was measured for.
+"""Fastest settings found on a machine, kept in a file by what they were measured for.
 
 No tuning changes a byte of the output.
 """
@@ -34,7 +34,7 @@ class Tuning:
         kept_px: Side of the cells in which stale outputs are gathered; a multiple of 4.
         max_read_px: Pixels that a tile of a full frame reads at most; memory may allow less.
         step_px: Step of the heights that changed parts are packed into.
-        reuse: Whether looking for what changed is worth its time.
+        reuse: True if looking for what changed is worth its time.
         threads: CPU threads; None: as many as are allowed.
 
     Raises:
@@ -59,7 +59,7 @@ class Tuning:
             raise SettingsError(f"kept_px is {self.kept_px}; need a multiple of {COMPARED_PX}")
 
     def __str__(self) -> str:
-        """What differs from the defaults, in words."""
+        """Return what differs from the defaults, in words."""
         default = Tuning()
         words = {
             "kept_px": f"cells of {self.kept_px} px",
@@ -74,7 +74,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class TuningKey:
-    """What a tuning was measured for; it says nothing about anything else.
+    """Conditions that a tuning was measured for; it says nothing about others.
 
     Attributes:
         artifact: Model and SHA-256 of its weights, or of the ONNX file if they are unknown.
@@ -83,8 +83,8 @@ class TuningKey:
         precision: Arithmetic.
         threads: CPU threads that were allowed.
         cpu: Name of the processor.
-        height: Of the frames.
-        width: Of the frames.
+        height: Height of the frames.
+        width: Width of the frames.
     """
 
     artifact: str
@@ -107,10 +107,10 @@ def tuning_key(artifact: Artifact, info: EngineInfo, threads: int, size: Size) -
     """The key of an artifact on an engine, on this machine, for frames of one size.
 
     Args:
-        artifact: What runs.
-        info: Of the engine.
+        artifact: Artifact that runs.
+        info: Description of the engine.
         threads: CPU threads that are allowed.
-        size: Of the frames.
+        size: Size of the frames.
     """
     metadata = artifact.metadata
     weights = metadata.weights_sha256 or hashlib.sha256(artifact.onnx).hexdigest()
@@ -130,8 +130,8 @@ def store_tuning(key: TuningKey, tuning: Tuning, gain: float) -> Path:
     """Keep a tuning; returns its file.
 
     Args:
-        key: What it was measured for.
-        tuning: What was fastest.
+        key: Conditions that it was measured for.
+        tuning: Fastest settings.
         gain: Its speed over that of the defaults.
     """
     table = {"key": asdict(key), "tuning": asdict(tuning), "gain": round(gain, 4)}
@@ -160,10 +160,10 @@ def load_tuning(key: TuningKey) -> Tuning | None:
 
 
 class Tunings:
-    """What is in force for frames of each size: what is given, else kept, else the defaults.
+    """Tuning used for frames of each size: the one given, else kept, else the defaults.
 
     Args:
-        key: What a tuning for a size is kept under.
+        key: Function that returns the key of a tuning for a size.
         given: For all sizes; no file is looked for.
     """
 

@@ -15,6 +15,7 @@ from edgecar.errors import SettingsError
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.reader import open_reader
 from edgecar.runtime.pipeline import Pipeline
+from edgecar.runtime.stream import Stream
 from tests.media.conftest import make_clip  # noqa: F401  # a fixture
 
 FRAMES = 6
@@ -40,6 +41,8 @@ def frames_of(clip, restorer):
 
 
 # Ultralytics
+
+INTEGRATION = "edgecar.integrations.ultralytics"  # knows the loaders of when it was imported
 
 
 class StandIn:
@@ -72,6 +75,7 @@ def stand_in(monkeypatch):
     loaders = types.ModuleType("ultralytics.data.loaders")
     loaders.LoadStreams = type("LoadStreams", (), {})
     monkeypatch.setitem(sys.modules, "ultralytics.data.loaders", loaders)
+    monkeypatch.delitem(sys.modules, INTEGRATION, raising=False)
     return StandIn(loaders)
 
 
@@ -85,6 +89,7 @@ def ultralytics(tmp_path_factory):
 @pytest.fixture
 def yolo(ultralytics, monkeypatch):
     """The smallest detector with random weights."""
+    monkeypatch.delitem(sys.modules, INTEGRATION, raising=False)
     try:
         import torchvision  # noqa: F401
     except Exception:  # a build for CUDA beside a torch without: its operators are missing
@@ -143,14 +148,15 @@ def test_a_model_that_writes_down_what_it_finds(yolo, clip, darker, tmp_path):
     assert list((tmp_path / "out").glob("*clip*"))
 
 
-def test_a_stream_is_what_it_is_where_nobody_detects(stand_in, clip, darker):
+def test_a_stream_is_a_loader_only_where_ultralytics_is_used(stand_in, clip, darker):
     with edgecar.stream(clip, darker) as frames:
         assert isinstance(frames, Pipeline)
         assert isinstance(frames, stand_in.loaders.LoadStreams)
         assert next(frames).camera == str(clip)
-        del sys.modules["ultralytics.data.loaders"]
+    del sys.modules["ultralytics.data.loaders"]
+    with edgecar.stream(clip, darker) as frames:
         assert not isinstance(frames, stand_in.loaders.LoadStreams)
-        assert frames.__class__ is type(frames)
+        assert type(frames) is Stream
 
 
 def test_nothing_of_ultralytics_is_imported():

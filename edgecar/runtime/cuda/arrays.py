@@ -13,10 +13,10 @@ from typing import Any
 from edgecar.errors import MediaError
 
 CUDA, CUDA_MANAGED = 2, 13
-"""Of ``DLDeviceType``: memory of a GPU, and memory that moves between it and the CPU."""
+"""Values of ``DLDeviceType``: memory of a GPU, and memory that moves between it and the CPU."""
 
 INTEGER, UNSIGNED, FLOAT = 0, 1, 2
-"""Of ``DLDataTypeCode``."""
+"""Values of ``DLDataTypeCode``."""
 
 FRESH, USED = b"dltensor", b"used_dltensor"
 AMBIGUOUS_STREAM = 0  # the standard forbids it: the default stream is 1, or 2 of each thread
@@ -27,12 +27,12 @@ class Layout:
     """Where an array lies.
 
     Attributes:
-        address: Of its first value.
-        shape: Of it.
+        address: Address of the first value.
+        shape: Length of each axis.
         strides: In values, not bytes.
-        code: Of ``DLDataTypeCode``.
-        bits: Of a value.
-        device_type: Of ``DLDeviceType``.
+        code: Kind of number, a ``DLDataTypeCode``.
+        bits: Bits of a value.
+        device_type: Kind of device, a ``DLDeviceType``.
         ordinal: Number of the device.
     """
 
@@ -72,7 +72,7 @@ class _Managed(Structure):
 
 
 _lent: dict[int, tuple[Any, ...]] = {}
-"""What others hold, by the address of its structure, until they call its deleter."""
+"""Structures held by other libraries until they call the deleter, by address."""
 
 
 def _give_back(address: int) -> None:
@@ -168,7 +168,7 @@ def _whole(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _OnDevice:
-    """What both protocols need to know; the work behind it is done, so that any stream may read."""
+    """Base of arrays given to other libraries; complete, so that any stream may read them."""
 
     address: int
     shape: tuple[int, ...]
@@ -206,7 +206,7 @@ class _OnDevice:
         """A capsule for another library's ``from_dlpack``.
 
         Args:
-            stream: That it will be read on; any will do, because it is complete.
+            stream: Stream that will read it; any will do, because it is complete.
             max_version: Newest form that the caller takes.
             dl_device: Where it is wanted; here or nowhere.
             copy: True asks for a copy, which is the caller's to make.
@@ -234,7 +234,7 @@ class DeviceArray(_OnDevice):
     keep. torch, CuPy and Numba take it as it is, by ``__cuda_array_interface__`` or DLPack.
 
     Attributes:
-        address: Of the first code.
+        address: Address of the first code.
         shape: ``(channels, height, width)``.
         strides: Bytes from plane to plane and from row to row.
         owner: Keeps the memory alive.
@@ -257,8 +257,8 @@ class DeviceTensor(_OnDevice):
     """A tensor without gaps in device memory, such as a detector's input.
 
     Attributes:
-        address: Of the first value.
-        shape: Of it.
+        address: Address of the first value.
+        shape: Length of each axis.
         strides: In bytes.
         owner: Keeps the memory alive.
         kind: ``fp32``, ``fp16`` or ``uint8``.
@@ -277,7 +277,7 @@ class DeviceTensor(_OnDevice):
 
 
 def is_on_device(array: Any) -> bool:
-    """Whether an array lies in device memory, as far as it says so."""
+    """Return True if an array says that it lies in device memory."""
     if hasattr(array, "__cuda_array_interface__"):
         return True
     of_gpus = (CUDA, CUDA_MANAGED)

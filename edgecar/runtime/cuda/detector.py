@@ -25,8 +25,8 @@ class Placement:
     Attributes:
         top: Row of its first pixel.
         left: Column of it.
-        height: Of the picture there.
-        width: Of it.
+        height: Height of the picture there.
+        width: Width of the picture there.
         scale: By which it was made smaller or larger.
     """
 
@@ -43,7 +43,7 @@ class DetectorInput:
     The tensor is overwritten by the next call.
 
     Args:
-        device: That everything lies on.
+        device: Device that everything lies on.
         side: ``(height, width)`` of the detector's input.
         kind: Type of its values, which are in [0, 1].
         fill: Code around the picture.
@@ -73,7 +73,7 @@ class DetectorInput:
         Args:
             luma: ``(H, W)`` or ``(1, H, W)`` of uint8 in device memory.
             chroma: ``(ceil(H / 2), 2 ceil(W / 2))`` of uint8 there, Cb and Cr in turn.
-            colour: What the stream says of its numbers; BT.601 of limited range if it says nothing.
+            colour: Colour facts of the stream; BT.601 of limited range if it states none.
 
         Returns:
             ``(1, 3, height, width)``, red first; and where the picture lies.
@@ -105,7 +105,7 @@ class DetectorInput:
         return DeviceTensor(self._bgr.address, shape, strides, self._bgr, "uint8")
 
     def _picture(self, luma: Any, chroma: Any, colour: Colour) -> tuple[tuple[int, ...], Size]:
-        """What both kernels take first, and the size of the picture."""
+        """Return the arguments that both kernels take first, and the size of the picture."""
         y, uv = self._plane(luma), self._plane(chroma)
         _, height, width = y.shape
         wanted = (1, -(-height // ALIGNED_PX), -(-width // ALIGNED_PX) * ALIGNED_PX)

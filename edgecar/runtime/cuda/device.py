@@ -1,4 +1,4 @@
-"""What the runtime asks of CUDA, and nothing else: the seam that every CUDA call is behind.
+"""Everything that the runtime asks of CUDA, and nothing else.
 
 `edgecar.runtime.cuda.through_pycuda` is the one that runs on GPUs. Whoever prefers another binding
 writes another `Device`; the tests' runs the same kernels in the memory of the CPU, in the worst
@@ -25,7 +25,7 @@ class Memory:
     """Memory that kernels reach.
 
     Attributes:
-        address: Of its first byte, for kernels; a multiple of 256.
+        address: Address of the first byte, for kernels; a multiple of 256.
         size: In bytes.
         host: The same memory as the CPU sees it; None where it does not.
         owner: Keeps it alive.
@@ -109,7 +109,7 @@ class Device(Protocol):
         Args:
             kernel: Its name.
             items: Threads along x that have something to do.
-            layers: Of them, along y.
+            layers: Number of layers of them, along y.
             arguments: As its source lists them; addresses as integers, None for a null one.
             stream: To do it on.
         """
@@ -118,7 +118,7 @@ class Device(Protocol):
         """Run a Python function once a stream has come so far, and its further work after that."""
 
     def captured(self, work: Callable[[], None], stream: Any) -> Callable[[], None] | None:
-        """What a function enqueues, as a graph that is launched by one call; None if that fails."""
+        """Capture a function's work as a graph that one call launches; None if that fails."""
 
     def close(self) -> None:
         """Give everything back."""
@@ -133,7 +133,7 @@ CAPABILITIES = ("7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "11.0")
 """GPUs that the kernels are kept compiling for: T4 to Thor."""
 
 Kind = Literal["p", "i", "f"]
-"""Of an argument: address, 32-bit integer, 32-bit float."""
+"""Type of an argument: address, 32-bit integer, 32-bit float."""
 
 _TILES = "ppp" + "iiii"  # tiles, chosen, found; first, batch, tile height and width
 _PICTURE = "pipi" + "ii" + "iiiiii"  # luma and chroma with pitches; height, width; matrix
@@ -148,7 +148,7 @@ ARGUMENTS: Mapping[str, str] = MappingProxyType(
         **{f"letterbox_{kind}": _PICTURE + "iiiiiii" + "p" for kind in ("fp32", "fp16")},
     }
 )
-"""What each kernel takes, a letter of `Kind` an argument, in the order of its source."""
+"""Arguments of each kernel, a letter of `Kind` for each, in the order of its source."""
 
 FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

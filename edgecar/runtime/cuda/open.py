@@ -64,7 +64,7 @@ def open_on_gpu(
     """Open an engine on a GPU and check it with the artifact's known answer.
 
     Args:
-        artifact: What to run.
+        artifact: Artifact to run.
         name: ``tensorrt``, ``tensorrt-rtx`` or ``onnxruntime:cuda``.
         precision: Arithmetic; None takes the engine's choice.
         threads: Number of CPU threads, for what a library does on the CPU.

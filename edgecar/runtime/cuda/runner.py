@@ -261,7 +261,7 @@ class ReferenceTiles(TileEngine):
 
     Args:
         device: Whose memory tiles lie in.
-        engine: Of any shape, or of this one.
+        engine: Engine of any shape, or of this one.
         shape: ``(batch, height, width)``.
     """
 

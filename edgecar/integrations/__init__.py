@@ -1,0 +1,1 @@
+"""Classes that other libraries' loops take; each imports its library."""

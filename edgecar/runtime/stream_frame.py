@@ -1,5 +1,0 @@
-"""Earlier name of `edgecar.runtime.camera`."""
-
-from edgecar.runtime.camera import (
-    StreamFrame as StreamFrame,
-)
