@@ -22,22 +22,20 @@ from edgecar.files import (
 )
 
 
-def test_file_appears_when_the_block_succeeds(tmp_path) -> None:
-    path = tmp_path / "weights.onnx"
+@pytest.mark.parametrize("earlier", [None, "an older one, which is longer"])
+def test_file_appears_when_the_block_succeeds(earlier, tmp_path) -> None:
+    path = tmp_path / "one" / "two" / "clip.part1.mp4"  # folders on the way are made
+    if earlier:
+        path.parent.mkdir(parents=True)
+        path.write_text(earlier)
     with atomic_write(path) as temporary:
-        temporary.write_text("all of it")
-        assert not path.exists()
-    assert path.read_text() == "all of it"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_temporary_file_is_in_the_same_folder_with_the_same_suffix(tmp_path) -> None:
-    """Renaming is atomic only inside one file system; libraries choose formats by suffix."""
-    with atomic_write(tmp_path / "clip.part1.mp4") as temporary:
-        assert temporary.parent == tmp_path
-        assert temporary.suffix == ".mp4"
+        # Renaming is atomic only inside one file system; libraries choose formats by suffix.
+        assert (temporary.parent, temporary.suffix) == (path.parent, ".mp4")
         assert temporary.name.startswith(".")  # hidden from patterns such as *.mp4
-        assert temporary.name != "clip.part1.mp4"
+        temporary.write_text("all of it")
+        assert path.exists() == bool(earlier)
+    assert path.read_text() == "all of it"
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit, OSError])
@@ -52,21 +50,6 @@ def test_nothing_changes_when_the_block_fails(failure, earlier, tmp_path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == (["weights.onnx"] if earlier else [])
     if earlier:
         assert path.read_text() == earlier
-
-
-def test_existing_file_is_replaced(tmp_path) -> None:
-    path = tmp_path / "weights.onnx"
-    path.write_text("an older one, which is longer")
-    with atomic_write(path) as temporary:
-        temporary.write_text("new")
-    assert path.read_text() == "new"
-
-
-def test_folders_on_the_way_are_made(tmp_path) -> None:
-    path = tmp_path / "one" / "two" / "weights.onnx"
-    with atomic_write(path) as temporary:
-        temporary.write_text("here")
-    assert path.read_text() == "here"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX systems")
@@ -288,29 +271,26 @@ def test_cache_of_another_user_is_not_taken(tmp_path, monkeypatch) -> None:
     assert not cache_folder().is_relative_to(tmp_path / f"edgecar-{os.getuid()}")
 
 
-@pytest.mark.parametrize("content", [b"", b"abc", bytes(range(256)) * 5000])
-def test_sha256_is_that_of_the_bytes(content, tmp_path) -> None:
+def test_sha256_is_that_of_the_bytes(tmp_path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(content)
-    assert sha256_of(path) == hashlib.sha256(content).hexdigest()
+    for content in (b"", bytes(range(256)) * 5000):
+        path.write_bytes(content)
+        assert sha256_of(path) == hashlib.sha256(content).hexdigest()
 
 
-def test_toml_is_read_as_utf8(tmp_path) -> None:
+def test_toml_is_utf8_and_what_is_none_is_a_value_error(tmp_path) -> None:
+    """The class that callers turn into words, from either package that reads TOML."""
     path = tmp_path / "suite.toml"
     path.write_bytes('name = "Köln"\n[sizes]\nwidth = 16\n'.encode())
     assert table_from_toml(path) == {"name": "Köln", "sizes": {"width": 16}}
-
-
-@pytest.mark.parametrize("content", [b"name = ", b'name = "\xff"'])
-def test_what_is_not_toml_is_a_value_error(content, tmp_path) -> None:
-    """The class that those who read settings turn into words, from either package."""
-    path = tmp_path / "suite.toml"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"."):
-        table_from_toml(path)
+    for content in (b"name = ", b'name = "\xff"'):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"."):
+            table_from_toml(path)
 
 
 def test_shipped_folders_are_found_in_a_checkout_and_in_a_wheel(tmp_path, monkeypatch) -> None:
+    assert (shipped("export", "recipes") / "default.toml").is_file()
     package = tmp_path / "edgecar"
     package.mkdir()
     monkeypatch.setattr(files, "PACKAGE", package)
@@ -318,7 +298,3 @@ def test_shipped_folders_are_found_in_a_checkout_and_in_a_wheel(tmp_path, monkey
     inside = package / "data" / "export" / "recipes"
     inside.mkdir(parents=True)
     assert shipped("export", "recipes") == inside
-
-
-def test_shipped_recipes_are_there() -> None:
-    assert (shipped("export", "recipes") / "default.toml").is_file()
