@@ -1,7 +1,6 @@
 """``edgecar eval detect``: what a detector still finds in coded and restored clips."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +13,11 @@ from edgecar.cli.evaluate import (
     Baselines,
     Every,
     FrameLimit,
+    Networks,
+    Outputs,
     Save,
     VideoNetworks,
-    opened_networks,
+    counted,
 )
 from edgecar.cli.output import (
     EngineName,
@@ -25,11 +26,6 @@ from edgecar.cli.output import (
     ReportPath,
     check_files,
     check_report,
-    next_step,
-    own_command,
-    print_json,
-    progress_bar,
-    save_report,
     size_named,
     stderr,
     stdout,
@@ -37,13 +33,10 @@ from edgecar.cli.output import (
 from edgecar.errors import MediaError, SettingsError
 from edgecar.files import quoted
 from edgecar.media.video_codec import VideoCodec, VideoCoding
-from edgecar.spec import Coder, Precision
+from edgecar.spec import Coder
 
 if TYPE_CHECKING:
-    from edgecar.evaluate.clips import Clip
-    from edgecar.evaluate.detection import Cleaner, DetectionRow, Study
     from edgecar.evaluate.postfilters import Postfilter
-    from edgecar.evaluate.sample_frames import SampleFrames
 
 SPP = "spp"
 
@@ -87,14 +80,14 @@ def command(
 
     Example: edgecar eval detect clip.mp4 --detector yolox_nano.onnx --crf 41 47 --network edgecar-m
     """
-    from edgecar.bench.results import new_results, write_results
     from edgecar.bench.tables import detection_tables
     from edgecar.evaluate.clips import Clip
-    from edgecar.evaluate.detection import Study
+    from edgecar.evaluate.detection import Cleaner, Study, evaluate_detection
     from edgecar.evaluate.detector import Detector
 
     if crf and qp:
         raise SettingsError("got --crf and --qp; give one: CRF is of H.264, QP of HEVC")
+    outputs = Outputs(save, report, as_json)
     check_files((save, report), (detector, *clips, *(network or [])))
     check_report(report)
     names, numbers = _apart(clips)
@@ -103,72 +96,25 @@ def command(
     opened = Detector(detector, size_named(detector_size) if detector_size else None)
     height, width = opened.size
     stderr.print(f"detector  {opened.name}: {opened.head.name} at {width}x{height}, ONNX Runtime")
-    asked = Asked(
-        [Clip(Path(name), halve, frames) for name in names],
-        [VideoCoding(codec, quantiser) for quantiser in quantisers],
-        _postfilters(baseline),
-        Study(opened, confidence, least_boxes, every),
-    )
-    rows, sample_frames = detection_rows(
-        asked, network, engine, precision, weights_for or codec, bool(report)
-    )
-    if save or report:
-        results = new_results("detection", rows, own_command())
-        if save:
-            write_results(save, results)
-        save_report(report, results, sample_frames)
-    if as_json:
-        print_json({"rows": rows})
-        return
+    study = Study(opened, confidence, least_boxes, every)
+    codings = [VideoCoding(codec, quantiser) for quantiser in quantisers]
+    networks = Networks(network, engine, precision, weights_for or codec)
+    filters = _postfilters(baseline)
+    with ExitStack() as stack:
+        cleaners: list[Cleaner] = [*filters, *networks.opened(stack)]
+        samples = outputs.sample_frames(len(cleaners))
+        sources = [Clip(Path(name), halve, frames) for name in names]
+        rows = counted(
+            evaluate_detection(sources, codings, cleaners, study, samples),
+            len(sources) * len(codings) * (1 + len(cleaners)),
+            "detecting",
+        )
+    outputs.write("detection", rows, samples)
     wide = detection_tables(rows)
     room = stdout.options.update(max_width=1000)
     columns = max(Measurement.get(stdout, room, table).maximum for table in wide)
-    for table in detection_tables(rows, narrow=True) if columns > stdout.width else wide:
-        stdout.print(table)
-    if save:
-        stdout.print(f"wrote     {save}")
-    next_step(f"edgecar run {quoted(names[0])} -o clean.mp4 --compare")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the command was asked for, but for the networks."""
-
-    clips: "list[Clip]"
-    codings: list[VideoCoding]
-    postfilters: "list[Postfilter]"
-    study: "Study"
-
-
-def detection_rows(
-    asked: Asked,
-    networks: list[str] | None,
-    engine: str,
-    precision: Precision | None,
-    coder: Coder,
-    sampled: bool = False,
-) -> "tuple[list[DetectionRow], SampleFrames | None]":
-    """Open the networks and measure; frames are kept if they are shown.
-
-    Raises:
-        EdgecarError: Of the clips, the networks or the detector.
-    """
-    from edgecar.evaluate.detection import evaluate_detection
-    from edgecar.evaluate.sample_frames import SampleFrames
-
-    with ExitStack() as stack, progress_bar("detecting") as progress:
-        methods = opened_networks(networks, engine, precision, coder, stack)
-        cleaners: list[Cleaner] = [*asked.postfilters, *methods]
-        expected = len(asked.clips) * len(asked.codings) * (1 + len(cleaners))
-        sample_frames = SampleFrames(len(cleaners)) if sampled else None
-        rows: list[DetectionRow] = []
-        progress(0, expected)
-        for row in evaluate_detection(
-            asked.clips, asked.codings, cleaners, asked.study, sample_frames
-        ):
-            rows.append(row)
-            progress(len(rows), expected)
-    return rows, sample_frames
+    tables = detection_tables(rows, narrow=True) if columns > stdout.width else wide
+    outputs.show(rows, tables, f"edgecar run {quoted(names[0])} -o clean.mp4 --compare")
 
 
 def _apart(words: list[str]) -> tuple[list[str], list[int]]:

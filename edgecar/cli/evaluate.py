@@ -1,11 +1,11 @@
 """``edgecar eval``: picture quality, measured like the papers."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,19 +32,22 @@ from edgecar.media.video_codec import VideoCodec
 from edgecar.spec import Coder, Precision
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from edgecar.evaluate.clips import ClipSet
     from edgecar.evaluate.sample_frames import SampleFrames
-    from edgecar.evaluate.video import Method, NetworkMethod, VideoRow
+    from edgecar.evaluate.video import Method, NetworkMethod
 
 app = typer.Typer(help="Measure picture quality like the papers.", no_args_is_help=True)
 QUALITIES = [10, 20, 30, 40]
 QUANTISERS: dict[VideoCodec, list[int]] = {"h264": [29, 35, 41, 47], "hevc": [22, 27, 32, 37]}
 FRAMES = 150  # two and a half GOPs
 LEFT_OUT_SHOWN = 3
+NEXT = "edgecar bench --res 1080p"
 
 # Options take one value each; numbers after the first arrive as arguments.
 More = Annotated[list[int] | None, typer.Argument(hidden=True)]
-Networks = Annotated[
+PictureNetworks = Annotated[
     list[str] | None, typer.Option(help="Shipped network or .onnx file; repeat for several.")
 ]
 VideoNetworks = Annotated[
@@ -52,10 +55,10 @@ VideoNetworks = Annotated[
     typer.Option("--network", help="Shipped or .onnx; repeat for several; default: all shipped."),
 ]
 Clips = Annotated[
-    Path, typer.Option("--data", help="Video, folder of clips, or folder of the suite's files.")
+    Path, typer.Option("--data", help="Video, folder of clips, or folder with the suite's files.")
 ]
 Suite = Annotated[
-    str | None, typer.Option(help="Which clips: video (the shipped study) or a .toml file.")
+    str | None, typer.Option(help="Suite of clips: video (the shipped study) or a .toml file.")
 ]
 Baselines = Annotated[
     list[str] | None,
@@ -82,7 +85,7 @@ def jpeg(
         list[int] | None, typer.Option(help="JPEG qualities: --quality 10 20 30 40.")
     ] = None,
     more: More = None,
-    network: Networks = None,
+    network: PictureNetworks = None,
     engine: EngineName = "auto",
     precision: PrecisionName = None,
     weights_for: Codec = "jpeg",
@@ -96,46 +99,32 @@ def jpeg(
 
     Example: edgecar eval jpeg --data classic5 --quality 10 20 30 40
     """
-    from edgecar.bench.results import new_results, write_results
     from edgecar.bench.tables import jpeg_table
-    from edgecar.evaluate.sample_frames import SampleFrames
     from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
-    from edgecar.runtime.restorer import Restorer
 
+    outputs = Outputs(save, report, as_json)
     check_files((save, report), (data, *(network or [])))
     check_report(report)
     pictures = load_pictures(data)
     qualities = [*(quality or []), *(more or [])] or QUALITIES
+    names = network or ["edgecar-s"]
+    samples = outputs.sample_frames(len(names))
     rows = []
     with progress_bar("measuring") as progress:
-        names = network or ["edgecar-s"]
-        sample_frames = SampleFrames(len(names)) if report else None
         for done, name in enumerate(names):
             progress(done, len(names))
-            with Restorer(name, engine, precision, codec=weights_for) as restorer:
-                used = engine_line(restorer.engine.info)
-                stderr.print(f"engine    {restorer.metadata.model}: {used}")
-                warn_if_slow(restorer.metadata, restorer.engine.info)
+            with ExitStack() as stack:
+                (method,) = Networks([name], engine, precision, weights_for).opened(stack)
                 rows += evaluate_jpeg(
-                    restorer.luma,
+                    method.luma,
                     pictures,
                     qualities,
-                    network=restorer.metadata.model,
+                    network=method.name,
                     set_name=data.name,
-                    sample_frames=sample_frames,
+                    sample_frames=samples,
                 )
-    if save or report:
-        results = new_results("jpeg", rows, command=own_command())
-        if save:
-            write_results(save, results)
-        save_report(report, results, sample_frames)
-    if as_json:
-        print_json({"rows": rows})
-        return
-    stdout.print(jpeg_table(rows))
-    if save:
-        stdout.print(f"wrote     {save}")
-    next_step("edgecar bench --res 1080p")
+    outputs.write("jpeg", rows, samples)
+    outputs.show(rows, [jpeg_table(rows)], NEXT)
 
 
 @app.command("h264")
@@ -165,10 +154,10 @@ def h264(
     Example: edgecar eval h264 --data clips --crf 29 35 --baseline spp
     """
     quantisers = [*(crf or []), *(more or [])]
-    study = VideoStudy("h264", data, suite, quantisers, frames, every, network, baseline or [])
+    networks = Networks(network, engine, precision, weights_for)
     outputs = Outputs(save, report, as_json)
-    check_files((save, report), (data, suite, *(network or [])))
-    (show_variants if variants else show_video)(study, engine, precision, weights_for, outputs)
+    clips = ClipChoice(data, suite, frames)
+    _video_study("h264", clips, quantisers, networks, baseline or [], every, variants, outputs)
 
 
 @app.command("hevc")
@@ -198,201 +187,204 @@ def hevc(
     Example: edgecar eval hevc --data clips --qp 32 37
     """
     quantisers = [*(qp or []), *(more or [])]
-    study = VideoStudy("hevc", data, suite, quantisers, frames, every, network, baseline or [])
+    networks = Networks(network, engine, precision, weights_for)
     outputs = Outputs(save, report, as_json)
-    check_files((save, report), (data, suite, *(network or [])))
-    (show_variants if variants else show_video)(study, engine, precision, weights_for, outputs)
+    clips = ClipChoice(data, suite, frames)
+    _video_study("hevc", clips, quantisers, networks, baseline or [], every, variants, outputs)
 
 
 @dataclass(frozen=True)
-class VideoStudy:
-    """What `edgecar eval h264` and `hevc` were asked for; no quantisers: those of the papers."""
+class Networks:
+    """Networks that a verb was asked to measure, and how to run them.
 
-    codec: VideoCodec
-    data: Path
-    suite: str | None
-    quantisers: list[int]
-    frames: int
-    every: int
-    networks: list[str] | None
-    baselines: list[str]
+    Attributes:
+        names: Shipped names or files; None: all that ship.
+        engine: Name of the engine.
+        precision: Precision; None: the fastest that the artifact was proven in.
+        weights_for: Coder that shipped weights were trained on.
+    """
+
+    names: list[str] | None
+    engine: str
+    precision: Precision | None
+    weights_for: Coder
+
+    def opened(self, stack: ExitStack) -> "list[NetworkMethod]":
+        """Open the networks, to be closed with ``stack``, and say so on stderr."""
+        from edgecar.artifact import shipped_names
+        from edgecar.evaluate.video import NetworkMethod
+        from edgecar.runtime.restorer import Restorer
+
+        names = list(dict.fromkeys(self.names or shipped_names(self.weights_for)))
+        restorers = [
+            stack.enter_context(Restorer(name, self.engine, self.precision, codec=self.weights_for))
+            for name in names
+        ]
+        models = [restorer.metadata.model for restorer in restorers]
+        methods: list[NetworkMethod] = []
+        for name, restorer in zip(names, restorers, strict=True):
+            model = restorer.metadata.model
+            # Two artifacts of one network are told apart by their files.
+            shown = model if models.count(model) == 1 else Path(name).name
+            stderr.print(f"engine    {shown}: {engine_line(restorer.engine.info)}")
+            warn_if_slow(restorer.metadata, restorer.engine.info)
+            methods.append(NetworkMethod(restorer, shown))
+        return methods
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where rows go besides the terminal: result file, report, and JSON in place of tables."""
+    """Outputs besides the terminal: result file, report, and JSON in place of tables."""
 
     save: Path | None
     report: Path | None
     as_json: bool
 
+    def sample_frames(self, networks: int) -> "SampleFrames | None":
+        """Return a collection of sample frames if a report will show them."""
+        from edgecar.evaluate.sample_frames import SampleFrames
 
-def show_variants(
-    study: VideoStudy,
-    engine: str,
-    precision: Precision | None,
-    weights_for: Coder,
+        return SampleFrames(networks) if self.report else None
+
+    def write(
+        self, kind: str, rows: Sequence[Any], sample_frames: "SampleFrames | None" = None
+    ) -> None:
+        """Write the result file and the report that were asked for.
+
+        Raises:
+            EdgecarError: A file cannot be written.
+        """
+        from edgecar.bench.results import new_results, write_results
+
+        if self.save or self.report:
+            results = new_results(kind, rows, command=own_command())
+            if self.save:
+                write_results(self.save, results)
+            save_report(self.report, results, sample_frames)
+
+    def show(self, rows: Sequence[Any], tables: "Iterable[Table]", following: str) -> None:
+        """Print rows as JSON, or as tables with the command to run next."""
+        if self.as_json:
+            print_json({"rows": rows})
+            return
+        for table in tables:
+            stdout.print(table)
+        if self.save:
+            stdout.print(f"wrote     {self.save}")
+        next_step(following)
+
+
+def counted(rows: Iterable[Any], expected: int, label: str = "measuring") -> list[Any]:
+    """Collect the rows of a study, with a bar on stderr."""
+    collected: list[Any] = []
+    with progress_bar(label) as progress:
+        progress(0, expected)
+        for row in rows:
+            collected.append(row)
+            progress(len(collected), expected)
+    return collected
+
+
+@dataclass(frozen=True)
+class ClipChoice:
+    """Clips that a verb was asked to measure: folder, suite, and most frames of each."""
+
+    data: Path
+    suite: str | None
+    frames: int
+
+
+def _video_study(
+    codec: VideoCodec,
+    clips: ClipChoice,
+    quantisers: list[int],
+    networks: Networks,
+    baselines: list[str],
+    every: int,
+    variants: bool,
     outputs: Outputs,
 ) -> None:
-    """Measure the paper's variants, row by row into the result file, and print them.
-
-    Raises:
-        EdgecarError: Of the clips, the networks, the baselines or the report.
-    """
-    from edgecar.bench.results import new_results, resumed, write_results
-    from edgecar.bench.tables import variants_report
-    from edgecar.evaluate.sample_frames import SampleFrames
-    from edgecar.evaluate.tables import limits_lines
-    from edgecar.evaluate.variants import VARIANTS, evaluate_variants, extremes, row_key
-
-    check_report(outputs.report)
-    save = outputs.save
-    rows, commands = resumed(save, own_command()) if save else ([], own_command())
-    with opened_study(study, engine, precision, weights_for) as (found, quantisers, methods):
-        # The number of variants does not depend on the size.
-        each = len(VARIANTS[study.codec]((2, 2), quantisers)) * len(methods)
-        done = {row_key(row) for row in rows}
-        sample_frames = SampleFrames(len(methods)) if outputs.report else None
-        asked = found.clips, study.codec, quantisers, methods, study.every
-        with progress_bar("measuring") as progress:
-            progress(len(rows), each * len(found.clips))
-            for row in evaluate_variants(*asked, done, sample_frames):
-                rows.append(row)
-                progress(len(rows), each * len(found.clips))
-                if save:
-                    write_results(save, new_results("variants", rows, commands))
-        own = [row for row in rows if row["codec"] == study.codec]  # a file may hold both
-        again = extremes(own) & done
-        if sample_frames and again:  # rows that were there already have no pictures
-            others = {row_key(row) for row in rows} - again
-            deque(evaluate_variants(*asked, others, sample_frames), maxlen=0)
-        save_report(outputs.report, new_results("variants", own, commands), sample_frames)
-    for line in limits_lines(rows):
-        stderr.print(f"limits    {line}")
-    if outputs.as_json:
-        print_json({"rows": rows})
-        return
-    for table in variants_report(rows):
-        stdout.print(table)
-    if save:
-        stdout.print(f"wrote     {save}")
-    next_step("edgecar bench --res 1080p")
-
-
-def show_video(
-    study: VideoStudy,
-    engine: str,
-    precision: Precision | None,
-    weights_for: Coder,
-    outputs: Outputs,
-) -> None:
-    """Measure the study and print it.
-
-    Raises:
-        EdgecarError: Of the clips, the networks, the baselines or the report.
-    """
-    from edgecar.bench.results import new_results, write_results
+    """Measure ``edgecar eval h264`` or ``hevc`` and print it."""
     from edgecar.bench.tables import video_table
-
-    check_report(outputs.report)
-    rows, sample_frames = video_rows(study, engine, precision, weights_for, bool(outputs.report))
-    if outputs.save or outputs.report:
-        results = new_results("video", rows, command=own_command())
-        if outputs.save:
-            write_results(outputs.save, results)
-        save_report(outputs.report, results, sample_frames)
-    if outputs.as_json:
-        print_json({"rows": rows})
-        return
-    stdout.print(video_table(rows, study.codec))
-    if outputs.save:
-        stdout.print(f"wrote     {outputs.save}")
-    next_step("edgecar bench --res 1080p")
-
-
-def video_rows(
-    study: VideoStudy,
-    engine: str,
-    precision: Precision | None,
-    weights_for: Coder,
-    sampled: bool = False,
-) -> "tuple[list[VideoRow], SampleFrames | None]":
-    """Open what is asked for, say so on stderr, and measure; frames are kept if they are shown.
-
-    Raises:
-        EdgecarError: Of the clips, the networks or the baselines; before anything is measured
-            where that can be told.
-    """
-    from edgecar.evaluate.sample_frames import SampleFrames
     from edgecar.evaluate.video import evaluate_video
 
-    rows: list[VideoRow] = []
-    with opened_study(study, engine, precision, weights_for) as (found, quantisers, methods):
-        sample_frames = SampleFrames(len(methods)) if sampled else None
-        expected = len(found.clips) * len(quantisers) * len(methods)
-        with progress_bar("measuring") as progress:
-            progress(0, expected)
-            for row in evaluate_video(
-                found.clips, study.codec, quantisers, methods, study.every, sample_frames
-            ):
-                rows.append(row)
-                progress(len(rows), expected)
-    return rows, sample_frames
+    check_files((outputs.save, outputs.report), (clips.data, clips.suite, *(networks.names or [])))
+    check_report(outputs.report)
+    quantisers = list(dict.fromkeys(quantisers)) or QUANTISERS[codec]
+    with _opened(clips, networks, baselines) as (found, methods):
+        if variants:
+            _show_variants(codec, found, quantisers, methods, every, outputs)
+            return
+        samples = outputs.sample_frames(len(methods))
+        rows = counted(
+            evaluate_video(found.clips, codec, quantisers, methods, every, samples),
+            len(found.clips) * len(quantisers) * len(methods),
+        )
+    outputs.write("video", rows, samples)
+    outputs.show(rows, [video_table(rows, codec)], NEXT)
+
+
+def _show_variants(
+    codec: VideoCodec,
+    found: "ClipSet",
+    quantisers: list[int],
+    methods: "list[Method]",
+    every: int,
+    outputs: Outputs,
+) -> None:
+    """Measure the papers' variants, row by row into the result file, and print them."""
+    from edgecar.bench.results import new_results, resumed, write_results
+    from edgecar.bench.tables import variants_report
+    from edgecar.evaluate.tables import limits_lines
+    from edgecar.evaluate.variants import VARIANTS
+    from edgecar.evaluate.video import evaluate_variants, extremes, row_key
+
+    save = outputs.save
+    rows, commands = resumed(save, own_command()) if save else ([], own_command())
+    # The number of variants does not depend on the size.
+    expected = len(VARIANTS[codec]((2, 2), quantisers)) * len(methods) * len(found.clips)
+    done = {row_key(row) for row in rows}
+    samples = outputs.sample_frames(len(methods))
+    asked = found.clips, codec, quantisers, methods, every
+    with progress_bar("measuring") as progress:
+        progress(len(rows), expected)
+        for row in evaluate_variants(*asked, done, samples):
+            rows.append(row)
+            progress(len(rows), expected)
+            if save:
+                write_results(save, new_results("variants", rows, commands))
+    own = [row for row in rows if row["codec"] == codec]  # a file may hold both coders
+    again = extremes(own) & done
+    if samples and again:  # rows from the file have no pictures
+        others = {row_key(row) for row in rows} - again
+        deque(evaluate_variants(*asked, others, samples), maxlen=0)
+    save_report(outputs.report, new_results("variants", own, commands), samples)
+    for line in limits_lines(rows):
+        stderr.print(f"limits    {line}")
+    outputs.show(rows, variants_report(rows), NEXT)
 
 
 @contextmanager
-def opened_study(
-    study: VideoStudy, engine: str, precision: Precision | None, weights_for: Coder
-) -> "Iterator[tuple[ClipSet, list[int], list[Method]]]":
-    """Clips, quantisers, and the networks and filters, which are closed on the way out.
-
-    Raises:
-        EdgecarError: Of the clips, the networks or the baselines.
-    """
+def _opened(
+    clips: ClipChoice, networks: Networks, names: list[str]
+) -> "Iterator[tuple[ClipSet, list[Method]]]":
+    """Find the clips and open networks and filters, which are closed on the way out."""
     from edgecar.evaluate.clips import load_clips
     from edgecar.evaluate.postfilters import Postfilter
 
-    found = load_clips(study.data, study.suite, study.frames)
-    quantisers = list(dict.fromkeys(study.quantisers)) or QUANTISERS[study.codec]
-    baselines = [Postfilter(name) for name in dict.fromkeys(study.baselines)]
+    found = load_clips(clips.data, clips.suite, clips.frames)
+    baselines = [Postfilter(name) for name in dict.fromkeys(names)]
     stderr.print(f"clips     {len(found.clips)} of {found.name}")
     if found.left_out:
         shown = ", ".join(found.left_out[:LEFT_OUT_SHOWN])
         more = ", …" if len(found.left_out) > LEFT_OUT_SHOWN else ""
         stderr.print(f"left out  {len(found.left_out)} file(s) that are no clips: {shown}{more}")
-    with ExitStack() as opened:
-        networks = opened_networks(study.networks, engine, precision, weights_for, opened)
-        if not networks and not baselines:
+    with ExitStack() as stack:
+        methods: list[Method] = [*networks.opened(stack), *baselines]
+        if not methods:
+            coder = networks.weights_for
             raise SettingsError(
-                f"no {weights_for} weights ship; give --network FILE.onnx, or --for jpeg for those "
+                f"no {coder} weights ship; give --network FILE.onnx, or --for jpeg for those "
                 "trained on JPEG"
             )
-        yield found, quantisers, [*networks, *baselines]
-
-
-def opened_networks(
-    networks: list[str] | None,
-    engine: str,
-    precision: Precision | None,
-    weights_for: Coder,
-    opened: ExitStack,
-) -> "list[NetworkMethod]":
-    """Networks, all that ship if none is named, closed with ``opened``; said on stderr."""
-    from edgecar.artifact import shipped_names
-    from edgecar.evaluate.video import NetworkMethod
-    from edgecar.runtime.restorer import Restorer
-
-    names = list(dict.fromkeys(networks or shipped_names(weights_for)))
-    restorers = [
-        opened.enter_context(Restorer(name, engine, precision, codec=weights_for)) for name in names
-    ]
-    models = [restorer.metadata.model for restorer in restorers]
-    methods: list[NetworkMethod] = []
-    for name, restorer in zip(names, restorers, strict=True):
-        model = restorer.metadata.model
-        # Two artifacts of one network are told apart by their files.
-        shown = model if models.count(model) == 1 else Path(name).name
-        stderr.print(f"engine    {shown}: {engine_line(restorer.engine.info)}")
-        warn_if_slow(restorer.metadata, restorer.engine.info)
-        methods.append(NetworkMethod(restorer, shown))
-    return methods
+        yield found, methods

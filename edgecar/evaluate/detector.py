@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.errors import EngineError, SettingsError
-from edgecar.evaluate.coco import COCO_CLASSES
 from edgecar.evaluate.detector_decoders import Detections, Outputs, head_of, without_overlaps
 from edgecar.files import sha256_of
 from edgecar.media.color import Bgr
@@ -43,6 +42,21 @@ LOWEST_SCORE = 0.01
 MOST_OBJECTS = 100
 """In a frame: the convention of COCO."""
 SIZES_INPUT_DIMS = 2  # `orig_target_sizes` of the DETR family, (N, 2)
+COCO_CLASSES = tuple(
+    """
+person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire
+hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear,
+zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports
+ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine
+glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot
+dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
+mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock,
+vase, scissors, teddy bear, hair drier, toothbrush
+""".replace("\n", " ")
+    .strip()
+    .split(", ")
+)
+"""The 80 classes of COCO in the order of detectors trained on it (Lin et al., ECCV 2014)."""
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 

@@ -1,7 +1,8 @@
-"""Picture quality on 8-bit luma: PSNR, SSIM, PSNR-B, flicker. The reference comes first."""
+"""Quality of 8-bit luma (PSNR, SSIM, PSNR-B, flicker; reference first), and BD-rate of coders."""
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,8 +20,10 @@ C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2  # Wang et al. 2004, K1 and K2
 WINDOW_PX = {"gaussian": 11, "uniform": 7}
 SIGMA_PX = 1.5
 BLOCK_PX = 8  # of the JPEG and H.264 transforms
+DEGREE = 3  # of the polynomial of BD-rate
+FEWEST_POINTS = DEGREE + 1  # of a curve
 STILL_CODES = 2
-"""Codes by which noise may move a pixel of the source that counts as still."""
+"""Largest change of a source pixel, in codes, that still counts as noise."""
 
 
 def psnr(reference: Luma, picture: Luma) -> float:
@@ -186,3 +189,57 @@ def _local_mean(values: NDArray[np.float64], window: Window) -> NDArray[np.float
         mean = cv2.blur(values, (side, side))
     edge = side // 2  # these windows leave the picture
     return np.asarray(mean[edge:-edge, edge:-edge], dtype=np.float64)
+
+
+class RatePoint(NamedTuple):
+    """Rate in kbit/s and PSNR in dB of a coded clip."""
+
+    kbps: float
+    psnr: float
+
+
+def bd_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float:
+    """Return the mean difference of rate at equal PSNR in percent; below 0 if ``test`` needs less.
+
+    Bjøntegaard, "Calculation of average PSNR differences between RD-curves", VCEG-M33, 2001: a
+    cubic through the logarithm of the rate over PSNR, and the mean distance of two such curves
+    over the range of PSNR that both have.
+
+    Args:
+        anchor: Points of the reference, four or more in any order.
+        test: Points of the other coder.
+
+    Raises:
+        DataError: There are fewer points, a rate is not above 0, or PSNR does not overlap.
+
+    Example:
+        >>> anchor = [RatePoint(100 * 2**step, 30.0 + 3 * step) for step in range(4)]
+        >>> round(bd_rate(anchor, [RatePoint(0.9 * kbps, psnr) for kbps, psnr in anchor]), 6)
+        -10.0
+    """
+    for name, points in (("anchor", anchor), ("test", test)):
+        if len({point.psnr for point in points}) < FEWEST_POINTS:
+            raise DataError(
+                f"BD-rate got {len(points)} points of the {name}; need {FEWEST_POINTS} of "
+                "different PSNR: code at more quantisers"
+            )
+        if min(point.kbps for point in points) <= 0:
+            raise DataError(f"BD-rate got a rate of 0 in the {name}; need rates above 0")
+    low = max(min(point.psnr for point in points) for points in (anchor, test))
+    high = min(max(point.psnr for point in points) for points in (anchor, test))
+    if low >= high:
+        raise DataError(
+            f"BD-rate needs curves that overlap; one ends at {high:.2f} dB, the other begins at "
+            f"{low:.2f} dB: code at other quantisers"
+        )
+    difference = _mean_log_rate(test, low, high) - _mean_log_rate(anchor, low, high)
+    return 100 * (math.exp(difference) - 1)
+
+
+def _mean_log_rate(points: Sequence[RatePoint], low: float, high: float) -> float:
+    """Integrate the cubic through the points over a range of PSNR, divided by the range."""
+    psnr = [point.psnr for point in points]
+    # Scaled by numpy to -1..1: powers of 40 dB would cost digits.
+    curve = np.polynomial.Polynomial.fit(psnr, [math.log(point.kbps) for point in points], DEGREE)
+    integral = curve.integ()
+    return float(integral(high) - integral(low)) / (high - low)

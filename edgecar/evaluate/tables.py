@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from edgecar.errors import DataError
-from edgecar.evaluate.bdrate import RatePoint, bd_rate
+from edgecar.evaluate.metrics import RatePoint, bd_rate
 from edgecar.evaluate.variants import CRFS, LIMITS_MBPS
 from edgecar.files import table_from_toml
 

@@ -1,32 +1,34 @@
-"""The video study: what networks and post-filters make of clips coded as H.264 or HEVC."""
+"""Studies of clips coded as H.264 or HEVC, and restored by networks and post-filters."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TypedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
 from edgecar.errors import SettingsError
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.encodes import Encodes
-from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, Window, psnr, ssim
+from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, Window, flicker, psnr, psnr_b, ssim
 from edgecar.evaluate.sample_frames import SampleFrames, Subject
+from edgecar.evaluate.variants import VARIANTS, Variant
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import CodedClip, VideoCodec, VideoCoding
 from edgecar.runtime.restorer import Restorer
+from edgecar.spec import Size
 
 SSIM_WINDOW: Window = "gaussian"
 SSIM_FRAMES = 10
-"""SSIM takes as long as a small network, so it is measured on at most so many frames of a clip."""
+"""Most frames of a clip that SSIM is measured on, because it takes as long as a small network."""
 
 
-class VideoRow(TypedDict):
-    """One network or post-filter on one clip at one quantiser; means over frames, on luma.
+class CodedRow(TypedDict):
+    """One network or post-filter on one coded clip; means over frames, on luma.
 
-    ``in`` is the coded clip, ``out`` the restored one, both against the source. PSNR in dB is the
-    mean over ``frames`` frames, a frame equal to its source counting 100 dB; SSIM has the Gaussian
-    11×11 window and is the mean over at most 10 of them, evenly spaced. ``worst_frame_gain_db`` is
-    the lowest PSNR gain of a frame. ``quantiser`` is CRF for ``h264`` and QP for ``hevc``; ``kbps``
-    the rate of the coded clip at 25 frames a second.
+    ``in`` is the coded clip, ``out`` the restored one, both compared with the source. PSNR in dB is
+    the mean over ``frames`` frames, where a frame equal to its source counts 100 dB; SSIM has the
+    Gaussian 11×11 window and is the mean over at most 10 of them, evenly spaced. ``quantiser`` is
+    CRF for ``h264`` and QP for ``hevc``; ``kbps`` is the coded rate at 25 frames a second.
     """
 
     network: str
@@ -39,21 +41,44 @@ class VideoRow(TypedDict):
     psnr_out: float
     ssim_in: float
     ssim_out: float
+
+
+class VideoRow(CodedRow):
+    """A row of `evaluate_video`; ``worst_frame_gain_db`` is the lowest PSNR gain of a frame."""
+
     worst_frame_gain_db: float
 
 
+class VariantRow(CodedRow):
+    """A row of `evaluate_variants`.
+
+    ``limit_mbps`` is the limit as the paper has it and ``max_kbps`` the same at the clip's size and
+    25 frames a second, both None without a limit; PSNR-B is in dB; ``flicker`` is in codes, the
+    mean over the measured frames and their successors, None where the source never stands still.
+    """
+
+    limit_mbps: float | None
+    max_kbps: int | None
+    structure: str
+    in_loop_filters: bool
+    psnrb_in: float
+    psnrb_out: float
+    flicker_in: float | None
+    flicker_out: float | None
+
+
 class Method(Protocol):
-    """What is evaluated: a network or a post-filter."""
+    """A network or post-filter that is evaluated."""
 
     @property
     def name(self) -> str:
-        """What rows call it."""
+        """Name in the rows."""
         ...
 
     def restored(
         self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
     ) -> Iterable[Luma]:
-        """Luma of the restored frames with these indices, ``(H, W)`` uint8 each."""
+        """Return the luma of the restored frames with these indices, ``(H, W)`` uint8 each."""
         ...
 
 
@@ -61,8 +86,8 @@ class NetworkMethod:
     """A network, which sees decoded frames one by one and is not told how they were coded.
 
     Args:
-        restorer: Stays the caller's to close.
-        name: What rows call it; the artifact's model if None.
+        restorer: Restorer of the network; the caller closes it.
+        name: Name in the rows; None: the artifact's model.
     """
 
     def __init__(self, restorer: Restorer, name: str | None = None) -> None:
@@ -72,20 +97,40 @@ class NetworkMethod:
     def restored(
         self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
     ) -> Iterator[Luma]:
-        """Luma of the restored frames with these indices, ``(H, W)`` each."""
+        """Yield the luma of the restored frames with these indices, ``(H, W)`` each."""
         return (frame.y for frame in self.frames(coded, coding, indices))
 
     def frames(
         self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
     ) -> Iterator[Frame]:
-        """The restored frames with these indices."""
+        """Yield the restored frames with these indices."""
         del coding  # blind
         return (self._restorer.restore(coded.frames[index]) for index in indices)
 
+    def luma(self, coded: Luma) -> Luma:
+        """Return a coded grey picture restored."""
+        return self._restorer.luma(coded)
+
     def setting(self, coding: VideoCoding) -> str:
-        """All that its output depends on besides the frames."""
+        """Return everything that the output depends on besides the frames."""
         del coding
         return f"{self._restorer.metadata} {self._restorer.engine.info}"
+
+
+def row_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return clip, variant and network of a row."""
+    variant = row["quantiser"], row["limit_mbps"], row["structure"], row["in_loop_filters"]
+    return row["clip"], variant, row["network"]
+
+
+def extremes(rows: Iterable[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    """Return the keys of the rows that each network gains most and least on."""
+    by_network: dict[str, list[tuple[float, tuple[Any, ...]]]] = {}
+    for row in rows:
+        gain_db = row["psnr_out"] - row["psnr_in"]
+        by_network.setdefault(row["network"], []).append((gain_db, row_key(row)))
+    ends = (end(own, key=lambda one: one[0]) for own in by_network.values() for end in (max, min))
+    return {key for _, key in ends}
 
 
 def evaluate_video(
@@ -98,15 +143,13 @@ def evaluate_video(
 ) -> Iterator[VideoRow]:
     """Code every clip at every quantiser (medium, key frames at most 60 apart) and restore it.
 
-    A clip is decoded once and coded once for all methods.
-
     Args:
-        clips: Sources.
+        clips: Source clips.
         codec: Coder.
         quantisers: CRF for ``h264``, QP for ``hevc``; 0 to 51.
         methods: Networks and post-filters.
         every: Measure frames 0, N, 2N and so on.
-        sample_frames: Keeps the frames with most and least gain.
+        sample_frames: Collects the frames with most and least gain.
 
     Yields:
         A row per clip, quantiser and method, in this order.
@@ -118,82 +161,170 @@ def evaluate_video(
     """
     if every < 1:
         raise SettingsError(f"every is {every}; need at least 1, which measures all frames")
-    codings = [VideoCoding(codec, quantiser) for quantiser in quantisers]
-    for clip in clips:
-        frames = clip.load()
-        # Coding of the next goes on while networks restore this one.
-        for coding, coded in zip(codings, Encodes(clip.name, frames).ahead(codings), strict=True):
-            yield from evaluate_coded(
-                clip.name, frames, coding, coded, methods, every, sample_frames
-            )
+    plain = [Variant(VideoCoding(codec, quantiser)) for quantiser in quantisers]
+    for row, _, before, after in _measured(
+        clips, lambda _: plain, methods, every, sample_frames=sample_frames
+    ):
+        gains = np.subtract(after.psnr, before.psnr)
+        yield {**row, "worst_frame_gain_db": float(np.min(gains))}
 
 
-def evaluate_coded(
-    name: str,
-    frames: Sequence[Frame],
-    coding: VideoCoding,
-    coded: CodedClip,
+def evaluate_variants(
+    clips: Iterable[Clip],
+    codec: VideoCodec,
+    quantisers: Sequence[int],
     methods: Sequence[Method],
     every: int = 1,
+    done: Collection[tuple[Any, ...]] = (),
     sample_frames: SampleFrames | None = None,
-) -> Iterator[VideoRow]:
-    """Restore one coded clip by every method; see `evaluate_video`.
+) -> Iterator[VariantRow]:
+    """Code every clip in every variant and restore it.
 
     Args:
-        name: Goes into the rows.
-        frames: The source.
-        coding: Coder and settings.
-        coded: What they made of it.
+        clips: Source clips.
+        codec: Coder, which decides the variants.
+        quantisers: CRF for ``h264``, QP for ``hevc``.
         methods: Networks and post-filters.
-        every: Measure frames 0, N, 2N and so on.
-        sample_frames: Keeps the frames with most and least gain.
-    """
-    indices = range(0, len(frames), every)
-    clean = [frames[index].y for index in indices]
-    psnr_in, ssim_in = scores(clean, [coded.frames[index].y for index in indices])
-    for method in methods:
-        pictures = method.restored(coded, coding, indices)
-        if sample_frames:
-            subject = Subject(name, coding.quantiser, method.name)
-            pictures = sample_frames.watched(subject, frames, coded.frames, indices, pictures)
-        psnr_out, ssim_out = scores(clean, pictures)
-        yield VideoRow(
-            network=method.name,
-            codec=coding.codec,
-            clip=name,
-            quantiser=coding.quantiser,
-            frames=len(indices),
-            kbps=coded.kbps,
-            psnr_in=float(np.mean(psnr_in)),
-            psnr_out=float(np.mean(psnr_out)),
-            ssim_in=ssim_in,
-            ssim_out=ssim_out,
-            worst_frame_gain_db=float(np.min(np.subtract(psnr_out, psnr_in))),
-        )
+        every: Measure frames 0, N, 2N and so on; flicker from each to the next of the clip.
+        done: Keys (`row_key`) of rows to leave out because they exist.
+        sample_frames: Collects the frames with most and least gain.
 
-
-def scores(clean: Sequence[Luma], pictures: Iterable[Luma]) -> tuple[list[float], float]:
-    """PSNR in dB of every picture, 100 for an equal one, and mean SSIM of at most 10.
-
-    Args:
-        clean: Luma of the source, ``(H, W)`` uint8 each.
-        pictures: As many to judge.
+    Yields:
+        A row per clip, variant and method, in this order.
 
     Raises:
-        DataError: A picture has another size, or one smaller than the window of SSIM.
+        MediaError: A clip cannot be decoded or coded.
+        DataError: A method changes the size, or a clip is smaller than the window of SSIM.
     """
-    with_ssim = set(_evenly_spaced(len(clean), SSIM_FRAMES))
-    decibels: list[float] = []
-    likenesses: list[float] = []
-    for index, (reference, picture) in enumerate(zip(clean, pictures, strict=True)):
-        decibels.append(min(PSNR_CAP_DB, psnr(reference, picture)))
-        if index in with_ssim:
-            likenesses.append(ssim(reference, picture, window=SSIM_WINDOW))
-    return decibels, float(np.mean(likenesses))
+    for row, variant, before, after in _measured(
+        clips, lambda size: VARIANTS[codec](size, quantisers), methods, every, done, sample_frames,
+        artifacts=True,
+    ):  # fmt: skip
+        yield {
+            **row,
+            "limit_mbps": variant.limit_mbps,
+            "max_kbps": variant.coding.max_kbps,
+            "structure": variant.structure,
+            "in_loop_filters": variant.coding.in_loop_filters,
+            "psnrb_in": before.mean_psnr_b,
+            "psnrb_out": after.mean_psnr_b,
+            "flicker_in": before.mean_flicker,
+            "flicker_out": after.mean_flicker,
+        }
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Scores of one clip by frame: PSNR and PSNR-B in dB, SSIM, flicker in codes."""
+
+    psnr: list[float]
+    ssim: list[float]
+    psnr_b: list[float]
+    flicker: list[float]
+
+    @property
+    def mean_psnr_b(self) -> float:
+        return float(np.mean(np.minimum(self.psnr_b, PSNR_CAP_DB)))
+
+    @property
+    def mean_flicker(self) -> float | None:
+        return float(np.mean(self.flicker)) if self.flicker else None
+
+
+Measured = tuple[CodedRow, Variant, _Scores, _Scores]
+
+
+def _measured(
+    clips: Iterable[Clip],
+    variants_of: Callable[[Size], Sequence[Variant]],
+    methods: Sequence[Method],
+    every: int,
+    done: Collection[tuple[Any, ...]] = (),
+    sample_frames: SampleFrames | None = None,
+    artifacts: bool = False,
+) -> Iterator[Measured]:
+    """Run a study: each clip is decoded once, and coded once in each variant for all methods.
+
+    Coders work on the next variant while networks restore this one. With ``artifacts``, PSNR-B and
+    flicker are measured too.
+
+    Yields:
+        The row, the variant, and the scores of the coded and of the restored clip.
+    """
+    for clip in clips:
+        frames = clip.load()
+        left = {
+            variant: [m for m in methods if (clip.name, variant.key, m.name) not in done]
+            for variant in variants_of(frames[0].size)
+        }
+        todo = [variant for variant, own in left.items() if own]
+        ahead = Encodes(clip.name, frames).ahead(variant.coding for variant in todo)
+        measured = range(0, len(frames), every)
+        successors = {index + 1 for index in measured if artifacts and index + 1 < len(frames)}
+        indices = sorted({*measured, *successors})
+        for variant, coded in zip(todo, ahead, strict=True):
+            coding = variant.coding
+            decoded = (coded.frames[index].y for index in indices)
+            before = _scores(frames, indices, measured, decoded, artifacts)
+            for method in left[variant]:
+                pictures = method.restored(coded, coding, indices)
+                if sample_frames:
+                    subject = Subject(clip.name, coding.quantiser, method.name, variant.words)
+                    pictures = sample_frames.watched(
+                        subject, frames, coded.frames, indices, pictures
+                    )
+                after = _scores(frames, indices, measured, pictures, artifacts)
+                row = CodedRow(
+                    network=method.name,
+                    codec=coding.codec,
+                    clip=clip.name,
+                    quantiser=coding.quantiser,
+                    frames=len(measured),
+                    kbps=coded.kbps,
+                    psnr_in=float(np.mean(before.psnr)),
+                    psnr_out=float(np.mean(after.psnr)),
+                    ssim_in=float(np.mean(before.ssim)),
+                    ssim_out=float(np.mean(after.ssim)),
+                )
+                yield row, variant, before, after
+
+
+def _scores(
+    frames: Sequence[Frame],
+    indices: Sequence[int],
+    measured: range,
+    pictures: Iterable[Luma],
+    artifacts: bool,
+) -> _Scores:
+    """Score pictures as they come; no more than two are kept.
+
+    Args:
+        frames: All frames of the source.
+        indices: Numbers of the pictures, rising: those measured, and successors for flicker.
+        measured: Numbers of the frames to measure.
+        pictures: Luma of each index, ``(H, W)`` uint8.
+        artifacts: Measure PSNR-B and flicker, too.
+    """
+    with_ssim = {measured[place] for place in _evenly_spaced(len(measured), SSIM_FRAMES)}
+    scores = _Scores([], [], [], [])
+    last: Luma | None = None
+    for index, picture in zip(indices, pictures, strict=True):
+        clean = frames[index].y
+        if index in measured:
+            scores.psnr.append(min(PSNR_CAP_DB, psnr(clean, picture)))
+            if index in with_ssim:
+                scores.ssim.append(ssim(clean, picture, window=SSIM_WINDOW))
+            if artifacts:
+                scores.psnr_b.append(psnr_b(clean, picture))
+        if artifacts and last is not None and index - 1 in measured:
+            change = flicker(frames[index - 1].y, clean, last, picture)
+            scores.flicker.extend([] if change is None else [change])
+        last = picture
+    return scores
 
 
 def _evenly_spaced(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``range(count)``, the first and last included.
+    """Return at most ``most`` of ``range(count)``, the first and last included.
 
     Example:
         >>> _evenly_spaced(7, 4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgecar.errors import DataError
-from edgecar.evaluate.bdrate import RatePoint, bd_rate
+from edgecar.evaluate.metrics import RatePoint, bd_rate
 
 
 def points(rates, decibels):

@@ -9,8 +9,7 @@ import pytest
 
 from edgecar.errors import EngineError, SettingsError
 from edgecar.evaluate import detector as detector_module
-from edgecar.evaluate.coco import COCO_CLASSES
-from edgecar.evaluate.detector import Detector
+from edgecar.evaluate.detector import COCO_CLASSES, Detector
 from edgecar.evaluate.detector_decoders import Detections, head_of, without_overlaps
 from tests.cli.test_run import clip  # noqa: F401  # a fixture
 from tests.evaluate.detectors import SIDE_PX, grid, strides_of, write_detector

@@ -10,7 +10,7 @@ from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.metrics import psnr
 from edgecar.evaluate.sample_frames import SampleFrame, SampleFrames, Subject, frame_of_luma
 from edgecar.evaluate.stills import evaluate_jpeg
-from edgecar.evaluate.variants import evaluate_variants, row_key
+from edgecar.evaluate.video import evaluate_variants, row_key
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.pictures import jpeg_coded
 from edgecar.media.video_codec import video_coded

@@ -12,10 +12,9 @@ from skimage import data
 
 from benchmarks.run.pages import texts
 from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH
-from edgecar.evaluate.bdrate import RatePoint, bd_rate
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.encodes import Encodes
-from edgecar.evaluate.metrics import flicker, psnr, psnr_b
+from edgecar.evaluate.metrics import RatePoint, bd_rate, flicker, psnr, psnr_b
 from edgecar.evaluate.tables import (
     bd_cells,
     limits_lines,
@@ -25,13 +24,11 @@ from edgecar.evaluate.tables import (
 from edgecar.evaluate.variants import (
     CRFS,
     LIMITS_MBPS,
-    VariantRow,
-    evaluate_variants,
     h264_variants,
     hevc_variants,
-    row_key,
     scaled_kbps,
 )
+from edgecar.evaluate.video import VariantRow, evaluate_variants, row_key
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import video_coded
 from tests.cli.conftest import edgecar  # noqa: F401  # a fixture

@@ -1,6 +1,7 @@
 """Coded clips through networks: what the rows say."""
 
 import json
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -18,7 +19,6 @@ from edgecar.evaluate.video import (
     SSIM_FRAMES,
     NetworkMethod,
     VideoRow,
-    evaluate_coded,
     evaluate_video,
 )
 from edgecar.media.frame import Frame
@@ -51,9 +51,20 @@ class Known:
         return [self._function(coded.frames[i].y, self._source[i].y, i) for i in indices]
 
 
+@dataclass
+class Loaded:
+    """A clip that is decoded already."""
+
+    name: str
+    frames: list[Frame]
+
+    def load(self):
+        return self.frames
+
+
 def evaluate_clip(name, frames, coding, methods, *more, **options):
-    coded = video_coded(frames, coding)
-    return evaluate_coded(name, frames, coding, coded, methods, *more, **options)
+    clips = [Loaded(name, frames)]
+    return evaluate_video(clips, coding.codec, [coding.quantiser], methods, *more, **options)
 
 
 def network(function) -> NetworkMethod:
