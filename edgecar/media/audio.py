@@ -3,11 +3,10 @@
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
 import av
 from av.bitstream import BitStreamFilterContext
@@ -42,18 +41,6 @@ EARLY_SECONDS = 1
 
 WORDS = {"audio": "audio", "subtitle": "subtitles", "video": "further video"}
 OUT_OF_ORDER = "audio packets out of order left out"
-
-
-class SoundSource(Protocol):
-    """Source of coded sound."""
-
-    @property
-    def streams(self) -> "Mapping[int, Stream]": ...
-    @property
-    def lacking(self) -> int: ...
-    @property
-    def broken_off(self) -> bool: ...
-    def take(self) -> "Packet[Stream] | None": ...
 
 
 class Sound:
@@ -156,6 +143,9 @@ class SoundOfFile:
             chosen.append(pictures)
         placed = times.placed(self._input.demux(chosen))
         return (packet for packet in placed if packet.stream is not pictures)
+
+
+SoundSource = Sound | SoundOfFile
 
 
 class AudioCopy:
