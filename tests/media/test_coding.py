@@ -60,11 +60,20 @@ def motion_jpeg(path, pictures):
     return path
 
 
-@pytest.mark.parametrize("qp", [20, 30, 40])
-@pytest.mark.parametrize("bframes", ["0", "2"])
-def test_a_fixed_qp_is_read_exactly(make_clip, qp, bframes):
-    options = {"qp": str(qp), "bf": bframes, "x264-params": SAME_FOR_ALL}
-    assert qps(make_clip(options=options)) == [qp] * 12
+@pytest.mark.parametrize(
+    ("qp", "changes", "pixels", "shown"),
+    [
+        ("20", {}, "yuv420p", 20),
+        ("40", {"bf": "2"}, "yuv420p", 40),
+        ("30", {"x264-params": f"{SAME_FOR_ALL}:tff=1"}, "yuv420p", 30),
+        # x264 counts a fixed QP from the lowest there is, which is 12 below that of 8 bits.
+        ("42", {}, "yuv420p10le", 30),
+    ],
+    ids=["P", "B", "interlaced", "ten bits"],
+)
+def test_a_fixed_qp_is_read_exactly(make_clip, qp, changes, pixels, shown):
+    options = {"qp": qp, "bf": "0", "x264-params": SAME_FOR_ALL} | changes
+    assert qps(make_clip(pixels=pixels, options=options)) == [shown] * 12
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264"])
@@ -80,17 +89,6 @@ def test_varied_qps_are_those_of_an_unthreaded_decoder(make_clip, suffix):
 def test_macroblocks_across_the_edge_count(make_clip, size):
     path = make_clip(size=size, options=VARIED)
     assert np.allclose(qps(path), qps_by_pyav(path), rtol=0, atol=1e-9)
-
-
-def test_qps_of_interlaced_pictures(make_clip):
-    path = make_clip(options={"qp": "30", "x264-params": f"{SAME_FOR_ALL}:tff=1"})
-    assert qps(path) == [30] * 12
-
-
-def test_qp_of_ten_bits_is_on_the_scale_of_eight(make_clip):
-    """x264 counts a fixed QP from the lowest there is, which is 12 below that of 8 bits."""
-    options = {"qp": "42", "x264-params": SAME_FOR_ALL}
-    assert qps(make_clip(pixels="yuv420p10le", options=options)) == [30] * 12
 
 
 def test_qp_is_read_only_if_asked_for(make_clip):
