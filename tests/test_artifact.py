@@ -9,19 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecar import artifact as artifacts
-from edgecar.artifact import (
-    OPTIONAL,
-    PREFIX,
-    Metadata,
-    Quality,
-    find_artifact,
-    read_artifact,
-    read_metadata,
-    shipped_coders,
-    shipped_names,
-    write_metadata,
-)
+from edgecar.artifact import find_artifact, read_artifact, shipped_coders, shipped_names
 from edgecar.errors import ArtifactError
+from edgecar.metadata import OPTIONAL, PREFIX, Metadata, Quality, read_metadata, write_metadata
 
 FACTS = Metadata(
     model="edgecar-s",

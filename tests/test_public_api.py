@@ -75,7 +75,7 @@ def test_export_stays_a_function() -> None:
 import edgecar
 before = edgecar.export
 import edgecar.exporter.to_onnx
-from edgecar.exporter import gate, receptive, recipe
+from edgecar.exporter import checks, receptive, recipe
 assert callable(before) and edgecar.export is before
 assert edgecar.export is edgecar.exporter.to_onnx.export
 print(type(edgecar.export).__name__)

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecar.artifact import Quality
 from edgecar.cli.output import Json, next_step, print_json, quality_line, stdout
 from edgecar.errors import AnswerError
 from edgecar.files import quoted
+from edgecar.metadata import Quality
 
 UNKNOWN = "–"
 

@@ -20,13 +20,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from edgecar.artifact import Metadata, Quality
 from edgecar.cli.streams import one_line
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import NAMES
 from edgecar.errors import SettingsError
 from edgecar.files import check_outputs
 from edgecar.media.pictures import is_picture
+from edgecar.metadata import Metadata, Quality
 from edgecar.redaction import text_redacted
 from edgecar.spec import Coder, Precision, Size
 

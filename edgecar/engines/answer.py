@@ -1,7 +1,7 @@
 """Checks on this machine that an engine computes what an artifact promises.
 
 Every artifact carries a small picture with the output of its network in float32
-(`edgecar.known_answer.KnownAnswer`). Whoever opens an engine for an artifact does so with
+(`edgecar.metadata.KnownAnswer`). Whoever opens an engine for an artifact does so with
 `open_checked`, which runs that picture through the engine first.
 """
 
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Metadata, find_artifact, read_artifact
+from edgecar.artifact import Artifact, find_artifact, read_artifact
 from edgecar.engines.base import Codes, Engine
 from edgecar.errors import AnswerError, ArtifactError, EngineError
-from edgecar.known_answer import KnownAnswer
+from edgecar.metadata import KnownAnswer, Metadata
 from edgecar.spec import Precision, Size
 
 ROUNDING_CODES = 1 / 512

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgecar.artifact import Artifact, Metadata, quality_from_table
+from edgecar.artifact import Artifact
 from edgecar.engines.answer import mirrored
 from edgecar.engines.base import CODE
 from edgecar.engines.gpu import Gpu
@@ -27,7 +27,7 @@ from edgecar.engines.trt_library import TITLES, Library
 from edgecar.engines.trt_lint import refuse_misread_bytes
 from edgecar.errors import ArtifactError, EngineError, WindowError
 from edgecar.files import atomic_write, cache_folder, quoted
-from edgecar.known_answer import answer_from_table, packed_answer
+from edgecar.metadata import Metadata, answer_from_table, packed_answer, quality_from_table
 from edgecar.spec import Size
 
 FORMAT = 1

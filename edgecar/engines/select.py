@@ -4,11 +4,12 @@ import os
 import platform
 from importlib.util import find_spec
 
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
 from edgecar.engines.answer import open_checked
 from edgecar.engines.base import Engine
 from edgecar.engines.targets import LIBRARIES, LibraryName
 from edgecar.errors import AnswerError, EngineError
+from edgecar.metadata import Metadata
 from edgecar.spec import Precision
 
 PLANS: tuple[LibraryName, ...] = LIBRARIES

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecar.artifact import Artifact, Metadata, read_artifact
+from edgecar.artifact import Artifact, read_artifact
 from edgecar.engines.plan import library_of, onnx_sha256, read_plan
 from edgecar.errors import ArtifactError, EngineError
 from edgecar.files import atomic_write, quoted, writing
+from edgecar.metadata import Metadata
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgecar.artifact import Artifact, Metadata, write_metadata
+from edgecar.artifact import Artifact
 from edgecar.engines.answer import FLAWLESS
 from edgecar.engines.base import CODE, codes_from_unit
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.exporter.exact import ExactEngine
 from edgecar.exporter.frames import Picture, coded_photo, photo
-from edgecar.known_answer import KnownAnswer, packed_answer
+from edgecar.metadata import KnownAnswer, Metadata, packed_answer, write_metadata
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecar.artifact import coder_of
 from edgecar.errors import DataError, ExportError
 from edgecar.media.color import Bgr, bgr_from_frame, luma_from_bgr, paper_luma_from_bgr
 from edgecar.media.frame import Frame, chroma_size
@@ -19,6 +18,7 @@ from edgecar.media.inputs import Pictures, open_input
 from edgecar.media.live import LiveReader
 from edgecar.media.pictures import jpeg_coded, read_picture
 from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
+from edgecar.metadata import coder_of
 from edgecar.spec import Coder
 
 Picture = NDArray[np.uint8]

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgecar.artifact import Metadata, Quality, write_metadata
 from edgecar.errors import GateError
 from edgecar.exporter import exact
 from edgecar.exporter.calibrate import (
@@ -24,6 +23,7 @@ from edgecar.exporter.layers import always_kept, convolutions, share_of_work
 from edgecar.exporter.precision import fp16
 from edgecar.exporter.quality import SHIFT_CODES, Budget, Judge, Verdict, middles
 from edgecar.exporter.quantize import FORMS, Form, Ranges, quantised
+from edgecar.metadata import Metadata, Quality, write_metadata
 
 if TYPE_CHECKING:
     from onnx import ModelProto

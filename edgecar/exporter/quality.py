@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
 from edgecar.engines.base import CODE, Codes, Engine, codes_from_unit
 from edgecar.engines.select import open_engine
 from edgecar.errors import ExportError
 from edgecar.exporter import exact
 from edgecar.exporter.exact import ExactEngine
+from edgecar.metadata import Metadata
 from edgecar.spec import Precision
 
 if TYPE_CHECKING:

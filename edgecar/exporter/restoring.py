@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgecar.artifact import coder_of
 from edgecar.errors import GateError
 from edgecar.exporter.frames import LEVELS, generated_frames
+from edgecar.metadata import coder_of
 
 if TYPE_CHECKING:
     from edgecar.zoo.checkpoints import Loaded

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from edgecar.artifact import Artifact, Metadata, write_metadata
+from edgecar.artifact import Artifact
 from edgecar.engines.trt_lint import refuse_unsupported
 from edgecar.errors import ExportError, GateError, SettingsError
 from edgecar.exporter.calibrate import ranges_from_reaches
@@ -24,6 +24,7 @@ from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.restoring import Restored, restoration
 from edgecar.exporter.upsampling import convolve_upsampling
 from edgecar.files import atomic_write, is_bare_name, sha256_of
+from edgecar.metadata import Metadata, write_metadata
 from edgecar.spec import CODERS, Coder, Precision
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network

@@ -15,20 +15,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecar.artifact import (
-    Artifact,
-    Quality,
-    find_artifact,
-    read_artifact,
-    write_metadata,
-)
+from edgecar.artifact import Artifact, find_artifact, read_artifact
 from edgecar.engines import select
 from edgecar.engines.answer import check_answer
 from edgecar.engines.fake import FakeEngine
 from edgecar.engines.plan import metadata_at_tile
 from edgecar.engines.select import open_engine
 from edgecar.errors import AnswerError, ArtifactError
-from edgecar.known_answer import KnownAnswer, answer_from_table, packed_answer
+from edgecar.metadata import KnownAnswer, Quality, answer_from_table, packed_answer, write_metadata
 from edgecar.runtime.restorer import Restorer
 from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
 

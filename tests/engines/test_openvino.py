@@ -125,7 +125,8 @@ def test_shapes_that_come_once_leave_little(exported, tmp_path):
 REPEATS = """
 import numpy as np, onnx
 from onnx import helper, TensorProto
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
+from edgecar.metadata import Metadata
 from edgecar.engines.openvino import OpenvinoEngine
 
 options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric",

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgecar.artifact import Artifact, Quality, read_artifact
+from edgecar.artifact import Artifact, read_artifact
 from edgecar.engines.gpu import Gpu
 from edgecar.engines.plan import (
     plan_path,
@@ -19,6 +19,7 @@ from edgecar.engines.plan import (
 from edgecar.engines.targets import target_named
 from edgecar.engines.trt_library import Library, load_library
 from edgecar.errors import ArtifactError, EngineError, WindowError
+from edgecar.metadata import Quality
 from tests.engines.fake_tensorrt import fake_tensorrt
 
 pytest.importorskip("tensorrt_rtx")

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecar.artifact import find_artifact, read_artifact, read_metadata
+from edgecar.artifact import find_artifact, read_artifact
 from edgecar.errors import GateError
 from edgecar.exporter import lower
 from edgecar.exporter.calibrate import METHODS
@@ -19,6 +19,7 @@ from edgecar.exporter.lower import Search, best_candidate, reduced
 from edgecar.exporter.quality import Budget, Verdict
 from edgecar.exporter.quantize import FORMS
 from edgecar.exporter.recipe import recipe_for
+from edgecar.metadata import read_metadata
 
 BUDGET = Budget(0.05, 0.15)
 real_ranges = lower.ranges_of
