@@ -57,7 +57,7 @@ def command(
         int, typer.Option(min=1, help="Leave out classes with fewer objects on the source.")
     ] = 10,
     detector_size: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT of its input, where its graph leaves it open.")
+        str | None, typer.Option(help="Input size as WIDTHxHEIGHT, if the graph leaves it open.")
     ] = None,
     halve: Annotated[
         bool, typer.Option("--halve", help="Halve clips, which takes coding noise away, first.")
@@ -118,7 +118,7 @@ def command(
 
 
 def _apart(words: list[str]) -> tuple[list[str], list[int]]:
-    """Clips, and the numbers after ``--crf 41``, which arrive among them."""
+    """Separate clips from the numbers after ``--crf 41``, which arrive among them."""
     numbers = [word for word in words if word.isdigit() and not Path(word).exists()]
     names = [word for word in words if word not in numbers]
     if not names:
@@ -127,7 +127,7 @@ def _apart(words: list[str]) -> tuple[list[str], list[int]]:
 
 
 def _postfilters(asked: list[str] | None) -> "list[Postfilter]":
-    """Those asked for, spp first; spp, if ffmpeg is here, where none is."""
+    """Open the filters asked for, spp first; without any, spp if ffmpeg is installed."""
     from edgecar.evaluate.postfilters import Postfilter
 
     if asked:

@@ -1,4 +1,4 @@
-"""Mean average precision of detections, with intervals that say what it is worth."""
+"""Mean average precision of detections, with confidence intervals from resampled frames."""
 
 import io
 import math
@@ -34,9 +34,9 @@ class ClassPrecision:
     """Average precision of one class.
 
     Attributes:
-        number: Of the class.
-        boxes: Of this class in the truth.
-        ap50: At IoU 0.50.
+        number: Number of the class.
+        boxes: Objects of this class in the truth.
+        ap50: Average precision at IoU 0.50.
         ap: Mean over IoU 0.50 to 0.95.
     """
 
@@ -47,15 +47,15 @@ class ClassPrecision:
 
 
 class Matches:
-    """Detections of a clip matched to the truth, frame by frame; pycocotools does it.
+    """Detections of a clip matched to the truth frame by frame by pycocotools.
 
     Precision follows the COCO protocol: 101 points of recall, at most 100 objects in a frame, the
     mean over the classes that are in the truth. A class that is not there counts for nothing, also
     where it is found.
 
     Args:
-        truth: What is to be found in each frame; scores do not matter.
-        found: What was found in the same frames.
+        truth: Objects of each frame; scores do not matter.
+        found: Detections on the same frames.
         least_boxes: Classes with fewer in the truth are left out. A detector's slip on one frame
             would otherwise weigh as much as a class that is on all of them.
 
@@ -90,13 +90,13 @@ class Matches:
         self._by_frame.ravel()[:] = self._evaluation.evalImgs
 
     def precision(self, frames: Frames | None = None) -> Pair:
-        """Of all frames, or of as many that were drawn from them."""
+        """Return the precision over all frames, or over a resample of them."""
         averages = self._averages(frames)
         there = averages[averages[:, 0] >= 0]  # -1: the class is in none of the frames
         return there.mean(axis=0) if len(there) else np.full(2, np.nan)
 
     def by_class(self) -> list[ClassPrecision]:
-        """Every class that counts, the one with most boxes first."""
+        """Return the precision of every counted class, the one with most boxes first."""
         listed = [
             ClassPrecision(number, self._boxes[number], float(ap50), float(ap))
             for number, (ap50, ap) in zip(self._classes, self._averages(None), strict=True)
@@ -104,10 +104,10 @@ class Matches:
         return sorted(listed, key=lambda entry: -entry.boxes)
 
     def marks(self, frame: int, confidence: float) -> Marks:
-        """What is found, missed and false in one frame, at IoU 0.50, among the classes that count.
+        """Return objects found and missed, and false detections, in one frame at IoU 0.50.
 
         Args:
-            frame: Its index.
+            frame: Number of the frame.
             confidence: Detections with a lower score do not count; matching takes higher scores
                 first, so that those that do are matched as they would be without them.
         """
@@ -131,7 +131,7 @@ class Matches:
         return Marks(*map(_detections, (found, missed, false)))
 
     def _averages(self, frames: Frames | None) -> NDArray[np.float64]:
-        """AP at 0.50 and its mean over IoUs, ``(classes, 2)``; -1 where a class is absent."""
+        """Return AP at 0.50 and its mean over IoUs, ``(classes, 2)``; -1 if a class is absent."""
         drawn = self._by_frame if frames is None else self._by_frame[:, frames]
         self._evaluation.evalImgs = list(drawn.ravel())
         with redirect_stdout(io.StringIO()):
@@ -191,7 +191,7 @@ def _annotations(frames: Sequence[Detections]) -> list[dict[str, Any]]:
 
 
 def _detections(annotations: Sequence[dict[str, Any]]) -> Detections:
-    """The way back from `_annotations`."""
+    """Convert annotations back to detections."""
     corners = np.array([entry["bbox"] for entry in annotations], np.float32).reshape(-1, 4)
     return Detections(
         np.hstack([corners[:, :2], corners[:, :2] + corners[:, 2:]]),
@@ -201,15 +201,15 @@ def _detections(annotations: Sequence[dict[str, Any]]) -> Detections:
 
 
 def drawn_frames(count: int, resamples: int = RESAMPLES, seed: int = 0) -> list[Frames]:
-    """Resamples of ``count`` frames in order of time: runs of neighbours, each from any place.
+    """Resample ``count`` frames in order of time, in runs of neighbours from random places.
 
     Runs are 10 frames long, or as long as five of them fit in; the last frame's neighbour is the
     first.
 
     Args:
         count: Frames there are, and in every resample.
-        resamples: How many to draw.
-        seed: The same one draws the same.
+        resamples: Number of resamples.
+        seed: Seed of the random generator.
     """
     length = max(1, min(BLOCK_FRAMES, count // FEWEST_BLOCKS))
     random = np.random.default_rng(seed)
@@ -219,12 +219,12 @@ def drawn_frames(count: int, resamples: int = RESAMPLES, seed: int = 0) -> list[
 
 
 def resampled(matches: Matches, draws: Sequence[Frames]) -> NDArray[np.float64]:
-    """Precision of every resample, ``(resamples, 2)``."""
+    """Return the precision of every resample, ``(resamples, 2)``."""
     return np.array([matches.precision(frames) for frames in draws])
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """What holds the middle 95 % of the values; those that are NaN are passed over.
+    """Return the ends of the middle 95 % of the values, ignoring NaN.
 
     Example:
         >>> [round(end) for end in interval(np.arange(1001.0))]

@@ -21,12 +21,12 @@ STUDY = "video"
 BT601_LIMITED = Colour(full_range=False, matrix=6)
 HALVED_MULTIPLE = 4  # so that chroma, too, halves to whole samples
 KINDS = {"file": (str, "text"), "halve": (bool, "true or false"), "frames": (int, "a number")}
-"""What a suite may say of a clip."""
+"""Keys of a clip in a suite: type, and the type in words."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clean clip that is yet to be decoded.
+    """A clean clip, not decoded yet.
 
     Attributes:
         path: A video, or a folder of pictures that are its frames in order of name.
@@ -40,11 +40,11 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """What rows call it."""
+        """Name in the rows."""
         return self.path.stem
 
     def load(self) -> list[Frame]:
-        """Decode it.
+        """Decode the clip.
 
         Raises:
             MediaError: It is missing, is no video, or its pictures cannot be decoded.
@@ -59,10 +59,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """What there is to evaluate.
+    """Clips to evaluate.
 
     Attributes:
-        name: Of the suite, folder or file.
+        name: Name of the suite, folder or file.
         clips: At least one.
         left_out: Names of the files of a folder that are no videos.
     """
@@ -73,7 +73,7 @@ class ClipSet:
 
 
 def load_clips(data: Path, suite: str | None = None, frames: int | None = None) -> ClipSet:
-    """Find the clips that are meant; none is decoded yet.
+    """Find the clips at a path, without decoding them.
 
     Without a suite, a folder that has every file of the shipped study where the study says means
     the study. Any other folder means every video in it and every folder of pictures in it, or, if
@@ -107,7 +107,7 @@ def load_clips(data: Path, suite: str | None = None, frames: int | None = None) 
 
 
 def _clips_in_folder(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
-    """Clips, and the names of files that are none."""
+    """Return the clips, and the names of files that are not clips."""
     clips: list[Path] = []
     left_out: list[str] = []
     for path in sorted(folder.iterdir()):
@@ -137,7 +137,7 @@ def _opens(path: Path) -> bool:
 
 
 def _present(suite: ClipSet) -> ClipSet:
-    """The same.
+    """Return the suite if all its clips exist.
 
     Raises:
         DataError: A clip is missing.
@@ -200,7 +200,7 @@ def _check_keys(table: dict[str, Any], known: list[str], place: str) -> None:
 
 
 def frame_from_picture(bgr: Bgr) -> Frame:
-    """A colour picture as limited-range BT.601, which is how CIF sequences are stored.
+    """Convert a picture to limited-range BT.601, as CIF sequences are stored.
 
     Args:
         bgr: ``(H, W, 3)`` in 0..255.
@@ -212,7 +212,7 @@ def frame_from_picture(bgr: Bgr) -> Frame:
 
 
 def halved(frame: Frame) -> Frame:
-    """A frame of half the height and width, every sample the rounded mean of four.
+    """Halve height and width; every sample is the rounded mean of four.
 
     Rows and columns beyond a multiple of 4 are left out, so that the result has even sides.
 
@@ -237,6 +237,6 @@ def halved(frame: Frame) -> Frame:
 
 
 def _quartered(plane: Plane) -> Plane:
-    """Mean of every 2×2 samples of a plane with even sides."""
+    """Average every 2×2 samples of a plane with even sides."""
     size = plane.shape[1] // 2, plane.shape[0] // 2
     return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -1,12 +1,12 @@
-"""The detection study: what an object detector still finds in coded and in restored clips.
+"""The detection study: an object detector on coded and on restored clips.
 
 The protocol of Aqqa and Shah, "CAR-CNN", VISAPP 2020, section 5.2: what the detector finds on the
-source is the truth, and it is asked again on the coded clip, on FFmpeg's post-filters and on what
-networks make of it.
+source is the truth; it runs again on the coded clip and on the output of FFmpeg's post-filters and
+of networks.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import SettingsError
-from edgecar.evaluate.average_precision import Frames, Matches, drawn_frames, interval, resampled
+from edgecar.evaluate.average_precision import Matches, Pair, drawn_frames, interval, resampled
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.detector import LOWEST_SCORE, Detector
 from edgecar.evaluate.detector_decoders import Detections
@@ -30,7 +30,7 @@ from edgecar.media.video_codec import CodedClip, VideoCoding
 CODED = "coded"
 SPP = "spp"
 FORMAT = "1"
-"""Of stored detections; goes up when frames are shown to detectors in another way."""
+"""Version of stored detections: raise it when frames are prepared for detectors in another way."""
 
 Interval = tuple[float, float]
 
@@ -45,7 +45,7 @@ class ClassRow(TypedDict):
 
 
 class DetectionRow(TypedDict):
-    """What a detector finds in one clip at one quantiser, after one network or post-filter.
+    """Precision of a detector on one clip at one quantiser, after one network or post-filter.
 
     ``network`` is ``coded`` for the clip as it was decoded. mAP is from 0 to 1, ``map50`` at IoU
     0.50 and ``map`` the mean over 0.50 to 0.95, against the ``boxes`` that the detector finds in
@@ -83,53 +83,52 @@ class DetectionRow(TypedDict):
 
 
 class Cleaner(Protocol):
-    """What is evaluated: a network or a post-filter."""
+    """A network or post-filter that is evaluated."""
 
     @property
     def name(self) -> str:
-        """What rows call it."""
+        """Name in the rows."""
         ...
 
     def frames(
         self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
     ) -> Iterable[Frame]:
-        """The restored frames with these indices."""
+        """Yield the restored frames with these indices."""
         ...
 
     def setting(self, coding: VideoCoding) -> str:
-        """All that its output depends on besides the frames."""
+        """Return everything that the output depends on besides the frames."""
         ...
 
 
 class AsDecoded:
-    """Does nothing: the coded clip itself."""
+    """The coded clip itself, unchanged."""
 
     name = CODED
 
     def frames(
         self, coded: CodedClip, coding: VideoCoding, indices: Sequence[int]
     ) -> Iterator[Frame]:
-        """The decoded frames with these indices."""
+        """Yield the decoded frames with these indices."""
         del coding
         return (coded.frames[index] for index in indices)
 
     def setting(self, coding: VideoCoding) -> str:
-        """Nothing."""
+        """Return nothing."""
         del coding
         return ""
 
 
 @dataclass(frozen=True)
 class Study:
-    """How to go about it.
+    """Settings of the study.
 
     Attributes:
-        detector: Whose detections count.
-        confidence: Score from which a detection on the source is taken for an object.
+        detector: Detector to run.
+        confidence: Lowest score of a detection on the source that counts as an object.
         least_boxes: Classes with fewer objects on the source are left out.
-        every: Show it frames 0, N, 2N and so on.
-        seed: Of the resamples.
-        folder: For detections that an interrupted study takes up again; None: the cache.
+        every: Detect on frames 0, N, 2N and so on.
+        seed: Seed of the resamples.
     """
 
     detector: Detector
@@ -137,7 +136,6 @@ class Study:
     least_boxes: int = 10
     every: int = 1
     seed: int = 0
-    folder: Path | None = None
 
     def __post_init__(self) -> None:
         if not LOWEST_SCORE <= self.confidence < 1:
@@ -157,14 +155,14 @@ def evaluate_detection(
 ) -> Iterator[DetectionRow]:
     """Detect on every clip, coded in every way, as it is decoded and after every cleaner.
 
-    Detections are stored as they are made; a study that is run again makes only those that miss.
+    Detections are stored in the cache, so that a study that is run again makes only missing ones.
 
     Args:
-        clips: Sources.
+        clips: Source clips.
         codings: Coders and their settings.
         cleaners: Networks and post-filters; ``spp``, if it is among them, comes first.
         study: Detector and settings.
-        sample_frames: Keeps the frames on which mistakes become most fewer, and most more.
+        sample_frames: Collects the frames where mistakes fall most and rise most.
 
     Yields:
         A row per clip, coding and cleaner, in this order, the coded clip before all cleaners.
@@ -176,23 +174,25 @@ def evaluate_detection(
     """
     for clip in clips:
         source = _Source(clip.name, clip.load(), study)
-        truth = [found.at_least(study.confidence) for found in source.detections]
+        found = source.detections(source.key, (source.frames[index] for index in source.indices))
+        truth = [each.at_least(study.confidence) for each in found]
         draws = drawn_frames(len(truth), seed=study.seed)
         for coding in codings:
-            coded = _Coded(source, coding, study)
-            before: list[_Measured] = []
+            coded = _Coded(source, coding)
+            measured: dict[str, _Measured] = {}
             for cleaner in (AsDecoded(), *cleaners):
                 matches = Matches(truth, coded.found_by(cleaner), study.least_boxes)
-                measured = _Measured(cleaner.name, matches, draws)
-                before.append(measured)
+                own = _Measured(matches, matches.precision(), resampled(matches, draws))
                 if sample_frames and cleaner.name != CODED:
-                    _sample_frame(sample_frames, coded, cleaner, before[0].matches, matches)
-                yield _row(coded, study, measured, before)
+                    before = measured[CODED].matches
+                    _sample(sample_frames, coded, cleaner, truth, before, matches)
+                yield _row(coded, cleaner.name, own, measured)
+                measured[cleaner.name] = own
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A clip as it was before coding."""
+    """A clip before coding."""
 
     name: str
     frames: list[Frame]
@@ -200,64 +200,84 @@ class _Source:
 
     @cached_property
     def key(self) -> str:
-        """Of what the detector is shown."""
+        """Key of the frames that the detector sees."""
         shown = f"{self.study.detector.sha256} {self.study.detector.size} {self.study.every}"
         words = f"{FORMAT} {shown} {frames_sha256(self.frames)}"
         return hashlib.sha256(words.encode()).hexdigest()
 
     @property
     def indices(self) -> range:
-        """Of the frames that are shown."""
+        """Numbers of the frames that the detector sees."""
         return range(0, len(self.frames), self.study.every)
 
-    @property
-    def detections(self) -> list[Detections]:
-        """On the frames that are shown."""
-        shown = (self.frames[index] for index in self.indices)
-        return _stored(self.key, self.study, shown)
+    def detections(self, key: str, frames: Iterable[Frame]) -> list[Detections]:
+        """Return the detections on these frames, read from the file of ``key`` if there is one."""
+        path = _path(key, ".npz")
+        if not path.exists():
+            found = [self.study.detector(bgr_from_frame(frame)) for frame in frames]
+            with atomic_write(path) as temporary:
+                np.savez_compressed(
+                    temporary,
+                    counts=np.array([len(each.scores) for each in found]),
+                    boxes=np.concatenate([each.boxes for each in found]),
+                    scores=np.concatenate([each.scores for each in found]),
+                    classes=np.concatenate([each.classes for each in found]),
+                )
+        with np.load(path) as table:
+            ends = np.cumsum(table["counts"])[:-1]
+            parts = (np.split(table[name], ends) for name in ("boxes", "scores", "classes"))
+            return [Detections(*each) for each in zip(*parts, strict=True)]
 
 
+@dataclass(frozen=True)
 class _Coded:
-    """A clip after a coder, which is run when first needed."""
+    """A clip after a coder, which runs when it is first needed."""
 
-    def __init__(self, source: _Source, coding: VideoCoding, study: Study) -> None:
-        self.source, self.coding, self.study = source, coding, study
-        self._clip: CodedClip | None = None
+    source: _Source
+    coding: VideoCoding
 
-    @property
+    @cached_property
     def clip(self) -> CodedClip:
-        """Coded and decoded."""
-        if self._clip is None:
-            self._clip = Encodes(self.source.name, self.source.frames).coded(self.coding)
-        return self._clip
+        """The clip, coded and decoded."""
+        return Encodes(self.source.name, self.source.frames).coded(self.coding)
 
     @property
     def kbps(self) -> float:
-        """Rate of the coded clip, stored besides."""
-        path = _path(f"{self.source.key} {self.coding}", self.study, ".txt")
+        """Rate of the coded clip, stored beside the detections."""
+        path = _path(f"{self.source.key} {self.coding}", ".txt")
         if not path.exists():
             with atomic_write(path) as temporary:
                 temporary.write_text(repr(self.clip.kbps), encoding="utf-8")
         return float(path.read_text(encoding="utf-8"))
 
     def found_by(self, cleaner: Cleaner) -> list[Detections]:
-        """Detections on what a cleaner makes of the clip."""
+        """Return the detections on the output of a cleaner."""
         key = f"{self.source.key} {self.coding} {cleaner.name} {cleaner.setting(self.coding)}"
 
-        def shown() -> Iterator[Frame]:
+        def shown() -> Iterator[Frame]:  # nothing is coded for stored detections
             yield from cleaner.frames(self.clip, self.coding, self.source.indices)
 
-        return _stored(key, self.study, shown())
+        return self.source.detections(key, shown())
 
 
-def _sample_frame(
-    sample_frames: SampleFrames, coded: _Coded, cleaner: Cleaner, before: Matches, after: Matches
+def _path(key: str, suffix: str) -> Path:
+    return cache_folder("detections") / f"{hashlib.sha256(key.encode()).hexdigest()}{suffix}"
+
+
+def _sample(
+    sample_frames: SampleFrames,
+    coded: _Coded,
+    cleaner: Cleaner,
+    truth: Sequence[Detections],
+    before: Matches,
+    after: Matches,
 ) -> None:
     """Offer the frames of a clip whose mistakes change most; only these are restored again.
 
     A frame with as many mistakes as before is not kept: nothing could be seen on it.
     """
-    study, source = coded.study, coded.source
+    source = coded.source
+    study = source.study
     counted = {entry.number for entry in after.by_class()}
     subject = Subject(source.name, coded.coding.quantiser, cleaner.name)
     marks = [
@@ -269,55 +289,29 @@ def _sample_frame(
         if not fewer[place] or not sample_frames.wants(subject, fewer[place]):
             continue
         index = source.indices[place]
-        truth = source.detections[place].at_least(study.confidence).of_classes(counted)
-        was, now = marks[place]
         names = {number: study.detector.class_name(number) for number in counted}
+        boxes = Boxes(truth[place].of_classes(counted), *marks[place], names)
         (restored,) = cleaner.frames(coded.clip, coded.coding, [index])
         frames = source.frames[index], coded.clip.frames[index], restored
-        boxes = Boxes(truth, was, now, names)
         sample_frames.offer(SampleFrame(subject, index, float(fewer[place]), *frames, boxes))
 
 
-def _path(key: str, study: Study, suffix: str) -> Path:
-    folder = study.folder or cache_folder("detections")
-    return folder / f"{hashlib.sha256(key.encode()).hexdigest()}{suffix}"
-
-
-def _stored(key: str, study: Study, frames: Iterable[Frame]) -> list[Detections]:
-    """Detections on these frames, from the file of ``key`` if there is one; else it is written."""
-    path = _path(key, study, ".npz")
-    if not path.exists():
-        found = [study.detector(bgr_from_frame(frame)) for frame in frames]
-        with atomic_write(path) as temporary:
-            np.savez_compressed(
-                temporary,
-                counts=np.array([len(each.scores) for each in found]),
-                boxes=np.concatenate([each.boxes for each in found]),
-                scores=np.concatenate([each.scores for each in found]),
-                classes=np.concatenate([each.classes for each in found]),
-            )
-    with np.load(path) as table:
-        ends = np.cumsum(table["counts"])[:-1]
-        parts = (np.split(table[name], ends) for name in ("boxes", "scores", "classes"))
-        return [Detections(*each) for each in zip(*parts, strict=True)]
-
-
+@dataclass(frozen=True)
 class _Measured:
     """Precision of one cleaner on a coded clip, over all frames and over resamples."""
 
-    def __init__(self, name: str, matches: Matches, draws: Sequence[Frames]) -> None:
-        self.name, self.matches = name, matches
-        self.precision = matches.precision()
-        self.resamples = resampled(matches, draws)
+    matches: Matches
+    precision: Pair
+    resamples: NDArray[np.float64]
 
 
-def _row(coded: _Coded, study: Study, own: _Measured, before: Sequence[_Measured]) -> DetectionRow:
-    others = {measured.name: measured for measured in before if measured is not own}
-    over_coded, over_spp = (_over(own, others.get(name)) for name in (CODED, SPP))
+def _row(coded: _Coded, name: str, own: _Measured, others: Mapping[str, _Measured]) -> DetectionRow:
+    study = coded.source.study
     classes = own.matches.by_class()
-    (low50, high50), (low, high) = _intervals(own.resamples)
+    over_coded, over_spp = (_over(own, others.get(other)) for other in (CODED, SPP))
+    interval50, interval_all = _intervals(own.resamples)
     return DetectionRow(
-        network=own.name,
+        network=name,
         detector=study.detector.name,
         head=study.detector.head.name,
         confidence=study.confidence,
@@ -330,9 +324,9 @@ def _row(coded: _Coded, study: Study, own: _Measured, before: Sequence[_Measured
         boxes=sum(entry.boxes for entry in classes),
         rare_boxes=own.matches.rare_boxes,
         map50=float(own.precision[0]),
-        map50_interval=(low50, high50),
+        map50_interval=interval50,
         map=float(own.precision[1]),
-        map_interval=(low, high),
+        map_interval=interval_all,
         over_coded50=over_coded[0][0],
         over_coded50_interval=over_coded[0][1],
         over_coded=over_coded[1][0],
@@ -357,7 +351,7 @@ Difference = tuple[float | None, Interval | None]
 
 
 def _over(own: _Measured, other: _Measured | None) -> tuple[Difference, Difference]:
-    """How much better than another, at IoU 0.50 and over all."""
+    """Return the gain over another cleaner at IoU 0.50 and over all, None if there is no other."""
     if other is None:
         return (None, None), (None, None)
     at50, over_all = own.precision - other.precision
@@ -366,5 +360,5 @@ def _over(own: _Measured, other: _Measured | None) -> tuple[Difference, Differen
 
 
 def _intervals(resamples: NDArray[np.float64]) -> tuple[Interval, Interval]:
-    """At IoU 0.50, and over all."""
+    """Return the intervals at IoU 0.50 and over all."""
     return interval(resamples[:, 0]), interval(resamples[:, 1])

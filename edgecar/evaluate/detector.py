@@ -1,4 +1,4 @@
-"""Object detectors of others, as ONNX files: frames in, boxes out.
+"""Third-party object detectors as ONNX files: frames in, boxes out.
 
 With supervision (``pip install supervision``), which draws:
 
@@ -38,9 +38,9 @@ DEFAULT_SIDE_PX = 640
 ALIGN_PX = 32  # largest stride of the common grids
 PAD_CODE = 114  # the grey beside letterboxed frames in YOLOX and Ultralytics
 LOWEST_SCORE = 0.01
-"""What is found with less says nothing, and there is much of it."""
+"""Detections below this score carry no information, and there are many."""
 MOST_OBJECTS = 100
-"""In a frame: the convention of COCO."""
+"""Most objects in a frame, by the convention of COCO."""
 SIZES_INPUT_DIMS = 2  # `orig_target_sizes` of the DETR family, (N, 2)
 COCO_CLASSES = tuple(
     """
@@ -64,7 +64,7 @@ class Detector:
     """A detector whose head is recognised by its outputs; runs in ONNX Runtime on the CPU.
 
     Args:
-        path: Of the ONNX file: an export of YOLOX, YOLOv5, YOLOv8 or YOLO11, or any graph with
+        path: ONNX file: an export of YOLOX, YOLOv5, YOLOv8 or YOLO11, or any graph with
             outputs named ``boxes`` (left, top, right, bottom in pixels), ``labels`` and ``scores``.
         size: ``(height, width)`` of the input where the graph leaves it open, multiples of 32; 640
             each way if not given.
@@ -95,7 +95,7 @@ class Detector:
         self._names = _names_of(meta.get("names", ""), self.head.classes)
 
     def __call__(self, bgr: Bgr) -> Detections:
-        """What is in a picture, at most 100 objects, best first.
+        """Detect at most 100 objects in a picture, best first.
 
         Args:
             bgr: ``(H, W, 3)`` uint8.
@@ -116,11 +116,11 @@ class Detector:
         return found.scaled(factors, shift).clipped((height, width)).best(MOST_OBJECTS)
 
     def class_name(self, number: int) -> str:
-        """What the detector calls a class; ``class 7`` where it does not say."""
+        """Return the name of a class, or ``class 7`` if the detector has no names."""
         return self._names.get(number, f"class {number}")
 
     def _run(self, picture: NDArray[np.float32]) -> Outputs:
-        """Outputs by name for ``(H, W, 3)`` of the input's size."""
+        """Return the outputs by name for a picture ``(H, W, 3)`` of the input's size."""
         first, *others = self._inputs
         planes = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
         fed: dict[str, NDArray[np.generic]] = {first.name: planes.astype(DTYPES[first.type])}
@@ -168,7 +168,7 @@ def _session(path: Path, threads: int) -> Any:
 
 
 def _size_of(shape: list[Any], asked: Size | None, path: Path) -> Size:
-    """Size of the input: what the graph fixes, else what is asked for."""
+    """Return the size of the input: the graph's own, else the one asked for."""
     own = [side if isinstance(side, int) and side > 0 else None for side in shape[2:]]
     wanted = asked or (DEFAULT_SIDE_PX, DEFAULT_SIDE_PX)
     height, width = (side or want for side, want in zip(own, wanted, strict=True))
@@ -185,7 +185,7 @@ def _size_of(shape: list[Any], asked: Size | None, path: Path) -> Size:
 
 
 def _names_of(text: str, classes: int | None) -> dict[int, str]:
-    """Names of classes from the metadata of Ultralytics, else those of COCO for 80 classes."""
+    """Read names of classes from Ultralytics' metadata; 80 classes without names are COCO's."""
     try:
         stored = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -198,7 +198,7 @@ def _names_of(text: str, classes: int | None) -> dict[int, str]:
 def _fitted(
     bgr: Bgr, size: Size, fit: str
 ) -> tuple[NDArray[np.float32], tuple[float, float], tuple[float, float]]:
-    """The picture at the input's size, and the factors and shift that lead its boxes back.
+    """Fit the picture to the input, and return factors and shift to map boxes back.
 
     Returns:
         ``(H, W, 3)`` in 0..255; factors and shift as `Detections.scaled` takes them.

@@ -1,4 +1,4 @@
-"""What detectors say, decoded: the heads of YOLOX, YOLOv5, YOLOv8 and 11, and named outputs.
+"""Decoders of detector outputs: the heads of YOLOX, YOLOv5, YOLOv8 and 11, and named outputs.
 
 A head is recognised by the names and shapes of a graph's outputs. Layouts are those that the
 exporters of the families write: YOLOX (Ge et al., 2021; ``tools/export_onnx.py``), YOLOv5 and 7,
@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 Outputs = Mapping[str, NDArray[Any]]
 
 STRIDES_PX = ((8, 16, 32), (8, 16, 32, 64))
-"""Of the grids of a YOLO; the second set is that of the variants for large pictures."""
+"""Strides of a YOLO's grids; the second set belongs to the variants for large pictures."""
 ANCHORS_V5 = 3  # boxes in a cell
 NAMED = ("boxes", "labels", "scores")
 NMS_IOU = 0.45  # as the demos of YOLOX and YOLOv5
@@ -43,25 +43,25 @@ class Detections:
     classes: NDArray[np.int64]
 
     def at_least(self, score: float) -> "Detections":
-        """Those with this score or a higher one."""
+        """Keep detections with at least this score."""
         return self._taken(np.flatnonzero(self.scores >= score))
 
     def of_classes(self, numbers: Collection[int]) -> "Detections":
-        """Those of these classes."""
+        """Keep detections of these classes."""
         return self._taken(np.flatnonzero(np.isin(self.classes, list(numbers))))
 
     def best(self, count: int) -> "Detections":
-        """The first by score; equal scores stay in the order they have."""
+        """Keep the best by score; equal scores keep their order."""
         return self._taken(np.argsort(-self.scores, kind="stable")[:count])
 
     def scaled(self, factors: tuple[float, float], shift_px: tuple[float, float]) -> "Detections":
-        """Boxes moved by ``shift_px`` (x, y), then multiplied by ``factors`` (x, y)."""
+        """Move boxes by ``shift_px`` (x, y), then multiply them by ``factors`` (x, y)."""
         shift = np.array([*shift_px, *shift_px], np.float32)
         factor = np.array([*factors, *factors], np.float32)
         return Detections((self.boxes + shift) * factor, self.scores, self.classes)
 
     def clipped(self, size: Size) -> "Detections":
-        """Boxes cut at the edges of a frame; what lies outside is left out."""
+        """Clip boxes to a frame, and drop those outside."""
         height, width = size
         most = np.array([width, height, width, height], np.float32)
         cut = Detections(np.clip(self.boxes, 0, most), self.scores, self.classes)
@@ -74,15 +74,15 @@ class Detections:
 
 @dataclass(frozen=True)
 class Head:
-    """How to feed a detector and read its answer.
+    """Input format of a detector, and the decoder of its outputs.
 
     Attributes:
-        name: Of the family.
+        name: Name of the family.
         colours: Order of the three input channels.
-        full_scale: What code 255 becomes.
+        full_scale: Input value of code 255.
         fit: Frames are scaled into the ``corner`` or the ``centre`` of the input, the rest grey, or
             each side by itself (``stretch``).
-        classes: How many there are; None if the outputs do not say.
+        classes: Number of classes; None if the outputs do not tell.
         decode: Outputs and ``(height, width)`` of the input to boxes in its pixels.
         overlaps: Boxes of one object are left to suppress.
     """
@@ -97,7 +97,7 @@ class Head:
 
 
 def head_of(outputs: Outputs, size: Size) -> Head:
-    """The head whose outputs these are.
+    """Recognise the head from its outputs.
 
     Args:
         outputs: By name, for one picture of noise: YOLOX graphs whose boxes are yet to be decoded
@@ -105,7 +105,7 @@ def head_of(outputs: Outputs, size: Size) -> Head:
         size: ``(height, width)`` of the input.
 
     Raises:
-        EngineError: It is none that is understood.
+        EngineError: The head is unknown.
     """
     lower = {name.lower() for name in outputs}
     if lower >= set(NAMED):
@@ -216,7 +216,7 @@ def without_overlaps(found: Detections, iou: float = NMS_IOU) -> Detections:
 
     Args:
         found: Candidates.
-        iou: Of two boxes of a class that overlap by more, the one with the lower score goes.
+        iou: Overlap above which the lower-scored box of a class is dropped.
     """
     if not len(found.scores):
         return found

@@ -15,21 +15,21 @@ from edgecar.media.frame import Frame
 from edgecar.media.video_codec import CodedClip, VideoCoding, decoded_clip, video_coded
 
 FORMAT = "1"
-"""Goes up when the same frames and settings are coded in another way."""
+"""Version of stored clips: raise it when the same frames and settings give other bits."""
 MOST_BYTES = 2 << 30  # of all stored clips; those unused for longest make room
 SUFFIX = ".mkv"
 
 
 class Encodes:
-    """A clip to be coded.
+    """Codings of one clip.
 
-    What was coded once is read again: a study that was broken off goes on sooner, and one that is
-    done again with another network sees the same bits, which x264 under a limit does not promise.
+    Coded clips are stored and read again: an interrupted study resumes faster, and a study that is
+    repeated with another network sees the same bits, which x264 under a limit does not promise.
 
     Args:
-        name: For messages.
-        frames: Of the clip.
-        folder: Where coded clips are kept; None: the cache.
+        name: Name of the clip in messages.
+        frames: Frames of the clip.
+        folder: Folder of stored clips; None: the cache.
     """
 
     def __init__(self, name: str, frames: Sequence[Frame], folder: Path | None = None) -> None:
@@ -37,7 +37,7 @@ class Encodes:
         self._folder = folder or cache_folder("encodes")
 
     def coded(self, coding: VideoCoding) -> CodedClip:
-        """The clip after a coder, as `edgecar.media.video_codec.video_coded` gives it.
+        """Return the coded clip, as `edgecar.media.video_codec.video_coded` does.
 
         Raises:
             MediaError: It cannot be coded.
@@ -51,7 +51,7 @@ class Encodes:
         return clip if len(clip.frames) == len(self._frames) else self._made(coding, path)
 
     def ahead(self, codings: Iterable[VideoCoding]) -> Iterator[CodedClip]:
-        """The clip in each coding; coders run on one thread, so that the next one finds a core.
+        """Yield the clip in each coding; the next one is coded on a thread meanwhile.
 
         Raises:
             MediaError: It cannot be coded.
@@ -88,7 +88,7 @@ class Encodes:
 
 
 def frames_sha256(frames: Iterable[Frame]) -> str:
-    """Of all samples, sizes and colour metadata, in order; timestamps do not count."""
+    """Hash all samples, sizes and colour metadata in order, but not timestamps."""
     digest = hashlib.sha256()
     for frame in frames:
         digest.update(repr((frame.size, frame.colour)).encode())
@@ -98,10 +98,10 @@ def frames_sha256(frames: Iterable[Frame]) -> str:
 
 
 def _make_room(folder: Path) -> None:
-    """Forget the clips that were not used for longest, until the rest is small enough."""
+    """Delete the least recently used clips until the rest is small enough."""
     kept = 0
     stored = [(path, path.stat()) for path in folder.glob(f"*{SUFFIX}")]
     for path, metadata in sorted(stored, key=lambda entry: entry[1].st_mtime, reverse=True):
         kept += metadata.st_size
         if kept > MOST_BYTES:
-            path.unlink(missing_ok=True)  # another study may have been sooner
+            path.unlink(missing_ok=True)  # another study may have deleted it

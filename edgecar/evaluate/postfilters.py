@@ -82,7 +82,7 @@ class Postfilter:
             yield replace(coded.frames[index], y=y, u=u, v=v)
 
     def setting(self, coding: VideoCoding) -> str:
-        """What is given to ``-vf``."""
+        """Return the value of ffmpeg's option ``-vf``."""
         return f"{self.name}={QUALITY}:qp={strength_for(self.name, coding)}"
 
 
@@ -93,7 +93,7 @@ def ffmpeg_luma(coded: CodedClip, video_filter: str | None = None) -> list[Luma]
     convert full-range pictures to limited range on the way.
 
     Args:
-        coded: What to decode; its frames give size and number.
+        coded: Clip to decode; its frames give size and number.
         video_filter: For ``-vf``; None: only decode.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The JPEG study: what a network makes of coded photographs, as the published tables count it."""
+"""The JPEG study: networks on coded photographs, measured like the published tables."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,9 +53,9 @@ def evaluate_jpeg(
             quality.
         pictures: Name and clean luma of each picture.
         qualities: JPEG qualities, 1 to 100.
-        network: Goes into the rows.
-        set_name: Goes into the rows; ``Classic5`` and ``LIVE1`` have published values.
-        sample_frames: Keeps the pictures with most and least gain.
+        network: Name of the network in the rows.
+        set_name: Name of the set in the rows; ``Classic5`` and ``LIVE1`` have published values.
+        sample_frames: Collects the pictures with most and least gain.
 
     Returns:
         One row per quality, in the order given.
@@ -94,7 +94,7 @@ def evaluate_jpeg(
 
 
 def _scores(clean: Luma, both: tuple[Luma, Luma]) -> list[float]:
-    """PSNR, SSIM and PSNR-B of one picture, each before and after."""
+    """Return PSNR, SSIM and PSNR-B of one picture, each before and after."""
     return [
         *(psnr(clean, picture) for picture in both),
         *(ssim(clean, picture, window=SSIM_WINDOW) for picture in both),
@@ -103,7 +103,7 @@ def _scores(clean: Luma, both: tuple[Luma, Luma]) -> list[float]:
 
 
 def load_pictures(folder: Path) -> list[tuple[str, Luma]]:
-    """Name and luma of every picture in ``folder``, sorted by name.
+    """Read name and luma of every picture in ``folder``, sorted by name.
 
     Raises:
         MediaError: The folder holds no picture, or one that cannot be decoded.
@@ -112,7 +112,7 @@ def load_pictures(folder: Path) -> list[tuple[str, Luma]]:
 
 
 def published_luma(bgr: NDArray[np.uint8]) -> Luma:
-    """The luma that the published tables measure.
+    """Return the luma that the published tables measure.
 
     A grey picture is its own luma, also where its file repeats it in three equal channels; colour
     becomes limited-range luma (`edgecar.media.color.paper_luma_from_bgr`).

@@ -133,17 +133,17 @@ def jpeg_cells(studies: Sequence[tuple[str, Sequence[Row]]], set_name: str) -> C
 
 @dataclass(frozen=True)
 class Gain:
-    """What one network gains on coded clips, in dB of luma PSNR.
+    """Gains of one network on coded clips, in dB of luma PSNR.
 
     Attributes:
         network: Or post-filter.
         by_quantiser: Mean over the clips, for each quantiser in rising order.
         mean: Over all inputs. An input is a clip at a quantiser.
         ssim: Mean gain in SSIM over all inputs.
-        lowest: Of all inputs.
+        lowest: Lowest gain of all inputs.
         lowest_at: Clip and quantiser of the lowest.
         losses: Inputs that came out worse than they went in.
-        inputs: How many there are.
+        inputs: Number of inputs.
     """
 
     network: str
@@ -340,7 +340,7 @@ def _mean_bd_rate(rows: Sequence[Row], structure: str, place: str, psnr: str) ->
 
 
 def limits_lines(rows: Iterable[Row]) -> list[str]:
-    """What the paper's limits came to for each clip."""
+    """Say for each clip what the paper's limits are at its size."""
     limits: dict[str, dict[float, int]] = {}
     for row in rows:
         if row["limit_mbps"] is not None:
