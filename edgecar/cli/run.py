@@ -47,18 +47,21 @@ def command(
     ] = "edgecar-s",
     engine: EngineName = "auto",
     precision: PrecisionName = None,
-    codec: Annotated[OutputCodec, typer.Option(help="Video out; ffv1 is lossless.")] = "h264",
+    codec: Annotated[
+        OutputCodec, typer.Option(help="Codec of the output video; ffv1 is lossless.")
+    ] = "h264",
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write before and after in one picture.")
     ] = False,
     layout: Annotated[
-        Layout, typer.Option(help="Of the comparison: both whole, or a half of each.")
+        Layout, typer.Option(help="Layout of the comparison: both whole, or a half of each.")
     ] = "side",
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many frames in all.")
+        int | None, typer.Option(min=1, help="Stop after this many frames in all.")
     ] = None,
     tile: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT of equal windows; default: free rectangles.")
+        str | None,
+        typer.Option(help="Size of equal tiles, WIDTHxHEIGHT; default: free rectangles."),
     ] = None,
     reuse: Annotated[
         bool, typer.Option(help="Compute only what a change can reach; same bytes out.")
@@ -68,7 +71,7 @@ def command(
     ] = 0,
     reuse_tolerance: Annotated[
         int,
-        typer.Option(min=0, max=255, metavar="CODES", help="LOSSY: ignore changes up to this."),
+        typer.Option(min=0, max=255, metavar="CODES", help="Ignore changes up to this (LOSSY)."),
     ] = 0,
     weights_for: Annotated[
         Coder | None,
@@ -77,7 +80,7 @@ def command(
     policy: Annotated[
         Policy | None,
         typer.Option(
-            help="block: restore all; newest: drop what was overtaken. Default: by INPUT."
+            help="Restore all (block) or drop overtaken frames (newest). Default: by INPUT."
         ),
     ] = None,
     max_latency_ms: Annotated[
@@ -88,7 +91,7 @@ def command(
         typer.Option(
             metavar="QP",
             help="H.264 frames finer than this pass as they are; 0: none. Default: by the weights. "
-            "HEVC tells no QP.",
+            "HEVC states no QP.",
         ),
     ] = None,
     skip_above_quality: Annotated[

@@ -19,6 +19,7 @@ INTEGER, UNSIGNED, FLOAT = 0, 1, 2
 """Values of ``DLDataTypeCode``."""
 
 FRESH, USED = b"dltensor", b"used_dltensor"
+DEFAULT_STREAM, STATES_STREAM = 1, 3  # handle; first version of the array interface with streams
 AMBIGUOUS_STREAM = 0  # the standard forbids it: the default stream is 1, or 2 of each thread
 
 
@@ -299,7 +300,10 @@ class Arrival:
 
 
 def arrival(array: Any, stream: int | None = None) -> Arrival:
-    """A picture in device memory, of whatever library.
+    """Return a picture in device memory, whatever library it is of.
+
+    DLPack comes first: its protocol says what must be waited for. The other one does so from
+    version 3 on; an array of an earlier version counts as still being made on the default stream.
 
     Args:
         array: ``(height, width)`` or ``(channels, height, width)`` of uint8, whose rows are whole.
@@ -311,7 +315,7 @@ def arrival(array: Any, stream: int | None = None) -> Arrival:
     """
     if isinstance(array, DeviceArray):
         return Arrival(array, None)
-    if not hasattr(array, "__cuda_array_interface__"):
+    if hasattr(array, "__dlpack__"):
         return Arrival(_from_dlpack(array, stream), None)
     metadata = array.__cuda_array_interface__
     shape, strides = tuple(metadata["shape"]), metadata.get("strides")
@@ -319,16 +323,8 @@ def arrival(array: Any, stream: int | None = None) -> Arrival:
     if strides is None and shape:
         strides = (*((shape[-2] * shape[-1],) if len(shape) == 3 else ()), shape[-1], 1)
     found = _picture(metadata["data"][0], shape, strides, kind in ("|u1", "<u1"), kind, array)
-    return Arrival(found, metadata.get("stream"))
-
-
-def device_array(array: Any) -> DeviceArray:
-    """`arrival`, for whoever knows that the picture is complete.
-
-    Raises:
-        MediaError: It is no picture in device memory.
-    """
-    return arrival(array).array
+    stated = metadata.get("version", 0) >= STATES_STREAM
+    return Arrival(found, metadata.get("stream") if stated else DEFAULT_STREAM)
 
 
 def _from_dlpack(array: Any, stream: int | None) -> DeviceArray:

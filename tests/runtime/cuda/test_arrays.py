@@ -18,7 +18,6 @@ from edgecar.runtime.cuda.arrays import (
     Layout,
     arrival,
     capsule_of,
-    device_array,
     layout_from_capsule,
 )
 from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
@@ -222,11 +221,14 @@ def test_array_of_the_cpu_is_not_taken_for_one_of_the_gpu() -> None:
 def test_device_array_of_another_kind_is_refused(change, said) -> None:
     metadata = {"typestr": "|u1", "shape": (4, 8), "data": (4096, False), "version": 3, **change}
     with pytest.raises(MediaError) as refused:
-        device_array(SimpleNamespace(__cuda_array_interface__=metadata))
+        arrival(SimpleNamespace(__cuda_array_interface__=metadata))
     assert said in str(refused.value)
 
 
-def test_device_array_without_strides_is_whole() -> None:
-    metadata = {"typestr": "|u1", "shape": (2, 4, 8), "data": (4096, True)}
-    found = device_array(SimpleNamespace(__cuda_array_interface__=metadata))
-    assert (found.shape, found.strides) == ((2, 4, 8), (32, 8))
+@pytest.mark.parametrize(("version", "stream"), [(2, 1), (3, None)])
+def test_array_that_states_no_stream_counts_as_unfinished(version, stream) -> None:
+    """On the default stream; and without strides it is whole."""
+    metadata = {"typestr": "|u1", "shape": (2, 4, 8), "data": (4096, True), "version": version}
+    found = arrival(SimpleNamespace(__cuda_array_interface__=metadata))
+    assert found.stream == stream
+    assert (found.array.shape, found.array.strides) == ((2, 4, 8), (32, 8))
