@@ -1,4 +1,4 @@
-"""What edgecar knows about a network without building it."""
+"""Card of a network: its name, configurations and how its checkpoints are recognised."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Recognised:
-    """A checkpoint that a card understood: how to build the network and what to load into it."""
+    """Configuration and state dict of a checkpoint that a card understood."""
 
     config: Any
     state: State
@@ -26,11 +26,11 @@ class Card:
 
     Attributes:
         name: What users type.
-        paper: Where the network is described.
+        paper: Paper that describes the network.
         configs: Published configuration by number of channels (1 luma, 3 RGB).
         build: Configuration to network, with fresh weights.
         recognise: State dict to configuration and renamed state dict; None: another network.
-        context: Whether the receptive field is finite (``local``) or a window is its own picture.
+        context: ``local`` for a finite receptive field, ``windowed`` if a tile is its own picture.
         align_px: Sides of what the network reads are multiples of this.
         by_shape: Configurations whose weights are known by their shapes, whatever their names are.
     """
@@ -45,7 +45,7 @@ class Card:
     by_shape: tuple[Any, ...] = ()
 
     def config(self, channels: int = 1) -> Any:
-        """The published configuration for ``channels`` channels.
+        """Return the published configuration for ``channels`` channels.
 
         Raises:
             SettingsError: The network is not defined for that many channels.

@@ -1,23 +1,26 @@
-"""Checkpoints in: safe to open, recognised by their tensors."""
+"""Checkpoints in: safe to open, recognised by their tensors, wherever in the file they are.
+
+Training scripts nest weights in dictionaries, keep averaged copies and other networks beside them,
+and put names of wrappers before those of the layers. All of it is the same thing: a group of
+tensors under a common path. Each group is offered in turn, and shapes decide which is a network.
+"""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from edgecar.errors import CheckpointError
-from edgecar.zoo.card import Card, Recognised, State
-from edgecar.zoo.formats import is_safetensors
-from edgecar.zoo.layouts import Group, groups
-from edgecar.zoo.nearest import is_counter, layout, listed, nearest
-from edgecar.zoo.reading import content_of, pickled_network
-from edgecar.zoo.registry import CARDS
+from edgecar.zoo.card import Card, Recognised
+from edgecar.zoo.reading import content_of, is_safetensors, mappings, pickled_network
+from edgecar.zoo.registry import is_counter, listed, nearest, recognised_in
 
 STATISTICS = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
 # Tensors that tell what was done to a network, with what to do about it.
@@ -34,6 +37,17 @@ TREATED = (
     ),
 )
 INT8 = "edgecar.int8"  # key in the header of a safetensors file
+# Names that wrappers of PyTorch leave before or between those of layers: DataParallel and
+# AveragedModel, torch.compile, FSDP, activation checkpoints, DeepSpeed, quantisation's stubs.
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module",
+            "_forward_module", "_fw_module"}  # fmt: skip
+# Words in the name of a moving average of the weights, which authors publish and evaluate.
+AVERAGED = {"ema", "ewa", "swa", "average", "averaged", "avg", "shadow", "polyak"}
+# Words in the name of what stands beside a network and is none, or not the one to deploy.
+ASIDE = {"netd", "disc", "discr", "discriminator", "critic", "teacher", "online", "loss",
+         "losses", "criterion", "lpips", "vgg", "perceptual", "percep", "metric", "metrics", "psnr",
+         "ssim", "optim", "optimizer", "optimizers", "optimiser", "scheduler", "schedulers",
+         "scaler", "amp", "rng"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,10 +55,10 @@ class Loaded:
     """A checkpoint made into the network it was trained as, in evaluation mode.
 
     Attributes:
-        card: Of the network.
+        card: Card of the network.
         channels: 1 luma, 3 RGB.
-        network: In float32, whatever the checkpoint holds.
-        config: Where it differs from the published one: ``{"width": 16}``.
+        network: Network in float32, whatever the checkpoint holds.
+        config: Settings that differ from the published ones: ``{"width": 16}``.
         source: Place of the weights in the file, and what else was left there; empty if the file
             is the weights.
     """
@@ -58,13 +72,13 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Int8Training:
-    """What weights that were trained in eight bits carry besides their tensors.
+    """Facts that weights trained in eight bits carry besides their tensors.
 
     Attributes:
         reaches: Largest magnitude of what each convolution reads, by the name of its module.
         start: The weights they were fine-tuned from: a coder, for those of the same network that
             ship, or a path; empty: from fresh ones.
-        start_sha256: Of that file; empty if there is none.
+        start_sha256: SHA-256 of that file; empty if there is none.
     """
 
     reaches: dict[str, float]
@@ -72,16 +86,42 @@ class Int8Training:
     start_sha256: str
 
 
+@dataclass(frozen=True)
+class Group:
+    """Tensors under one path of a checkpoint.
+
+    Attributes:
+        path: Keys of dictionaries and prefixes of names that lead to them; wrappers are left out.
+        state: The tensors by the rest of their names.
+    """
+
+    path: tuple[str, ...]
+    state: dict[str, Tensor]
+
+    @property
+    def name(self) -> str:
+        """The path in one word; empty for the file itself."""
+        return ".".join(self.path)
+
+    @property
+    def rank(self) -> int:
+        """Order of preference: averaged weights, weights, what stands aside."""
+        words = {word for key in self.path for word in _words(key)}
+        if any(key.lower() in ("d", "net_d") for key in self.path):
+            return 2
+        return 2 if words & ASIDE else 0 if words & AVERAGED else 1
+
+
 def metadata_of(training: Int8Training) -> dict[str, str]:
-    """What to store in the header of a safetensors file; `int8_training_of` reads it back."""
+    """Return the header of a safetensors file; `int8_training_of` reads it back."""
     return {INT8: json.dumps(asdict(training))}
 
 
 def int8_training_of(path: Path) -> Int8Training | None:
-    """How a checkpoint was trained in eight bits; None if it was not.
+    """Read how a checkpoint was trained in eight bits; None if it was not.
 
     Raises:
-        CheckpointError: What it says of that is not understood.
+        CheckpointError: Its header is not understood.
     """
     if not is_safetensors(path):
         return None
@@ -115,7 +155,7 @@ def load_network(path: Path) -> Loaded:
 
 
 def _chosen(found: list[Group], content: Any) -> Loaded:
-    """The network of the group that is preferred among those that fit."""
+    """Load the preferred group among those that fit."""
     fits: list[tuple[Group, Card, Recognised]] = []
     misfits: list[tuple[Group, str]] = []
     taken: set[int] = set()
@@ -124,7 +164,7 @@ def _chosen(found: list[Group], content: Any) -> Loaded:
         if tensors <= taken:
             continue  # the same network, under its prefix
         try:
-            known = _known(_completed(group, [fit[0] for fit in fits]))
+            known = recognised_in(_completed(group, [fit[0] for fit in fits]))
         except CheckpointError as error:
             misfits.append((group, str(error)))
         else:
@@ -148,7 +188,7 @@ def _chosen(found: list[Group], content: Any) -> Loaded:
 
 
 def _completed(group: Group, fits: list[Group]) -> dict[str, Tensor]:
-    """Averaged weights with the statistics of the network that they were averaged from.
+    """Complete averaged weights by the statistics of the network they were averaged from.
 
     Authors average what the optimiser changes, and run the average with the network's statistics.
     """
@@ -175,90 +215,9 @@ def _source(group: Group, others: list[Group], found: list[Group]) -> str:
     return f"{name}, not {listed(left)}" if left else name
 
 
-def _known(state: dict[str, Tensor]) -> tuple[Card, Recognised] | None:
-    """The card of a group and what it recognised; None if it is another network's.
-
-    Raises:
-        CheckpointError: It is nearly a network of the zoo.
-    """
-    for card in CARDS:
-        found = _recognised(card, state)
-        if found:
-            channels = found.config.channels
-            if channels not in card.configs:
-                raise CheckpointError(
-                    f"looks like {card.name} for {channels} channels; edgecar runs networks for "
-                    "luma (1) or RGB (3)"
-                )
-            return card, _fitting(card, found)
-    for card in CARDS:
-        for config in card.by_shape:
-            named = _named_by_shape(card, config, state)
-            if named:
-                return card, Recognised(config, named)
-    return None
-
-
-def _recognised(card: Card, state: dict[str, Tensor]) -> Recognised | None:
-    try:
-        return card.recognise(state)
-    except (IndexError, KeyError, ZeroDivisionError):
-        return None  # names of this network, but tensors of another rank or none
-
-
-def _named_by_shape(card: Card, config: Any, state: dict[str, Tensor]) -> State | None:
-    """The tensors under the names of a network, if they are as many of each shape, in order."""
-    own = layout(card.name, config)
-    if len(own) != len(state):
-        return None
-    places: dict[tuple[Any, ...], list[str]] = {}
-    for name, tensor in state.items():
-        places.setdefault((name.rpartition(".")[2], *tensor.shape), []).append(name)
-    named: dict[str, Tensor] = {}
-    for name, shape in own.items():
-        fitting = places.get((name.rpartition(".")[2], *shape))
-        if not fitting:
-            return None
-        named[name] = state[fitting.pop(0)]
-    return named
-
-
 def _own_config(card: Card, found: Recognised) -> dict[str, Any]:
     published = asdict(card.config(found.config.channels))
     return {key: value for key, value in asdict(found.config).items() if value != published[key]}
-
-
-def _fitting(card: Card, found: Recognised) -> Recognised:
-    """Return the recognised network with every tensor that it needs and no other.
-
-    Raises:
-        CheckpointError: A tensor is missing, is one too many, or has another shape.
-    """
-    with torch.device("meta"):
-        network = card.build(found.config)
-    own = network.state_dict()
-    state = {key: t for key, t in found.state.items() if key in own or "." in key or t.numel() > 1}
-    lacking = [key for key in own if key not in state and not is_counter(key)]
-    convs = (nn.Conv2d, nn.ConvTranspose2d)
-    biases = [
-        f"{name}.bias"
-        for name, layer in network.named_modules()
-        if isinstance(layer, convs) and layer.bias is not None
-    ]
-    if lacking == biases and len(biases) > 1:  # trained without any
-        state |= {key: torch.zeros(own[key].shape) for key in biases}
-        lacking = []
-    for key, tensor in state.items():
-        if key in own and own[key].shape != tensor.shape:
-            raise CheckpointError(
-                f"looks like {card.name} but {key} is {tuple(tensor.shape)}, "
-                f"need {tuple(own[key].shape)}"
-            )
-    extra = [key for key in state if key not in own]
-    if lacking or extra:
-        wrong = f"lacks {listed(lacking)}" if lacking else f"has extra {listed(extra)}"
-        raise CheckpointError(f"looks like {card.name} but {wrong}")
-    return Recognised(found.config, state)
 
 
 def _filled(card: Card, found: Recognised, group: Group) -> nn.Module:
@@ -273,7 +232,7 @@ def _filled(card: Card, found: Recognised, group: Group) -> nn.Module:
 
 
 def weights_of(name: str, tensor: Tensor) -> Tensor:
-    """A tensor as float32 in memory of its own, however it is stored.
+    """Copy a tensor as float32, however it is stored.
 
     Raises:
         CheckpointError: It has no values, or not only finite real ones.
@@ -315,7 +274,7 @@ def _same(one: Group, other: Group) -> bool:
 
 
 def _reason(found: list[Group], misfits: list[tuple[Group, str]], content: Any) -> str:
-    """Why none fits: what the likeliest group lacks, or the network that is nearest by shapes."""
+    """Explain why none fits: tensors that are missing, or the network nearest by shapes."""
     if not found:
         if isinstance(content, Mapping):
             return "holds no tensors; save network.state_dict()"
@@ -335,3 +294,57 @@ def _reason(found: list[Group], misfits: list[tuple[Group, str]], content: Any) 
         f"no network of the zoo fits; it has {listed(list(likeliest.state))}{inside}; "
         f"{nearest(likeliest.state)}"
     )
+
+
+def groups(content: Any) -> list[Group]:
+    """Return every group of tensors that may be a network, outer ones first."""
+    found: list[Group] = []
+    for path, mapping in mappings(content):
+        if any({"optimizer", "optim", "optimizers", "optimiser"} & set(_words(k)) for k in path):
+            continue  # its tensors have the shapes of the weights
+        state = _without_wrappers(mapping)
+        if state:
+            found += _under_prefixes(Group(path, state))
+    return found
+
+
+def _words(name: str) -> list[str]:
+    """Split a name into words: ``netG_ema`` is ``netg`` and ``ema``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower().replace("-", "_").split("_")
+
+
+def _without_wrappers(mapping: Any) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for key, value in mapping.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            value = torch.from_numpy(np.ascontiguousarray(value))
+        if not isinstance(value, Tensor):
+            continue
+        name = ".".join(part for part in str(key).split(".") if part not in WRAPPERS)
+        if name in state:
+            raise CheckpointError(f"holds {name} twice, under different wrappers; save one network")
+        state[name] = value
+    return state
+
+
+def _under_prefixes(group: Group) -> Iterator[Group]:
+    """Yield a group, then those under the first part of its names, as deep as one is a network.
+
+    Tensors beside a prefix must be known to be no part of the network: otherwise a part of a larger
+    network would be taken for a small one.
+    """
+    yield group
+    heads: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in group.state.items():
+        head, _, rest = name.partition(".")
+        if rest or tensor.numel() > 1:  # single numbers count batches, steps and the like
+            heads.setdefault(head, {})[rest] = tensor
+    aside = {head for head in heads if Group((head,), {}).rank != 1}
+    if aside and len(heads) - len(aside) > 1:
+        kept = [f"{head}." for head in heads if head not in aside]
+        state = {name: t for name, t in group.state.items() if name.startswith(tuple(kept))}
+        yield Group(group.path, state)
+    for head, state in heads.items():
+        alone = all(other in aside for other in heads if other != head)
+        if "" not in state and (alone or head in aside):
+            yield from _under_prefixes(Group((*group.path, head), state))

@@ -1,10 +1,16 @@
-"""The networks of the zoo: one explicit list."""
+"""The networks of the zoo, and which of them the tensors of a checkpoint belong to."""
 
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher, get_close_matches
+from functools import cache
+from typing import Any
 
-from edgecar.errors import SettingsError
+import torch
+from torch import Tensor, nn
+
+from edgecar.errors import CheckpointError, SettingsError
 from edgecar.zoo import arcnn, carcnn, dncnn, edgecar_net, fastarcnn, glfusion, msfan
-from edgecar.zoo.card import Card
+from edgecar.zoo.card import Card, Recognised, State
 
 CARDS: tuple[Card, ...] = (
     arcnn.CARD,
@@ -18,9 +24,15 @@ CARDS: tuple[Card, ...] = (
     edgecar_net.M,
 )
 
+Shapes = dict[str, tuple[int, ...]]
+
+SHOWN = 3  # tensors that a message names
+NEAR = 0.3  # share of shapes in common, below which no network is worth naming
+MOST_LAYERS, MOST_FILTERS = 100, 1 << 14  # of a DnCNN to compare with
+
 
 def card_named(name: str) -> Card:
-    """The card called ``name``.
+    """Return the card called ``name``.
 
     Raises:
         SettingsError: No network has that name; the nearest names are given.
@@ -30,3 +42,154 @@ def card_named(name: str) -> Card:
         near = get_close_matches(name, by_name, n=2, cutoff=0.3) or list(by_name)
         raise SettingsError(f"no network is called {name!r}; did you mean {' or '.join(near)}?")
     return by_name[name]
+
+
+def recognised_in(state: dict[str, Tensor]) -> tuple[Card, Recognised] | None:
+    """Find the network that tensors belong to; None if it is not in the zoo.
+
+    Raises:
+        CheckpointError: It is nearly a network of the zoo.
+    """
+    for card in CARDS:
+        found = _recognised(card, state)
+        if found:
+            channels = found.config.channels
+            if channels not in card.configs:
+                raise CheckpointError(
+                    f"looks like {card.name} for {channels} channels; edgecar runs networks for "
+                    "luma (1) or RGB (3)"
+                )
+            return card, _fitting(card, found)
+    for card in CARDS:
+        for config in card.by_shape:
+            named = _named_by_shape(card, config, state)
+            if named:
+                return card, Recognised(config, named)
+    return None
+
+
+def _recognised(card: Card, state: dict[str, Tensor]) -> Recognised | None:
+    try:
+        return card.recognise(state)
+    except (IndexError, KeyError, ZeroDivisionError):
+        return None  # names of this network, but tensors of another rank or none
+
+
+def _named_by_shape(card: Card, config: Any, state: dict[str, Tensor]) -> State | None:
+    """Rename tensors as a network does, if there are as many of each shape, in order."""
+    own = layout(card.name, config)
+    if len(own) != len(state):
+        return None
+    places: dict[tuple[Any, ...], list[str]] = {}
+    for name, tensor in state.items():
+        places.setdefault((name.rpartition(".")[2], *tensor.shape), []).append(name)
+    named: dict[str, Tensor] = {}
+    for name, shape in own.items():
+        fitting = places.get((name.rpartition(".")[2], *shape))
+        if not fitting:
+            return None
+        named[name] = state[fitting.pop(0)]
+    return named
+
+
+def _fitting(card: Card, found: Recognised) -> Recognised:
+    """Return the recognised network with every tensor that it needs and no other.
+
+    Raises:
+        CheckpointError: A tensor is missing, is one too many, or has another shape.
+    """
+    with torch.device("meta"):
+        network = card.build(found.config)
+    own = network.state_dict()
+    state = {key: t for key, t in found.state.items() if key in own or "." in key or t.numel() > 1}
+    lacking = [key for key in own if key not in state and not is_counter(key)]
+    convs = (nn.Conv2d, nn.ConvTranspose2d)
+    biases = [
+        f"{name}.bias"
+        for name, layer in network.named_modules()
+        if isinstance(layer, convs) and layer.bias is not None
+    ]
+    if lacking == biases and len(biases) > 1:  # trained without any
+        state |= {key: torch.zeros(own[key].shape) for key in biases}
+        lacking = []
+    for key, tensor in state.items():
+        if key in own and own[key].shape != tensor.shape:
+            raise CheckpointError(
+                f"looks like {card.name} but {key} is {tuple(tensor.shape)}, "
+                f"need {tuple(own[key].shape)}"
+            )
+    extra = [key for key in state if key not in own]
+    if lacking or extra:
+        wrong = f"lacks {listed(lacking)}" if lacking else f"has extra {listed(extra)}"
+        raise CheckpointError(f"looks like {card.name} but {wrong}")
+    return Recognised(found.config, state)
+
+
+def nearest(state: Mapping[str, Tensor]) -> str:
+    """Name the network with most of the shapes in common, and the tensors that differ."""
+    given = _shapes(state)
+    best, share, differences = "", 0.0, [""]
+    for name, own in _layouts(given):
+        matcher = SequenceMatcher(None, list(own.values()), list(given.values()), autojunk=False)
+        if matcher.ratio() > share:
+            best, share = name, matcher.ratio()
+            differences = _differences(own, given, matcher)
+    if share < NEAR:
+        return "by shapes it is near none of them"
+    if not differences:
+        return f"all its shapes are those of {best}, under other names; name them as {best} does"
+    return f"by shapes it comes closest to {best}: {listed(differences, '; ')}"
+
+
+def listed(items: list[str], between: str = ", ") -> str:
+    """Return the first items, and the number of the others."""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return between.join(items[:SHOWN]) + more
+
+
+def is_counter(key: str) -> bool:
+    """Tell counters of batches from weights; older checkpoints lack them."""
+    return key.endswith("num_batches_tracked")
+
+
+@cache
+def layout(network: str, config: Any) -> Shapes:
+    """Return names and shapes of the tensors of a network of the zoo, counters left out."""
+    with torch.device("meta"):
+        return _shapes(card_named(network).build(config).state_dict())
+
+
+def _shapes(state: Mapping[str, Tensor]) -> Shapes:
+    return {key: tuple(tensor.shape) for key, tensor in state.items() if not is_counter(key)}
+
+
+def _layouts(given: Shapes) -> Iterator[tuple[str, Shapes]]:
+    """Yield the published networks, and DnCNN of the size of the checkpoint."""
+    for card in CARDS:
+        for config in card.by_shape or card.configs.values():
+            yield card.name, layout(card.name, config)
+    kernels = [shape for shape in given.values() if len(shape) == 4]
+    if 3 <= len(kernels) <= MOST_LAYERS and 0 < kernels[0][0] * kernels[0][1] <= MOST_FILTERS:
+        width, channels, _, _ = kernels[0]
+        for batch_norm in (True, False):
+            yield (
+                "dncnn",
+                layout("dncnn", dncnn.DncnnConfig(channels, len(kernels), width, batch_norm)),
+            )
+
+
+def _differences(
+    own: Shapes, given: Shapes, matcher: "SequenceMatcher[tuple[int, ...]]"
+) -> list[str]:
+    needs, has = list(own.items()), list(given.items())
+    said = []
+    for kind, a, b, c, d in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        pairs = min(b - a, d - c)
+        said += [
+            f"{has[c + i][0]} is {has[c + i][1]}, need {needs[a + i][1]}" for i in range(pairs)
+        ]
+        said += [f"lacks {name} {shape}" for name, shape in needs[a + pairs : b]]
+        said += [f"has extra {name} {shape}" for name, shape in has[c + pairs : d]]
+    return said

@@ -1,4 +1,4 @@
-"""Weights in half precision, where nothing that matters is lost."""
+"""Weights in half precision, where it loses less than a thousandth."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ MAX_ERROR = 1e-3
 
 
 def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with its tensors in float16, but for those that would lose more than `MAX_ERROR`.
+    """Round tensors to float16, but for those that would lose more than `MAX_ERROR`.
 
     Those are tensors with values beyond float16, with no number, or so small as a whole that
     float16 has no bits left for them; they stay in float32. What is not floating point is kept.
@@ -27,7 +27,7 @@ def _stored(name: str, tensor: Tensor) -> Tensor:
 
 
 def rounding_error(name: str, tensor: Tensor) -> float:
-    """What float16 loses of a tensor: norm of the loss over norm of the tensor.
+    """Relative loss of a tensor in float16: norm of the loss over norm of the tensor.
 
     Variances of a normalisation count each by itself: small ones are divided by, and what the
     larger ones lose says nothing about them.

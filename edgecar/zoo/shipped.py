@@ -1,7 +1,7 @@
 """Weights that ship with edgecar: the manifest and what it promises."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ class ShippedWeights:
 
     Attributes:
         network: Name in the zoo.
-        codec: What the input is coded with.
+        codec: Coder of the input.
         path: The safetensors file.
-        sha256: Of that file.
-        licence: Of the weights.
+        sha256: SHA-256 of that file.
+        licence: Licence of the weights.
         trained_on: The degradation, the coder first: ``jpeg 10-40``.
-        config: Where the network differs from the published one: ``{"width": 16}``.
+        config: Settings that differ from the published network: ``{"width": 16}``.
         cost: ``params``, ``kmacs_per_px`` and ``halo_px`` of the network so configured.
         psnr: Measured luma PSNR in dB by test set and quality, ``{"classic5 q10": 29.0}``; empty
             for video coders.
@@ -44,41 +44,34 @@ class ShippedWeights:
     trained_on: str
     config: dict[str, Any]
     cost: dict[str, float]
-    psnr: dict[str, float]
-    gain_db: dict[str, float]
     tiling: dict[str, float]
     training: dict[str, Any]
+    psnr: dict[str, float] = field(default_factory=dict)
+    gain_db: dict[str, float] = field(default_factory=dict)
 
 
 def manifest() -> list[dict[str, Any]]:
-    """Every entry of the manifest as it stands there."""
+    """Return the manifest."""
     entries: list[dict[str, Any]] = json.loads((WEIGHTS / MANIFEST).read_text())
     return entries
 
 
 def shipped_weights() -> list[ShippedWeights]:
-    """Every entry of the manifest."""
+    """Return every entry of the manifest."""
+    renamed = {"for": "codec", "file": "path"}
+    known = {known.name for known in fields(ShippedWeights)}
+    tables = [{renamed.get(k, k): value for k, value in entry.items()} for entry in manifest()]
     return [
         ShippedWeights(
-            network=entry["network"],
-            codec=entry["for"],
-            path=WEIGHTS / entry["file"],
-            sha256=entry["sha256"],
-            licence=entry["licence"],
-            trained_on=entry["trained_on"],
-            config=entry["config"],
-            cost=entry["cost"],
-            psnr=entry.get("psnr", {}),
-            gain_db=entry.get("gain_db", {}),
-            tiling=entry["tiling"],
-            training=entry["training"],
+            **{key: value for key, value in table.items() if key in known}
+            | {"path": WEIGHTS / table["path"]}
         )
-        for entry in manifest()
+        for table in tables
     ]
 
 
 def shipped_checkpoint(network: str, codec: Coder) -> ShippedWeights:
-    """The shipped weights of a network for one codec.
+    """Return the shipped weights of a network for one codec.
 
     Raises:
         CheckpointError: None ship; says for which codecs some do.
@@ -95,7 +88,7 @@ def shipped_checkpoint(network: str, codec: Coder) -> ShippedWeights:
 
 
 def network_table() -> list[dict[str, Any]]:
-    """Every network with its cost, halo and shipped weights, as ``edgecar models --json`` prints.
+    """Return every network with cost, halo and weights, as ``edgecar models --json`` prints.
 
     Read from generated files, so that it needs no torch. Cost and halo of a network are those of
     the published one; weights of another ``config`` have a ``cost`` of their own.
