@@ -20,11 +20,11 @@ from pydantic import BaseModel
 
 from edgecar.errors import EdgecarError, MediaError
 from edgecar.runtime.metrics import metrics_from
-from edgecar.serve.camera import Camera
+from edgecar.serve.camera import CameraRun
 from edgecar.serve.config import mistakes_in
 from edgecar.serve.security import COOKIE, LOGIN, Guard, caller_of
 from edgecar.serve.service import Service
-from edgecar.serve.settings import NAME, CameraSettings, Table
+from edgecar.serve.settings import NAME, Camera, Table
 from edgecar.serve.status import CameraStatus, Health, HistoryTable, ServiceStatus, View
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _cameras(service: Service) -> APIRouter:
         return service.statuses()
 
     @router.post("", status_code=201, responses=TAKEN)
-    def add(camera: CameraSettings) -> CameraStatus:
+    def add(camera: Camera) -> CameraStatus:
         """Run one more camera."""
         return service.add(camera)
 
@@ -222,7 +222,7 @@ def _pictures(service: Service) -> APIRouter:
     return router
 
 
-async def _has_newer(camera: Camera, than: int) -> bool:
+async def _has_newer(camera: CameraRun, than: int) -> bool:
     """Wait a moment for a picture that is newer than the given one."""
     loop = asyncio.get_running_loop()
     until = loop.time() + LONGEST_WAIT_SECONDS
@@ -234,7 +234,7 @@ async def _has_newer(camera: Camera, than: int) -> bool:
 
 
 async def _motion_jpeg(
-    service: Service, camera: Camera, view: View, width: int, frames: int
+    service: Service, camera: CameraRun, view: View, width: int, frames: int
 ) -> AsyncIterator[bytes]:
     sequence = sent = 0
     while not service.draining and (not frames or sent < frames):

@@ -12,7 +12,7 @@ from edgecar.runtime.stats import PassReason, RunStats
 from edgecar.serve.networks import Demand, Networks, coder_of
 from edgecar.serve.outputs import Coder, PacketOutput
 from edgecar.serve.publishing import Publisher
-from edgecar.serve.settings import PASS, CameraSettings
+from edgecar.serve.settings import PASS, Camera
 from edgecar.serve.source import SupervisedSource
 from edgecar.serve.status import AgeMs, CameraStatus, FrameCounts, History, LatestFrame, rounded
 from edgecar.serve.writers import Pusher, Recorder
@@ -26,12 +26,12 @@ COMPILING_LOOKS = 5
 """First looks at a network that are ignored: its engine compiles the shapes it meets."""
 
 
-class Camera:
+class CameraRun:
     """Runs one camera. The service makes sure that one thread at a time changes it."""
 
     def __init__(
         self,
-        settings: CameraSettings,
+        settings: Camera,
         pipeline: Pipeline,
         networks: Networks,
         publisher: Publisher | None,
@@ -95,7 +95,7 @@ class Camera:
         self.finish_outputs()
         self.start()
 
-    def change(self, settings: CameraSettings) -> None:
+    def change(self, settings: Camera) -> None:
         """Take other settings; those of source and outputs apply from the next start."""
         self.settings, self.level = settings, 0
 
@@ -225,7 +225,7 @@ class Camera:
             self._spent[network] = stats.seconds, stats.frames
             self._looks[network] += bool(stats.frames)
             if not before or self._looks[network] <= COMPILING_LOOKS or stats.frames < before[1]:
-                continue  # engines compile at first; or this one was started anew
+                continue  # engines compile at first; or this one was opened again
             seconds, frames = stats.seconds - before[0], stats.frames - before[1]
             if frames:
                 cost = seconds / frames

@@ -14,7 +14,7 @@ from edgecar.files import atomic_write, table_from_toml
 from edgecar.serve.settings import (
     PATTERNS_IN_WORDS,
     SHORTEST_TOKEN,
-    CameraSettings,
+    Camera,
     Settings,
     Table,
 )
@@ -139,7 +139,7 @@ class _State(Table):
     """Contents of the state file; None stands for a camera that was removed."""
 
     version: Literal[1]
-    cameras: dict[str, CameraSettings | None]
+    cameras: dict[str, Camera | None]
 
     @model_validator(mode="after")
     def _names_fit(self) -> "_State":
@@ -158,9 +158,9 @@ class StateFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._changed: dict[str, CameraSettings | None] = {}
+        self._changed: dict[str, Camera | None] = {}
 
-    def load(self, configured: Mapping[str, CameraSettings]) -> dict[str, CameraSettings]:
+    def load(self, configured: Mapping[str, Camera]) -> dict[str, Camera]:
         """Return the cameras to run: those of the service's file, with the changes on top.
 
         Raises:
@@ -180,7 +180,7 @@ class StateFile:
         cameras = {**configured, **self._changed}
         return {name: camera for name, camera in cameras.items() if camera is not None}
 
-    def note(self, name: str, camera: CameraSettings | None) -> None:
+    def note(self, name: str, camera: Camera | None) -> None:
         """Keep a camera as it is now; None for one that was removed.
 
         Raises:

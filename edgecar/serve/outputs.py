@@ -47,12 +47,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OutputStatus:
-    """What an output does and did.
+    """State and counters of an output.
 
     Attributes:
         kind: Kind of output.
         target: Address or folder, without passwords.
-        state: What it is doing.
+        state: Its state.
         error: Why it waits.
         frames: Frames written so far.
         dropped: Frames left out because the output was not ready or too slow.

@@ -17,7 +17,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edgecar.errors import SettingsError
+from edgecar.errors import EdgecarError, SettingsError
 from edgecar.serve.api import application
 from edgecar.serve.security import Redactor
 from edgecar.serve.service import Service
@@ -76,6 +76,8 @@ def serve(service: Service, listening: socket.socket, started: Callable[[], None
             started()
             while server.is_alive() and not received:
                 time.sleep(LOOK_SECONDS)
+        if not received:
+            raise EdgecarError("the HTTP server failed; see the log")
     finally:
         service.close()
         for number, handler in before.items():

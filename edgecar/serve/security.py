@@ -1,4 +1,4 @@
-"""What keeps a service safe: who may call it, which files callers may name, and what is logged."""
+"""Security of a service: who may call it, which files callers may name, and what is logged."""
 
 import hashlib
 import hmac
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgecar.artifact import is_artifact_path
 from edgecar.errors import SettingsError
 from edgecar.media.sources import source_from
-from edgecar.serve.settings import NAME, CameraSettings, Server
+from edgecar.serve.settings import NAME, Camera, Server
 
 LARGEST_BODY = 64 << 10
 """Bytes of a request; the settings of a camera take a few hundred."""
@@ -198,9 +198,7 @@ def _limited(receive: Receive) -> Receive:
     return limited
 
 
-def check_allowed(
-    camera: CameraSettings, server: Server, before: CameraSettings | None = None
-) -> None:
+def check_allowed(camera: Camera, server: Server, before: Camera | None = None) -> None:
     """Refuse paths outside the server's folders.
 
     The service's own file may name any path: its author has the machine. A path that it named is
@@ -219,7 +217,7 @@ def check_allowed(
             )
 
 
-def _paths(camera: CameraSettings) -> list[tuple[str, Path]]:
+def _paths(camera: Camera) -> list[tuple[str, Path]]:
     """Return all files and folders that a camera names, each with its kind."""
     paths = []
     source = source_from(camera.source)  # parsed as it will be when it is opened
@@ -254,7 +252,7 @@ class Redactor(logging.Filter):
         """Replace these from now on."""
         self._secrets.update(each for each in secrets if len(each) >= SHORTEST_SECRET)
 
-    def hide_those_of(self, camera: CameraSettings) -> None:
+    def hide_those_of(self, camera: Camera) -> None:
         """Replace the credentials in a camera's addresses from now on."""
         for url in (camera.source, camera.push.url if camera.push else ""):
             for secret in _secrets_in(url):

@@ -21,12 +21,12 @@ from edgecar.runtime.camera import StreamFrame
 from edgecar.runtime.pipeline import ALL, Pipeline
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import PassReason, Snapshot
-from edgecar.serve.camera import Camera
+from edgecar.serve.camera import CameraRun
 from edgecar.serve.config import StateFile, mistakes_in
 from edgecar.serve.networks import Networks, Shedder
 from edgecar.serve.publishing import Publisher
 from edgecar.serve.security import Redactor, check_allowed
-from edgecar.serve.settings import CameraSettings, Settings
+from edgecar.serve.settings import Camera, Settings
 from edgecar.serve.status import STEP_SECONDS, CameraStatus, EngineStatus, Health, ServiceStatus
 from edgecar.spec import CODERS
 
@@ -106,11 +106,11 @@ class Service(AbstractContextManager["Service"]):
         """Return the names of all cameras, in the order they were added."""
         return list(self._cameras)
 
-    def find(self, name: str) -> Camera | None:
+    def find(self, name: str) -> CameraRun | None:
         """Return a camera; None if there is none of that name."""
         return self._cameras.get(name)
 
-    def camera(self, name: str) -> Camera:
+    def camera(self, name: str) -> CameraRun:
         """Return a camera.
 
         Raises:
@@ -121,7 +121,7 @@ class Service(AbstractContextManager["Service"]):
             raise CallError(f"no camera {name!r}; GET /api/cameras lists them", 404)
         return camera
 
-    def add(self, settings: CameraSettings) -> CameraStatus:
+    def add(self, settings: Camera) -> CameraStatus:
         """Run one more camera, and keep it for the next start.
 
         Raises:
@@ -160,13 +160,13 @@ class Service(AbstractContextManager["Service"]):
             table = old.model_dump(mode="json")
             wanted = {k: v for k, v in changes.items() if not _is_redacted(v, table.get(k))}
             try:
-                new = CameraSettings.model_validate({**table, **wanted})
+                new = Camera.model_validate({**table, **wanted})
             except ValidationError as error:
                 raise SettingsError(mistakes_in(error.errors())) from error
             if new.name != name:
                 raise SettingsError(f"a camera keeps its name; remove {name!r} and add another")
             check_allowed(new, self.settings.server, before=old)
-            changed = {k for k in CameraSettings.model_fields if getattr(new, k) != getattr(old, k)}
+            changed = {k for k in Camera.model_fields if getattr(new, k) != getattr(old, k)}
             if changed:
                 self._state.note(name, new)
             self._redactor.hide_those_of(new)
@@ -255,12 +255,12 @@ class Service(AbstractContextManager["Service"]):
         cameras = list(self._cameras.values())
         places = [place for place in (camera.place for camera in cameras) if place]
         with ThreadPoolExecutor(max(1, len(cameras))) as pool:
-            list(pool.map(Camera.stop_reading, cameras))
+            list(pool.map(CameraRun.stop_reading, cameras))
             until = time.monotonic() + DRAIN_SECONDS
             while self._pipeline.busy and time.monotonic() < until:
                 time.sleep(0.01)
             self._pipeline.close()
-            list(pool.map(Camera.finish_outputs, cameras))
+            list(pool.map(CameraRun.finish_outputs, cameras))
         for place in places:
             _log.info("camera %s: %s", place.name, _outcomes(place.stats.snapshot()))
         for thread in self._threads:
@@ -272,9 +272,9 @@ class Service(AbstractContextManager["Service"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _new_camera(self, settings: CameraSettings) -> Camera:
+    def _new_camera(self, settings: Camera) -> CameraRun:
         self._redactor.hide_those_of(settings)
-        return Camera(settings, self._pipeline, self._networks, self._publisher)
+        return CameraRun(settings, self._pipeline, self._networks, self._publisher)
 
     def _new_pipeline(self) -> Pipeline:
         together = ALL if self.settings.engine.name in PLANS else None
@@ -296,7 +296,7 @@ class Service(AbstractContextManager["Service"]):
                     if camera:
                         camera.deliver(frame)
             except Exception:
-                _log.exception("the pipeline failed; it is made anew in %g s", REBUILD_SECONDS)
+                _log.exception("the pipeline failed; it is replaced in %g s", REBUILD_SECONDS)
             if self._closing.wait(REBUILD_SECONDS):
                 return
             with self._changing, suppress(Exception):

@@ -89,7 +89,7 @@ class Video(Table):
     """Time between keyframes: the most that a kill costs of a recording."""
 
 
-class CameraSettings(Table):
+class Camera(Table):
     """One camera: its source, its network and its outputs."""
 
     name: Name
@@ -210,7 +210,7 @@ class Settings(Table):
     publish: Publish | None = None
     state: PathInFile = Field(Path("edgecar-state.json"), validate_default=True)
     """File in which changes made while the service runs are kept."""
-    camera: tuple[CameraSettings, ...] = ()
+    camera: tuple[Camera, ...] = ()
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Settings":

@@ -16,7 +16,7 @@ from edgecar.media.live import LiveReader, LiveSettings, LiveSource, LiveStats
 from edgecar.media.reader import Reader
 from edgecar.media.sources import RTSP_SOUND, Backoff, source_from
 from edgecar.media.timing import JoinedTimes
-from edgecar.serve.settings import CameraSettings
+from edgecar.serve.settings import Camera
 
 State = Literal["connecting", "running", "waiting", "stopped", "ended"]
 
@@ -25,7 +25,7 @@ LONGEST_BACKOFF_SECONDS = 30.0
 JITTER = 0.2
 
 LATE_SECONDS = 1.0
-"""Lag above which this machine cannot decode a file in time; its clock starts anew then."""
+"""Lag above which this machine cannot decode a file in time; its clock is set again then."""
 
 STILL_SECONDS = 1.0
 """Pause before a source that is one picture is read again."""
@@ -52,9 +52,9 @@ class SupervisedSource(LiveSource):
 
     def __init__(
         self,
-        camera: CameraSettings,
+        camera: Camera,
         *,
-        opener: Callable[[CameraSettings], Opened] | None = None,
+        opener: Callable[[Camera], Opened] | None = None,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.facts: StreamFacts | None = None
@@ -81,7 +81,7 @@ class SupervisedSource(LiveSource):
 
     @property
     def state(self) -> State:
-        """What the source is doing."""
+        """State of the source."""
         if self._closing.is_set():
             return "stopped"
         if self._ended:
@@ -170,7 +170,7 @@ class SupervisedSource(LiveSource):
         self.restarts += 1
 
 
-def open_camera(camera: CameraSettings) -> Opened:
+def open_camera(camera: Camera) -> Opened:
     """Open a file, or connect to a camera.
 
     Raises:

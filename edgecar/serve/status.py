@@ -1,4 +1,4 @@
-"""What is said and shown of a camera: its state, its last minutes and its newest picture."""
+"""Models of the API's answers, and what the page shows of a camera: history and newest picture."""
 
 import math
 import threading
@@ -121,13 +121,13 @@ class Health(BaseModel):
 class HistoryTable(BaseModel):
     """Series of the last minutes, oldest first; null where nothing was measured."""
 
-    step_seconds: float = STEP_SECONDS
-    camera_fps: list[float | None] = []
-    process_fps: list[float | None] = []
-    age_ms: list[float | None] = []
-    computed_share: list[float | None] = []
-    qp: list[float | None] = []
-    change_db: list[float | None] = []
+    step_seconds: float
+    camera_fps: list[float | None]
+    process_fps: list[float | None]
+    age_ms: list[float | None]
+    computed_share: list[float | None]
+    qp: list[float | None]
+    change_db: list[float | None]
 
 
 class History:
@@ -159,7 +159,8 @@ class History:
         """Return all series."""
         samples = list(self._samples)
         names = HistoryTable.model_fields.keys() - {"step_seconds"}
-        return HistoryTable.model_validate({n: [each.get(n) for each in samples] for n in names})
+        series = {name: [each.get(name) for each in samples] for name in names}
+        return HistoryTable.model_validate({"step_seconds": STEP_SECONDS, **series})
 
 
 def change_db(frame: StreamFrame) -> float | None:

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from edgecar.serve import security
 from edgecar.serve.api import application
-from edgecar.serve.camera import Camera
+from edgecar.serve.camera import CameraRun
 from edgecar.serve.security import Rate
 from edgecar.serve.service import CallError
 from tests.serve.conftest import until
@@ -245,14 +245,14 @@ def test_a_camera_that_is_removed_while_all_are_listed_does_no_harm(
 ):
     cameras = [{"name": name, "source": str(clip), "enabled": False} for name in ("gate", "yard")]
     service = make_service(*cameras)
-    status = Camera.status
+    status = CameraRun.status
 
     def removed_meanwhile(run):
         with suppress(CallError):
             service.remove("yard")
         return status.fget(run)
 
-    monkeypatch.setattr(Camera, "status", property(removed_meanwhile))
+    monkeypatch.setattr(CameraRun, "status", property(removed_meanwhile))
     answer = client_of(service).get(path)
     assert answer.status_code == 200
     assert "gate" in answer.text

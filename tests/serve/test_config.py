@@ -8,7 +8,7 @@ import pytest
 
 from edgecar.errors import SettingsError
 from edgecar.serve.config import StateFile, line_of, load_settings
-from edgecar.serve.settings import CameraSettings
+from edgecar.serve.settings import Camera
 
 GOOD = """
 [server]
@@ -105,13 +105,13 @@ def test_an_open_address_on_the_command_line_needs_a_token_too(written):
         load_settings(written(GOOD), host="0.0.0.0")
 
 
-GATE = CameraSettings(name="gate", source="rtsp://u:hunter22@127.0.0.1:9/x")
+GATE = Camera(name="gate", source="rtsp://u:hunter22@127.0.0.1:9/x")
 
 
 def test_what_was_noted_is_there_again_and_only_its_owner_reads_it(tmp_path):
     path = tmp_path / "made" / "state.json"
     state = StateFile(path)
-    assert state.load({"yard": CameraSettings(name="yard", source="0")}).keys() == {"yard"}
+    assert state.load({"yard": Camera(name="yard", source="0")}).keys() == {"yard"}
     state.note("gate", GATE)
     state.note("yard", None)
     mask = os.umask(0)
@@ -120,7 +120,7 @@ def test_what_was_noted_is_there_again_and_only_its_owner_reads_it(tmp_path):
     finally:
         os.umask(mask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    again = StateFile(path).load({"yard": CameraSettings(name="yard", source="0")})
+    again = StateFile(path).load({"yard": Camera(name="yard", source="0")})
     assert again == {"gate": GATE.model_copy(update={"priority": 3})}
     assert [each.name for each in path.parent.iterdir()] == ["state.json"]  # no rest of a writing
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgecar.serve.run import JsonLines, start_logging
 from edgecar.serve.security import Redactor
-from edgecar.serve.settings import CameraSettings
+from edgecar.serve.settings import Camera
 
 PASSWORD = "p@ss w/rd"
 ENCODED = "p%40ss%20w%2Frd"
@@ -19,7 +19,7 @@ ENCODED = "p%40ss%20w%2Frd"
 def redactor():
     made = Redactor()
     made.hide_those_of(
-        CameraSettings(
+        Camera(
             name="gate",
             source=f"rtsp://admin:{ENCODED}@10.0.0.5/main?key=secret33",
             push={"url": "rtsp://pusher:hunter44@h/y"},

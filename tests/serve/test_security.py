@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 from edgecar.errors import MediaError, SettingsError
 from edgecar.serve import run
 from edgecar.serve.api import application
-from edgecar.serve.camera import Camera
+from edgecar.serve.camera import CameraRun
 from edgecar.serve.security import check_allowed
-from edgecar.serve.settings import CameraSettings, Server
+from edgecar.serve.settings import Camera, Server
 from edgecar.serve.source import open_camera
 from tests.serve.conftest import PATIENCE_SECONDS, served, until, write_clip
 
@@ -67,13 +67,13 @@ def test_no_way_of_writing_an_address_leads_out_of_the_folders(
     (allowed / "link.mp4").symlink_to(tmp_path / "secret.mp4")
     named = source.format(allowed=allowed, outside=tmp_path)
     with pytest.raises((SettingsError, ValueError), match=r"none of the server's|no camera is"):
-        service.add(CameraSettings(name="yard", source=named))
+        service.add(Camera(name="yard", source=named))
     assert service.names() == ["gate"]
 
 
 def test_a_file_whose_name_is_encoded_is_read_where_it_is_allowed(service, allowed):
     write_clip(allowed / "back door.mp4")
-    service.add(CameraSettings(name="yard", source=f"file://{allowed}/back%20door.mp4"))
+    service.add(Camera(name="yard", source=f"file://{allowed}/back%20door.mp4"))
     until(lambda: service.camera("yard").status.sequence)
 
 
@@ -92,13 +92,9 @@ def test_a_cameras_own_recording_folder_may_not_be_a_link_to_elsewhere(service, 
     (allowed / "recordings").mkdir()
     (allowed / "recordings" / "yard").symlink_to(tmp_path)
     with pytest.raises(SettingsError, match=r"recording folder .* none of the server's folders"):
-        service.add(
-            CameraSettings(name="yard", source="0", record={"folder": allowed / "recordings"})
-        )
+        service.add(Camera(name="yard", source="0", record={"folder": allowed / "recordings"}))
     service.add(
-        CameraSettings(
-            name="roof", source="0", enabled=False, record={"folder": allowed / "recordings"}
-        )
+        Camera(name="roof", source="0", enabled=False, record={"folder": allowed / "recordings"})
     )
 
 
@@ -163,7 +159,7 @@ def pages(segment: str, whole: str) -> dict[str, tuple[str, bytes]]:
 
 
 def first_frame(url: str):
-    with open_camera(CameraSettings(name="gate", source=url)) as reader:
+    with open_camera(Camera(name="gate", source=url)) as reader:
         return next(iter(reader))
 
 
@@ -345,8 +341,8 @@ SOURCES = [
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("push", [f"rtmp://u:{SECRET}@h/live/a", f"rtsp://h/a?token={SECRET}"])
 def test_what_callers_are_told_of_a_camera_holds_none(source, push):
-    camera = CameraSettings(name="gate", source=source, push={"url": push}, enabled=False)
-    run = Camera(camera, pipeline=None, networks=None, publisher=None)
+    camera = Camera(name="gate", source=source, push={"url": push}, enabled=False)
+    run = CameraRun(camera, pipeline=None, networks=None, publisher=None)
     run.settings = camera.model_copy(update={"network": "pass"})
     assert SECRET not in run.status.model_dump_json()
 
@@ -355,4 +351,4 @@ def test_what_callers_are_told_of_a_camera_holds_none(source, push):
 def test_a_service_does_not_read_what_it_was_started_with(source, tmp_path):
     """A caller could read what the process has open; a file there must lie in a known folder."""
     with pytest.raises((ValueError, SettingsError)):
-        check_allowed(CameraSettings(name="gate", source=source), Server(folders=[tmp_path]))
+        check_allowed(Camera(name="gate", source=source), Server(folders=[tmp_path]))

@@ -14,7 +14,7 @@ from edgecar.serve import camera as camera_module
 from edgecar.serve import service as service_module
 from edgecar.serve import source
 from edgecar.serve.service import CallError, Service
-from edgecar.serve.settings import CameraSettings
+from edgecar.serve.settings import Camera
 from tests.serve.conftest import fake_networks, until
 from tests.serve.network_camera import NetworkCamera
 
@@ -49,7 +49,7 @@ def test_cameras_come_go_and_change_without_touching_others(make_service, clip):
     service = make_service(table("gate", clip), server={"folders": [str(clip.parent)]})
     running(service, "gate")
     first = service.camera("gate").place
-    service.add(CameraSettings(name="yard", source=str(clip)))
+    service.add(Camera(name="yard", source=str(clip)))
     running(service, "yard")
     assert service.change("yard", {"max_latency_ms": 500.0}).state in ("connecting", "running")
     running(service, "yard")
@@ -59,7 +59,7 @@ def test_cameras_come_go_and_change_without_touching_others(make_service, clip):
     until(lambda: not service.camera("yard").latest.frame.restored)
     assert service.camera("yard").place is place  # no new connection
     with pytest.raises(CallError, match="exists"):
-        service.add(CameraSettings(name="yard", source=str(clip)))
+        service.add(Camera(name="yard", source=str(clip)))
     service.remove("yard")
     with pytest.raises(CallError, match="no camera 'yard'"):
         service.camera("yard")
@@ -92,7 +92,7 @@ def test_changes_outlast_a_restart_and_the_file_counts_where_nothing_was_changed
     first = make_service(table("gate", clip), table("old", clip), table("yard", clip))
     first.change("gate", {"network": "edgecar-xs", "enabled": False})
     first.remove("old")
-    first.add(CameraSettings(name="new", source="rtsp://u:hunter22@127.0.0.1:9/x"))
+    first.add(Camera(name="new", source="rtsp://u:hunter22@127.0.0.1:9/x"))
     path = first.settings.state
     first.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600  # it holds a password
@@ -154,7 +154,7 @@ def test_a_change_that_is_not_allowed_changes_nothing(make_service, clip, change
 def test_there_may_be_so_many_cameras(make_service, clip):
     service = make_service(table("gate", clip), server={"max_cameras": 1})
     with pytest.raises(SettingsError, match="max_cameras"):
-        service.add(CameraSettings(name="yard", source="rtsp://127.0.0.1:9/x"))
+        service.add(Camera(name="yard", source="rtsp://127.0.0.1:9/x"))
 
 
 def test_an_engine_that_fails_lets_pictures_pass_and_is_opened_again(
@@ -224,7 +224,7 @@ def test_the_pipeline_itself_is_made_anew_where_it_fails(make_service, clip, mon
             raise RuntimeError(failures.pop())
         return "as_asked"
 
-    monkeypatch.setattr(camera_module.Camera, "choose", choose)
+    monkeypatch.setattr(camera_module.CameraRun, "choose", choose)
     until(lambda: not failures)
     sequence = service.camera("gate").status.sequence
     until(lambda: service.camera("gate").status.sequence > sequence + 3)

@@ -8,7 +8,7 @@ import pytest
 
 from edgecar.errors import MediaError
 from edgecar.serve import source as sources
-from edgecar.serve.settings import CameraSettings
+from edgecar.serve.settings import Camera
 from edgecar.serve.source import SupervisedSource, open_camera
 from tests.media import conftest as media
 from tests.serve.conftest import until, write_clip
@@ -16,8 +16,8 @@ from tests.serve.conftest import until, write_clip
 make_clip = media.make_clip  # the fixture
 
 
-def camera(source, **more) -> CameraSettings:
-    return CameraSettings(name="gate", source=str(source), **more)
+def camera(source, **more) -> Camera:
+    return Camera(name="gate", source=str(source), **more)
 
 
 class Flaky:

@@ -27,7 +27,7 @@ export function icon(path) {
   return makeSvg("svg", { class: "icon", viewBox: "0 0 16 16", "aria-hidden": "true" }, drawn);
 }
 
-// Unchanged text is not written again: screen readers would repeat it, and the page be laid out anew.
+// Unchanged text is not written again: screen readers would repeat it, and layout would run again.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
