@@ -69,7 +69,12 @@ def fuzz(examples: int, folder: Path) -> tuple[Counter[int], list[str]]:
 
     def ask(case: Any) -> None:
         if "newer_than" in (case.query or {}):
-            case.query["newer_than"] = 0  # else it waits a second for nothing
+            case.query["newer_than"] = 0  # otherwise each request waits a second
+        if statuses.total() % 2 and case.method != "DELETE":  # half of them name things that exist
+            if "name" in (case.path_parameters or {}):
+                case.path_parameters["name"] = "gate"
+            if isinstance(case.body, dict) and "source" in case.body:
+                case.body["source"] = "0"
         answer = case.call(headers=HOST)
         statuses[answer.status_code] += 1
         try:
