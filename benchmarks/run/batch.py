@@ -21,9 +21,10 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.run.study import own_command, run_study
 from edgecar.bench.results import new_results, write_results
 from edgecar.engines.select import usable_cores
-from edgecar.errors import DataError, EdgecarError, SettingsError
+from edgecar.errors import DataError, SettingsError
 
 STATE = ".edgecar-batch"
 STORE_BYTES = 128 << 20
@@ -213,14 +214,10 @@ def main(
                 shutil.rmtree(out)
                 typer.echo(f"{way.name}: {found[way][-1].report['seconds']} s", err=True)
     rows = rows_of(found, network)
-    command = " ".join(["python -m benchmarks.run.batch", *sys.argv[1:]])
+    command = own_command("benchmarks.run.batch")
     write_results(save, new_results("batch", rows, command))
     typer.echo(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EdgecarError as error:
-        sys.stderr.write(f"batch: {error}\n")
-        sys.exit(error.exit_code)
+    run_study(main)

@@ -4,7 +4,6 @@ Trains on photographs and measures on held-out ones; test sets have no part in i
 the result file already has are kept, so that an interrupted study goes on.
 """
 
-import sys
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,9 +14,10 @@ import torch
 import typer
 
 from benchmarks.run.design_space import Candidate, Shape
+from benchmarks.run.study import run_study
 from edgecar.bench.complexity import complexity
 from edgecar.bench.results import new_results, resumed, write_results
-from edgecar.errors import EdgecarError, SettingsError
+from edgecar.errors import SettingsError
 from edgecar.evaluate.metrics import psnr
 from edgecar.files import shipped, table_from_toml
 from edgecar.media.color import paper_luma_from_bgr
@@ -151,8 +151,4 @@ def even_luma(photo: Bgr) -> Luma:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EdgecarError as error:
-        sys.stderr.write(f"study: {error}\n")
-        sys.exit(error.exit_code)
+    run_study(main)

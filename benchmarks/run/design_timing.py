@@ -5,7 +5,6 @@ what took turns in one process can be compared. Weights do not matter, hence non
 """
 
 import re
-import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import fields, replace
@@ -16,11 +15,11 @@ from typing import Annotated
 import typer
 
 from benchmarks.run.design_space import Candidate, Shape
+from benchmarks.run.study import run_study
 from edgecar.artifact import Artifact
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
 from edgecar.bench.results import read_results, write_results
 from edgecar.bench.select_precision import ROUNDS, dense_restorer, frame_pass
-from edgecar.errors import EdgecarError
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network
 from edgecar.runtime.tune import timed_rounds
@@ -92,8 +91,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EdgecarError as error:
-        sys.stderr.write(f"timing: {error}\n")
-        sys.exit(error.exit_code)
+    run_study(main)

@@ -1,9 +1,10 @@
 """One command that proves on a GPU what can only be proved there: ``make gpu-check``.
 
-It needs this tree, numpy, pycuda and nvcc; networks need onnx besides, and one of ONNX Runtime's
-CUDA build, TensorRT and TensorRT-RTX. Graphs in FP16 and INT8 come from ``make gpu-files``, made
-where torch is. What is left out is said with the reason, and with ``EDGECAR_REQUIRE_GPU=1`` that is
-a failure. The table comes last; ``--save FOLDER`` keeps it as JSON, part by part.
+It needs this tree, numpy, OpenCV, pycuda and nvcc; networks need onnx besides, and one of ONNX
+Runtime's CUDA build, TensorRT and TensorRT-RTX. Graphs in FP16 and INT8 come from ``make
+gpu-files``, made where torch is. What is left out is said with the reason, and with
+``EDGECAR_REQUIRE_GPU=1`` that is a failure. The table comes last; ``--save FOLDER`` keeps it as
+JSON, part by part.
 """
 
 import argparse

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -28,35 +28,7 @@ MEASURED = ("openvino", "exact", "onnxruntime")
 MADE_FOR: tuple[ForEngine, ...] = ("openvino", "onnxruntime")
 
 
-class Int8Row(TypedDict):
-    """Losses of one network's INT8 file in dB, against FP32; all but ``why`` None if refused.
-
-    ``made_for`` is what ``--for-engine`` said. ``gate_db`` to ``budget_worst_db`` are in the file;
-    the others were measured with it on the pictures that the gate judges on.
-    """
-
-    network: str
-    weights: str
-    made_for: str
-    outcome: str
-    why: str
-    method: str
-    layers: int | None
-    kept: int | None
-    pictures: int
-    gate_db: float | None
-    gate_worst_db: float | None
-    budget_db: float | None
-    budget_worst_db: float | None
-    openvino_db: float | None
-    openvino_worst_db: float | None
-    exact_db: float | None
-    exact_worst_db: float | None
-    onnxruntime_db: float | None
-    onnxruntime_worst_db: float | None
-
-
-def int8_row(weights: ShippedWeights, made_for: ForEngine) -> Int8Row:
+def int8_row(weights: ShippedWeights, made_for: ForEngine) -> dict[str, Any]:
     """Export weights in INT8 and measure what each arithmetic makes of the file.
 
     Raises:
@@ -92,31 +64,28 @@ def _row(
     lower: Artifact | None,
     losses: Mapping[str, Sequence[float]],
     why: str = "",
-) -> Int8Row:
+) -> dict[str, Any]:
     quality = lower.metadata.quality if lower else None
-    means = {name: round(fmean(each), 4) for name, each in losses.items()}
-    worst = {name: round(max(each), 4) for name, each in losses.items()}
-    return Int8Row(
-        network=weights.network,
-        weights=weights.codec,
-        made_for=made_for,
-        outcome="passed" if quality else "refused",
-        why=why,
-        method=quality.method if quality else "",
-        layers=quality.layers if quality else None,
-        kept=len(quality.kept) if quality else None,
-        pictures=len(held),
-        gate_db=round(quality.loss_db, 4) if quality else None,
-        gate_worst_db=round(quality.worst_db, 4) if quality else None,
-        budget_db=quality.budget_db if quality else None,
-        budget_worst_db=quality.budget_worst_db if quality else None,
-        openvino_db=means.get("openvino"),
-        openvino_worst_db=worst.get("openvino"),
-        exact_db=means.get("exact"),
-        exact_worst_db=worst.get("exact"),
-        onnxruntime_db=means.get("onnxruntime"),
-        onnxruntime_worst_db=worst.get("onnxruntime"),
-    )
+    row: dict[str, Any] = {
+        "network": weights.network,
+        "weights": weights.codec,
+        "made_for": made_for,
+        "outcome": "passed" if quality else "refused",
+        "why": why,
+        "method": quality.method if quality else "",
+        "layers": quality.layers if quality else None,
+        "kept": len(quality.kept) if quality else None,
+        "pictures": len(held),
+        "gate_db": round(quality.loss_db, 4) if quality else None,
+        "gate_worst_db": round(quality.worst_db, 4) if quality else None,
+        "budget_db": quality.budget_db if quality else None,
+        "budget_worst_db": quality.budget_worst_db if quality else None,
+    }
+    for name in MEASURED:
+        found = losses.get(name)
+        row[f"{name}_db"] = round(fmean(found), 4) if found else None
+        row[f"{name}_worst_db"] = round(max(found), 4) if found else None
+    return row
 
 
 def _decibels(

@@ -16,8 +16,8 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.run.study import run_study
 from edgecar.bench.results import new_results, resumed, write_results
-from edgecar.errors import EdgecarError
 from edgecar.evaluate.agreement import Agreement
 from edgecar.evaluate.metrics import PSNR_CAP_DB, psnr, ssim
 from edgecar.train.loop import Run
@@ -186,8 +186,4 @@ def _quiet(_done: int, _all: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EdgecarError as error:
-        sys.stderr.write(f"quality: {error}\n")
-        sys.exit(error.exit_code)
+    run_study(main)

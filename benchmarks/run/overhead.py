@@ -6,15 +6,15 @@ whole, each in a process of its own.
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from benchmarks.run.study import own_command, run_study
 from edgecar.artifact import find_artifact
 from edgecar.bench.results import new_results, write_results
 from edgecar.bench.speed import in_own_process, peak_kib
@@ -38,21 +38,7 @@ MIB = 1 << 20
 PRECISIONS: tuple[Precision | None, ...] = (None, "fp32")  # the engine's choice, and the plain one
 
 
-class OverheadRow(TypedDict):
-    """One figure; ``what`` names it and ``unit`` its unit."""
-
-    network: str
-    height: int
-    width: int
-    engine: str
-    provider: str
-    precision: str
-    what: str
-    value: float
-    unit: str
-
-
-def speed_rows(network: str, precision: Precision | None, clip: Path) -> list[OverheadRow]:
+def speed_rows(network: str, precision: Precision | None, clip: Path) -> list[dict[str, Any]]:
     """Frames a second of the whole job and of the bare engine, medians of rounds in turn."""
     with Restorer(network, precision=precision, reuse=False, tuning=Tuning()) as restorer:
         with open_reader(clip) as reader:
@@ -87,7 +73,7 @@ def ready_windows(restorer: Restorer, y: Codes) -> list[Batch]:
     ]
 
 
-def memory_rows(network: str, precision: Precision | None) -> list[OverheadRow]:
+def memory_rows(network: str, precision: Precision | None) -> list[dict[str, Any]]:
     """Peak memory of a 4K frame in windows and whole, above a process that only imported."""
     return [in_own_process(_peak, network, precision, whole)["row"] for whole in (False, True)]
 
@@ -107,18 +93,18 @@ def _peak(network: str, precision: Precision | None, whole: bool) -> dict[str, A
 def _row(restorer: Restorer, network: str, size: Size) -> Any:
     info = restorer.engine.info
 
-    def make(what: str, value: float, unit: str) -> OverheadRow:
-        return OverheadRow(
-            network=Path(network).stem,
-            height=size[0],
-            width=size[1],
-            engine=info.name,
-            provider=info.provider,
-            precision=info.precision,
-            what=what,
-            value=round(value, 3),
-            unit=unit,
-        )
+    def make(what: str, value: float, unit: str) -> dict[str, Any]:
+        return {
+            "network": Path(network).stem,
+            "height": size[0],
+            "width": size[1],
+            "engine": info.name,
+            "provider": info.provider,
+            "precision": info.precision,
+            "what": what,
+            "value": round(value, 3),
+            "unit": unit,
+        }
 
     return make
 
@@ -128,7 +114,7 @@ def measure(
     network: Annotated[str, typer.Option(help="A shipped network.")] = "edgecar-s",
 ) -> None:
     """Measure and save."""
-    rows: list[OverheadRow] = []
+    rows: list[dict[str, Any]] = []
     find_artifact(network)
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "camera.mp4"
@@ -137,11 +123,11 @@ def measure(
             rows += speed_rows(network, precision, clip)
         for precision in PRECISIONS:
             rows += memory_rows(network, precision)
-    command = " ".join(["python -m benchmarks.run.overhead", *sys.argv[1:]])
+    command = own_command("benchmarks.run.overhead")
     write_results(save, new_results("overhead", rows, command))
     for row in rows:
         typer.echo(f"{row['precision']}  {row['what']}: {row['value']:.2f} {row['unit']}")
 
 
 if __name__ == "__main__":
-    typer.run(measure)
+    run_study(measure)

@@ -7,22 +7,23 @@ INT8 of the weights that ship, those of ``edgecar train --qat`` are taken, if th
 that the file has already are kept: what was broken off goes on.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import fmean, median
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any
 
 import typer
 
 from benchmarks.run.int8_losses import MADE_FOR, int8_row
-from edgecar.artifact import Artifact, read_artifact
+from benchmarks.run.study import own_command, run_study
+from edgecar.artifact import Artifact, Quality, read_artifact
 from edgecar.bench.results import new_results, resumed, write_results
 from edgecar.bench.select_precision import ROUNDS, RUN_BY, Speed, dense_restorer, native_form, timed
-from edgecar.errors import EdgecarError, GateError, SettingsError
+from edgecar.errors import GateError, SettingsError
 from edgecar.evaluate.clips import ClipSet, load_clips
 from edgecar.evaluate.stills import Pictures, evaluate_jpeg, load_pictures
 from edgecar.evaluate.video import NetworkMethod, evaluate_video
@@ -41,47 +42,7 @@ QUANTISERS: dict[VideoCodec, tuple[int, ...]] = {"h264": (29, 35, 41, 47), "hevc
 FRAMES = 150  # of a clip: two and a half GOPs
 SIZE: Size = (1080, 1920)
 ROUNDED_BY = "onnxruntime"  # which computes halves as the graph says where the engine does not
-Outcome = Literal["passed", "refused", "not run"]
-
-
-class PrecisionRow(TypedDict):
-    """A network's weights in one arithmetic.
-
-    ``precision`` is what the graph was asked to be in, bfloat16 being a choice of the engine for
-    the FP32 graph; ``computed`` what the engine made of it, None where it was not run. ``method``
-    is how ranges of INT8 were found (``training``: weights of ``edgecar train --qat``); ``kept`` of
-    ``layers`` convolutions are in higher precision. ``loss_db`` to ``budget_db`` are the gate's;
-    None for FP32 and bfloat16, which pass no gate, and all but ``why`` where it refused.
-    PSNR in dB: mean over the set at JPEG quality 10; over frames, then clips and quantisers of the
-    study of the weights' coder. Of FP16 that the engine does not compute it is ONNX Runtime's.
-    ``fps`` are medians over the rounds, ``to_fp32`` the median of their ratios to the FP32
-    graph computed in FP32 by the same engine.
-    """
-
-    network: str
-    weights: str
-    precision: Precision
-    outcome: Outcome
-    why: str
-    engine: str
-    provider: str
-    computed: Precision | None
-    method: str
-    layers: int | None
-    kept: int | None
-    loss_db: float | None
-    worst_db: float | None
-    shift_codes: float | None
-    budget_db: float | None
-    bytes: int | None
-    classic5_db: float | None
-    live1_db: float | None
-    video_db: float | None
-    height: int
-    width: int
-    rounds: int | None
-    fps: float | None
-    to_fp32: float | None
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -163,58 +124,45 @@ def measure(
     if arithmetics:
         _measure_arithmetics(save, only)
         return
-    try:
-        if data is None:
-            raise SettingsError("got no --data, which all but --arithmetics measures on; give it")
-        study = Study(
-            {f"{name}_db": load_pictures(data / name) for name in STILLS},
-            load_clips(data, frames=frames),
-            every,
-            (height, width),
-            seconds,
-            rounds,
-            native_form(),
-            qat,
-        )
-        command = " ".join(["python -m benchmarks.run.precision", *sys.argv[1:]])
-        rows, command = resumed(save, command)
-        done = {(row["network"], row["weights"]) for row in rows}
-        for weights in shipped_weights():
-            stem = f"{weights.network}.{weights.codec}"
-            if (only or "") not in stem or (weights.network, weights.codec) in done:
-                continue
-            for row in measured(weights, study):
-                typer.echo(line(row))
-                rows.append(row)
-            write_results(save, new_results("precision", rows, command))
-    except EdgecarError as error:
-        typer.echo(f"{error}", err=True)
-        raise typer.Exit(error.exit_code) from error
+    if data is None:
+        raise SettingsError("got no --data, which all but --arithmetics measures on; give it")
+    study = Study(
+        {f"{name}_db": load_pictures(data / name) for name in STILLS},
+        load_clips(data, frames=frames),
+        every,
+        (height, width),
+        seconds,
+        rounds,
+        native_form(),
+        qat,
+    )
+    rows, command = resumed(save, own_command("benchmarks.run.precision"))
+    done = {(row["network"], row["weights"]) for row in rows}
+    for weights in shipped_weights():
+        stem = f"{weights.network}.{weights.codec}"
+        if (only or "") not in stem or (weights.network, weights.codec) in done:
+            continue
+        for row in measured(weights, study):
+            typer.echo(line(row))
+            rows.append(row)
+        write_results(save, new_results("precision", rows, command))
     typer.echo(f"wrote     {save}; next: make tables")
 
 
 def _measure_arithmetics(save: Path, only: str | None) -> None:
     """Measure INT8 by every arithmetic, and save; rows that the file has are kept."""
-    try:
-        command = " ".join(["python -m benchmarks.run.precision", *sys.argv[1:]])
-        rows, command = resumed(save, command)
-        done = {(row["network"], row["weights"], row["made_for"]) for row in rows}
-        for made_for in MADE_FOR:
-            for weights in shipped_weights():
-                if (only or "") not in f"{weights.network}.{weights.codec}":
-                    continue
-                if (weights.network, weights.codec, made_for) in done:
-                    continue
-                rows.append(int8_row(weights, made_for))
-                typer.echo(" ".join(f"{key}={value}" for key, value in rows[-1].items()))
-                write_results(save, new_results("int8", rows, command))
-    except EdgecarError as error:
-        typer.echo(f"{error}", err=True)
-        raise typer.Exit(error.exit_code) from error
+    rows, command = resumed(save, own_command("benchmarks.run.precision"))
+    done = {(row["network"], row["weights"], row["made_for"]) for row in rows}
+    for made_for, weights in product(MADE_FOR, shipped_weights()):
+        wanted = (only or "") in f"{weights.network}.{weights.codec}"
+        if wanted and (weights.network, weights.codec, made_for) not in done:
+            rows.append(int8_row(weights, made_for))
+            typer.echo(" ".join(f"{key}={value}" for key, value in rows[-1].items()))
+            write_results(save, new_results("int8", rows, command))
     typer.echo(f"wrote     {save}; next: make tables")
 
 
-def measured(weights: ShippedWeights, study: Study) -> Iterator[PrecisionRow]:
+def measured(weights: ShippedWeights, study: Study) -> Iterator[Row]:
     """The rows of one network's weights, FP32 first.
 
     Raises:
@@ -305,47 +253,52 @@ def _row(
     made: Made,
     speeds: Mapping[Precision, Speed],
     decibels: Mapping[str, float],
-) -> PrecisionRow:
+) -> Row:
     base, speed = speeds["fp32"], speeds.get(name)
     rates: Sequence[float] = speed.rates if speed else ()
     why = made.why
     if speed and not rates:
         why = f"{speed.provider} computes it in {speed.computed} here"
     quality = made.artifact.metadata.quality if made.artifact else None
-    outcome: Outcome = "passed" if rates else "not run" if speed else "refused"
-    return PrecisionRow(
-        network=weights.network,
-        weights=weights.codec,
-        precision=name,
-        outcome=outcome,
-        why=why,
-        engine=study.engine,
-        provider=base.provider,
-        computed=speed.computed if speed else None,
-        method=quality.method if quality else "",
-        layers=quality.layers if quality else None,
-        kept=len(quality.kept) if quality else None,
-        loss_db=_rounded(quality.loss_db, 4) if quality else None,
-        worst_db=_rounded(quality.worst_db, 4) if quality else None,
-        shift_codes=_rounded(quality.shift_codes, 3) if quality else None,
-        budget_db=quality.budget_db if quality else None,
-        bytes=made.bytes,
-        classic5_db=_rounded(decibels.get("classic5_db"), 3),
-        live1_db=_rounded(decibels.get("live1_db"), 3),
-        video_db=_rounded(decibels.get("video_db"), 3),
-        height=study.size[0],
-        width=study.size[1],
-        rounds=len(rates) or None,
-        fps=_rounded(median(rates), 3) if rates else None,
-        to_fp32=_rounded(median_ratio(rates, base.rates), 4) if rates else None,
-    )
+    outcome = "passed" if rates else "not run" if speed else "refused"
+    return {
+        "network": weights.network,
+        "weights": weights.codec,
+        "precision": name,
+        "outcome": outcome,
+        "why": why,
+        "engine": study.engine,
+        "provider": base.provider,
+        "computed": speed.computed if speed else None,
+        **gate_figures(quality),
+        "bytes": made.bytes,
+        **{key: _rounded(decibels.get(key), 3) for key in ("classic5_db", "live1_db", "video_db")},
+        "height": study.size[0],
+        "width": study.size[1],
+        "rounds": len(rates) or None,
+        "fps": _rounded(median(rates), 3) if rates else None,
+        "to_fp32": _rounded(median_ratio(rates, base.rates), 4) if rates else None,
+    }
+
+
+def gate_figures(quality: Quality | None) -> Row:
+    """Return the gate's part of a row; None where nothing passed it."""
+    return {
+        "method": quality.method if quality else "",
+        "layers": quality.layers if quality else None,
+        "kept": len(quality.kept) if quality else None,
+        "loss_db": _rounded(quality.loss_db, 4) if quality else None,
+        "worst_db": _rounded(quality.worst_db, 4) if quality else None,
+        "shift_codes": _rounded(quality.shift_codes, 3) if quality else None,
+        "budget_db": quality.budget_db if quality else None,
+    }
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def line(row: PrecisionRow) -> str:
+def line(row: Row) -> str:
     """A row in words."""
     head = f"{row['network']} for {row['weights']}, {row['precision']}: {row['outcome']}"
     if row["fps"] is None or row["to_fp32"] is None:
@@ -359,4 +312,4 @@ def line(row: PrecisionRow) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(measure)
+    run_study(measure)

@@ -13,14 +13,13 @@ Before, both ways of edgecar restore every frame, and the run fails if a byte di
 file has already are kept: what was broken off goes on.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
-from typing import Annotated, TypedDict
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -33,11 +32,12 @@ from benchmarks.run.contenders import (
     filters_here,
 )
 from benchmarks.run.realtime_suite import RealtimeClip, find_suite, load_suite
+from benchmarks.run.study import own_command, run_study
 from edgecar.artifact import Artifact, find_artifact, read_artifact
 from edgecar.bench.results import Row, new_results, resumed, write_results
 from edgecar.engines.base import Codes
 from edgecar.engines.select import usable_cores
-from edgecar.errors import EdgecarError, ReuseError
+from edgecar.errors import ReuseError
 from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.change_map import changed_cells
@@ -53,46 +53,8 @@ CaseKey = tuple[object, ...]
 """Network, clip, preset, CRF, B-frames and GOP."""
 
 
-class RealtimeRow(TypedDict):
-    """A clip in one coding; ``fps`` are medians over the rounds, ratios medians of their ratios.
-
-    ``changed_tiles_share`` is the mean share of 64-px tiles in which any luma sample differs from
-    the frame before; ``computed_share`` what reuse read, halos included, over all pixels, and
-    ``windows_per_frame`` in how many windows. ``max_difference`` is between outputs with reuse and
-    without. A filter that is not to be had has None.
-    """
-
-    network: str
-    engine: str
-    provider: str
-    precision: str
-    threads: int
-    clip: str
-    height: int
-    width: int
-    frames: int
-    preset: str
-    crf: int
-    b_frames: int
-    gop: int
-    kbps: float
-    rounds: int
-    changed_tiles_share: float
-    computed_share: float
-    windows_per_frame: float
-    max_difference: int
-    fps_reuse: float
-    fps_dense: float
-    fps_bare: float
-    fps_decode: float
-    fps_spp3: float | None
-    fps_spp4: float | None
-    fps_fspp4: float | None
-    reuse_to_dense: float
-    reuse_to_bare: float
-    reuse_to_spp3: float | None
-    reuse_to_spp4: float | None
-    reuse_to_fspp4: float | None
+NAMES = ("reuse", "dense", "bare", "decode", "spp3", "spp4", "fspp4")
+"""Contenders in a row; a filter that is not installed has None."""
 
 
 def measure(
@@ -109,19 +71,14 @@ def measure(
     ] = WARM_UP_FRAMES,
 ) -> None:
     """Measure and save."""
-    try:
-        clips = load_suite(find_suite(suite), data, only=only, grid=grid, frames=frames)
-        artifact = read_artifact(find_artifact(network, "h264"))
-        command = " ".join(["python -m benchmarks.run.realtime", *sys.argv[1:]])
-        rows, command = resumed(save, command)
-        done = {_key(row) for row in rows}
-        for row in measured(clips, artifact, seconds_per_case, warm_up_frames, done):
-            typer.echo(line(row))
-            rows.append(row)
-            write_results(save, new_results("realtime", rows, command))
-    except EdgecarError as error:
-        typer.echo(f"{error}", err=True)
-        raise typer.Exit(error.exit_code) from error
+    clips = load_suite(find_suite(suite), data, only=only, grid=grid, frames=frames)
+    artifact = read_artifact(find_artifact(network, "h264"))
+    rows, command = resumed(save, own_command("benchmarks.run.realtime"))
+    done = {_key(row) for row in rows}
+    for row in measured(clips, artifact, seconds_per_case, warm_up_frames, done):
+        typer.echo(line(row))
+        rows.append(row)
+        write_results(save, new_results("realtime", rows, command))
     typer.echo(f"wrote     {save}; next: make tables")
 
 
@@ -135,7 +92,7 @@ def measured(
     seconds: float,
     warm_up_frames: int,
     done: Set[CaseKey],
-) -> Iterator[RealtimeRow]:
+) -> Iterator[dict[str, Any]]:
     """A row for every coding of every clip, but for those done already.
 
     Args:
@@ -158,7 +115,7 @@ def measured(
 
 def case_row(
     case: Case, ways: Ways, filters: Filters, seconds: float, warm_up_frames: int
-) -> RealtimeRow:
+) -> dict[str, Any]:
     """Measure one case.
 
     Args:
@@ -184,39 +141,31 @@ def case_row(
     height, width = case.coded.frames[0].size
     fps = {name: round(median(values), 2) for name, values in rates.items()}
     ratio = {name: round(median_ratio(rates["reuse"], each), 4) for name, each in rates.items()}
-    return RealtimeRow(
-        network=ways.reuse.metadata.model,
-        engine=info.name,
-        provider=info.provider,
-        precision=info.precision,
-        threads=usable_cores(),
-        clip=case.clip,
-        height=height,
-        width=width,
-        frames=len(case.coded.frames),
-        preset=coding.preset,
-        crf=coding.quantiser,
-        b_frames=coding.b_frames or 0,
-        gop=coding.gop,
-        kbps=round(case.coded.kbps, 1),
-        rounds=len(rates["reuse"]),
-        changed_tiles_share=round(changed_tiles_share([f.y for f in case.coded.frames]), 4),
-        computed_share=round(done.computed_share, 4),
-        windows_per_frame=round(done.windows_run / done.frames, 2),
-        max_difference=difference,
-        fps_reuse=fps["reuse"],
-        fps_dense=fps["dense"],
-        fps_bare=fps["bare"],
-        fps_decode=fps["decode"],
-        fps_spp3=fps.get("spp3"),
-        fps_spp4=fps.get("spp4"),
-        fps_fspp4=fps.get("fspp4"),
-        reuse_to_dense=ratio["dense"],
-        reuse_to_bare=ratio["bare"],
-        reuse_to_spp3=ratio.get("spp3"),
-        reuse_to_spp4=ratio.get("spp4"),
-        reuse_to_fspp4=ratio.get("fspp4"),
-    )
+    return {
+        "network": ways.reuse.metadata.model,
+        "engine": info.name,
+        "provider": info.provider,
+        "precision": info.precision,
+        "threads": usable_cores(),
+        "clip": case.clip,
+        "height": height,
+        "width": width,
+        "frames": len(case.coded.frames),
+        "preset": coding.preset,
+        "crf": coding.quantiser,
+        "b_frames": coding.b_frames or 0,
+        "gop": coding.gop,
+        "kbps": round(case.coded.kbps, 1),
+        "rounds": len(rates["reuse"]),
+        "changed_tiles_share": round(changed_tiles_share([f.y for f in case.coded.frames]), 4),
+        "computed_share": round(done.computed_share, 4),
+        "windows_per_frame": round(done.windows_run / done.frames, 2),
+        "max_difference": difference,
+        **{f"fps_{name}": fps.get(name) for name in NAMES},
+        **{
+            f"reuse_to_{name}": ratio.get(name) for name in NAMES if name not in ("reuse", "decode")
+        },
+    }
 
 
 def _no_difference(case: Case, ways: Ways) -> int:
@@ -285,7 +234,7 @@ def _cases(
             yield Case(clip.name, coding, coded, path)
 
 
-def line(row: RealtimeRow) -> str:
+def line(row: dict[str, Any]) -> str:
     """A row in words."""
     filters = ", ".join(
         f"{name} {value:.1f}"
@@ -307,4 +256,4 @@ def line(row: RealtimeRow) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(measure)
+    run_study(measure)

@@ -1,10 +1,12 @@
-"""Which clips and codings the real-time benchmark measures, read from TOML."""
+"""Clips and codings that the real-time benchmark measures, read from TOML."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgecar.errors import DataError, EdgecarError, SettingsError
 from edgecar.files import shipped, table_from_toml
@@ -15,8 +17,46 @@ from edgecar.media.video_codec import VideoCoding
 from edgecar.spec import Size
 
 SCENE_FRAMES = 50
-GRID_KEYS = ("preset", "crf", "b_frames", "gop")
-CLIP_KEYS = ("file", "scene", "frames", "grids")
+Side = Annotated[int, Field(gt=0)]
+
+
+class Grid(BaseModel):
+    """Values of a coder's settings; every combination is measured."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    preset: list[str] = Field(min_length=1)
+    crf: list[int] = Field(min_length=1)
+    b_frames: list[int] = Field(min_length=1)
+    gop: list[int] = Field(min_length=1)
+
+    def codings(self) -> Iterator[VideoCoding]:
+        """Every combination."""
+        for preset, crf, b_frames, gop in product(self.preset, self.crf, self.b_frames, self.gop):
+            yield VideoCoding("h264", crf, preset, gop, b_frames)
+
+
+class ClipEntry(BaseModel):
+    """A video file, or the height and width of a scene made of photographs."""
+
+    model_config = ConfigDict(extra="forbid")
+    file: str | None = None
+    scene: tuple[Side, Side] | None = None
+    frames: int | None = Field(None, ge=2)
+    grids: list[str]
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ClipEntry":
+        if (self.file is None) == (self.scene is None):
+            raise ValueError("need either file = 'PATH' or scene = [HEIGHT, WIDTH]")
+        return self
+
+
+class Suite(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid")
+    grids: dict[str, Grid]
+    clips: list[ClipEntry]
 
 
 @dataclass(frozen=True)
@@ -24,10 +64,10 @@ class RealtimeClip:
     """A source, and how it is coded.
 
     Attributes:
-        name: What rows call it.
+        name: Name in the rows.
         source: A video, or the size of a scene made of photographs.
-        frames: Take no more than so many; None: all there are.
-        codings: Every one is a case.
+        frames: Number of frames at most; None takes all.
+        codings: Settings of the coder; each is a case.
     """
 
     name: str
@@ -60,35 +100,27 @@ def load_suite(
     grid: str | None = None,
     frames: int | None = None,
 ) -> list[RealtimeClip]:
-    """The clips of a suite, none of them decoded yet.
+    """Read the clips of a suite, none of them decoded yet.
 
     Args:
         path: TOML with tables ``grids.NAME`` and ``[[clips]]``.
-        data: The folder that files are relative to.
+        data: Folder that files are relative to.
         only: Take only clips whose name contains this.
         grid: Take this grid for all clips.
-        frames: Take no more than so many of each clip.
+        frames: Number of frames of each clip at most.
 
     Raises:
         SettingsError: The suite is no TOML, or a key or value in it is not understood.
         DataError: A file is missing, or ``only`` names none.
     """
     try:
-        table = table_from_toml(path)
-    except (OSError, ValueError) as error:  # not TOML, or not even text
-        raise SettingsError(f"cannot read suite {path}: {error}") from error
-    try:
-        _check_keys(table, ("grids", "clips"), "suite")
-        grids = {name: _codings(name, each) for name, each in table["grids"].items()}
-        clips = [
-            _clip(number, entry, grids, data, grid, frames)
-            for number, entry in enumerate(table["clips"], 1)
-        ]
-    except KeyError as error:
-        raise SettingsError(f"{path}: {error} is missing; add it") from error
-    except (AttributeError, TypeError) as error:  # a value where a table or list should be
-        raise SettingsError(f"{path}: {error}; need [grids.NAME] and [[clips]]") from error
-    except EdgecarError as error:
+        suite = Suite.model_validate(table_from_toml(path))
+        clips = [_clip(entry, suite.grids, data, grid, frames) for entry in suite.clips]
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise SettingsError(f"{path}: {place}: {first['msg']}; correct it") from error
+    except (OSError, ValueError, EdgecarError) as error:  # not TOML, not even text, no such grid
         raise SettingsError(f"{path}: {error}") from error
     chosen = [clip for clip in clips if only is None or only in clip.name]
     if not chosen:
@@ -106,53 +138,16 @@ def find_suite(name_or_path: str) -> Path:
     return path if path.suffix == ".toml" else shipped("benchmarks", "suites") / f"{path}.toml"
 
 
-def _codings(name: str, grid: dict[str, Any]) -> tuple[VideoCoding, ...]:
-    """Every combination of a grid's values."""
-    _check_keys(grid, GRID_KEYS, f"grid {name}")
-    for key in GRID_KEYS:
-        kind, word = (str, "text") if key == "preset" else (int, "whole numbers")
-        values = grid[key]
-        if not isinstance(values, list) or not values or any(type(v) is not kind for v in values):
-            raise SettingsError(f"grid {name}: {key} is {values!r}; need a list of {word}")
-    return tuple(
-        VideoCoding("h264", crf, preset, gop, b_frames)
-        for preset, crf, b_frames, gop in product(*(grid[key] for key in GRID_KEYS))
-    )
-
-
 def _clip(
-    number: int,
-    entry: dict[str, Any],
-    grids: dict[str, tuple[VideoCoding, ...]],
-    data: Path,
-    grid: str | None,
-    frames: int | None,
+    entry: ClipEntry, grids: dict[str, Grid], data: Path, grid: str | None, frames: int | None
 ) -> RealtimeClip:
-    place = f"clip {number}"
-    _check_keys(entry, CLIP_KEYS, place)
-    source = _source(entry, data, place)
-    limits = [limit for limit in (entry.get("frames"), frames) if limit is not None]
-    if any(type(limit) is not int or limit < 2 for limit in limits):
-        raise SettingsError(f"{place}: frames is {limits[0]!r}; need a number of at least 2")
-    names = entry["grids"] if grid is None else [grid]
+    names = entry.grids if grid is None else [grid]
     unknown = [name for name in names if name not in grids]
     if unknown:
-        raise SettingsError(f"{place}: no grid {unknown[0]!r}; known are {', '.join(grids)}")
-    codings = dict.fromkeys(coding for name in names for coding in grids[name])
-    name = source.stem if isinstance(source, Path) else f"photographs_{source[1]}x{source[0]}"
-    return RealtimeClip(name, source, min(limits, default=None), tuple(codings))
-
-
-def _source(entry: dict[str, Any], data: Path, place: str) -> Path | Size:
-    match entry.get("file"), entry.get("scene"):
-        case str(file), None:
-            return data / file
-        case None, [int(height), int(width)] if height > 0 and width > 0:
-            return height, width
-    raise SettingsError(f"{place}: need either file = 'PATH' or scene = [HEIGHT, WIDTH]")
-
-
-def _check_keys(table: dict[str, Any], known: Sequence[str], place: str) -> None:
-    unknown = sorted(set(table) - set(known))
-    if unknown:
-        raise SettingsError(f"{place}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+        raise SettingsError(f"no grid {unknown[0]!r}; known are {', '.join(grids)}")
+    codings = dict.fromkeys(coding for name in names for coding in grids[name].codings())
+    most = min((limit for limit in (entry.frames, frames) if limit is not None), default=None)
+    if entry.file is not None:
+        return RealtimeClip(Path(entry.file).stem, data / entry.file, most, tuple(codings))
+    height, width = entry.scene or (0, 0)
+    return RealtimeClip(f"photographs_{width}x{height}", (height, width), most, tuple(codings))

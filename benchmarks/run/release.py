@@ -6,7 +6,6 @@ Weights that ship already can be admitted again, which measures them anew.
 """
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace as changed
 from pathlib import Path
@@ -19,11 +18,12 @@ import typer
 from safetensors.torch import save_file
 
 from benchmarks.run.networks import COUNTED_SIDE
+from benchmarks.run.study import run_study
 from edgecar.artifact import coder_of, read_artifact, write_metadata
 from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
 from edgecar.compact import compact
-from edgecar.errors import CheckpointError, EdgecarError, GateError, SettingsError
+from edgecar.errors import CheckpointError, GateError, SettingsError
 from edgecar.evaluate.clips import load_clips
 from edgecar.evaluate.metrics import Luma, psnr
 from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
@@ -311,8 +311,4 @@ def _enter(entry: Entry) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(admit)
-    except EdgecarError as error:
-        sys.stderr.write(f"release: {error}\n")
-        sys.exit(error.exit_code)
+    run_study(admit)

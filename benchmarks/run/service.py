@@ -7,7 +7,6 @@ moments and come back; one camera is recorded. Soak needs GStreamer's RTSP serve
 
 import random
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -22,9 +21,9 @@ import typer
 
 from benchmarks.run.soak import AWAY_SECONDS, write_pictures_of
 from benchmarks.run.soak import Camera as RtspCamera
+from benchmarks.run.study import own_command, run_study
 from edgecar.allocator import keep_memory_together
 from edgecar.bench.results import new_results, resumed, write_results
-from edgecar.errors import EdgecarError
 from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.stats import Snapshot
@@ -300,7 +299,7 @@ def main(
 ) -> None:
     """Measure the service and save what was found."""
     keep_memory_together()  # as the command does
-    rows, command = resumed(save, " ".join(["python -m benchmarks.run.service", *sys.argv[1:]]))
+    rows, command = resumed(save, own_command("benchmarks.run.service"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clips = list(islice(cycle(coded_clips(data, folder)), cameras))
@@ -316,8 +315,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EdgecarError as error:
-        sys.stderr.write(f"service: {error}\n")
-        sys.exit(error.exit_code)
+    run_study(main)

@@ -8,7 +8,6 @@ GStreamer's RTSP server.
 
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,9 +21,10 @@ import typer
 from av.bitstream import BitStreamFilterContext
 
 from benchmarks.run import rtsp_server
+from benchmarks.run.study import own_command, run_study
 from edgecar.allocator import keep_memory_together
 from edgecar.bench.results import new_results, write_results
-from edgecar.errors import EdgecarError, SettingsError
+from edgecar.errors import SettingsError
 from edgecar.media.live import LiveSettings
 from edgecar.media.scene import photo_scene
 from edgecar.media.video_codec import VideoCoding, video_coded
@@ -190,14 +190,10 @@ def main(
         pictures = Path(folder) / "pictures"
         write_pictures(pictures)
         row = soaked(network, 60 * minutes, restart_seconds, detector_ms, pictures)
-    command = " ".join(["python -m benchmarks.run.soak", *sys.argv[1:]])
+    command = own_command("benchmarks.run.soak")
     write_results(save, new_results("live", [row], command))
     typer.echo(row)
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EdgecarError as error:
-        sys.stderr.write(f"soak: {error}\n")
-        sys.exit(error.exit_code)
+    run_study(main)

@@ -37,12 +37,6 @@ def test_printed_figures_come_out_to_the_last_digit(row: dict) -> None:
         assert abs(cost.published_tflops - row["tflops"]) < 0.01
 
 
-def test_the_table_has_all_its_rows() -> None:
-    assert len(PRINTED) == len({row_id(row) for row in PRINTED}) == 10
-    # A comparison of nothing would pass: the column of TFLOPS is there for the RGB networks.
-    assert sum("tflops" in row for row in BUILDABLE) == 6
-
-
 @pytest.mark.parametrize(
     ("layer", "channels", "macs", "published_macs"),
     [

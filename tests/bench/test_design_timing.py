@@ -6,11 +6,9 @@ import pytest
 
 from benchmarks.run import design_timing as timing
 from benchmarks.run.design_space import Shape
-from benchmarks.run.design_timing import artifact_of, deployed, main, p50_ms
-from edgecar.artifact import Artifact
+from benchmarks.run.design_timing import artifact_of, main
 from edgecar.bench.machine import COMMIT
 from edgecar.bench.results import ROW_KEYS, new_results, read_results, write_results
-from edgecar.errors import DataError
 
 pytestmark = pytest.mark.slow  # a study for our own pages
 
@@ -59,29 +57,9 @@ def test_files_are_timed_together_and_nothing_else_of_them_changes(tmp_path, mon
 
 
 @pytest.mark.slow  # every candidate is exported
-def test_every_deployed_shape_is_timed_once(monkeypatch) -> None:
-    made = []
-
-    def counted(shape: Shape) -> Artifact:
-        made.append(shape)
-        return artifact_of(shape)
-
-    monkeypatch.setattr(timing, "artifact_of", counted)
-    times = p50_ms([PLAIN, HARD, BRANCHES], 0, size=(48, 64))
-    assert made == list(times) == [PLAIN, HARD]
-    assert all(time > 0 for time in times.values())
-    assert deployed(BRANCHES) == PLAIN
-
-
-@pytest.mark.slow  # every candidate is exported
 def test_what_is_timed_is_an_artifact_of_the_candidate() -> None:
     metadata = artifact_of(HARD).metadata
     assert (metadata.align_px, metadata.context, metadata.channels) == (4, "local", 1)
     # Reach in features: stem 1, hidden layers 1 and 2, last 1; times 4 pixels.
     assert metadata.halo_px == 5 * 4
     assert metadata.parity_max_error <= metadata.parity_budget
-
-
-def test_a_missing_file_is_named(tmp_path) -> None:
-    with pytest.raises(DataError, match=r"gone\.json"):
-        main([tmp_path / "gone.json"])

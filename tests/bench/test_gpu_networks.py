@@ -19,20 +19,18 @@ from benchmarks.run.gpu_networks import (
     artifact_of,
     ceilings_part,
     difference,
-    in_a_file,
     network_part,
     open_tiles,
     with_floor,
 )
 from benchmarks.run.gpu_parts import SkippedError
-from benchmarks.run.gpu_speed import Bench, kernel_speed, overhead
+from benchmarks.run.gpu_speed import Bench
 from edgecar.artifact import read_artifact
 from edgecar.bench.predict import work_of_tile
-from edgecar.engines import onnxruntime as cpu_engine
 from edgecar.engines.gpu import Gpu
 from edgecar.engines.targets import own_target
 from edgecar.engines.trt_lint import refuse_misread_bytes
-from edgecar.errors import EngineError, GateError
+from edgecar.errors import GateError
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.cuda.test_engines import QueuedTiles
 
@@ -85,39 +83,6 @@ def test_network_is_compared_timed_and_weighed(machine) -> None:
         assert row["batches"] == {"480p": 2, "1080p": 5}[label], size
 
 
-class Brighter(QueuedTiles):
-    """An engine whose output is some codes off."""
-
-    codes = 2
-
-    def __init__(self, device: HostDevice, artifact: Any, shape: Any) -> None:
-        super().__init__(device, artifact, shape)
-        self._device_of_tiles = device
-
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
-        import ctypes
-
-        super().enqueue(tiles, restored, stream)
-        made = np.ctypeslib.as_array((ctypes.c_float * self.values).from_address(restored))
-
-        def add() -> None:
-            made[:] += self.codes / 255
-
-        self._device_of_tiles.call(add, stream)
-
-
-def test_network_that_is_wrong_on_the_gpu_fails(machine, monkeypatch) -> None:
-    monkeypatch.setattr(
-        gpu_networks,
-        "open_tiles",
-        lambda machine, _name, artifact, shape, _stream: (
-            Brighter(machine.bench.device, artifact, shape), {},
-        ),
-    )  # fmt: skip
-    with pytest.raises(AssertionError, match="fp32: 2 codes from the CPU's, at most 1 allowed"):
-        network_part(machine, "onnxruntime", "edgecar-s", "fp32")
-
-
 @pytest.mark.parametrize(
     ("precision", "codes", "passes"),
     [
@@ -138,16 +103,6 @@ def test_limits_are_those_of_the_precision(precision, codes, passes) -> None:
     else:
         with pytest.raises(AssertionError):
             difference(got, wanted, precision, "the CPU's")
-
-
-def test_without_the_cpus_library_it_is_said(machine, monkeypatch) -> None:
-    def absent(_artifact: Any) -> None:
-        raise EngineError("ONNX Runtime is not installed")
-
-    monkeypatch.setattr(cpu_engine, "OnnxRuntimeEngine", absent)
-    metadata = network_part(machine, "onnxruntime", "edgecar-s", "fp32")
-    assert metadata["not_compared_with_cpu"] == "ONNX Runtime is not installed"
-    assert "max_code_difference" not in metadata
 
 
 def test_floor_is_the_slower_of_bytes_and_operations(exported) -> None:
@@ -186,56 +141,6 @@ def test_wide_network_is_one_that_tensorrt_reads(precision, monkeypatch) -> None
     refuse_misread_bytes(wide_network(precision).onnx)
 
 
-def test_kernels_are_shares_of_a_copy_and_judged() -> None:
-    bench = Bench(HostDevice(), seconds=1e-4, copy_bytes=1 << 20)
-    metadata = kernel_speed(bench, (80, 120), TILE)
-    rows = {name: row for name, row in metadata.items() if isinstance(row, dict)}
-    assert set(rows) == {
-        *("gather_fp32", "gather_fp16", "gather_int8", "scatter_fp32", "scatter_fp16", "changed"),
-        *("nv12_to_bgr", "letterbox_fp32", "letterbox_fp16"),
-    }
-    for row in rows.values():
-        assert row["share_of_copy"] == pytest.approx(row["gb_s"] / metadata["copy_gb_s"])
-        assert row["reaches_aim"] == (row["share_of_copy"] >= metadata["aim"])
-    assert metadata["short_of_aim"] == sorted(
-        n for n, row in rows.items() if not row["reaches_aim"]
-    )
-
-
-def test_runtime_is_weighed_against_the_engine(exported, monkeypatch) -> None:
-    device = HostDevice()
-    bench = Bench(device, seconds=1e-4)
-    engine = QueuedTiles(device, exported("edgecar-xs"), (2, *TILE))
-    took = {"network": 1.0, "gather_fp32": 0.02, "scatter_fp32": 0.03, "changed": 0.2,
-            "listed": 0.1}  # fmt: skip
-
-    def timed(work: Any, stream: Any = None) -> float:
-        before = len(device.done)
-        work()
-        bench.wait(stream)
-        (done,) = device.done[before:]
-        return took[done]
-
-    monkeypatch.setattr(bench, "timed", timed)
-    metadata = overhead(bench, engine, 8, (130, 200), device.stream())
-    assert metadata["batches"] == 5
-    assert metadata["overhead_share"] == pytest.approx((5 * 0.05 + 0.3) / 5)
-
-
-def test_timing_goes_on_until_it_is_long_enough(monkeypatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(gpu_speed.time, "perf_counter", lambda: now[0])
-    bench = Bench(HostDevice(), seconds=1.0)
-    calls = []
-
-    def work() -> None:
-        calls.append(1)
-        now[0] += 0.01
-
-    assert bench.timed(work) == pytest.approx(0.01)
-    assert len(calls) >= 100  # a second of them, and what it took to find out how many
-
-
 def test_graphs_are_found_where_they_were_put(tmp_path, reduced) -> None:
     made = reduced("edgecar-s", "fp16")
     (tmp_path / "edgecar-s.jpeg.fp16.onnx").write_bytes(made.onnx)
@@ -272,24 +177,6 @@ def test_every_network_and_precision_is_a_part(machine) -> None:
             assert f"onnxruntime:cuda {network} {precision}" in named
     order = list(named)
     assert order.index("ceilings tensorrt fp16") < order.index("tensorrt edgecar-s fp16")
-
-
-def test_floors_come_with_the_ceilings(machine, monkeypatch) -> None:
-    monkeypatch.setattr(
-        gpu_networks, "ceilings_part",
-        lambda *_arguments: {"tera_ops": 1.0, "copy_gb_s": 1.0},
-    )  # fmt: skip
-    named = parts(machine)
-    without = named["tensorrt edgecar-s fp32"]()
-    assert "floor_ms" not in without["480p"]
-    named["ceilings tensorrt fp32"]()
-    assert named["tensorrt edgecar-s fp32"]()["480p"]["floor_ms"] > 0
-
-
-def test_graph_of_many_files_is_put_into_one(exported, tmp_path) -> None:
-    made = in_a_file(exported("edgecar-xs"), tmp_path)
-    assert made.path == tmp_path / "edgecar-xs.onnx"
-    assert read_artifact(made.path).onnx
 
 
 def test_absent_libraries_are_left_out(tmp_path, exported, monkeypatch) -> None:

@@ -61,10 +61,6 @@ def test_box_without_figures_gets_no_prediction() -> None:
         predictions(target_named("rtx"), SIZE)
 
 
-def test_thor_has_no_figure_for_int8() -> None:
-    assert {p.precision for p in predictions(target_named("thor"), SIZE)} == {"fp16"}
-
-
 def test_frame_smaller_than_the_tile_is_refused() -> None:
     with pytest.raises(WindowError, match="build the engine for"):
         predictions(target_named("t4"), (240, 320))
@@ -82,11 +78,3 @@ def test_command_labels_what_it_prints(edgecar) -> None:  # noqa: F811
     assert {row["fits"] for row in rows["rows"]} <= {True, False}
     for wrong in ((), ("clip.mp4", "--target", "l4")):
         assert "need a CLIP to measure on, or --target" in edgecar("tune", *wrong).err
-
-
-@pytest.mark.slow
-def test_eight_bits_take_as_many_operations(exported, reduced) -> None:
-    """Their weights lie behind quantisers; a convolution's values are counted the same."""
-    plain = work_of_tile(exported("edgecar-s"), (64, 64))
-    narrow = work_of_tile(reduced("edgecar-s", "int8 tensorrt"), (64, 64))
-    assert (narrow.macs, narrow.values) == (plain.macs, plain.values)

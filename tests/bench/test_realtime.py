@@ -1,7 +1,6 @@
 """The real-time benchmark: its suite, its figures, its row on the page."""
 
 import json
-import stat
 from pathlib import Path
 
 import jsonschema
@@ -11,12 +10,12 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks.run import contenders, realtime
-from benchmarks.run.contenders import Case, Ways, contenders_for, ffmpeg_seconds
+from benchmarks.run.contenders import Case, Ways
 from benchmarks.run.pages import main as make_page
 from benchmarks.run.realtime import case_row, changed_tiles_share, max_difference
 from benchmarks.run.realtime_suite import find_suite, load_suite
 from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH, read_results, write_results
-from edgecar.errors import DataError, MediaError, ReuseError, SettingsError
+from edgecar.errors import DataError, ReuseError, SettingsError
 from edgecar.files import table_from_toml
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import VideoCoding, video_coded
@@ -92,19 +91,13 @@ def test_the_shipped_suite_has_every_clip_in_many_codings(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (suite_text() + "frame = 3", "clip 1: unknown key 'frame'; known are file, scene"),
-        (suite_text({**GRID, "qp": "[3]"}), "grid one: unknown key 'qp'; known are preset"),
-        ("speed = 1\n" + suite_text(), "suite: unknown key 'speed'"),
-        (suite_text({**GRID, "crf": "35"}), "grid one: crf is 35; need a list of whole numbers"),
+        (suite_text() + "frame = 3", r"clips\.0\.frame: Extra inputs are not permitted"),
+        (suite_text({**GRID, "crf": "35"}), r"grids\.one\.crf: .* valid list"),
         (suite_text({**GRID, "crf": "[52]"}), "quantiser 52 is not in 0 to 51"),
-        (suite_text({**GRID, "preset": "[1]"}), "preset is .1.; need a list of text"),
-        (suite_text({"crf": "[35]"}), "'preset' is missing"),
-        (suite_text(clip="frames = 9"), "clip 1: need either file = 'PATH' or scene"),
-        (suite_text(clip="scene = [9]"), "clip 1: need either file"),
-        (suite_text() + "frames = 1", "clip 1: frames is 1; need a number of at least 2"),
-        (suite_text().replace('["one"]', '["two"]'), "clip 1: no grid 'two'; known are one"),
-        ("clips = 3\ngrids = 4", "need .grids.NAME. and ..clips.."),
-        ("clips = [", "cannot read suite"),
+        (suite_text({"crf": "[35]"}), r"grids\.one\.preset: Field required"),
+        (suite_text(clip="frames = 9"), "need either file = 'PATH' or scene"),
+        (suite_text().replace('["one"]', '["two"]'), "no grid 'two'; known are one"),
+        ("clips = [", "suite.toml"),
     ],
 )
 def test_suites_that_are_not_understood_are_refused(text, message, tmp_path):
@@ -122,14 +115,6 @@ def test_clips_that_are_not_there_are_explained(tmp_path):
         load_suite(suite, tmp_path, only="circle")
 
 
-def test_a_clip_of_one_frame_is_refused(tmp_path):
-    bitstream = video_coded(moving_square(1), VideoCoding("h264", 35)).bitstream
-    (tmp_path / "square.mkv").write_bytes(bitstream)
-    (clip,) = load_suite(written(tmp_path, suite_text()), tmp_path)
-    with pytest.raises(DataError, match="square has 1 frame; need at least 2"):
-        clip.load()
-
-
 def test_changed_tiles_are_counted():
     still = np.zeros((100, 130), np.uint8)  # 2×3 tiles, those at the edges cut
     corner, border = still.copy(), still.copy()
@@ -141,20 +126,9 @@ def test_changed_tiles_are_counted():
     assert changed_tiles_share([still, still + 1]) == 1
 
 
-def test_whoever_decodes_reads_the_file(case, ways):
-    passes = contenders_for(case, ways, ())
-    assert all(run() > 0 for run in passes.values())
-    case.path.unlink()
-    assert passes.pop("bare")() > 0
-    assert set(passes) == {"reuse", "dense", "decode"}
-    for run in passes.values():
-        with pytest.raises(MediaError):
-            run()
-
-
 def test_a_row_says_what_was_measured(case, ways, make_results, tmp_path):
     row = case_row(case, ways, (), 0, 0)
-    assert set(row) == ROW_KEYS["realtime"] == set(realtime.RealtimeRow.__annotations__)
+    assert set(row) == ROW_KEYS["realtime"]
     assert (row["clip"], row["height"], row["width"], row["frames"]) == ("square", 192, 256, 6)
     assert (row["preset"], row["crf"], row["b_frames"], row["gop"]) == ("veryfast", 35, 0, 250)
     assert row["rounds"] == 3
@@ -165,14 +139,6 @@ def test_a_row_says_what_was_measured(case, ways, make_results, tmp_path):
     path = tmp_path / "row.json"
     write_results(path, make_results(row, kind="realtime"))
     jsonschema.validate(json.loads(path.read_text()), json.loads(SCHEMA_PATH.read_text()))
-
-
-def test_reuse_goes_through_the_clip_before(case, ways):
-    """Three times, as 20 frames have room for six; all are compared before, and go through once."""
-    before = ways.reuse.stats.frames
-    row = case_row(case, ways, (), 0, 20)
-    assert ways.reuse.stats.frames - before == (1 + 1 + 3 + row["rounds"]) * 6
-    assert ways.dense.stats.frames == (1 + 1 + row["rounds"]) * 6
 
 
 def test_ratios_are_medians_of_rounds_not_ratios_of_medians(case, ways, monkeypatch):
@@ -199,32 +165,6 @@ def test_another_output_with_reuse_fails_loudly(case, ways, exported):
     assert ReuseError.exit_code == 3
 
 
-def fake_ffmpeg(folder: Path, script: str) -> None:
-    command = folder / "ffmpeg"
-    command.write_text(f"#!/bin/sh\n{script}\n")
-    command.chmod(command.stat().st_mode | stat.S_IXUSR)
-
-
-def test_ffmpeg_is_asked_for_the_filter_on_as_many_threads(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    fake_ffmpeg(tmp_path, f'echo "$@" > {tmp_path}/said; echo "bench: rtime=1.250s" >&2')
-    assert ffmpeg_seconds(Path("in.mkv"), "spp=3:qp=5", 7) == 1.25
-    said = (tmp_path / "said").read_text()
-    assert "-threads 7 -i in.mkv -filter_threads 7 -vf spp=3:qp=5 -f null -" in said
-
-
-@pytest.mark.parametrize(
-    "script", ["echo no filter >&2; exit 1", "echo rtime=0.000s no filter >&2"]
-)
-def test_an_ffmpeg_that_gives_no_time_is_explained(script, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MediaError, match="spp=3 does not run"):
-        ffmpeg_seconds(Path("in.mkv"), "spp=3", 1)
-    fake_ffmpeg(tmp_path, script)
-    with pytest.raises(MediaError, match=r"ffmpeg spp=3 gave no time .*no filter"):
-        ffmpeg_seconds(Path("in.mkv"), "spp=3", 1)
-
-
 @pytest.mark.slow  # a benchmark from end to end
 @pytest.mark.usefixtures("case")
 def test_it_runs_from_suite_to_page(tmp_path, write_artifact, monkeypatch):
@@ -249,12 +189,3 @@ def test_it_runs_from_suite_to_page(tmp_path, write_artifact, monkeypatch):
     page = (folder / "pages" / "realtime.md").read_text()
     assert page.count("| square, 256×192 | veryfast, CRF 35, B ") == 2
     assert make_page(["--folder", str(folder), "--check"]) == 0
-
-
-def test_a_wrong_suite_ends_in_a_line(tmp_path):
-    suite = written(tmp_path, "")
-    words = ["--data", str(tmp_path), "--save", str(tmp_path / "x.json"), "--suite", str(suite)]
-    done = CliRunner().invoke(APP, words)
-    assert done.exit_code == 1
-    assert "'grids' is missing" in done.output
-    assert not (tmp_path / "x.json").exists()

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import numpy as np
 import onnx
 import pytest
 import torch
@@ -13,12 +12,10 @@ from safetensors.torch import load_file, save_file
 from skimage import data
 
 from benchmarks.run import release
-from benchmarks.run.release import admit, comparison, refuse_worse, tiling_cost
+from benchmarks.run.release import admit, refuse_worse
 from edgecar.artifact import read_artifact, write_metadata
 from edgecar.errors import CheckpointError, GateError, SettingsError
-from edgecar.evaluate.clips import ClipSet, load_clips
 from edgecar.files import sha256_of
-from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.zoo import shipped
 from edgecar.zoo.shipped import MANIFEST, manifest
 from tests.media.conftest import make_clip  # noqa: F401  # a fixture
@@ -108,18 +105,6 @@ def test_weights_ship_rounded_with_all_that_is_known_of_them(folder, pictures, t
     assert read.psnr == entry["psnr"]
 
 
-@pytest.mark.slow  # weights are measured on every clip and picture
-def test_shipped_weights_are_admitted_again_unchanged(folder, pictures, trained) -> None:
-    admit(trained(strength=0.1), [pictures])
-    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
-    (old,) = manifest()
-    admit(folder / "edgecar-xs.jpeg.safetensors", [pictures])
-    assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
-    (new,) = manifest()
-    assert new["training"] == old["training"]
-    assert (new["psnr"], new["sha256"]) == (old["psnr"], old["sha256"])
-
-
 def test_a_known_answer_is_renewed_and_nothing_else(folder, pictures, trained) -> None:
     admit(trained(strength=0.1), [pictures])
     onnx_file = folder / "edgecar-xs.jpeg.onnx"
@@ -150,17 +135,6 @@ def test_worse_weights_are_refused_unless_told(folder, pictures, trained, capsys
         manifest()[0]["psnr"]["classic5 q10"]
         < json.loads(before[MANIFEST])[0]["psnr"]["classic5 q10"]
     )
-
-
-@pytest.mark.slow  # weights are measured on every clip and picture
-@pytest.mark.usefixtures("folder")
-def test_other_sizes_and_pooling_are_told(pictures, trained, monkeypatch) -> None:
-    monkeypatch.setattr(release, "TILE_PX", 96)
-    admit(trained("msfan"), [pictures])
-    (entry,) = manifest()
-    assert entry["config"] == {"width": 8, "reduction": 4}
-    assert entry["cost"]["params"] < 765_587
-    assert set(entry["tiling"]) == {"tile_px", "tiled_minus_whole_db"}
 
 
 @pytest.mark.slow  # weights are measured on every clip and picture
@@ -199,57 +173,11 @@ def test_video_weights_are_measured_on_coded_clips(
         admit(folder / entry["file"], [clips, clips])
 
 
-def test_worst_is_the_lowest_gain_of_any_clip(monkeypatch, exported, tmp_path) -> None:
-    path = tmp_path / "a.onnx"
-    path.write_bytes(exported("edgecar-xs").onnx)
-    gains = {("a", 29): 0.5, ("b", 29): -0.2, ("a", 35): 0.4, ("b", 35): 0.6}
-
-    def rows(*_arguments, **_options):
-        for quantiser in (29, 35, 41, 47):
-            for clip in ("a", "b"):
-                gain = gains.get((clip, quantiser), 0.1)
-                yield {"quantiser": quantiser, "psnr_in": 30.0, "psnr_out": 30.0 + gain}
-
-    monkeypatch.setattr(release, "evaluate_video", rows)
-    monkeypatch.setattr(release, "load_clips", lambda data: ClipSet(data.name, ()))
-    measured = release.measured_gain(path, "h264", tmp_path, every=5)
-    assert measured == {"crf 29": 0.15, "crf 35": 0.5, "crf 41": 0.1, "crf 47": 0.1, "worst": -0.2}
-
-
-def test_coarse_frames_are_coded_and_clean(make_clip) -> None:  # noqa: F811
-    path = make_clip("a.mp4", frames=6, options={"qp": "0"})
-    ((clean, coded),) = release.coarse_frames("h264", path)
-    assert clean.shape == coded.shape == (48, 64)
-    assert np.abs(clean.astype(int) - coded).mean() > 1
-    frames = load_clips(path).clips[0].load()[: release.TILING_FRAMES]
-    expected = video_coded(frames, VideoCoding("h264", 47)).frames[-1].y
-    np.testing.assert_array_equal(coded, expected)
-
-
-def test_local_networks_cost_nothing_in_tiles(exported, tmp_path) -> None:
-    path = tmp_path / "a.onnx"
-    path.write_bytes(exported("edgecar-xs").onnx)
-
-    def unread():
-        raise AssertionError("no picture is needed")
-        yield
-
-    assert tiling_cost(path, unread()) == {}
-
-
 @pytest.mark.parametrize("metadata", [{"trained_on": ""}, {"trained_on": "vp9 40"}])
 def test_weights_for_no_known_coder_are_refused(folder, pictures, trained, metadata) -> None:
     with pytest.raises(CheckpointError, match="names no coder"):
         admit(trained(**metadata), [pictures])
     assert names(folder) == {MANIFEST}
-
-
-@pytest.mark.usefixtures("folder")
-def test_weights_of_unknown_origin_are_refused(pictures, trained) -> None:
-    weights = trained()
-    weights.with_suffix(".json").unlink()
-    with pytest.raises(CheckpointError, match=r"trained\.json is missing"):
-        admit(weights, [pictures])
 
 
 def entry(**figures: float) -> dict[str, object]:
@@ -267,12 +195,3 @@ def test_mean_of_what_both_have_decides() -> None:
         refuse_worse(entry(a=float("nan"), b=0.1), old)
     with pytest.raises(GateError, match="alike"):
         refuse_worse(entry(c=0.5, worst=0.1), old)
-
-
-def test_comparison_shows_old_and_new() -> None:
-    lines = comparison(entry(a=0.5, c=1.0), entry(a=0.25, b=2.0)).splitlines()
-    assert [line.split() for line in lines[1:]] == [
-        ["a", "0.250", "0.500"],
-        ["b", "2.000", "–"],
-        ["c", "–", "1.000"],
-    ]

@@ -123,29 +123,6 @@ def test_schema_refuses(table: dict, place: tuple, value: object) -> None:
     assert refused(changed)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"codec": "av1"},
-        {"quantiser": 52},
-        {"quantiser": 30.5},
-        {"frames": 0},
-        {"kbps": 0},
-        {"ssim_out": 1.1},
-        {"psnr_in": None},
-        {"clip": ""},
-        {"extra": 1},
-    ],
-)
-def test_schema_refuses_a_video_row(changes: dict, tmp_path: Path, make_results, video) -> None:
-    path = tmp_path / "video.json"
-    write_results(path, make_results(video(), kind="video"))
-    table = json.loads(path.read_text())
-    assert not refused(table)
-    table["rows"][0].update(changes)
-    assert refused(table)
-
-
 @pytest.mark.parametrize("key", sorted(TOP_KEYS))
 def test_schema_and_code_refuse_a_missing_key(table: dict, key: str, tmp_path: Path) -> None:
     del table[key]
@@ -193,11 +170,3 @@ def test_unreadable_files_are_explained(tmp_path: Path, text: str, message: str)
         read_results(path)
     with pytest.raises(DataError, match="cannot read results"):
         read_results(tmp_path / "absent.json")
-
-
-def test_rows_that_are_no_tables_are_explained(tmp_path: Path, table: dict) -> None:
-    table["rows"] = [3]
-    path = tmp_path / "odd.json"
-    path.write_text(json.dumps(table))
-    with pytest.raises(DataError, match="row 0 is 3"):
-        read_results(path)
