@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import av
 import cv2
@@ -38,17 +37,16 @@ Report = Callable[[int, int], None]
 
 
 class ClipPairs:
-    """Frames of clips that were coded beforehand.
+    """Pairs of frames from clips that were coded beforehand.
 
     The first use of a degradation codes its clips, a few a second; later ones read them.
 
     Args:
         photos: Clean pictures, BGR.
         degradation: Ranges of the coder's settings.
-        seed: Of clips and settings.
-        report: Told how many clips are ready.
-        clips: Instead of as many as the degradation asks for.
-        folder: Where coded clips are kept.
+        seed: Seed of clips and settings.
+        report: Called with the number of clips that are ready.
+        clips: Number of clips; default: that of the degradation.
     """
 
     def __init__(
@@ -59,11 +57,10 @@ class ClipPairs:
         seed: int,
         report: Report = lambda _done, _all: None,
         clips: int | None = None,
-        folder: Path | None = None,
     ) -> None:
         self._photos = list(photos)
         self._degradation = degradation
-        self._folder = folder or cache_folder("coded")
+        self._folder = cache_folder("coded")
         self._photos_key = hashlib.sha256(b"".join(_digest(p) for p in self._photos)).hexdigest()
         self._clips: list[NDArray[np.uint8]] = []
         count = clips or degradation.clips
@@ -119,7 +116,7 @@ class ClipPairs:
         yield from fixed_camera(self._wall(size, rng), movers, frames, noise=noise, seed=seed)
 
     def _sent(self, frames: Iterable[Frame], rng: np.random.Generator) -> Iterable[Frame]:
-        """What a camera makes of it: luma of either range, with or without a clock.
+        """Apply the range of luma and the clock of a camera.
 
         A network that saw 16 to 235 alone lifts black bars that are 0.
         """
@@ -131,7 +128,7 @@ class ClipPairs:
         return with_clock(frames, white=white, black=black, seed=seed) if clock else frames
 
     def _noise(self, rng: np.random.Generator) -> float:
-        """Of a sensor: none in a fifth of the clips, mostly little, now and then a lot.
+        """Draw the noise of a sensor: none in a fifth of the clips, mostly little, seldom a lot.
 
         A network that saw clean originals alone takes what noise a fine quantiser leaves for
         artifacts.

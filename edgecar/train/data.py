@@ -23,7 +23,7 @@ class Batch:
 
     Attributes:
         coded: ``(N, 1, H, W)`` uint8.
-        clean: Of the same shape.
+        clean: Clean patches of the same shape.
         picture_mse: ``(N,)`` mean squared error of the coded picture each patch is from, of 1.0.
     """
 
@@ -33,7 +33,7 @@ class Batch:
 
 
 def photo_folders(data: list[Path], held_out: Path | None) -> tuple[list[Path], Path]:
-    """Folders to train on and the folder to validate on.
+    """Return the folders to train on and the folder to validate on.
 
     A data set with the folders ``train``, ``test`` and ``val`` may be given by its own folder.
 
@@ -56,7 +56,7 @@ def photo_folders(data: list[Path], held_out: Path | None) -> tuple[list[Path], 
 
 
 def load_photos(folders: list[Path]) -> list[Bgr]:
-    """Every picture in ``folders``, by name, ``(H, W, 3)`` BGR.
+    """Read every picture in ``folders``, by name, ``(H, W, 3)`` BGR.
 
     Raises:
         MediaError: A folder is missing, holds no picture, or a picture cannot be decoded.
@@ -72,14 +72,14 @@ def source_of(
     report: Report = lambda _done, _all: None,
     clips: int | None = None,
 ) -> PairSource:
-    """Pairs of ``photos`` and what ``degradation`` makes of them.
+    """Return the source of pairs of ``photos`` and their degraded versions.
 
     Args:
         degradation: The coder to undo.
         photos: Clean pictures, BGR.
-        seed: Of what is coded beforehand.
-        report: Told about clips that are coded beforehand.
-        clips: Instead of as many as the degradation asks for.
+        seed: Seed of clips that are coded beforehand.
+        report: Called while clips are coded beforehand.
+        clips: Number of clips; default: that of the degradation.
     """
     if isinstance(degradation, JpegRange):
         return JpegPairs(photos, degradation)
@@ -87,14 +87,14 @@ def source_of(
 
 
 class PatchSampler:
-    """Endless batches of random patches.
+    """Sampler of endless batches of random patches.
 
     Coding a whole picture costs as much as a training step of a small network, so a pool of coded
     pictures is kept, a few are coded anew for each batch, and patches are drawn from all of them.
     Batch ``n`` depends on the seed and ``n`` alone, so that a run can go on exactly.
 
     Args:
-        source: Of pairs.
+        source: Source of pairs.
         patch_px: Side of a patch.
         batch: Patches per batch.
         seed: Makes the sequence repeatable.

@@ -28,7 +28,7 @@ class TrainRecipe:
     Attributes:
         network: Name in the zoo.
         sizes: Sizes of the network that differ from the published ones, e.g. ``{"width": 16}``.
-        degradation: What the network learns to undo.
+        degradation: Coder and settings that the network learns to undo.
         start: Weights to begin with: a checkpoint, or ``jpeg``, ``h264`` or ``hevc`` for those of
             the same network that ship; empty: fresh ones.
         start_share: Share of the starting weights in the weights that ship: 0.5 is midway

@@ -17,7 +17,7 @@ Activation = Literal["relu", "prelu"]
 
 @dataclass(frozen=True)
 class ArcnnConfig:
-    """What varies between published ARCNNs."""
+    """Settings that vary between published ARCNNs."""
 
     channels: int = 1
     activation: Activation = "relu"

@@ -25,7 +25,7 @@ class Card:
     """One network of the zoo.
 
     Attributes:
-        name: What users type.
+        name: Name that users type.
         paper: Paper that describes the network.
         configs: Published configuration by number of channels (1 luma, 3 RGB).
         build: Configuration to network, with fresh weights.

@@ -16,7 +16,7 @@ from edgecar.zoo.card import Card, Recognised, State, numbered
 
 @dataclass(frozen=True)
 class DncnnConfig:
-    """What varies between published DnCNNs."""
+    """Settings that vary between published DnCNNs."""
 
     channels: int = 1
     depth: int = 20

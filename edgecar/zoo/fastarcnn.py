@@ -15,7 +15,7 @@ from edgecar.zoo.card import Card, Recognised, State
 
 @dataclass(frozen=True)
 class FastArcnnConfig:
-    """What varies between published FastARCNNs."""
+    """Settings that vary between published FastARCNNs."""
 
     channels: int = 1
     activation: Activation = "prelu"

@@ -26,10 +26,10 @@ class IqaConfig:
     """Sizes of the network; the defaults are the paper's, the switches are the rows of table 2.
 
     Attributes:
-        kernels: Of the five 3×3 convolutions of a stream.
-        bins: Per side, of the spatial pyramid pooling.
+        kernels: Widths of the five 3×3 convolutions of a stream.
+        bins: Bins per side of the spatial pyramid pooling.
         fully_connected: Widths of the hidden layers before the score.
-        streams: What the network sees.
+        streams: Inputs that the network sees.
         multi_scale: False: the streams' last features are concatenated as they are ("direct
             concat"), without spatial pyramid pooling and feature pyramid.
     """
@@ -66,7 +66,7 @@ class Stream(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in kernels)
 
     def forward(self, plane: Tensor) -> list[Tensor]:
-        """What comes out after each pooling, the finest first; from ``(N, 1, 128, 128)``."""
+        """Return the features after each pooling, the finest first, of ``(N, 1, 128, 128)``."""
         levels: list[Tensor] = []
         features = plane
         for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
@@ -101,7 +101,7 @@ class FeaturePyramid(nn.Module):
 
 
 def binned(features: Tensor, bins: int) -> Tensor:
-    """Means over ``bins`` × ``bins`` equal parts of each channel, ``(N, C bins²)``."""
+    """Average over ``bins`` × ``bins`` equal parts of each channel, ``(N, C bins²)``."""
     return functional.avg_pool2d(features, features.shape[-1] // bins).flatten(1)
 
 
@@ -145,7 +145,7 @@ class MultiscaleIqa(nn.Module):
         return score
 
     def _features(self, streams: int) -> int:
-        """Width of what the fully connected layers read."""
+        """Number of features that the fully connected layers read."""
         last, side = self.config.kernels[POOLED_AFTER[-1]], PATCH_PX >> len(POOLED_AFTER)
         if not self.config.multi_scale:
             return streams * last * side**2
@@ -164,11 +164,11 @@ def rescaled_(network: MultiscaleIqa, low: float, span: float) -> None:
 
 
 def network_from_state(state: State, config: dict[str, Any]) -> MultiscaleIqa:
-    """The network of a checkpoint, in evaluation mode.
+    """Build the network of a checkpoint, in evaluation mode.
 
     Args:
-        state: Its tensors; half precision is widened.
-        config: Its configuration as plain values, stored beside it.
+        state: Tensors; half precision is widened.
+        config: Configuration as plain values, stored beside it.
 
     Raises:
         CheckpointError: They do not fit each other.

@@ -15,7 +15,6 @@ from edgecar.media.scene import fixed_camera, moving_camera, with_clock
 from edgecar.media.video_codec import video_coded
 from edgecar.train import clips as clips_module
 from edgecar.train.clips import ClipPairs
-from edgecar.train.data import source_of
 from edgecar.train.degrade import H264Range, HevcRange
 
 SIZES = {"frames": 9, "every": 3, "size": (64, 96), "noise": 0.0, "clips": 4, "gops": (6,)}
@@ -288,12 +287,6 @@ def test_interrupted_write_leaves_nothing(photos, monkeypatch, failure) -> None:
     assert len(names()) == 1
 
 
-def test_upright_photographs_are_laid_down(photos) -> None:
-    upright = [np.ascontiguousarray(np.rot90(photo)) for photo in photos]  # 192×128
-    wide = replace(H264, size=(64, 160))
-    assert ClipPairs(upright, wide, seed=SEED, clips=1).spread(1)[0].clean.shape == (64, 160)
-
-
 def test_upright_clips(photos) -> None:
     tall = replace(H264, size=(128, 64))
     source = ClipPairs(photos, tall, seed=SEED, clips=6)
@@ -325,17 +318,3 @@ def test_pictures_are_crisper_than_the_photographs(photos, films) -> None:
     plain = np.mean([crispness(photo[..., 1]) for photo in photos])
     made = np.mean([crispness(film.arguments[0][..., 1]) for film in films])
     assert made > 1.2 * plain
-
-
-def test_a_folder_of_its_own(photos, tmp_path) -> None:
-    ClipPairs(photos, H264, seed=SEED, clips=1, folder=tmp_path / "mine")
-    assert len(list((tmp_path / "mine").iterdir())) == 1
-    assert names() == set()
-
-
-def test_video_is_coded_beforehand(photos) -> None:
-    told: list[tuple[int, int]] = []
-    source = source_of(H264, photos, seed=SEED, report=lambda *now: told.append(now), clips=2)
-    assert isinstance(source, ClipPairs)
-    assert told == [(1, 2), (2, 2)]
-    assert len(names()) == 2

@@ -79,11 +79,6 @@ def test_errors_are_those_of_whole_pictures(photos) -> None:
     }
 
 
-def test_another_seed_gives_other_batches() -> None:
-    one, other = (next(sampler(Random(), seed=seed).batches()) for seed in (3, 4))
-    assert not np.array_equal(one.clean, other.clean)
-
-
 def test_coded_and_clean_are_the_same_place() -> None:
     for batch in islice(sampler(Random()).batches(), 5):
         coded, clean = batch.coded, batch.clean
@@ -109,11 +104,6 @@ def test_the_pool_is_renewed() -> None:
     # Two pictures with 2 · 4 places each; none of the first is left when two were coded anew.
     assert all(8 < len(patches) <= 16 for patches in rows)
     assert rows[0].isdisjoint(rows[1])
-
-
-def test_a_patch_of_the_whole_picture_fits() -> None:
-    exact = PatchSampler(Positions(), patch_px=48, batch=1, seed=0, pool=1)
-    assert next(exact.batches()).coded.shape == (1, 1, 48, 48)
 
 
 def test_pictures_smaller_than_a_patch_are_refused() -> None:

@@ -121,21 +121,5 @@ def test_hevc_settings_stay_in_their_ranges() -> None:
     assert abs(without - 0.15) < 0.032
 
 
-def test_share_without_filters_can_be_none_or_all() -> None:
-    rng = np.random.default_rng(0)
-    for share, filtered in ((0.0, {True}), (1.0, {False})):
-        degradation = HevcRange(unfiltered=share)
-        assert {degradation.coding(rng).in_loop_filters for _ in range(50)} == filtered
-
-
-def test_same_state_same_settings() -> None:
-    for degradation in (H264Range(), HevcRange()):
-        first, again = (
-            [degradation.coding(rng) for _ in range(5)]
-            for rng in (np.random.default_rng(3), np.random.default_rng(3))
-        )
-        assert first == again
-
-
 def test_jpeg_is_coded_on_the_fly(photos) -> None:
     assert isinstance(source_of(JpegRange(), photos, seed=0), JpegPairs)

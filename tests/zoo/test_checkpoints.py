@@ -1,6 +1,5 @@
 """Checkpoints in every form that training scripts write."""
 
-import pickle
 from collections import OrderedDict
 
 import pytest
@@ -110,20 +109,6 @@ def test_wrapped_weights_are_found(wrapping, tmp_path) -> None:
 def test_prefixed_safetensors_are_found(tmp_path) -> None:
     network, path = built("edgecar-xs"), tmp_path / "weights.safetensors"
     save_file({f"module.{key}": value for key, value in network.state_dict().items()}, path)
-    assert_loads_as(path, "edgecar-xs", network)
-
-
-@pytest.mark.parametrize("suffix", [".pkl", ".ckpt"])
-def test_older_pickle_format_is_read(suffix, tmp_path) -> None:
-    network, path = built("carcnn"), tmp_path / f"weights{suffix}"
-    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
-    assert path.read_bytes()[:2] == pickle.PROTO + b"\x02"
-    assert_loads_as(path, "carcnn", network)
-
-
-def test_half_precision_weights_are_widened(tmp_path) -> None:
-    network, path = built("edgecar-xs").half().float(), tmp_path / "weights.pt"
-    torch.save({key: value.half() for key, value in network.state_dict().items()}, path)
     assert_loads_as(path, "edgecar-xs", network)
 
 

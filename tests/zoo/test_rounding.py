@@ -67,14 +67,6 @@ def test_counters_are_left_alone() -> None:
     assert rounded(state)["num_batches_tracked"].dtype == torch.int64
 
 
-def test_rounding_again_changes_nothing() -> None:
-    once = rounded(narrow("dncnn").state_dict())
-    for name, tensor in rounded({k: v.float() for k, v in once.items()}).items():
-        if once[name].is_floating_point():
-            assert torch.equal(tensor, once[name])
-            assert tensor.dtype == once[name].dtype
-
-
 @pytest.mark.parametrize("name", ["edgecar-xs", "dncnn", "msfan"])
 def test_half_checkpoint_is_loaded_in_float32_with_these_values(name, tmp_path) -> None:
     path = tmp_path / "half.safetensors"
