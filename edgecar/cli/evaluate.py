@@ -52,7 +52,9 @@ PictureNetworks = Annotated[
 ]
 VideoNetworks = Annotated[
     list[str] | None,
-    typer.Option("--network", help="Shipped or .onnx; repeat for several; default: all shipped."),
+    typer.Option(
+        "--network", help="Shipped network or .onnx file; repeat for several; default: all shipped."
+    ),
 ]
 Clips = Annotated[
     Path, typer.Option("--data", help="Video, folder of clips, or folder with the suite's files.")

@@ -108,30 +108,6 @@ def test_a_resample_is_what_its_frames_would_give():
     assert matches.precision(np.arange(12)) == pytest.approx(matches.precision())
 
 
-def test_torchmetrics_says_the_same():
-    pytest.importorskip("torchvision", reason="torchmetrics needs torchvision for boxes")
-    import torch
-    from torchmetrics.detection import MeanAveragePrecision
-
-    truth, found = drawn_scene(8)
-    metric = MeanAveragePrecision(backend="pycocotools", class_metrics=True)
-    metric.update(
-        [
-            {
-                "boxes": torch.tensor(f.boxes),
-                "scores": torch.tensor(f.scores),
-                "labels": torch.tensor(f.classes),
-            }
-            for f in found
-        ],
-        [{"boxes": torch.tensor(t.boxes), "labels": torch.tensor(t.classes)} for t in truth],
-    )
-    theirs, ours = metric.compute(), Matches(truth, found)
-    assert ours.precision() == pytest.approx([float(theirs["map_50"]), float(theirs["map"])])
-    by_class = dict(zip(theirs["classes"].tolist(), theirs["map_per_class"].tolist(), strict=True))
-    assert {c.number: c.ap for c in ours.by_class()} == pytest.approx(by_class)
-
-
 def test_frames_are_drawn_with_their_neighbours():
     draws = drawn_frames(60, resamples=200, seed=4)
     assert len(draws) == 200

@@ -151,12 +151,6 @@ def test_differences_to_spp(detector, folder):
     assert rows[2]["over_spp"] == pytest.approx(1 - rows[1]["map"])
 
 
-def test_every_nth_frame(detector, folder):
-    clip = Clip(folder)
-    row, *_ = evaluate_detection([clip], [CODING], [], Study(detector, 0.5, 1, every=4))
-    assert row["frames"] == 3
-
-
 def test_a_study_goes_on_where_it_stopped(detector, folder, monkeypatch, cache):
     clip = Clip(folder)
     clean = clip.load()

@@ -62,24 +62,6 @@ def test_boxes_end_at_the_frame(tmp_path):
 # Heads on tensors made by hand.
 
 
-def yolox_row(x, y, w, h, objectness, *classes):
-    return [x, y, w, h, objectness, *classes]
-
-
-def test_yolox_cells_become_pixels():
-    values = np.zeros((1, CELLS, 7), np.float32)
-    values[..., 2:4] = -9  # as the network says: nothing is here
-    # Column 3 of row 2 of the grid of 16 px, after the 8 × 12 cells of 8 px.
-    values[0, 96 + 2 * 6 + 3] = yolox_row(0.25, 0.75, np.log(2), np.log(0.5), 0.8, 0.1, 0.9)
-    head = head_of({"output": values}, SIZE)
-    assert (head.name, head.colours, head.full_scale, head.fit) == ("YOLOX", "bgr", 255, "corner")
-    found = head.decode({"output": values}, SIZE).at_least(0.1)
-    x, y = 3.25 * 16, 2.75 * 16  # and 32 wide, 8 high
-    assert found.boxes == pytest.approx(np.array([[x - 16, y - 4, x + 16, y + 4]]))
-    assert found.scores == pytest.approx([0.72])
-    assert found.classes.tolist() == [1]
-
-
 def test_yolox_cells_are_numbered_like_the_reference():
     """YOLOX's own demo_postprocess: meshgrid of columns and rows, a grid after the other."""
     grids, expanded = [], []

@@ -8,7 +8,15 @@ from skimage import data
 from skimage.metrics import structural_similarity
 
 from edgecar.errors import DataError
-from edgecar.evaluate.metrics import blocking_effect, flicker, psnr, psnr_b, ssim
+from edgecar.evaluate.metrics import (
+    RatePoint,
+    bd_rate,
+    blocking_effect,
+    flicker,
+    psnr,
+    psnr_b,
+    ssim,
+)
 from edgecar.media.pictures import jpeg_coded
 
 SKIMAGE_OPTIONS = {
@@ -72,11 +80,6 @@ def test_ssim_of_a_picture_of_one_window(window: str, side: int) -> None:
     assert ssim(first, second, window=window) == pytest.approx(expected, abs=SSIM_TOLERANCE)
     with pytest.raises(DataError, match=f"at least {side} px"):
         ssim(first[1:], second[1:], window=window)
-
-
-def test_the_two_windows_are_told_apart() -> None:
-    coded = jpeg_coded(CAMERA, 10)
-    assert abs(ssim(CAMERA, coded) - ssim(CAMERA, coded, window="uniform")) > 1e-3
 
 
 def test_ssim_of_equal_pictures_is_one() -> None:
@@ -147,13 +150,6 @@ def test_only_the_judged_picture_has_blocks() -> None:
     assert psnr_b(flat, flat.copy()) == math.inf
 
 
-def test_deblocking_shows_in_psnr_b() -> None:
-    coded = jpeg_coded(CAMERA, 5)
-    assert psnr_b(CAMERA, coded) < psnr(CAMERA, coded) - 1
-    # The same codes with the grid elsewhere: its block edges are ordinary pixels.
-    assert psnr_b(CAMERA[4:, 4:], coded[4:, 4:]) > psnr_b(CAMERA, coded) + 1
-
-
 @pytest.mark.parametrize("measure", [psnr, ssim, psnr_b])
 def test_unfit_pictures_are_explained(measure) -> None:
     with pytest.raises(DataError, match="pictures of one size"):
@@ -200,3 +196,51 @@ def test_flicker_counts_only_where_the_source_stands_still():
 def test_flicker_needs_frames_of_one_size():
     with pytest.raises(DataError, match="pictures of one size"):
         flicker(flat(1), flat(1), flat(1), flat(1)[:4])
+
+
+def points(rates, decibels):
+    return [RatePoint(rate, psnr) for rate, psnr in zip(rates, decibels, strict=True)]
+
+
+# Curves that implementations are published with, and what they give by a cubic (VCEG-M33): those
+# of the Python port of the Matlab script, and of FAU's package `bjontegaard`.
+PUBLISHED = [
+    (
+        points([686.76, 309.58, 157.11, 85.95], [40.28, 37.18, 34.24, 31.42]),
+        points([893.34, 407.8, 204.93, 112.75], [40.39, 37.21, 34.17, 31.24]),
+        31.397374,
+    ),
+    (
+        points([9487.76, 4593.60, 2486.44, 1358.24], [40.037, 38.615, 36.845, 34.851]),
+        points([9787.80, 4469.00, 2451.52, 1356.24], [40.121, 38.651, 36.970, 34.987]),
+        -4.420463,
+    ),
+]
+
+
+@pytest.mark.parametrize(("anchor", "test", "percent"), PUBLISHED)
+def test_bd_rate_of_published_curves(anchor, test, percent):
+    assert bd_rate(anchor, test) == pytest.approx(percent, abs=1e-5)  # printed to six digits
+    assert bd_rate(anchor[::-1], test[::-1]) == pytest.approx(percent, abs=1e-5)
+    back = 100 * (1 / (1 + percent / 100) - 1)
+    assert bd_rate(test, anchor) == pytest.approx(back, abs=1e-5)
+
+
+def test_bd_rate_counts_only_what_both_curves_reach():
+    anchor = points([100, 200, 400, 800], [30, 33, 36, 39])
+    longer = [RatePoint(0.9 * kbps, psnr) for kbps, psnr in anchor] + [RatePoint(1440, 42)]
+    assert bd_rate(anchor, longer) == pytest.approx(-10)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "words"),
+    [
+        (points([1, 2, 3], [30, 31, 32]), "got 3 points of the anchor; need 4"),
+        (points([1, 2, 3, 4], [30, 31, 32, 32]), "need 4 of different PSNR"),
+        (points([0, 2, 3, 4], [30, 31, 32, 33]), "rate of 0 in the anchor"),
+        (points([1, 2, 3, 4], [40, 41, 42, 43]), "one ends at 33.00 dB, the other begins at 40.00"),
+    ],
+)
+def test_curves_that_cannot_be_compared_are_explained(anchor, words):
+    with pytest.raises(DataError, match=words):
+        bd_rate(anchor, points([1, 2, 3, 4], np.arange(30.0, 34)))

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from edgecar.errors import DataError
 from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.metrics import psnr
 from edgecar.evaluate.sample_frames import SampleFrame, SampleFrames, Subject, frame_of_luma
@@ -106,12 +105,6 @@ def test_a_kept_frame_does_not_hold_the_clip_it_was_a_view_of():
     coded = video_coded(SOURCE[:3], CODING).frames
     list(sample_frames.watched(Subject("pan", 38, "n"), SOURCE, coded, range(3), whole))
     assert not np.shares_memory(sample_frames.best()[0].restored.y, whole)
-
-
-def test_a_picture_of_another_size_is_refused_as_without_samples():
-    method = Known(lambda coded, *_: coded[:-2])
-    with pytest.raises(DataError, match="pictures of one size"):
-        list(evaluate_clip("pan", SOURCE, CODING, [method], sample_frames=SampleFrames(1)))
 
 
 def test_pictures_of_the_jpeg_study():

@@ -64,19 +64,6 @@ def test_a_restorer_that_changes_the_size_is_explained() -> None:
         evaluate_jpeg(unchanged, [], [10], network="n", set_name="s")
 
 
-@pytest.mark.parametrize("quality", [0, 101])
-def test_quality_is_not_clipped_in_silence(quality: int) -> None:
-    with pytest.raises(MediaError, match=f"quality {quality} is not in 1 to 100"):
-        jpeg_coded(GREY, quality)
-
-
-def test_quality_reaches_the_coder() -> None:
-    scores = [psnr(GREY, jpeg_coded(GREY, quality)) for quality in (5, 20, 60, 95)]
-    assert scores == sorted(scores)
-    assert scores[-1] > scores[0] + 10
-    assert jpeg_coded(GREY, 50).shape == GREY.shape
-
-
 def test_grey_and_colour_files_are_told_apart(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "grey.png"), GREY)
     cv2.imwrite(str(tmp_path / "tripled.png"), np.repeat(GREY[:, :, None], 3, axis=2))

@@ -110,15 +110,6 @@ def test_a_better_picture_gains_and_a_worse_one_loses():
     assert worse["ssim_out"] < worse["ssim_in"]
 
 
-def test_one_bad_frame_shows():
-    def all_but_one(coded, clean, index):
-        return coded[::-1] if index == 5 else halfway(coded, clean, index)
-
-    (row,) = evaluate_clip("pan", SOURCE, CODING, [Known(all_but_one)])
-    assert row["psnr_out"] > row["psnr_in"]
-    assert row["worst_frame_gain_db"] < -3
-
-
 def test_equal_frames_count_as_the_cap():
     (row,) = evaluate_clip("pan", SOURCE, CODING, [Known(lambda _coded, clean, _: clean)])
     assert (row["psnr_out"], row["ssim_out"]) == (PSNR_CAP_DB, 1.0)

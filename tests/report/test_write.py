@@ -1,7 +1,5 @@
 """Files: the form by the suffix, refusals in time, nothing half written."""
 
-import json
-
 import pytest
 
 from edgecar.errors import DataError, SettingsError
@@ -24,11 +22,6 @@ def test_the_suffix_chooses_the_form(report, tmp_path, name, start):
     write_report(path, report)
     assert path.read_text(encoding="utf-8").startswith(start)
     assert [found.name for found in path.parent.iterdir()] == [name]
-
-
-def test_json(report, tmp_path):
-    write_report(tmp_path / "a.json", report)
-    assert json.loads((tmp_path / "a.json").read_text())["title"].startswith("H.264")
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "a", "a.html.gz"])
