@@ -33,11 +33,6 @@ class Playback(Closing):
         suit: Settings of the restorer.
         settings: How frames are queued.
         live: Timeouts and backoff of what is no file.
-
-    Raises:
-        MediaError: It cannot be opened.
-        ArtifactError: No weights fit.
-        EngineError: The engine is absent or refuses the artifact.
     """
 
     def __init__(
@@ -185,21 +180,12 @@ class VideoCapture(Closing):
 
     Args:
         source: A file, a camera's number or a URL; None opens nothing yet.
-        apiPreference: Accepted and not used, as are ``params``.
-        params: See there.
-        network: A network that ships with weights, an exported file, or an open artifact.
-        coder: Take shipped weights for this, whatever the source.
+        apiPreference, params: Accepted and not used.
+        network, coder, precision, reuse, threads: See `edgecar.runtime.cleaner.Suit`.
         engine: A name, or an open engine, which stays the caller's to close and is used by no
             other capture meanwhile.
-        precision: Arithmetic; None takes the engine's choice.
-        reuse: Compute only what a change can reach; same bytes out.
-        threads: CPU threads at most; None: all.
-        policy: ``newest`` or ``block``; None: by the source.
-        max_latency_ms: Frames that would be older when restored pass as they are.
-        skip_below_qp: H.264 frames finer than this mean QP pass as they are; 0: none. None: those
-            finer than the weights were trained for.
-        skip_above_quality: JPEG frames of a higher quality than this pass as they are; 100: none.
-            None: those finer than the weights were trained for.
+        policy, max_latency_ms, skip_below_qp, skip_above_quality: See
+            `edgecar.runtime.camera.PipelineSettings`.
         live: Timeouts and backoff of cameras and network streams.
 
     Example:
@@ -316,9 +302,7 @@ class VideoCapture(Closing):
         self._playback = None
         self._stop()
 
-    def close(self) -> None:
-        """The same as `release`."""
-        self.release()
+    close = release
 
     def get(self, propId: int) -> float:
         """Return a property ``cv2.CAP_PROP_…``; OpenCV's own answer where it is unknown."""

@@ -71,15 +71,7 @@ class StageTimes:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Note how long the ``with`` block took, unless it fails.
-
-        Example:
-            >>> times = StageTimes(clock=iter([1.0, 1.25]).__next__)
-            >>> with times.timed("restore"):
-            ...     pass
-            >>> times.latencies()["restore"].p99_seconds
-            0.25
-        """
+        """Note how long the ``with`` block took, unless it fails."""
         began = self._clock()
         yield
         self.add(stage, self._clock() - began)
@@ -272,13 +264,6 @@ class RunStats:
     Args:
         recent_seconds: Time that rates and recent means look back on.
         clock: Seconds from anywhere.
-
-    Example:
-        >>> stats = RunStats()
-        >>> stats.count_read(Coding(qp=17.0))
-        >>> stats.count_passed("below_qp")
-        >>> stats.snapshot().table()["frames"]["passed"]
-        1
     """
 
     def __init__(
