@@ -38,9 +38,9 @@ class Way:
     Attributes:
         name: In words.
         workers: How many processes compute.
-        nodes: Of a cluster; 0 without one.
-        ray: Whether Ray is used.
-        kills: Whether the second node is killed once the first part is done.
+        nodes: Number of nodes of a cluster; 0 without one.
+        ray: Use Ray.
+        kills: Kill the second node once the first part is done.
     """
 
     name: str
@@ -61,7 +61,7 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Done:
-    """What a run gave: its report, the time of the whole command, and a digest of the outputs."""
+    """Result of a run: its report, the time of the whole command, and a digest of the outputs."""
 
     report: dict[str, Any]
     wall_seconds: float
@@ -107,7 +107,7 @@ def measured(way: Way, sources: Sequence[Path], out: Path, options: Sequence[str
         way: How.
         sources: Clips and folders.
         out: An empty folder.
-        options: Of ``edgecar batch``.
+        options: Further options of ``edgecar batch``.
 
     Raises:
         DataError: A clip failed.

@@ -36,7 +36,7 @@ class Case:
     Attributes:
         clip: Its name.
         coding: Coder and settings.
-        coded: What the coder made of it.
+        coded: Bitstream and decoded frames.
         path: A file with its bitstream.
     """
 
@@ -58,9 +58,9 @@ def contenders_for(case: Case, ways: Ways, filters: Filters) -> dict[str, Pass]:
     """Whatever is compared, by name.
 
     Args:
-        case: What to read.
+        case: Clip to read.
         ways: Whose engines are used.
-        filters: Of FFmpeg, with their quality.
+        filters: Post-filters of FFmpeg, with their quality.
     """
     windows = ready_windows(ways.dense, case.coded.frames[0].y)
     frames = len(case.coded.frames)

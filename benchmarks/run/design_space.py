@@ -28,7 +28,7 @@ class Shape:
         scale: Pixels per feature, each way (pixel-unshuffle factor).
         activation: ``relu``; ``leaky`` has a slope of 0.1 below zero, ``prelu`` learns one a map.
         skips: Every hidden layer adds its input to its output.
-        dilation: Of every second hidden layer.
+        dilation: Dilation of every second hidden layer.
         branches: Train each layer as a sum of linear branches (re-parameterisation).
     """
 

@@ -49,7 +49,7 @@ def p50_ms(shapes: Iterable[Shape], seconds: float, size: Size = TIMED_SIZE) -> 
     """Median time of a frame on this machine's default engine, by deployed shape.
 
     Args:
-        shapes: Of candidates; those of one deployed shape are timed as one.
+        shapes: Shapes of candidates; those of one deployed shape are timed as one.
         seconds: To go on for.
         size: ``(height, width)`` of the frames.
     """

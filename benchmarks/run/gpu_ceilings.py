@@ -23,7 +23,7 @@ def wide_network(precision: Precision) -> Artifact:
     """`DEPTH` convolutions of 3x3 from `WIDTH` channels to as many, with weights drawn by lot.
 
     Args:
-        precision: Of the arithmetic between; what goes in and comes out is FP32.
+        precision: Inner arithmetic; input and output are FP32.
     """
     from onnx import TensorProto, helper
 

@@ -29,12 +29,12 @@ RESULT_KEYS = (
     *("p50_ms", "p95_ms", "fps", "upload_ms", "compute_ms", "download_ms", "engine_ms"),
     *("overhead_share", "floor_ms"),
 )
-"""Of every size, in a result file's row."""
+"""Keys of a result row that every frame size has."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one part: ``passed``, ``failed`` or ``skipped``, and what was found or why."""
+    """Outcome of one part: ``passed``, ``failed`` or ``skipped``, and its figures or the reason."""
 
     part: str
     state: str
@@ -53,7 +53,7 @@ def parts(machine: Machine) -> dict[str, Part]:
 
 
 def outcome(part: str, work: Part) -> Outcome:
-    """Of a part; whatever goes wrong in it is its failure and not that of the rest."""
+    """Run a part; whatever goes wrong in it is its failure and not that of the rest."""
     try:
         return Outcome(part, "passed", work())
     except SkippedError as reason:
@@ -67,7 +67,7 @@ def outcome(part: str, work: Part) -> Outcome:
 def all_outcomes(
     given: argparse.Namespace, keep: Callable[[list[Outcome]], None] = lambda _outcomes: None
 ) -> list[Outcome]:
-    """Of every part; all are skipped where there is no GPU, or nothing to reach it with.
+    """Run every part; all are skipped where there is no GPU, or nothing to reach it with.
 
     Args:
         given: The options.
@@ -187,14 +187,16 @@ def write_result(outcomes: list[Outcome], path: Path) -> str:
 
 
 def options() -> argparse.ArgumentParser:
-    """What may be asked for."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--save", type=Path, help="folder for the result (JSON)")
+    parser.add_argument("--save", type=Path, help="Folder for the result (JSON).")
     parser.add_argument(
-        "--files", type=Path, default=Path("gpu-files"), help="folder that make gpu-files made"
+        "--files", type=Path, default=Path("gpu-files"), help="Folder that make gpu-files made."
     )
-    parser.add_argument("--only", nargs="+", default=[], help="parts with this in their name")
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each figure")
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="Words; run parts with one in their name."
+    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="Seconds for each figure.")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     return parser
 

@@ -51,8 +51,8 @@ def prepare(
 
     Args:
         folder: For the graphs.
-        networks: That ship with weights.
-        lower: What makes a graph.
+        networks: Names of networks that ship with weights.
+        lower: Function that makes a graph.
         report: Told what became of each.
 
     Returns:
@@ -82,7 +82,7 @@ def prepare(
 def main() -> None:
     """Make them, and say so."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--to", type=Path, default=Path("gpu-files"), help="folder")
+    parser.add_argument("--to", type=Path, default=Path("gpu-files"), help="Folder for the graphs.")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     given = parser.parse_args()
     prepare(

@@ -40,20 +40,20 @@ MOST_CODES: dict[Precision, int] = {"fp32": 1, "fp16": 2}
 code of 8 bits, and halves have eleven bits of which a residual uses few."""
 
 INT8_SHARE = 0.99
-"""Of pixels that must be within a code in INT8: where a sum lies between two steps of a quantiser,
-an activation moves by a whole step, and with it all pixels that see it."""
+"""Share of pixels that must be within a code in INT8: where a sum lies between two steps of a
+quantiser, an activation moves by a whole step, and with it all pixels that see it."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What networks are run on.
+    """Machine that networks are run on.
 
     Attributes:
         bench: The GPU, and how long to time.
         gpu: As its driver describes it.
         files: Folder of what `benchmarks.run.gpu_files` made.
         work: Folder for plans.
-        sizes: Of frames to time.
+        sizes: Sizes of frames to time.
     """
 
     bench: Bench
@@ -255,7 +255,7 @@ def same_bytes(bench: Bench, engine: TileEngine, halo_px: int, computing: Any) -
 
 
 def ceilings_part(machine: Machine, name: str, precision: Precision) -> Metadata:
-    """What this GPU reaches at most: bytes of a copy, and arithmetic of wide convolutions."""
+    """Ceilings of this GPU: bytes of a copy, and arithmetic of wide convolutions."""
     from benchmarks.run.gpu_ceilings import WIDE_BATCH, WIDE_TILE, wide_network
     from edgecar.bench.predict import work_of_tile
 

@@ -1,4 +1,4 @@
-"""What must hold on every GPU, a function each (`benchmarks.run.gpu_check`); needs NumPy alone."""
+"""Checks that must hold on every GPU, a function each (`benchmarks.run.gpu_check`)."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def check(condition: bool, what: str) -> None:
 
 
 def a_network(batch: Batch) -> Batch:
-    """Of one layer that sees two pixels far and pads with noughts, in an order that is fixed."""
+    """Apply a network of one layer that sees two pixels far, in a fixed order of sums."""
     padded = np.pad(batch, ((0, 0), (0, 0), (2, 2), (2, 2)))
     height, width = batch.shape[2:]
     total: Batch = np.zeros_like(batch)
@@ -40,7 +40,7 @@ def a_network(batch: Batch) -> Batch:
 
 
 def whole(frame: Codes) -> Codes:
-    """What that network makes of a frame in one piece."""
+    """Return the network's output for the untiled frame."""
     restored = a_network(np.multiply(frame[None, None], CODE))
     return codes_from_unit(restored[0, 0])
 

@@ -36,7 +36,7 @@ class Bench:
     Attributes:
         device: The GPU.
         seconds: For each figure.
-        copy_bytes: Of the copy that kernels are compared with.
+        copy_bytes: Size of the copy that kernels are compared with.
         least_free: Least device memory that was seen free, in bytes.
     """
 
@@ -108,11 +108,11 @@ class Tiling:
     """One frame cut into tiles: what gather, scatter and changed are launched on.
 
     Attributes:
-        size: Of the frame.
-        tile: Of windows.
-        batch: Of tiles.
-        halo_px: Of the network.
-        channels: Of both.
+        size: ``(height, width)`` of the frame.
+        tile: ``(height, width)`` of tiles.
+        batch: Tiles of a batch.
+        halo_px: Halo of the network.
+        channels: Channels of frame and tiles.
     """
 
     size: Size
@@ -137,10 +137,10 @@ class Launches:
     """The runtime's kernels on a frame, each ready to be timed.
 
     Args:
-        device: That they run on.
-        tiling: Of the frame.
-        reads: What lies in a batch.
-        writes: What is made of it.
+        device: Device that the kernels run on.
+        tiling: Tiling of the frame.
+        reads: Type of numbers that the network reads.
+        writes: Type of numbers that the network writes.
         stream: To launch on.
     """
 
@@ -197,7 +197,7 @@ class Launches:
         self._device.launch(f"gather_{self._reads}", items, layers, self._gather, self._stream)
 
     def scatter(self) -> None:
-        """What is kept of a batch into the frame."""
+        """Copy the kept part of a batch into the frame."""
         (height, width), layers = self._tiling.tile, self._tiling.batch * self._tiling.channels
         items = height * (width // GROUP + 2)
         self._device.launch(f"scatter_{self._writes}", items, layers, self._scatter, self._stream)
@@ -332,13 +332,13 @@ def frame_split(bench: Bench, runner: CudaRunner, size: Size, channels: int) -> 
 def overhead(
     bench: Bench, engine: TileEngine, halo_px: int, size: Size, computing: Any
 ) -> Metadata:
-    """What the runtime's kernels take beside the engine, for a frame computed in full.
+    """Time of the runtime's kernels beside the engine, for a frame computed in full.
 
     Args:
-        bench: Of the GPU.
-        engine: That runs batches.
-        halo_px: Of the network.
-        size: Of frames.
+        bench: GPU and time for each figure.
+        engine: Engine that runs batches.
+        halo_px: Halo of the network.
+        size: ``(height, width)`` of the frames.
         computing: Stream that the engine works on.
     """
     batch, *tile = engine.shape

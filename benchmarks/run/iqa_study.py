@@ -40,7 +40,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "direct concat": {"streams": "both", "multi_scale": False},
     "proposed": {"streams": "both", "multi_scale": True},
 }
-"""Of the network, by row of the table."""
+"""Switches of the network, by row of the table."""
 
 NO_NETWORK: dict[str, Any] = dict.fromkeys(
     ("streams", "multi_scale", "fully_connected", "optimiser", "epochs", "steps", "seconds")
@@ -66,7 +66,7 @@ def network_rows(
     """A row for each held-out set.
 
     Args:
-        method: What the table calls the network.
+        method: Name of the network in the table.
         network: Scores in any unit.
         recipe: It was trained by.
         done: Steps, and seconds they took.
@@ -168,7 +168,7 @@ def _command(
     save: Path, data: Path, test: list[Path], recipe: str, only: list[str] | None,
     scorer: Path | None,
 ) -> str:  # fmt: skip
-    """What to type to do it again, without the folders of this machine."""
+    """Command that repeats the study, without the folders of this machine."""
     tests = "".join(f" --test {folder.name}" for folder in test)
     how = f"--scorer {scorer.name}" if scorer else f"--recipe {recipe}"
     rows = "".join(f" --only '{name}'" for name in only or [])

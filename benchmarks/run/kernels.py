@@ -25,7 +25,7 @@ REGISTERS = re.compile(r"Used (\d+) registers")
 
 
 def known_capabilities(nvcc: str) -> list[str]:
-    """Of `CAPABILITIES`, those that a compiler knows: 12 has no Thor, 13 nothing before Turing."""
+    """List the `CAPABILITIES` that a compiler knows: 12 has no Thor, 13 nothing before Turing."""
     listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True)
     known = set(listed.stdout.split())
     return [c for c in CAPABILITIES if f"compute_{c.replace('.', '')}" in known]
@@ -57,7 +57,7 @@ def compiled(nvcc: str, file: str, capability: str) -> dict[str, dict[str, int]]
 
 
 def usage_from_log(log: str) -> dict[str, dict[str, int]]:
-    """What ``ptxas -v`` says of each kernel.
+    """Read the log of ``ptxas -v``, kernel by kernel.
 
     Example:
         >>> usage_from_log('''ptxas info : Compiling entry function 'gather' for 'sm_87'

@@ -1,4 +1,4 @@
-"""What the runtime adds to the engine: ``python -m benchmarks.run.overhead --save FILE``.
+"""Time and memory that the runtime adds to the engine: ``python -m benchmarks.run.overhead``.
 
 Speed: a 1080p clip from file to null (decode, windows, engine, queues) against the bare engine fed
 with the same windows, ready as floats, in turn in one process. Memory: a 4K frame in windows and

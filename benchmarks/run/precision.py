@@ -1,4 +1,4 @@
-"""What precisions cost and give: ``python -m benchmarks.run.precision --data DIR --save FILE``.
+"""Loss and speed of precisions: ``python -m benchmarks.run.precision --data DIR --save FILE``.
 
 Every network that ships, in FP32, in bfloat16 where the engine computes it, in FP16 and in INT8:
 whether the gate lets it pass, PSNR on test sets or coded clips, size of the file, and frames a
@@ -50,9 +50,9 @@ class Made:
     """An artifact, or why there is none.
 
     Attributes:
-        artifact: What passed; None if nothing did.
-        bytes: Of its file.
-        why: What the gate said.
+        artifact: Artifact that passed; None if none did.
+        bytes: Size of its file.
+        why: Reason of the gate.
     """
 
     artifact: Artifact | None
@@ -62,7 +62,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Study:
-    """What to measure on, and how.
+    """Data and settings of the study.
 
     Attributes:
         stills: Pictures of each test set, by its name in the rows.
@@ -112,9 +112,9 @@ def measure(
     every: Annotated[
         int, typer.Option(min=1, help="Frames of a clip of which one counts; they are much alike.")
     ] = 25,
-    frames: Annotated[int, typer.Option(min=2, help="Of a clip, at most.")] = FRAMES,
-    width: Annotated[int, typer.Option(min=16, help="Of the frames that are timed.")] = SIZE[1],
-    height: Annotated[int, typer.Option(min=16, help="Of the frames that are timed.")] = SIZE[0],
+    frames: Annotated[int, typer.Option(min=2, help="Frames of a clip, at most.")] = FRAMES,
+    width: Annotated[int, typer.Option(min=16, help="Width of timed frames.")] = SIZE[1],
+    height: Annotated[int, typer.Option(min=16, help="Height of timed frames.")] = SIZE[0],
     seconds: Annotated[float, typer.Option(min=0, help="To time a network for, at least.")] = 20,
     rounds: Annotated[
         int, typer.Option(min=MIN_ROUNDS, help="To time it for at least; deep networks take long.")
@@ -207,7 +207,7 @@ def _lowered(checkpoint: str, codec: Coder, precision: Lower, study: Study, fold
 
 
 def _computes_bf16(artifact: Artifact, engine: str) -> bool:
-    """Whether an engine chooses bfloat16 for an FP32 graph: where it does, that is faster."""
+    """Tell if an engine chooses bfloat16 for an FP32 graph: where it does, that is faster."""
     with dense_restorer(artifact, engine) as restorer:
         return restorer.engine.info.precision == "bf16"
 

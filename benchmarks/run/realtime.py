@@ -64,10 +64,10 @@ def measure(
     only: Annotated[str | None, typer.Option(help="Only clips whose name contains this.")] = None,
     grid: Annotated[str | None, typer.Option(help="Codings of all clips: a grid's name.")] = None,
     network: Annotated[str, typer.Option(help="A shipped network, or an artifact.")] = "edgecar-s",
-    frames: Annotated[int | None, typer.Option(min=2, help="Of a clip, at most.")] = None,
+    frames: Annotated[int | None, typer.Option(min=2, help="Frames of a clip, at most.")] = None,
     seconds_per_case: Annotated[float, typer.Option(min=0, help="At least three rounds.")] = 15,
     warm_up_frames: Annotated[
-        int, typer.Option(min=0, help="That reuse goes through before.")
+        int, typer.Option(min=0, help="Frames that reuse restores before.")
     ] = WARM_UP_FRAMES,
 ) -> None:
     """Measure and save."""
@@ -96,10 +96,10 @@ def measured(
     """A row for every coding of every clip, but for those done already.
 
     Args:
-        clips: What to measure.
+        clips: Clips to measure.
         artifact: The network.
         seconds: To spend on a case; there are at least three rounds.
-        warm_up_frames: That reuse goes through before.
+        warm_up_frames: Frames that reuse restores before.
         done: Cases to leave out.
     """
     filters = filters_here()
@@ -119,11 +119,11 @@ def case_row(
     """Measure one case.
 
     Args:
-        case: What to read.
+        case: Clip to read.
         ways: Opened with the same artifact and arithmetic.
         filters: Those of FFmpeg that are here, with their quality.
         seconds: To spend on rounds; there are at least three.
-        warm_up_frames: That reuse goes through before.
+        warm_up_frames: Frames that reuse restores before.
 
     Raises:
         ReuseError: Reuse changed a byte of the output.
@@ -169,7 +169,7 @@ def case_row(
 
 
 def _no_difference(case: Case, ways: Ways) -> int:
-    """What `max_difference` found.
+    """Return what `max_difference` found.
 
     Raises:
         ReuseError: It is not 0.

@@ -55,7 +55,7 @@ Entry = dict[str, Any]
 
 def admit(
     weights: Annotated[
-        Path, typer.Argument(help="What edgecar train wrote, or shipped weights (.safetensors).")
+        Path, typer.Argument(help="Weights of edgecar train, or shipped ones (.safetensors).")
     ],
     data: Annotated[
         list[Path] | None,
@@ -218,7 +218,7 @@ def measured_gain(artifact: Path, codec: VideoCodec, data: Path, every: int) -> 
         artifact: The exported file.
         codec: To code the clips with.
         data: The folder of the video suite, or of any clips.
-        every: Of so many frames of a clip, one counts.
+        every: Measure one in so many frames of a clip.
 
     Returns:
         ``{"crf 29": 0.3, …, "worst": 0.1}``; ``worst`` is the lowest gain of a clip at a quantiser.
@@ -246,7 +246,7 @@ def coarse_frames(codec: VideoCodec, data: Path) -> Iterator[tuple[Luma, Luma]]:
 
 
 def tiling_cost(artifact: Path, pictures: Iterable[tuple[Luma, Luma]]) -> dict[str, float]:
-    """What small tiles change in PSNR against whole pictures, where a network pools.
+    """Change of PSNR by small tiles against whole pictures, where a network pools.
 
     Args:
         artifact: The exported file.
@@ -292,7 +292,7 @@ def _decibels(measured_db: dict[str, float], name: str) -> str:
 
 
 def figures(entry: Entry) -> dict[str, float]:
-    """What was measured, in dB by name."""
+    """Measured quality in dB by name."""
     found: dict[str, float] = entry.get("psnr") or entry.get("gain_db") or {}
     return found
 

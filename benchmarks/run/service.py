@@ -87,8 +87,8 @@ def settings_of(
 
     Args:
         sources: Addresses or files.
-        network: Of all cameras.
-        policy: Of all cameras.
+        network: Network of all cameras.
+        policy: Policy of all cameras.
         state: Where the service keeps its own.
         first: More settings of the first camera.
     """
@@ -110,7 +110,7 @@ def loaded(
         network: Shipped, or an artifact.
         seconds: How long, after the warm-up.
         folder: For the service's state.
-        policy: What gives under load.
+        policy: Behaviour under load.
     """
     state = folder / f"{time.monotonic_ns()}.json"
     process = psutil.Process()
@@ -157,7 +157,7 @@ def soaked(
         network: Shipped, or an artifact.
         seconds: How long.
         folder: For recordings and state.
-        policy: What gives under load.
+        policy: Behaviour under load.
     """
     servers = [RtspCamera(_pictures_of(clip)) for clip in clips]
     for server in servers:
@@ -253,7 +253,7 @@ def _row(
     after: Mapping[str, Snapshot],
     seconds: float,
 ) -> dict[str, Any]:
-    """What happened to the frames of all cameras between two looks."""
+    """Count the frames of all cameras between two looks, by outcome."""
     keys = ("frames_read", "frames_restored", "frames_passed", "frames_dropped")
     counts = {
         key: sum(getattr(now, key) for now in after.values())
@@ -291,7 +291,9 @@ def main(
     save: Annotated[Path, typer.Option(help="Where to write the result file (JSON); added to.")],
     networks: Annotated[str, typer.Option(help="Shipped names and artifacts.")] = "edgecar-xs",
     cameras: Annotated[int, typer.Option(min=1, max=64, help="At a time.")] = 4,
-    seconds: Annotated[float, typer.Option(min=0, help="Of each network; 0: only soak.")] = 60,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds for each network; 0: only soak.")
+    ] = 60,
     policy: Annotated[
         Policy, typer.Option(help="Under load: smaller networks, or fewer frames.")
     ] = "shed",

@@ -1,4 +1,4 @@
-"""What a service must bear: any request to its API, and a kill while it records.
+"""Misuse that a service must bear: any request to its API, and a kill while it records.
 
 ``fuzz`` sends what the API's schema allows, and what it does not (schemathesis), and counts answers
 of the 500s, and those that are not as the schema says. ``kill`` records in a process that is killed
@@ -43,7 +43,7 @@ ANSWERS = (
     *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
     *("response_headers_conformance", "response_schema_conformance"),
 )
-"""What every answer must be, by schemathesis' names. Not among them: that data of the right form
+"""Checks of every answer, by schemathesis' names. Not among them: that data of the right form
 are accepted, for a camera's address is more than a string."""
 
 
@@ -51,7 +51,7 @@ def fuzz(examples: int, folder: Path) -> tuple[Counter[int], list[str]]:
     """Requests of all kinds to all operations but the endless one.
 
     Args:
-        examples: Of each operation, with right and with wrong data.
+        examples: Requests to each operation, with right and with wrong data.
         folder: For the service's state and a clip.
 
     Returns:
@@ -203,8 +203,10 @@ app = typer.Typer(add_completion=False)
 @app.command("measure")
 def measure(
     save: Annotated[Path, typer.Option(help="Where to write the result file (JSON).")],
-    examples: Annotated[int, typer.Option(min=1, help="Of each operation and kind.")] = 150,
-    kills: Annotated[int, typer.Option(min=1, help="Of each format.")] = 10,
+    examples: Annotated[
+        int, typer.Option(min=1, help="Requests for each operation and kind.")
+    ] = 150,
+    kills: Annotated[int, typer.Option(min=1, help="Kills for each format.")] = 10,
 ) -> None:
     """Check the API and recordings, and save what was found."""
     command = " ".join([f"python -m {MODULE}", *sys.argv[1:]])

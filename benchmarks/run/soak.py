@@ -112,7 +112,7 @@ def soaked(
         network: A shipped one.
         seconds: How long.
         every_seconds: Between restarts of the server.
-        detector_ms: What whoever gets the frames does with each.
+        detector_ms: Time that a detector takes for each frame.
         pictures: See `write_pictures`.
     """
     camera, over = Camera(pictures), threading.Event()

@@ -1,1 +1,1 @@
-"""What networks cost and how fast they run; result files and the tables made from them."""
+"""Cost and speed of networks, result files, and the tables made from them."""

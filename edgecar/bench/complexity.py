@@ -1,4 +1,4 @@
-"""What a network costs, without running it: parameters, arithmetic, the papers' memory figure.
+"""Cost of a network, without running it: parameters, arithmetic, the papers' memory figure.
 
 Everything is counted on PyTorch's meta device, where tensors have a shape and no content.
 """
@@ -27,8 +27,8 @@ class Complexity:
     """Cost of one picture of one size.
 
     Attributes:
-        height: Of the picture, in pixels.
-        width: Of the picture, in pixels.
+        height: Height of the picture in pixels.
+        width: Width of the picture in pixels.
         params: Trainable scalars.
         published_memory_mb: The papers' comparison figure in units of 2^20 bytes: float32 input,
             parameters, and the output of every sub-module twice (once for the backward pass).
@@ -94,7 +94,7 @@ def complexity(network: nn.Module, channels: int, height: int, width: int) -> Co
 
     Args:
         network: Built of plain layers; a network with training branches must be folded first.
-        channels: Of the picture.
+        channels: Channels of the picture.
         height: In pixels.
         width: In pixels.
 

@@ -74,7 +74,7 @@ def machine_facts() -> Machine:
 
 
 def _memory_bytes() -> int:
-    """Of the whole machine."""
+    """Memory of the whole machine."""
     if hasattr(os, "sysconf"):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     import psutil  # Windows
@@ -188,7 +188,7 @@ def _gpus() -> list[str]:
 
 
 def _jetson() -> str | None:
-    """What the device tree calls the board; other Arm boards answer too."""
+    """Name of the board in the device tree; other Arm boards have one too."""
     try:
         return DEVICE_TREE_MODEL.read_text(errors="replace").strip("\0 \n") or None
     except OSError:
@@ -196,4 +196,4 @@ def _jetson() -> str | None:
 
 
 COMMIT = commit_id()
-"""Of the code that this process runs: what is committed while it measures is not in it."""
+"""Commit of the code that this process runs, read when it starts."""

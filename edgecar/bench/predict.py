@@ -1,4 +1,4 @@
-"""What a box could do at most, from published ceilings: predicted, never measured.
+"""Highest speed that a box could reach, from published ceilings: predicted, never measured.
 
 A network on a GPU is bound by arithmetic or by memory. Of each convolution the input is read and
 the output written once, and all between convolutions is taken as fused with them. No engine reaches
@@ -21,11 +21,11 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 @dataclass(frozen=True)
 class Work:
-    """Of one tile.
+    """Work of one tile.
 
     Attributes:
         macs: Multiply-accumulates.
-        values: That convolutions read and write.
+        values: Number of values that convolutions read and write.
     """
 
     macs: int
@@ -34,7 +34,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network could do at most.
+    """Highest speed that a network could reach.
 
     Attributes:
         network: Its name.
@@ -75,11 +75,11 @@ def work_of_tile(artifact: Artifact, tile: Size) -> Work:
 
 
 def predictions(target: Target, size: Size) -> list[Prediction]:
-    """Of every network that ships for JPEG, in every precision with a published ceiling.
+    """Predict every network that ships for JPEG, in every precision with a published ceiling.
 
     Args:
         target: The box.
-        size: Of frames, ``(height, width)``.
+        size: ``(height, width)`` of the frames.
 
     Raises:
         SettingsError: Nothing is published for the box.

@@ -59,12 +59,12 @@ class Results:
 
     Attributes:
         kind: ``bench``, ``jpeg``, ``video``, or another study's; it fixes the keys of the rows.
-        rows: What was measured.
-        machine: Where.
+        rows: Measured values, a mapping each.
+        machine: Machine that measured.
         versions: Library to version.
-        commit: Of edgecar; None if unknown.
-        command: What to type to do it again.
-        date: Of the end of the measurement, UTC, ``2026-01-31T23:59:59Z``.
+        commit: Commit of edgecar; None if unknown.
+        command: Command that repeats the measurement.
+        date: End of the measurement, UTC, ``2026-01-31T23:59:59Z``.
     """
 
     kind: str
@@ -86,7 +86,7 @@ def resumed(path: Path, command: str) -> tuple[list[Row], str]:
     """Rows that a result file has already, and all commands that made it.
 
     Args:
-        path: Of the file; need not exist.
+        path: Path of the file; need not exist.
         command: The one that goes on.
 
     Raises:

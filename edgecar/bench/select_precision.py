@@ -1,4 +1,4 @@
-"""Whether a lower precision pays here: artifacts of one network timed in turn, in one process."""
+"""Selection of the precision that pays here: artifacts of one network timed in turn."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ RUN_BY: Mapping[ForEngine, str] = {
 """Which of our engines runs what is written down for one."""
 
 Outcome = Literal["taken", "refused", "not run", "slower", "no faster"]
-"""Of a precision: refused by the gate, not computed so by the engine, or not worth it here."""
+"""Outcome of a precision: refused by the gate, not computed by the engine, or not worth it here."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Speed:
 
     Attributes:
         computed: The arithmetic that the engine chose.
-        provider: Of the engine.
+        provider: Provider of the engine.
         rates: Frames a second, round by round.
     """
 
@@ -58,16 +58,16 @@ class Speed:
 
 @dataclass(frozen=True)
 class Standing:
-    """What became of a precision.
+    """Result of one precision.
 
     Attributes:
-        precision: Of the graph.
-        outcome: Whether it was taken, or why not.
+        precision: Precision of the graph.
+        outcome: ``taken``, or why it was not.
         computed: The arithmetic that the engine chose for it; None where nothing was run.
         fps: Frames a second, the median; None where it was not timed.
         ratio: Times FP32, the median over the rounds.
         least_ratio: Times FP32 in the slowest quarter of the rounds: what it must be worth.
-        quality: What it loses; None for FP32, and where the gate refused it.
+        quality: Loss in the gate; None for FP32, and where the gate refused it.
         why: In words, where nothing was timed.
     """
 
@@ -88,7 +88,7 @@ class Contest:
     Attributes:
         taken: The fastest that is worth it; FP32 if none is.
         size: ``(height, width)`` of the frames.
-        provider: Of the engine.
+        provider: Provider of the engine.
         standings: FP32 first.
     """
 
@@ -181,7 +181,7 @@ def contest(
 
     Args:
         artifacts: Those past the gate, FP32 among them.
-        refused: What the gate said of the others.
+        refused: Reason of the gate for each of the others.
         engine: Name; each artifact runs in the arithmetic that it chooses.
         seconds: To go on for; there are at least `ROUNDS` rounds.
 

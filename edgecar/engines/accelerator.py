@@ -1,4 +1,4 @@
-"""What a machine has for full speed on a GPU, and what it lacks."""
+"""Software for full speed on a GPU: the parts that this machine has, and those that it lacks."""
 
 import re
 import shutil
@@ -72,12 +72,12 @@ def gpu_here() -> tuple[Gpu | None, str]:
 
 
 def missing_for(gpu: Gpu, facts: Accelerator, library: LibraryName) -> list[str]:
-    """What keeps a GPU from full speed, each with what to do.
+    """List what keeps a GPU from full speed, each with its remedy.
 
     Args:
         gpu: The GPU.
-        facts: What is there.
-        library: That suits it.
+        facts: Software that was found.
+        library: Name of the library that suits the GPU.
     """
     lacks = []
     if library not in facts["libraries"]:
@@ -111,7 +111,7 @@ def _power_mode() -> str | None:
 
 
 def _version(name: LibraryName) -> str | None:
-    """Of TensorRT or its edition, without loading it: that takes seconds and memory."""
+    """Version of TensorRT or its edition, without loading it, which takes seconds and memory."""
     for distribution in (name, name.replace("-", "_")):
         if found := _distribution(distribution):
             return found
