@@ -25,6 +25,7 @@ demo: $(VENV)/.ready
 tables: $(VENV)/.ready  ## every generated file
 	$(BIN)/python -m benchmarks.run.networks
 	$(BIN)/python -m benchmarks.run.pages
+	$(BIN)/python -m benchmarks.run.readme
 
 kernels: $(VENV)/.ready  ## compiled for every GPU: registers and spills; needs nvcc
 	$(BIN)/python -m benchmarks.run.kernels

@@ -1,10 +1,10 @@
-"""Addresses without what is secret in them: all that is printed goes through here."""
+"""Removal of passwords and tokens from addresses before they are printed."""
 
 import re
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+")
 _URL = re.compile(_SCHEME.pattern + r"\S*[^\s;,.'\")\]]")
-"""As far as a sentence around it lets tell: what ends one is no part of it."""
+"""A URL inside a sentence. Punctuation that ends the sentence is not part of it."""
 
 _LOGIN = re.compile(r"(?<![\w/*])[^\s/:@'\"\\*]+:(?!/)[^\s@'\"\\]+@(?=[\w.\[])")
 """``user:password@`` in front of a host, where the scheme was forgotten."""
@@ -13,9 +13,9 @@ _SECRET = re.compile(r"(?i)(user|login|pass|pwd|token|key|auth|secret)([a-z]*)=[
 
 
 def redacted(url: str) -> str:
-    """A URL without what may be secret: user and password, the query, ``password=…`` in a path.
+    """Return a URL without user, password, query and ``password=…`` in its path.
 
-    What cannot be told apart from a secret goes too: an at sign later on hides all before it.
+    Text that might be secret is removed too: a later at sign hides everything before it.
 
     Example:
         >>> redacted("rtsp://10.0.0.5/user=admin_password=x_channel=1?token=y")
@@ -30,7 +30,7 @@ def redacted(url: str) -> str:
 
 
 def text_redacted(text: str) -> str:
-    """A text with every URL in it redacted.
+    """Return a text in which every URL is redacted.
 
     Example:
         >>> text_redacted("rtsp://admin:secret@cam/1 does not open; nor does root:pass@cam")

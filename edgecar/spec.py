@@ -1,4 +1,4 @@
-"""Values that every layer speaks of; standard library only."""
+"""Types that every layer uses. Standard library only."""
 
 from typing import Literal, get_args
 
@@ -12,7 +12,7 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 """Arithmetic of an engine. ``tf32``: products of 32-bit values cut to ten bits of mantissa."""
 
 Coder = Literal["jpeg", "h264", "hevc"]
-"""What a network learned to undo; weights ship per coder."""
+"""Coder whose artifacts a network was trained to remove. Weights are made for one coder."""
 
 CODERS: tuple[Coder, ...] = get_args(Coder)
 
@@ -20,4 +20,4 @@ Rect = tuple[int, int, int, int]
 """``(top, left, bottom, right)`` in pixels; bottom and right are exclusive."""
 
 Policy = Literal["block", "newest"]
-"""What happens to frames that come faster than they are restored: wait, or leave some out."""
+"""Choice for frames that arrive faster than they are restored: wait, or keep the newest."""

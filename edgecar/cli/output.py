@@ -149,7 +149,7 @@ def next_step(command: str) -> None:
 
 
 def engine_line(info: EngineInfo) -> str:
-    """What computes, in which arithmetic."""
+    """Return one line that names the engine, its provider, precision and device."""
     note = f"; {info.note}" if info.note else ""
     return f"{info.name} ({info.provider}), {info.precision}, on {info.device}{note}"
 
@@ -169,7 +169,7 @@ def warn_if_slow(metadata: Metadata, info: EngineInfo) -> None:
 
 
 def quality_line(quality: Quality) -> str:
-    """What a lower precision costs, what it was allowed to, and how it was made."""
+    """Return one line with the measured loss of a lower precision, its budget and its method."""
     how = f", ranges by {quality.method}" if quality.method else ""
     judges = ", ".join(f"{name} {loss_db:.3f} dB" for name, loss_db in quality.by_engine)
     how += f"; by engine: {judges}" if judges else ""
