@@ -266,3 +266,23 @@ def test_damage_is_noticed_while_qps_are_read(tmp_path):
             found.append((count, reader.warnings["damaged frames concealed by the decoder"]))
     assert found[0] == found[1]
     assert found[1][1] > 0
+
+
+def test_frames_have_the_qp_of_their_kind(make_clip):
+    """The only I-frame's factor is 1.4, which is 2.9 QP, rounded."""
+    assert qps(make_clip(options={"qp": "30"})) == [27] + [30] * 11
+
+
+def test_no_qp_even_where_the_decoder_exports_those_of_another_scale(make_clip):
+    with av.open(str(make_clip(codec="mpeg4"))) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"export_side_data": "venc_params"}
+        for picture in container.decode(stream):
+            assert "VIDEO_ENC_PARAMS" in [data.type.name for data in picture.side_data]
+            assert mean_qp(picture) is None
+
+
+def test_coding_goes_with_the_frame(make_clip):
+    with open_reader(make_clip(options={"qp": "30"}), read_coding=True) as reader:
+        frame = next(reader)
+    assert frame.with_luma(frame.y // 2).coding == frame.coding == Coding(qp=27, codec="h264")

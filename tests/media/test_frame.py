@@ -1,3 +1,4 @@
+from dataclasses import FrozenInstanceError
 from fractions import Fraction
 
 import numpy as np
@@ -54,3 +55,13 @@ def test_repr_tells_the_shape_and_no_pixels():
     text = repr(Frame(*planes(480, 640), 7, Fraction(1, 25)))
     assert "640x480" in text
     assert "array" not in text
+
+
+def test_new_luma_of_another_shape_is_refused():
+    with pytest.raises(MediaError, match=r"\(6, 7\).*\(5, 7\)"):
+        Frame(*planes(5, 7)).with_luma(np.zeros((6, 7), np.uint8))
+
+
+def test_frames_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        Frame(*planes(5, 7)).pts = 3

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecar.errors import MediaError
 from edgecar.media.frame import Frame
 from edgecar.media.timing import (
     ArrivalTimes,
@@ -160,3 +161,8 @@ def test_joined_times_pass_over_a_clock_that_was_set(live):
     seconds = [(0, 0.0), (1, 1.0), (3602, 2.0), (3603, 3.0), (7203, 3603.0), (7208, 3604.0)]
     placed = [clock.place(frame(90000 * second), came).pts / 90000 for second, came in seconds]
     assert placed == ([0, 1, 2, 3, 3603, 3608] if live else [second for second, _ in seconds])
+
+
+def test_joined_times_need_times():
+    with pytest.raises(MediaError, match="without a time"):
+        JoinedTimes(TICK).place(frame(None), 0.0)
