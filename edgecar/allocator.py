@@ -17,7 +17,7 @@ def keep_memory_together(arenas: int = ARENAS) -> bool:
         arenas: How many there are at most from now on.
 
     Returns:
-        Whether the C library could be told: musl and those of other systems cannot.
+        True if the C library could be told: musl and those of other systems cannot.
     """
     try:
         return bool(ctypes.CDLL(None).mallopt(ARENA_MAX, arenas))
@@ -32,7 +32,7 @@ def give_back_memory() -> bool:
     Takes milliseconds.
 
     Returns:
-        Whether the C library could be told.
+        True if the C library has the function.
     """
     try:
         ctypes.CDLL(None).malloc_trim(0)

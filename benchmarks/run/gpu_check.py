@@ -171,7 +171,7 @@ def write_result(outcomes: list[Outcome], path: Path) -> str:
     """A result file for ``benchmarks/results``, where there is something to put into it.
 
     Returns:
-        What became of it, in a line.
+        One line that says which file was written, or why none.
     """
     rows = result_rows(outcomes)
     if not rows:

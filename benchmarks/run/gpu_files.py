@@ -56,7 +56,7 @@ def prepare(
         report: Told what became of each.
 
     Returns:
-        What was refused, by the file's name, and why.
+        Reason of each refusal by the name of the file.
     """
     kept = folder / REFUSED
     refused: dict[str, str] = json.loads(kept.read_text()) if kept.is_file() else {}

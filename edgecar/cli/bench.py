@@ -100,7 +100,7 @@ def command(
 
 
 def _print_gate(file: str, rows: "Sequence[BenchRow]") -> None:
-    """What a lower precision costs, beside how fast it is."""
+    """Print what the gate measured, and a warning where INT8 is slow on this engine."""
     metadata = read_artifact(Path(file)).metadata
     if not metadata.quality:
         return

@@ -15,7 +15,7 @@ from edgecar.errors import EngineError
 from edgecar.spec import Size
 
 TileType = Literal["fp32", "fp16", "int8"]
-"""Of what lies in a batch: floats in [0, 1], halves of them, or quantised codes."""
+"""Type of the values in a batch: floats in [0, 1], half floats, or quantised codes."""
 
 ITEM_BYTES: dict[TileType, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 
@@ -124,7 +124,7 @@ class OnnxRuntimeTiles(TileEngine):
     """ONNX Runtime on tiles where they lie, without copies.
 
     Args:
-        artifact: What to run.
+        artifact: Artifact to run.
         shape: ``(batch, height, width)``.
         stream: Handle of the stream that all work is enqueued on; None for CPU memory.
         tf32: Compute an FP32 graph in TF32.
