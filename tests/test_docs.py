@@ -12,6 +12,7 @@ from skimage import data
 from benchmarks.run.readme import network_lines, with_table
 from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
 from tests.cli.test_run import clip  # noqa: F401  # a fixture
+from tests.runtime.test_detector_loops import stand_in  # noqa: F401  # a fixture
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -38,7 +39,7 @@ def test_commands_run(edgecar, clip, tmp_path, monkeypatch):  # noqa: F811
     assert {p.name for p in tmp_path.iterdir()} >= made
 
 
-def test_python_runs(clip, tmp_path, monkeypatch):  # noqa: F811
+def test_python_runs(clip, stand_in, tmp_path, monkeypatch):  # noqa: F811, ARG001
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
     (code,) = blocks("python")
