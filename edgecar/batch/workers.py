@@ -11,6 +11,7 @@ import queue
 import signal
 import socket
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ LOSSES = 3
 
 CONNECT_SECONDS = 10
 LOOK_SECONDS = 0.5
+NO_NODE_SECONDS = 120  # time that a cluster may be without any node
 MORE_MEMORY = "give each worker more memory (fewer --workers), or leave this clip out"
 
 
@@ -298,10 +300,17 @@ class RayWorkers(Workers):
 
     def _do(self, job: str, arguments: tuple[Any, ...]) -> Any:
         try:
-            answer = self._task(job, arguments)
+            answer, seen = self._task(job, arguments), time.monotonic()
             while not self._ray.wait([answer], timeout=LOOK_SECONDS)[0]:
                 if self.stopped:
                     return BatchError("stopped")
+                if self._ray.cluster_resources().get("CPU"):  # busy with other work, perhaps
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > NO_NODE_SECONDS:
+                    return BatchError(
+                        f"the cluster has had no node for {NO_NODE_SECONDS} s; start nodes and run "
+                        "the same command again: finished parts are kept"
+                    )
             result = self._ray.get(answer)
         except (self._ray.exceptions.RayError, ConnectionError) as error:
             words = " ".join(str(error).split("\n")[0].split())

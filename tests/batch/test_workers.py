@@ -5,6 +5,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -135,3 +136,23 @@ def test_an_address_without_a_cluster_is_said():
 def test_a_node_with_other_libraries_is_refused():
     answer = workers._on_cluster({"av": "0.1"}, Worker, SETTINGS, 1, "plan", ())
     assert "this is av 0.1; install the same on every node" in str(answer)
+
+
+def test_a_cluster_without_nodes_is_given_up_and_a_busy_one_waited_for(monkeypatch):
+    monkeypatch.setattr(workers, "NO_NODE_SECONDS", 0)
+    looks = []
+
+    def wait(tasks, timeout):
+        looks.append(timeout)
+        return (tasks if len(looks) == 3 else []), []
+
+    ray = SimpleNamespace(
+        wait=wait, get=lambda _: "done", exceptions=SimpleNamespace(RayError=RuntimeError)
+    )
+    pool = object.__new__(workers.RayWorkers)
+    pool._ray, pool._task, pool.stopped, pool.frames = ray, lambda *_: "task", False, 0
+    ray.cluster_resources = lambda: {"CPU": 2.0}
+    assert pool._do("part", ()) == "done"
+    looks.clear()
+    ray.cluster_resources = dict
+    assert "no node for 0 s; start nodes" in str(pool._do("part", ()))
