@@ -17,8 +17,9 @@ from pathlib import Path
 from edgecar.artifact import find_artifact, is_artifact_path, shipped_coders
 from edgecar.batch.cut import SUFFIXES
 from edgecar.errors import BatchError
-from edgecar.files import check_outputs, sha256_of
+from edgecar.files import check_outputs
 from edgecar.media.writer import Codec
+from edgecar.runtime.choice import Choice
 from edgecar.spec import Coder, Precision
 
 FOLDER = ".edgecar-batch"
@@ -142,22 +143,27 @@ def versions() -> dict[str, str]:
     return found
 
 
-def shared_key(settings: BatchSettings) -> str:
-    """Return a hash of everything but a clip that decides the bytes: weights, settings, versions.
+def check_weights(network: str) -> None:
+    """Check that a network is an artifact, or ships with weights for some coder.
 
     Raises:
-        ArtifactError: There is no such file.
+        ArtifactError: There is no such file, or no network has that name.
     """
-    network, names = settings.network, asdict(settings)
-    coders = [None] if is_artifact_path(network) else shipped_coders(network)
-    paths = [find_artifact(network, coder or "jpeg") for coder in coders]
-    del names["retries"], names["network"]
-    return _hash(FORMAT, names, [sha256_of(path) for path in paths], versions())
+    if is_artifact_path(network) or not shipped_coders(network):
+        find_artifact(network)
 
 
-def clip_key(clip: Clip, shared: str) -> str:
+def clip_key(clip: Clip, settings: BatchSettings, choice: Choice) -> str:
     """Return a hash of everything that decides the bytes of a clip's output."""
-    return _hash(str(clip.source), clip.size_bytes, clip.changed_ns, shared)
+    limits = choice.limits.but(settings.skip_below_qp, settings.skip_above_quality)
+    return _hash(
+        FORMAT,
+        [str(clip.source), clip.size_bytes, clip.changed_ns],
+        hashlib.sha256(choice.artifact.onnx).hexdigest(),
+        asdict(limits),
+        [settings.engine, settings.precision, settings.codec, settings.part_seconds],
+        versions(),
+    )
 
 
 def parts_folder(state: Path, clip: Clip, key: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecar.artifact import Artifact
-from edgecar.batch.archive import BatchSettings, Clip, clip_key, parts_folder, shared_key
+from edgecar.batch.archive import BatchSettings, Clip, check_weights, clip_key, parts_folder
 from edgecar.batch.cut import SUFFIXES, Plan
 from edgecar.batch.part import PartDone, SeamError, check_seams, finished_part, part_path
 from edgecar.batch.workers import LOOK_SECONDS, Workers
@@ -86,7 +86,8 @@ class Batch:
         self.report = BatchReport(len(clips))
         self._clips, self._settings, self._workers = clips, settings, workers
         self._state, self._progress, self._tell = state, progress, tell
-        self._shared_key = shared_key(settings)
+        check_weights(settings.network)
+        self._choices: dict[str, Choice] = {}
         self._told: set[str] = set()
         self._lock = threading.Lock()
         self._bytes = sum(clip.size_bytes for clip in clips)
@@ -119,18 +120,19 @@ class Batch:
             self.report.failed[clip.source] = named
 
     def _restore(self, clip: Clip) -> None:
-        key, report = clip_key(clip, self._shared_key), self.report
-        note = self._state / "done" / f"{clip.name}.json"
-        frames = _frames_of(note, key, clip)
+        report, note = self.report, self._state / "done" / f"{clip.name}.json"
+        frames = self._frames_of(note, clip)
         if frames is not None:
             with self._lock:
                 report.skipped[clip.source] = f"done before: {clip.output}, {frames} frame(s)"
                 self._bytes -= clip.size_bytes
             return
+        (plan,) = self._workers.results("plan", [(clip.source, "")])
+        key = clip_key(clip, self._settings, self._choice(plan.codec))
         folder = parts_folder(self._state, clip, key)
         whole = folder / WHOLE
-        why = json.loads(whole.read_text()) if whole.exists() else ""
-        (plan,) = self._workers.results("plan", [(clip.source, why)])
+        if whole.exists():
+            (plan,) = self._workers.results("plan", [(clip.source, json.loads(whole.read_text()))])
         with self._lock:
             self._planned_bytes += clip.size_bytes
         try:
@@ -149,7 +151,8 @@ class Batch:
         clip.output.parent.mkdir(parents=True, exist_ok=True)
         (folder / f"whole{SUFFIXES[self._settings.codec]}").replace(clip.output)
         frames = sum(part.frames for part in parts)
-        _write(note, {"key": key, "frames": frames, "bytes": clip.output.stat().st_size})
+        size = clip.output.stat().st_size
+        _write(note, {"key": key, "codec": plan.codec, "frames": frames, "bytes": size})
         shutil.rmtree(folder.parent, ignore_errors=True)
         with self._lock:
             report.done.append(clip.output)
@@ -165,6 +168,8 @@ class Batch:
         """Return all parts of a clip; those that are not there are made."""
         settings, report = self._settings, self.report
         choice = self._choice(plan.codec)
+        self._tell_once("network", choice.reason)
+        self._tell_once("note", choice.note)
         limits = choice.limits.but(settings.skip_below_qp, settings.skip_above_quality)
         artifact = Artifact(choice.artifact.metadata, choice.artifact.onnx)
         kept = [
@@ -186,10 +191,21 @@ class Batch:
         return [part for part in kept if part is not None]
 
     def _choice(self, codec: str) -> Choice:
-        choice = choose_weights(self._settings.network, codec, self._settings.weights_for)
-        self._tell_once("network", choice.reason)
-        self._tell_once("note", choice.note)
-        return choice
+        """Return the weights for a coding."""
+        if codec not in self._choices:
+            settings = self._settings
+            self._choices[codec] = choose_weights(settings.network, codec, settings.weights_for)
+        return self._choices[codec]
+
+    def _frames_of(self, note: Path, clip: Clip) -> int | None:
+        """Return the number of frames of a clip that was done and is still there, else None."""
+        try:
+            done = json.loads(note.read_text(encoding="utf-8"))
+            key = clip_key(clip, self._settings, self._choice(done["codec"]))
+            same = (done["key"], done["bytes"]) == (key, clip.output.stat().st_size)
+            return int(done["frames"]) if same else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
     def _tell_once(self, label: str, text: str) -> None:
         with self._lock:
@@ -207,16 +223,6 @@ class Batch:
             self._progress(self._workers.frames, total)
             if ended:
                 return
-
-
-def _frames_of(note: Path, key: str, clip: Clip) -> int | None:
-    """Return the number of frames of a clip that was done and is still there, else None."""
-    try:
-        done = json.loads(note.read_text(encoding="utf-8"))
-        same = (done["key"], done["bytes"]) == (key, clip.output.stat().st_size)
-        return int(done["frames"]) if same else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
 
 
 def _write(path: Path, value: Any) -> None:
