@@ -102,7 +102,7 @@ def test_the_graph_rounds_as_training_did(narrow, codes) -> None:
     plain.load_state_dict(plain_state(narrow))
     loaded = Loaded(CARD, 1, plain.eval())
     model, metadata = artifact_from_network(loaded, recipe_for("edgecar-xs"), "", "jpeg 10-40")
-    seen = ranges_of(model, [codes], "min-max", symmetric=True)
+    seen = ranges_of(model, [codes], symmetric=True)["min-max"]
     ranges = {**seen, **ranges_from_reaches(model, reaches(narrow))}
     lower = quantised(model, ranges, always_kept(model), SIGNED)
     batch = codes[None] * CODE
