@@ -103,13 +103,9 @@ def resumed(path: Path, command: str) -> tuple[list[Row], str]:
     return list(found.rows), "; ".join(commands)
 
 
-def write_results(path: Path, results: Results) -> None:
-    """Write a result file, whole or not at all.
-
-    Raises:
-        DataError: A row has the wrong keys for its kind, or a number is infinite or none.
-    """
-    table: dict[str, Any] = {
+def table_of(results: Results) -> dict[str, Any]:
+    """Return results as a result file holds them."""
+    return {
         "schema": SCHEMA_VERSION,
         "kind": results.kind,
         "date": results.date,
@@ -119,6 +115,15 @@ def write_results(path: Path, results: Results) -> None:
         "versions": dict(results.versions),
         "rows": [dict(row) for row in results.rows],
     }
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write a result file, whole or not at all.
+
+    Raises:
+        DataError: A row has the wrong keys for its kind, or a number is infinite or none.
+    """
+    table = table_of(results)
     _check(table, path)
     try:
         text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecar.bench.machine import machine_line
-from edgecar.bench.results import SCHEMA_VERSION, Results
+from edgecar.bench.results import Results, table_of
 from edgecar.bench.tables import markdown
 from edgecar.errors import DataError, SettingsError
 from edgecar.files import atomic_write
@@ -157,9 +157,8 @@ def json_page(report: Report) -> str:
         DataError: A number is infinite or not a number.
     """
     results = report.results
-    table: dict[str, Any] = {
-        "schema": SCHEMA_VERSION,
-        "kind": results.kind,
+    table = {
+        **table_of(results),
         "title": report.title,
         "headline": report.headline,
         "verdicts": [dict(vars(verdict)) for verdict in report.verdicts],
@@ -173,12 +172,6 @@ def json_page(report: Report) -> str:
             }
             for sample, kind in report.samples
         ],
-        "date": results.date,
-        "command": results.command,
-        "commit": results.commit,
-        "machine": dict(results.machine),
-        "versions": dict(results.versions),
-        "rows": [dict(row) for row in results.rows],
     }
     try:
         return json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
