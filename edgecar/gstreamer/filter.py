@@ -9,8 +9,7 @@ import numpy as np
 from edgecar.closing import Closing
 from edgecar.errors import MediaError, SettingsError
 from edgecar.media.frame import Colour, Frame, Plane, chroma_size
-from edgecar.runtime.cleaner import Suit
-from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.cleaner import open_restorer
 from edgecar.spec import CODERS, Precision, Size
 
 PLANES = {"I420": 3, "NV12": 2}
@@ -86,7 +85,8 @@ class Filter(Closing):
     def __init__(
         self, network: str, coder: str, engine: str, precision: str, reuse: bool, threads: int
     ) -> None:
-        suit = Suit(
+        self.restorer = open_restorer(
+            coder,
             network=network,
             coder=_known("coder", coder, CODERS),
             engine=engine,
@@ -94,7 +94,6 @@ class Filter(Closing):
             reuse=reuse,
             threads=threads or None,
         )
-        self.restorer: Restorer = suit.restorer_for(coder)
 
     def restore(self, data: memoryview, layout: Layout) -> None:
         """Restore a picture in a buffer; bytes between its lines stay as they are.

@@ -19,8 +19,8 @@ from edgecar.media.sources import is_url, source_from
 from edgecar.media.writer import Codec, NullWriter, Writer, open_writer
 from edgecar.redaction import redacted
 from edgecar.runtime.camera import PipelineSettings, StreamFrame
-from edgecar.runtime.metrics import listening_address, serve_metrics
 from edgecar.runtime.pipeline import Pipeline
+from edgecar.runtime.prometheus import listening_address, serve_metrics
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import Snapshot
 

@@ -3,15 +3,17 @@
 import logging
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from edgecar.artifact import Artifact
 from edgecar.closing import Closing
-from edgecar.engines.base import Codes, Engine
+from edgecar.engines.base import Codes
 from edgecar.errors import EdgecarError
 from edgecar.media.color import bgr_from_frame, upright_bgr
 from edgecar.media.frame import Frame
@@ -20,119 +22,14 @@ from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
 from edgecar.media.reader import Reader
 from edgecar.media.sources import source_from
 from edgecar.runtime.camera import PipelineSettings, StreamFrame
-from edgecar.runtime.cleaner import NETWORK, Suit
+from edgecar.runtime.cleaner import open_restorer
 from edgecar.runtime.pipeline import Pipeline
-from edgecar.spec import Coder, Policy, Precision
+from edgecar.spec import Policy
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-class Playback(Closing):
-    """Restored frames one after the other; closes what it opened.
-
-    Args:
-        address: A file, a camera's number or a URL.
-        suit: Settings of the restorer.
-        settings: How frames are queued.
-        live: Timeouts and backoff of what is no file.
-    """
-
-    def __init__(
-        self, address: str | Path, suit: Suit, settings: PipelineSettings, live: LiveSettings
-    ) -> None:
-        self._address, self._settings, self._live = address, settings, live
-        reader = self._opened()
-        try:
-            self._restorer = suit.restorer_for(reader.codec)
-        except BaseException:
-            reader.close()
-            raise
-        self.facts, self.codec = reader.facts, reader.codec
-        self.shown = reader.source.shown
-        """The address without passwords."""
-        self.newest = settings.policy == "newest" or (settings.policy is None and reader.live)
-        """True if frames that were overtaken are left out."""
-        self.seekable = source_from(address).repeatable
-        self.frame_count = reader.frame_count if isinstance(reader, Reader) else None
-        """How many to expect; None if nobody knows."""
-        self.frame: StreamFrame | None = None
-        """The one that was grabbed last, if there is one."""
-        self.seconds = 0.0
-        """When it is shown, counted from the first one."""
-        self._play(reader, 0)
-
-    def grab(self) -> bool:
-        """Go to the next frame; False at the end.
-
-        Raises:
-            EdgecarError: The source or the engine failed.
-        """
-        self.frame = None
-        self.frame = next(self._pipeline, None)
-        if self.frame is None:
-            self.seconds = 0.0  # as OpenCV
-            return False
-        self.position += 1
-        self.seconds = self._seconds_of(self.frame)
-        return True
-
-    def seek(self, position: int) -> None:
-        """Go to where `grab` gives frame ``position``, counted from 0, and no other.
-
-        The file is decoded up to there: no index that containers have is right for every file.
-
-        Raises:
-            MediaError: The file is gone.
-        """
-        last = self.frame_count if self.frame_count is not None else position
-        position = max(0, min(position, last))
-        if position == self.position:
-            return
-        self._pipeline.close()
-        self._play(_From(self._opened(), position), position)
-        self.seconds = max(0, position - 1) / float(self.facts.rate)
-
-    def close(self) -> None:
-        """Stop all threads and give the source and the engine back."""
-        self._pipeline.close()
-        self._restorer.close()
-
-    def _opened(self) -> Reader | LiveReader:
-        return open_video(
-            self._address, settings=self._live, read_coding=self._settings.reads_coding
-        )
-
-    def _play(self, source: "Reader | LiveReader | _From", position: int) -> None:
-        self._pipeline = Pipeline({self.shown: source}, self._restorer, self._settings)
-        self._first_pts: int | None = None
-        self.position = position
-        """Frames that lie behind: those gone by and those left out on purpose by `seek`."""
-        self.frame, self.seconds = None, 0.0
-
-    def _seconds_of(self, frame: StreamFrame) -> float:
-        if frame.pts is None:
-            return (self.position - 1) / float(self.facts.rate)
-        if self._first_pts is None:
-            # After a seek, the first frame's own time is not known but by the rate.
-            gone = round((self.position - 1) / self.facts.rate / self.facts.time_base)
-            self._first_pts = frame.pts - gone
-        return float((frame.pts - self._first_pts) * self.facts.time_base)
-
-
-class _From:
-    """The frames of a file from one of them on."""
-
-    live = False
-
-    def __init__(self, reader: Reader | LiveReader, first: int) -> None:
-        self._reader, self._first = reader, first
-
-    def __iter__(self) -> Iterator[Frame]:
-        return islice(self._reader, self._first, None)
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-_log = logging.getLogger(__name__)
+    from edgecar.runtime.cleaner import RestorerOptions
 
 UNKNOWN = -1.0 if int(cv2.__version__.partition(".")[0]) >= 5 else 0.0
 """Answer of this OpenCV where it knows none. Not asked of a capture of its own: a program
@@ -162,6 +59,96 @@ FOURCC = {
 }
 """Codes that OpenCV answers, whatever a file says, where FFmpeg's name of the coding is not it."""
 
+_log = logging.getLogger(__name__)
+
+
+class Playback:
+    """Restored frames of one source, one after the other, and the place among them."""
+
+    def __init__(
+        self,
+        address: str | Path,
+        settings: PipelineSettings,
+        live: LiveSettings,
+        options: "RestorerOptions",
+    ) -> None:
+        self._open = partial(open_video, address, settings=live, read_coding=settings.reads_coding)
+        reader = self._open()
+        try:
+            self._restorer = open_restorer(reader.codec, **options)
+        except BaseException:
+            reader.close()
+            raise
+        self._settings, self._shown = settings, reader.source.shown
+        self.facts, self.codec = reader.facts, reader.codec
+        self.newest = settings.policy == "newest" or (settings.policy is None and reader.live)
+        self.seekable = source_from(address).repeatable
+        self.frame_count = reader.frame_count if isinstance(reader, Reader) else None
+        self.frame: StreamFrame | None = None
+        """The one that was grabbed last, if there is one."""
+        self.seconds = 0.0
+        """When it is shown, counted from the first one."""
+        self._first_pts: int | None = None
+        self._play(reader, 0)
+
+    def grab(self) -> bool:
+        """Go to the next frame; False at the end."""
+        self.frame = None
+        self.frame = next(self._pipeline, None)
+        if self.frame is None:
+            self.seconds = 0.0  # as OpenCV
+            return False
+        self.position += 1
+        facts, pts = self.facts, self.frame.pts
+        if pts is None:
+            self.seconds = (self.position - 1) / float(facts.rate)
+            return True
+        if self._first_pts is None:
+            # After a seek, the first frame's own time is not known but by the rate.
+            self._first_pts = pts - round((self.position - 1) / facts.rate / facts.time_base)
+        self.seconds = float((pts - self._first_pts) * facts.time_base)
+        return True
+
+    def seek(self, position: int) -> None:
+        """Go to where `grab` gives frame ``position``, counted from 0, and no other.
+
+        The file is decoded up to there: no index that containers have is right for every file.
+        """
+        last = self.frame_count if self.frame_count is not None else position
+        position = max(0, min(position, last))
+        if position == self.position:
+            return
+        self._pipeline.close()
+        self._play(_From(self._open(), position), position)
+        self.seconds = max(0, position - 1) / float(self.facts.rate)
+
+    def close(self) -> None:
+        """Stop all threads and give the source and the engine back."""
+        self._pipeline.close()
+        self._restorer.close()
+
+    def _play(self, source: "Reader | LiveReader | _From", position: int) -> None:
+        self._pipeline = Pipeline({self._shown: source}, self._restorer, self._settings)
+        self._first_pts = None
+        self.position = position
+        """Frames that lie behind: those gone by and those left out on purpose by `seek`."""
+        self.frame, self.seconds = None, 0.0
+
+
+class _From:
+    """The frames of a file from one of them on."""
+
+    live = False
+
+    def __init__(self, reader: Reader | LiveReader, first: int) -> None:
+        self._reader, self._first = reader, first
+
+    def __iter__(self) -> Iterator[Frame]:
+        return islice(self._reader, self._first, None)
+
+    def close(self) -> None:
+        self._reader.close()
+
 
 class VideoCapture(Closing):
     """Restored frames by the methods of ``cv2.VideoCapture``.
@@ -181,12 +168,12 @@ class VideoCapture(Closing):
     Args:
         source: A file, a camera's number or a URL; None opens nothing yet.
         apiPreference, params: Accepted and not used.
-        network, coder, precision, reuse, threads: See `edgecar.runtime.cleaner.Suit`.
-        engine: A name, or an open engine, which stays the caller's to close and is used by no
-            other capture meanwhile.
         policy, max_latency_ms, skip_below_qp, skip_above_quality: See
             `edgecar.runtime.camera.PipelineSettings`.
         live: Timeouts and backoff of cameras and network streams.
+        options: ``network``, ``coder``, ``engine``, ``precision``, ``reuse`` and ``threads``, as
+            for `edgecar.runtime.cleaner.open_restorer`. An open engine is used by no other capture
+            meanwhile.
 
     Example:
         >>> def detect_all(url, detector):
@@ -207,35 +194,22 @@ class VideoCapture(Closing):
         apiPreference: int = cv2.CAP_ANY,
         params: Sequence[int] = (),
         *,
-        network: str | Path | Artifact = NETWORK,
-        coder: Coder | None = None,
-        engine: str | Engine = "auto",
-        precision: Precision | None = None,
-        reuse: bool = True,
-        threads: int | None = None,
         policy: Policy | None = None,
         max_latency_ms: float | None = None,
         skip_below_qp: float | None = None,
         skip_above_quality: int | None = None,
         live: LiveSettings = LIVE_DEFAULTS,
+        **options: "Unpack[RestorerOptions]",
     ) -> None:
         self.error: str | None = None
         """Why it is not open, or no longer; None if nothing went wrong."""
-        self._suit = Suit(
-            network=network,
-            coder=coder,
-            engine=engine,
-            precision=precision,
-            reuse=reuse,
-            threads=threads,
-        )
         self._settings = PipelineSettings(
             policy=policy,
             max_latency_ms=max_latency_ms,
             skip_below_qp=skip_below_qp,
             skip_above_quality=skip_above_quality,
         )
-        self._live = live
+        self._live, self._options = live, options
         self._turned = True
         self._raises = False
         self._playback: Playback | None = None
@@ -254,7 +228,7 @@ class VideoCapture(Closing):
         self.error = None
         try:
             address = source if isinstance(source, Path) else str(source)
-            playback = Playback(address, self._suit, self._settings, self._live)
+            playback = Playback(address, self._settings, self._live, self._options)
         except EdgecarError as error:
             return self._failed(error)
         self._playback = playback
@@ -276,7 +250,6 @@ class VideoCapture(Closing):
         try:
             return playback is not None and playback.grab()
         except EdgecarError as error:
-            self.release()
             return self._failed(error)
 
     def retrieve(self, image: Codes | None = None, flag: int = 0) -> tuple[bool, Codes | None]:  # noqa: ARG002
@@ -288,7 +261,7 @@ class VideoCapture(Closing):
         """
         playback = self._playback
         frame = playback.frame if playback else None
-        if playback is None or frame is None:
+        if frame is None:
             return False, None
         shown = upright_bgr if self._turned else bgr_from_frame
         bgr = shown(frame.frame, fast=True)
@@ -307,14 +280,33 @@ class VideoCapture(Closing):
     def get(self, propId: int) -> float:
         """Return a property ``cv2.CAP_PROP_…``; OpenCV's own answer where it is unknown."""
         playback = self._playback
-        reading = _READINGS.get(propId)
         if playback is None:
             return UNKNOWN
-        if propId == cv2.CAP_PROP_ORIENTATION_AUTO:
-            return float(self._turned)
-        if self._turned and playback.facts.rotation_degrees % 180:
-            reading = _READINGS.get(_LYING.get(propId, propId))
-        return float(reading(playback)) if reading else UNKNOWN
+        facts = playback.facts
+        height, width = facts.size
+        if self._turned and facts.rotation_degrees % 180:
+            height, width = width, height
+        count, aspect = playback.frame_count, facts.sample_aspect
+        answers: dict[int, float | Fraction] = {
+            cv2.CAP_PROP_FRAME_WIDTH: width,
+            cv2.CAP_PROP_FRAME_HEIGHT: height,
+            cv2.CAP_PROP_FPS: facts.rate,
+            cv2.CAP_PROP_FRAME_COUNT: count or UNKNOWN,
+            cv2.CAP_PROP_POS_FRAMES: playback.position,
+            cv2.CAP_PROP_POS_MSEC: 1e3 * playback.seconds,
+            cv2.CAP_PROP_POS_AVI_RATIO: playback.position / count if count else UNKNOWN,
+            cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(
+                *FOURCC.get(playback.codec, playback.codec)[:4].ljust(4)
+            ),
+            cv2.CAP_PROP_FORMAT: cv2.CV_8UC3,
+            cv2.CAP_PROP_CONVERT_RGB: 1,
+            cv2.CAP_PROP_BUFFERSIZE: 1 if playback.newest else UNKNOWN,
+            cv2.CAP_PROP_ORIENTATION_AUTO: self._turned,
+            cv2.CAP_PROP_ORIENTATION_META: -facts.rotation_degrees % 360,
+            cv2.CAP_PROP_SAR_NUM: aspect.numerator if aspect else 0,
+            cv2.CAP_PROP_SAR_DEN: aspect.denominator if aspect else 1,
+        }
+        return float(answers.get(propId, UNKNOWN))
 
     def set(self, propId: int, value: float) -> bool:
         """Set a property; False where it cannot be.
@@ -332,16 +324,15 @@ class VideoCapture(Closing):
             return bool(value)
         if propId == cv2.CAP_PROP_BUFFERSIZE:
             return playback.newest and value >= 1
-        positions = {
-            cv2.CAP_PROP_POS_FRAMES: value,
-            cv2.CAP_PROP_POS_MSEC: value / 1e3 * float(playback.facts.rate),
-        }
-        if propId not in positions or not playback.seekable:
+        if propId == cv2.CAP_PROP_POS_MSEC:
+            value = value / 1e3 * float(playback.facts.rate)
+        elif propId != cv2.CAP_PROP_POS_FRAMES:
+            return False
+        if not playback.seekable:
             return False
         try:
-            playback.seek(round(positions[propId]))
+            playback.seek(round(value))
         except EdgecarError as error:
-            self.release()
             return self._failed(error)
         return True
 
@@ -358,41 +349,9 @@ class VideoCapture(Closing):
         return self._raises
 
     def _failed(self, error: EdgecarError) -> bool:
+        self.release()
         self.error = str(error)
         if self._raises:
             raise error
         _log.warning("%s", error)
         return False
-
-
-def _fourcc(playback: Playback) -> int:
-    code = FOURCC.get(playback.codec, playback.codec)[:4].ljust(4)
-    return cv2.VideoWriter.fourcc(*code)
-
-
-def _share(playback: Playback) -> float:
-    return playback.position / playback.frame_count if playback.frame_count else UNKNOWN
-
-
-_LYING = {
-    cv2.CAP_PROP_FRAME_WIDTH: cv2.CAP_PROP_FRAME_HEIGHT,
-    cv2.CAP_PROP_FRAME_HEIGHT: cv2.CAP_PROP_FRAME_WIDTH,
-}
-"""Properties that change places in a picture turned by 90 degrees."""
-
-_READINGS: dict[int, Callable[[Playback], float]] = {
-    cv2.CAP_PROP_FRAME_WIDTH: lambda playback: playback.facts.size[1],
-    cv2.CAP_PROP_FRAME_HEIGHT: lambda playback: playback.facts.size[0],
-    cv2.CAP_PROP_FPS: lambda playback: float(playback.facts.rate),
-    cv2.CAP_PROP_FRAME_COUNT: lambda playback: playback.frame_count or UNKNOWN,
-    cv2.CAP_PROP_POS_FRAMES: lambda playback: playback.position,
-    cv2.CAP_PROP_POS_MSEC: lambda playback: 1e3 * playback.seconds,
-    cv2.CAP_PROP_POS_AVI_RATIO: _share,
-    cv2.CAP_PROP_FOURCC: _fourcc,
-    cv2.CAP_PROP_FORMAT: lambda _: cv2.CV_8UC3,
-    cv2.CAP_PROP_CONVERT_RGB: lambda _: 1,
-    cv2.CAP_PROP_BUFFERSIZE: lambda playback: 1 if playback.newest else UNKNOWN,
-    cv2.CAP_PROP_ORIENTATION_META: lambda playback: -playback.facts.rotation_degrees % 360,
-    cv2.CAP_PROP_SAR_NUM: lambda p: p.facts.sample_aspect.numerator if p.facts.sample_aspect else 0,
-    cv2.CAP_PROP_SAR_DEN: lambda p: (p.facts.sample_aspect or 1).denominator,
-}

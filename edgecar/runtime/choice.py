@@ -17,37 +17,12 @@ from edgecar.media.frame import Coding
 from edgecar.runtime.stats import PassReason
 from edgecar.spec import CODERS, Coder
 
-SAME: dict[str, Coder] = {"mjpeg": "jpeg", **{coder: coder for coder in CODERS}}
-"""Codings that weights are made for, by the names that inputs give them."""
-
 QP_ABOVE_CRF = 6
 """Mean QP that x264 gives the coarsest frames of a clip, less its CRF; at QPs below that of the
 finest training clips, edgecar-s lost quality on validation clips, and gained above."""
 
 NEVER_BELOW_QP, NEVER_ABOVE_QUALITY = 0, 100
 """Limits that no frame is passed for."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Weights for one input.
-
-    Attributes:
-        artifact: Artifact to open a restorer with.
-        reason: Network, weights and input in words.
-        note: Warning for the user; empty if the weights are made for the input.
-        any_coder: The user chose the weights: frames of any coding are restored with them.
-    """
-
-    artifact: Artifact
-    reason: str
-    note: str = ""
-    any_coder: bool = False
-
-    @property
-    def limits(self) -> "Limits":
-        """Frames of the input that pass as they are."""
-        return limits_of(self.artifact.metadata, any_coder=self.any_coder)
 
 
 @dataclass(frozen=True)
@@ -109,6 +84,23 @@ class Limits:
         )
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Weights for one input.
+
+    Attributes:
+        artifact: Artifact to open a restorer with.
+        limits: Frames of the input that pass as they are.
+        reason: Network, weights and input in words.
+        note: Warning for the user; empty if the weights are made for the input.
+    """
+
+    artifact: Artifact
+    limits: Limits
+    reason: str
+    note: str = ""
+
+
 def limits_of(metadata: Metadata, *, any_coder: bool = False) -> Limits:
     """Return the limits that follow from what weights were trained on.
 
@@ -118,12 +110,6 @@ def limits_of(metadata: Metadata, *, any_coder: bool = False) -> Limits:
     Args:
         metadata: Metadata of the artifact.
         any_coder: Let no frame pass for its coding.
-
-    Example:
-        >>> metadata = Metadata("s", 1, 8, 1, "local", 8, "fp32", "h264 crf 22-48", "", 0.0, 0.0)
-        >>> limits = limits_of(metadata)
-        >>> [limits.reason_to_pass(Coding(qp, codec="h264")) for qp in (18, 30)]
-        ['below_qp', None]
     """
     finest = metadata.finest
     return Limits(
@@ -144,7 +130,8 @@ def coder_for(codec: str) -> Coder | None:
         >>> coder_for("mjpeg"), coder_for("h264"), coder_for("png"), coder_for("mpeg4")
         ('jpeg', 'h264', None, None)
     """
-    return SAME.get(codec)
+    named = "jpeg" if codec == "mjpeg" else codec
+    return next((coder for coder in CODERS if coder == named), None)
 
 
 def shared_codec(codecs: Sequence[str]) -> str:
@@ -178,48 +165,38 @@ def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choi
     Raises:
         ArtifactError: There is no such file or network, or none for the coder asked for.
     """
-    wanted, why = asked or coder_for(codec), _input_in_words(codec, asked)
+    wanted = asked or coder_for(codec)
+    why = f"{'as asked; ' if asked else ''}the input is {codec}"
     if is_artifact_path(network):
         artifact = read_artifact(find_artifact(network))
-        metadata = artifact.metadata
-        trained = f"trained on {metadata.trained_on}; " if metadata.trained_on else ""
-        unfit = metadata.coder not in (None, wanted)
+        trained_on, model = artifact.metadata.trained_on, artifact.metadata.model
+        trained = f"trained on {trained_on}; " if trained_on else ""
+        fits = artifact.metadata.coder in (None, wanted)
         return Choice(
             artifact,
-            reason=f"{metadata.model}, {network} ({trained}{why})",
-            note=f"{network} was trained on {metadata.trained_on}, not {asked or codec}"
-            if unfit
-            else "",
-            any_coder=True,
+            limits_of(artifact.metadata, any_coder=True),
+            f"{model}, {network} ({trained}{why})",
+            "" if fits else f"{network} was trained on {trained_on}, not {asked or codec}",
         )
     there = shipped_coders(network)
-    if not there or (wanted and wanted not in there and not asked):
-        raise ArtifactError(_none_ship(network, wanted))
-    artifact = read_artifact(find_artifact(network, wanted or there[0]))
-    if wanted is None:
-        return Choice(
-            artifact,
-            f"{network}, but no weights are made for {codec}, which passes as it is; --for "
-            f"{' or '.join(there)} restores it all the same",
-        )
-    reason = f"{network}, weights for {wanted} ({artifact.metadata.trained_on}; {why})"
-    return Choice(artifact, reason, any_coder=asked is not None)
-
-
-def _input_in_words(codec: str, asked: Coder | None) -> str:
-    return f"{'as asked; ' if asked else ''}the input is {codec}"
-
-
-def _none_ship(network: str, wanted: Coder | None) -> str:
-    there = shipped_coders(network)
-    if there and wanted:
+    if there and wanted and not asked and wanted not in there:
         others = ", ".join(shipped_names(wanted)) or "none"
-        return (
+        raise ArtifactError(
             f"no {wanted} weights ship for {network}, and its {there[0]} ones would make things "
             f"worse; take another network ({others}), or insist with --for {there[0]}"
         )
-    names = sorted({name for coder in CODERS for name in shipped_names(coder)})
-    return (
-        f"no weights ship for {network!r} (there are: {', '.join(names) or 'none'}); "
-        "give one of those or an exported .onnx file"
-    )
+    if not there:
+        names = sorted({name for coder in CODERS for name in shipped_names(coder)})
+        raise ArtifactError(
+            f"no weights ship for {network!r} (there are: {', '.join(names) or 'none'}); "
+            "give one of those or an exported .onnx file"
+        )
+    artifact = read_artifact(find_artifact(network, wanted or there[0]))
+    if wanted is None:
+        reason = (
+            f"{network}, but no weights are made for {codec}, which passes as it is; --for "
+            f"{' or '.join(there)} restores it all the same"
+        )
+    else:
+        reason = f"{network}, weights for {wanted} ({artifact.metadata.trained_on}; {why})"
+    return Choice(artifact, limits_of(artifact.metadata, any_coder=asked is not None), reason)

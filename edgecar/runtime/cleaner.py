@@ -1,10 +1,10 @@
 """A step that cleans pictures, for loops that another library runs."""
 
 import logging
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from edgecar.runtime.choice import choose_weights, limits_of
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import Coder, Precision
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 LOOKED_AT = 25
 """Frames at the beginning of a file that tell how finely it is coded."""
 
@@ -28,59 +31,53 @@ NETWORK = "edgecar-s"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suit:
-    """Settings of a restorer, except its weights.
+class RestorerOptions(TypedDict, total=False):
+    """Keyword arguments of `open_restorer`, for functions that pass them on."""
 
-    Attributes:
+    network: str | Path | Artifact
+    coder: Coder | None
+    engine: str | Engine
+    precision: Precision | None
+    reuse: bool
+    threads: int | None
+
+
+def open_restorer(
+    codec: str,
+    *,
+    network: str | Path | Artifact = NETWORK,
+    coder: Coder | None = None,
+    engine: str | Engine = "auto",
+    precision: Precision | None = None,
+    reuse: bool = True,
+    threads: int | None = None,
+) -> Restorer:
+    """Open a restorer for a video; the choice is logged, as a warning where it does not fit.
+
+    Args:
+        codec: Codec of the video: FFmpeg's short name.
         network: A network that ships with weights, an exported file, or an open artifact.
         coder: Take shipped weights for this, whatever the video; None: for what it is coded with.
         engine: A name, or an open engine, which stays the caller's to close.
         precision: Arithmetic; None takes the engine's choice.
-        reuse: Compute only what a change can reach.
+        reuse: Compute only what a change can reach; same bytes out.
         threads: CPU threads at most; None: all.
-        skip_below_qp: Pass H.264 frames finer than this mean QP; 0: none. None: by the weights.
-        skip_above_quality: Pass JPEG of a higher quality; 100: none. None: by the weights.
+
+    Raises:
+        ArtifactError: No weights fit, or there is no such network.
+        EngineError: The engine is absent or refuses the artifact.
     """
-
-    network: str | Path | Artifact = NETWORK
-    coder: Coder | None = None
-    engine: str | Engine = "auto"
-    precision: Precision | None = None
-    reuse: bool = True
-    threads: int | None = None
-    skip_below_qp: float | None = None
-    skip_above_quality: int | None = None
-
-    def restorer_for(self, codec: str) -> Restorer:
-        """Open one; what was chosen is logged, as a warning where it does not fit.
-
-        Args:
-            codec: Codec of the video: FFmpeg's short name.
-
-        Raises:
-            ArtifactError: No weights fit, or there is no such network.
-            EngineError: The engine is absent or refuses the artifact.
-        """
-        artifact = self.network
-        if isinstance(artifact, Artifact):
-            limits = limits_of(artifact.metadata, any_coder=True)
-        else:
-            choice = choose_weights(str(artifact), codec, self.coder)
-            artifact, limits = choice.artifact, choice.limits
-            _log.info("network: %s", choice.reason)
-            if choice.note:
-                _log.warning("%s", choice.note)
-        restorer = Restorer(
-            artifact,
-            self.engine,
-            self.precision,
-            reuse=self.reuse,
-            threads=self.threads,
-            limits=limits.but(self.skip_below_qp, self.skip_above_quality),
-        )
-        _log.info("engine: %s", restorer.engine.info)
-        return restorer
+    if isinstance(network, Artifact):
+        artifact, limits = network, limits_of(network.metadata, any_coder=True)
+    else:
+        choice = choose_weights(str(network), codec, coder)
+        artifact, limits = choice.artifact, choice.limits
+        _log.info("network: %s", choice.reason)
+        if choice.note:
+            _log.warning("%s", choice.note)
+    restorer = Restorer(artifact, engine, precision, reuse=reuse, threads=threads, limits=limits)
+    _log.info("engine: %s", restorer.engine.info)
+    return restorer
 
 
 class Cleaner(Closing):
@@ -100,14 +97,10 @@ class Cleaner(Closing):
     Args:
         video: The file or picture whose coding chooses the weights; it is opened for that and
             closed again. For cameras that allow one connection, give ``coder``.
-        network: A network that ships with weights, an exported file, or an open artifact.
-        coder: Take shipped weights for this, whatever the video.
-        engine: A name, or an open engine, which stays the caller's to close.
-        precision: Arithmetic; None takes the engine's choice.
-        reuse: Compute only what a change can reach; same bytes out.
-        threads: CPU threads at most; None: all.
         skip_below_qp: Pass H.264 finer than this mean QP; 0: none. None: by the weights.
         skip_above_quality: Pass JPEG of a higher quality; 100: none. None: by the weights.
+        options: ``network``, ``coder``, ``engine``, ``precision``, ``reuse`` and ``threads``, as
+            for `open_restorer`.
 
     Raises:
         SettingsError: Neither ``video`` nor ``coder`` is given, and ``network`` is no artifact.
@@ -127,16 +120,12 @@ class Cleaner(Closing):
         self,
         video: str | Path | None = None,
         *,
-        network: str | Path | Artifact = NETWORK,
-        coder: Coder | None = None,
-        engine: str | Engine = "auto",
-        precision: Precision | None = None,
-        reuse: bool = True,
-        threads: int | None = None,
         skip_below_qp: float | None = None,
         skip_above_quality: int | None = None,
+        **options: "Unpack[RestorerOptions]",
     ) -> None:
-        if video is None and coder is None and not isinstance(network, Artifact):
+        coder = options.get("coder")
+        if video is None and coder is None and not isinstance(options.get("network"), Artifact):
             raise SettingsError(
                 "got neither a video nor a coder; give the video whose frames will come, or "
                 "coder='jpeg', 'h264' or 'hevc'"
@@ -145,19 +134,9 @@ class Cleaner(Closing):
         if video is not None and coder is None:
             with open_input(video, read_coding=True) as source:
                 coding = _coding_of(source)
-        suit = Suit(
-            network=network,
-            coder=coder,
-            engine=engine,
-            precision=precision,
-            reuse=reuse,
-            threads=threads,
-            skip_below_qp=skip_below_qp,
-            skip_above_quality=skip_above_quality,
-        )
-        self.restorer = suit.restorer_for(coding.codec)
+        self.restorer = open_restorer(coding.codec, **options)
         """Does the work; says what is in use and what was done."""
-        limits = self.restorer.limits
+        limits = self.restorer.limits.but(skip_below_qp, skip_above_quality)
         self.passes_because = limits.reason_to_pass(coding)
         """Why pictures pass as they are; None if they are restored."""
         if self.passes_because:

@@ -3,107 +3,21 @@
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
+from statistics import fmean
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecar.media.frame import CODING_NOT_STATED, Coding
+from edgecar.media.live import LiveStats
 from edgecar.spec import Size
 
-FRAMES_KEPT = 2048
-"""Percentiles are of the latest so many frames: above a minute at 30 frames/s, 16 KiB a stage."""
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Times of one stage; the percentiles are times that occurred, those of the latest frames."""
-
-    frames: int
-    """Measured since the start."""
-    total_seconds: float
-    """Time of all frames together."""
-    p50_seconds: float
-    p95_seconds: float
-    p99_seconds: float
-
-    @property
-    def mean_seconds(self) -> float:
-        """Mean time of all frames since the start."""
-        return self.total_seconds / self.frames
-
-    def table(self) -> dict[str, Any]:
-        """Plain values, in milliseconds."""
-        seconds = {
-            "mean_ms": self.mean_seconds,
-            "p50_ms": self.p50_seconds,
-            "p95_ms": self.p95_seconds,
-            "p99_ms": self.p99_seconds,
-        }
-        return {"frames": self.frames} | {key: round(1e3 * s, 3) for key, s in seconds.items()}
-
-
-class StageTimes:
-    """Collects times by the name of their stage, from any thread, in bounded memory.
-
-    Args:
-        kept: Latest frames of a stage that its percentiles are taken of.
-        clock: Seconds from anywhere.
-    """
-
-    def __init__(
-        self, kept: int = FRAMES_KEPT, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        self._kept, self._clock = kept, clock
-        self._lock = threading.Lock()
-        self._stages: dict[str, _Times] = {}
-
-    def add(self, stage: str, seconds: float) -> None:
-        """Note how long ``stage`` took for one frame."""
-        with self._lock:
-            if stage not in self._stages:
-                self._stages[stage] = _Times(np.empty(self._kept))
-            self._stages[stage].add(seconds)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Note how long the ``with`` block took, unless it fails."""
-        began = self._clock()
-        yield
-        self.add(stage, self._clock() - began)
-
-    def latencies(self) -> dict[str, Latency]:
-        """Return the latencies so far, by stage in order of appearance."""
-        with self._lock:
-            copies = {stage: times.copy() for stage, times in self._stages.items()}
-        return {stage: times.latency() for stage, times in copies.items()}
-
-
-@dataclass
-class _Times:
-    """A ring of the latest times of a stage, and the sum of all."""
-
-    ring: NDArray[np.float64]
-    frames: int = 0
-    total_seconds: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.ring[self.frames % len(self.ring)] = seconds
-        self.frames += 1
-        self.total_seconds += seconds
-
-    def copy(self) -> "_Times":
-        """Return a copy without the unused end of the ring."""
-        return _Times(self.ring[: self.frames].copy(), self.frames, self.total_seconds)
-
-    def latency(self) -> Latency:
-        p50, p95, p99 = np.percentile(self.ring, (50, 95, 99), method="inverted_cdf")
-        return Latency(self.frames, self.total_seconds, float(p50), float(p95), float(p99))
-
+FRAMES_KEPT = 2048  # latest frames that percentiles are of: above a minute at 30 frames/s
+RECENT_SECONDS = 10.0  # time that rates and recent means look back on
 
 PassReason = Literal[
     "over_latency_budget",
@@ -116,16 +30,65 @@ PassReason = Literal[
 ]
 """Why a frame goes out as it came in."""
 
-RECENT_SECONDS = 10.0
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Times of one stage since the start; percentiles are times of its `FRAMES_KEPT` latest."""
+
+    frames: int
+    total_seconds: float
+    p50_seconds: float
+    p95_seconds: float
+    p99_seconds: float
+
+    def table(self) -> dict[str, Any]:
+        """Plain values, in milliseconds."""
+        seconds = {
+            "mean_ms": self.total_seconds / self.frames,
+            "p50_ms": self.p50_seconds,
+            "p95_ms": self.p95_seconds,
+            "p99_ms": self.p99_seconds,
+        }
+        return {"frames": self.frames} | {key: round(1e3 * s, 3) for key, s in seconds.items()}
 
 
-class SourceCounts(Protocol):
-    """Counters that a source keeps itself (`edgecar.media.live.LiveStats`)."""
+class StageTimes:
+    """Times by the name of their stage, added from any thread, in bounded memory."""
 
-    @property
-    def reconnects(self) -> int: ...
-    @property
-    def corrupt_frames(self) -> int: ...
+    def __init__(
+        self, kept: int = FRAMES_KEPT, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._frames: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._latest: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=kept))
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Note how long ``stage`` took for one frame."""
+        with self._lock:
+            self._frames[stage] += 1
+            self._seconds[stage] += seconds
+            self._latest[stage].append(seconds)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Note how long the ``with`` block took, unless it fails."""
+        began = self._clock()
+        yield
+        self.add(stage, self._clock() - began)
+
+    def latencies(self) -> dict[str, Latency]:
+        """Return the latencies so far, by stage in order of appearance."""
+        with self._lock:
+            frames, seconds = dict(self._frames), dict(self._seconds)
+            latest = {stage: list(times) for stage, times in self._latest.items()}
+        found = {}
+        for stage, times in latest.items():
+            # The nearest rank: a time that occurred.
+            p50, p95, p99 = np.percentile(times, (50, 95, 99), method="inverted_cdf")
+            total = seconds[stage]
+            found[stage] = Latency(frames[stage], total, float(p50), float(p95), float(p99))
+        return found
 
 
 @dataclass
@@ -180,7 +143,7 @@ class Snapshot:
 
     ``frames_read = frames_restored + frames_passed + frames_dropped + frames_in_flight``, always;
     after a run that was not cut short nothing is in flight. "Recent" and the rates are of the last
-    `RunStats.recent_seconds`; their names are those of Frigate.
+    `RECENT_SECONDS`; their names are those of Frigate.
     """
 
     seconds: float
@@ -260,10 +223,6 @@ class RunStats:
     """Counts what happens to the frames of one camera; every method is for any thread.
 
     Every frame is counted as read first, then once as restored, passed or dropped.
-
-    Args:
-        recent_seconds: Time that rates and recent means look back on.
-        clock: Seconds from anywhere.
     """
 
     def __init__(
@@ -271,9 +230,9 @@ class RunStats:
         recent_seconds: float = RECENT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.recent_seconds = recent_seconds
         self.times = StageTimes()
         """Times of the stages, added by whoever does the work."""
+        self._recent_seconds = recent_seconds
         self._clock, self._began = clock, clock()
         self._lock = threading.Lock()
         self._passed: Counter[str] = Counter()
@@ -281,7 +240,7 @@ class RunStats:
             _Recent(recent_seconds) for _ in range(5)
         )
         self._queues: dict[str, Callable[[], int]] = {}
-        self._source: Callable[[], SourceCounts] | None = None
+        self._source: Callable[[], LiveStats] | None = None
         self._work: Callable[[], Stats] | None = None
 
     def count_read(self, coding: Coding = CODING_NOT_STATED) -> None:
@@ -315,7 +274,7 @@ class RunStats:
         with self._lock:
             self._queues[name] = depth
 
-    def watch_source(self, counts: Callable[[], SourceCounts]) -> None:
+    def watch_source(self, counts: Callable[[], LiveStats]) -> None:
         """Take reconnects and corrupt frames from there at every snapshot."""
         self._source = counts
 
@@ -334,15 +293,20 @@ class RunStats:
         with self._lock:
             now = self._clock()
             seconds = now - self._began
+            over = min(self._recent_seconds, seconds)
+            camera_fps, process_fps, skipped_fps = (
+                len(counted.latest(now)) / over if over > 0 else 0.0
+                for counted in (self._read, self._restored, self._skipped)
+            )
             return Snapshot(
                 seconds=seconds,
                 frames_read=self._read.count,
                 frames_restored=self._restored.count,
                 passed_because=dict(self._passed),
                 frames_dropped=self._skipped.count - self._passed.total(),
-                camera_fps=self._read.rate(now, seconds),
-                process_fps=self._restored.rate(now, seconds),
-                skipped_fps=self._skipped.rate(now, seconds),
+                camera_fps=camera_fps,
+                process_fps=process_fps,
+                skipped_fps=skipped_fps,
                 qp=self._qp.mean,
                 qp_recent=self._qp.recent_mean(now),
                 jpeg_quality=self._quality.mean,
@@ -370,22 +334,17 @@ class _Recent:
         self._latest.append((now, value))
         self._forget(now)
 
-    def rate(self, now: float, running_seconds: float) -> float:
-        """Values a second."""
+    def latest(self, now: float) -> list[float]:
         self._forget(now)
-        seconds = min(self._seconds, running_seconds)
-        return len(self._latest) / seconds if seconds > 0 else 0.0
+        return [value for _, value in self._latest]
 
     @property
     def mean(self) -> float | None:
-        """Mean of all values."""
         return self._sum / self.count if self.count else None
 
     def recent_mean(self, now: float) -> float | None:
-        """Return the mean of the last seconds' values."""
-        self._forget(now)
-        latest = [value for _, value in self._latest]
-        return sum(latest) / len(latest) if latest else None
+        latest = self.latest(now)
+        return fmean(latest) if latest else None
 
     def _forget(self, now: float) -> None:
         while self._latest and self._latest[0][0] <= now - self._seconds:

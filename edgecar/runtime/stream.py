@@ -11,7 +11,7 @@ from edgecar.media.reader import Reader
 from edgecar.redaction import text_redacted
 from edgecar.runtime.camera import PipelineSettings, StreamFrame
 from edgecar.runtime.choice import shared_codec
-from edgecar.runtime.cleaner import Suit
+from edgecar.runtime.cleaner import open_restorer
 from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import Policy
@@ -21,14 +21,7 @@ LOADERS = "ultralytics.data.loaders"
 
 
 class Stream(Pipeline):
-    """A pipeline that may own its restorer.
-
-    Args:
-        sources: Open videos by name; closed with the stream.
-        restorer: Restorer for all sources.
-        settings: Settings for all sources.
-        owns_restorer: Close the restorer with the stream.
-    """
+    """A pipeline that may own its restorer, which it then closes at its end."""
 
     def __init__(
         self,
@@ -44,7 +37,7 @@ class Stream(Pipeline):
         atexit.register(self.close)
 
     def __next__(self) -> StreamFrame:
-        """Return the next frame. The end, or a failure, closes the stream."""
+        """Return the next frame; the end, or a failure, closes the stream."""
         try:
             return super().__next__()
         except BaseException:
@@ -75,8 +68,7 @@ def stream(
     """Restored frames of one source, or of several that share the restorer.
 
     Reading and restoring go on in threads while a frame is used. Leave the ``with`` block, or call
-    ``close``, to stop. Detectors that loop themselves take one source as theirs (see
-    `edgecar.integrations.ultralytics`).
+    ``close``, to stop. Ultralytics' models take a stream of one source as theirs.
 
     Args:
         source: A file, a camera's number or a URL; or several of them by name.
@@ -119,20 +111,16 @@ def stream(
             sources[name] = open_video(address, settings=live, read_coding=settings.reads_coding)
         if restorer is None:
             codecs = [each.codec for each in sources.values()]
-            restorer = own = Suit().restorer_for(shared_codec(codecs))
-        return _stream_class()(sources, restorer, settings, owns_restorer=own is not None)
+            restorer = own = open_restorer(shared_codec(codecs))
+        kind = Stream
+        if LOADERS in sys.modules:  # Ultralytics takes sources of its own class alone
+            from edgecar.integrations.ultralytics import UltralyticsStream
+
+            kind = UltralyticsStream
+        return kind(sources, restorer, settings, owns_restorer=own is not None)
     except BaseException:
         for reader in sources.values():
             reader.close()
         if own is not None:
             own.close()
         raise
-
-
-def _stream_class() -> type[Stream]:
-    """Return the class that Ultralytics' loop takes if the program uses it, else the plain one."""
-    if LOADERS not in sys.modules:
-        return Stream
-    from edgecar.integrations.ultralytics import UltralyticsStream
-
-    return UltralyticsStream

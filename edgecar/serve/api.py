@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from edgecar.errors import EdgecarError, MediaError
-from edgecar.runtime.metrics import metrics_from
+from edgecar.runtime.prometheus import metrics_from
 from edgecar.serve.camera import CameraRun
 from edgecar.serve.config import mistakes_in
 from edgecar.serve.security import COOKIE, LOGIN, Guard, caller_of

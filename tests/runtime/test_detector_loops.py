@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 
 import edgecar
-from edgecar.artifact import Artifact, Metadata
 from edgecar.errors import SettingsError
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.reader import open_reader
 from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.stream import Stream
 from tests.media.conftest import make_clip  # noqa: F401  # a fixture
+from tests.runtime.test_capture import NOTHING, edgecar_threads
 
 FRAMES = 6
 SIZE = (64, 96)
-NOTHING = Artifact(Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
 
 
 @pytest.fixture
@@ -107,31 +106,24 @@ def model(request):
     return request.getfixturevalue(request.param)
 
 
-def test_a_model_takes_a_stream(model, clip, darker):
-    expected = frames_of(clip, darker)
-    stream = edgecar.stream(clip, darker)
+@pytest.mark.parametrize("own", [True, False])
+def test_a_model_takes_a_stream(own, model, clip, darker):
+    with edgecar.Restorer("edgecar-s", codec="h264", threads=1) as for_h264:
+        expected = frames_of(clip, for_h264 if own else darker)
+    stream = edgecar.stream(str(clip), None if own else darker)
     results = list(model(stream, stream=True))
-    assert len(results) == FRAMES
+    assert len(results) == stream.count == FRAMES
     for result, bgr in zip(results, expected, strict=True):
         np.testing.assert_array_equal(result.orig_img, bgr)
         assert result.path.endswith("clip.mp4")
-    assert stream.count == FRAMES
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("edgecar-")]
+    assert not edgecar_threads()
 
 
 def test_a_model_that_is_left_early_closes_the_stream(model, clip, darker):
     results = model(edgecar.stream(clip, darker), stream=True)
     next(results)
     results.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("edgecar-")]
-
-
-def test_a_model_without_a_restorer_gets_frames_with_weights_for_the_coder(model, clip):
-    with edgecar.Restorer("edgecar-s", codec="h264", threads=1) as restorer:
-        expected = frames_of(clip, restorer)
-    results = list(model(edgecar.stream(str(clip)), stream=True))
-    for result, bgr in zip(results, expected, strict=True):
-        np.testing.assert_array_equal(result.orig_img, bgr)
+    assert not edgecar_threads()
 
 
 def test_a_model_takes_one_camera_at_a_time(model, clip, darker):
@@ -193,15 +185,9 @@ def sv():
     return pytest.importorskip("supervision")
 
 
-def lossless(monkeypatch, sv):
-    """What supervision's sink is given, as a lossy coder would change it."""
-    written = []
-    monkeypatch.setattr(sv.VideoSink, "write_frame", lambda _, frame: written.append(frame))
-    return written
-
-
 def test_a_cleaner_is_a_callback_of_process_video(sv, clip, tmp_path, monkeypatch):
-    written = lossless(monkeypatch, sv)
+    written = []  # before a lossy coder changes it
+    monkeypatch.setattr(sv.VideoSink, "write_frame", lambda _, frame: written.append(frame))
     with edgecar.Cleaner(clip, network="edgecar-xs", threads=1) as clean:
         sv.process_video(str(clip), str(tmp_path / "out.mp4"), callback=clean)
         assert clean.restorer.metadata.trained_on.startswith("h264")
@@ -212,19 +198,8 @@ def test_a_cleaner_is_a_callback_of_process_video(sv, clip, tmp_path, monkeypatc
     np.testing.assert_array_equal(written, expected)
 
 
-def test_a_cleaner_maps_over_frames(sv, clip):
-    with edgecar.Cleaner(
-        network=NOTHING, engine=edgecar.FakeEngine(lambda batch: batch - 8 / 255)
-    ) as clean:
-        frames = list(sv.get_video_frames_generator(str(clip)))
-        cleaned = list(map(clean, sv.get_video_frames_generator(str(clip))))
-        for bgr, after in zip(frames, cleaned, strict=True):
-            np.testing.assert_array_equal(after, clean.restorer(bgr))
-            assert (after != bgr).any()
-
-
 def test_threads_of_a_slicer_take_turns(sv, clip):
-    inside, most = [], []
+    inside, most, seen = [], [], {}
 
     def engine(batch):
         inside.append(1)
@@ -234,12 +209,10 @@ def test_threads_of_a_slicer_take_turns(sv, clip):
         return batch - 8 / 255
 
     picture = next(sv.get_video_frames_generator(str(clip)))
-    seen = {}
     with edgecar.Cleaner(coder="h264", network=NOTHING, engine=edgecar.FakeEngine(engine)) as clean:
 
         def detect(tile):
-            cleaned = clean(tile)
-            seen[tile.tobytes()] = cleaned
+            seen[tile.tobytes()] = clean(tile)
             return sv.Detections.empty()
 
         slicer = sv.InferenceSlicer(detect, slice_wh=32, overlap_wh=0, thread_workers=4)
@@ -247,7 +220,8 @@ def test_threads_of_a_slicer_take_turns(sv, clip):
         assert len(seen) == 6
         for tile, cleaned in seen.items():
             bgr = np.frombuffer(tile, np.uint8).reshape(32, 32, 3)
-            np.testing.assert_array_equal(cleaned, clean(bgr))
+            np.testing.assert_array_equal(cleaned, clean.restorer(bgr))
+            assert (cleaned != bgr).any()
     assert set(most) == {1}
 
 

@@ -45,13 +45,10 @@ def test_several_sources_share_a_restorer(clips, restorer):
     assert sorted(seen) == [("front", (480, 640))] * 10 + [("gate", (400, 560))] * 10
 
 
-def test_a_missing_source_closes_those_that_opened(clips, restorer):
+def test_what_cannot_be_is_refused(clips, restorer):
     sources = {"front": clips / "front.mp4", "gone": clips / "gone.mp4"}
     with pytest.raises(MediaError, match="does not exist"):
         edgecar.stream(sources, restorer)
-
-
-def test_settings_are_checked(clips, restorer):
     with pytest.raises(SettingsError, match="max_latency_ms"):
         edgecar.stream(clips / "front.mp4", restorer, max_latency_ms=-1)
 
@@ -61,20 +58,13 @@ def test_finely_coded_frames_pass(clips, restorer):
         assert not any(frame.restored for frame in frames)
 
 
-def test_without_a_restorer_weights_are_for_what_the_source_is_coded_with(clips):
-    with edgecar.stream(clips / "gate.mp4") as frames:
-        engine = frames._restorer.engine
-        assert frames._restorer.metadata.coder == "h264"
-        assert all(frame.restored for frame in frames)
+def test_without_a_restorer_one_is_opened_for_the_coder_and_closed_at_the_end(clips):
+    frames = edgecar.stream(clips / "gate.mp4")  # without a block
+    engine = frames._restorer.engine
+    assert frames._restorer.metadata.coder == "h264"
+    assert [frame.restored for frame in frames] == [True] * 10
     with pytest.raises(EngineError, match="closed"):
         engine.run(np.zeros((1, 1, 8, 8), np.float32))
-
-
-def test_the_end_closes_what_was_opened_without_a_with_block(clips):
-    frames = edgecar.stream(clips / "gate.mp4")
-    assert len(list(frames)) == 10
-    with pytest.raises(EngineError, match="closed"):
-        frames._restorer.engine.run(np.zeros((1, 1, 8, 8), np.float32))
 
 
 def test_sources_of_different_coders_need_a_restorer(clips, tmp_path):

@@ -1,11 +1,9 @@
 """Counters as Prometheus text over HTTP; names and labels follow Frigate's ``/api/metrics``."""
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIServer
 
-from edgecar.closing import Closing
 from edgecar.errors import SettingsError
 from edgecar.runtime.stats import Snapshot
 
@@ -15,13 +13,7 @@ if TYPE_CHECKING:
 LOCALHOST = "127.0.0.1"
 """Cameras' names and rates are nobody else's business unless the user says so."""
 
-Cameras = Mapping[str, Callable[[], Snapshot]]
-"""By name, asked at every scrape; cameras may come and go meanwhile."""
-
-Value = Callable[[Snapshot], float | None]
-Values = Callable[[Snapshot], Mapping[str, float]]
-
-GAUGES: tuple[tuple[str, str, Value], ...] = (
+GAUGES: tuple[tuple[str, str, Callable[[Snapshot], float | None]], ...] = (
     ("camera_fps", "Frames read a second.", lambda s: s.camera_fps),
     ("process_fps", "Frames restored a second.", lambda s: s.process_fps),
     ("skipped_fps", "Frames passed or dropped a second.", lambda s: s.skipped_fps),
@@ -32,51 +24,27 @@ GAUGES: tuple[tuple[str, str, Value], ...] = (
 )
 """Name, help and value for each camera; None leaves the camera out."""
 
-COUNTERS: tuple[tuple[str, str, Value], ...] = (
+COUNTERS: tuple[tuple[str, str, Callable[[Snapshot], float]], ...] = (
     ("frames_read", "Frames read.", lambda s: s.frames_read),
     ("corrupt_frames", "Frames with concealed damage.", lambda s: s.corrupt_frames),
     ("reconnects", "Times the source came back.", lambda s: s.reconnects),
     ("windows_run", "Tiles the network ran.", lambda s: s.windows_run),
 )
 
-GAUGES_BY: tuple[tuple[str, str, str, Values], ...] = (
-    ("queue_depth", "Frames waiting.", "queue", lambda s: s.queue_depths),
-)
-"""Name, help, label and values for each camera."""
 
-COUNTERS_BY: tuple[tuple[str, str, str, Values], ...] = (
-    ("frames", "Frames by what became of them.", "outcome", lambda s: s.outcomes),
-    ("frames_passed", "Frames passed as they came.", "reason", lambda s: s.passed_because),
-)
-
-
-class MetricsServer(Closing):
-    """Serves until closed; made by `serve_metrics`."""
-
-    def __init__(self, server: WSGIServer, thread: threading.Thread) -> None:
-        self._server, self._thread = server, thread
-
-    @property
-    def url(self) -> str:
-        """Where Prometheus finds it."""
-        host, port = self._server.server_address[:2]
-        host = host if isinstance(host, str) else host.decode()
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
-
-    def close(self) -> None:
-        """Stop serving and free the port."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-def serve_metrics(port: int, cameras: Cameras, host: str = LOCALHOST) -> MetricsServer:
-    """Serve the numbers of ``cameras`` in a thread, beside those of this process.
+@contextmanager
+def serve_metrics(
+    port: int, cameras: Mapping[str, Callable[[], Snapshot]], host: str = LOCALHOST
+) -> Iterator[str]:
+    """Serve the numbers of cameras, beside those of this process, while the block runs.
 
     Args:
-        port: 0 takes any that is free; the server's ``url`` names it.
-        cameras: Where to get the numbers.
+        port: 0 takes any that is free.
+        cameras: By name, asked at every scrape; cameras may come and go meanwhile.
         host: Address to listen on; ``0.0.0.0`` lets every machine of the network read.
+
+    Yields:
+        The address for Prometheus.
 
     Raises:
         SettingsError: ``prometheus_client`` is not installed, or the address cannot be had.
@@ -98,13 +66,19 @@ def serve_metrics(port: int, cameras: Cameras, host: str = LOCALHOST) -> Metrics
     registry.register(CameraCollector())
     ProcessCollector(registry=registry)
     try:
-        return MetricsServer(*start_http_server(port, host, registry))
+        server, thread = start_http_server(port, host, registry)
     except (OSError, OverflowError) as error:  # OverflowError: a port above 65535
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(
             f"metrics cannot be served on {host}:{port} ({reason}); give a free port of this "
             "machine, or 0 for any"
         ) from error
+    try:
+        yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def listening_address(text: str) -> tuple[str, int]:
@@ -127,41 +101,41 @@ def listening_address(text: str) -> tuple[str, int]:
 
 def metrics_from(snapshots: Mapping[str, Snapshot]) -> "Iterator[Metric]":
     """Every metric of every camera; needs ``prometheus_client``."""
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.core import CounterMetricFamily as Counter
+    from prometheus_client.core import GaugeMetricFamily as Gauge
+    from prometheus_client.core import SummaryMetricFamily as Summary
 
-    for family, rows in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
+    camera = "camera_name"
+    for family, rows in ((Gauge, GAUGES), (Counter, COUNTERS)):
         for name, text, value in rows:
-            metric = family(f"edgecar_{name}", text, labels=["camera_name"])
-            for camera, snapshot in snapshots.items():
-                number = value(snapshot)
+            metric = family(f"edgecar_{name}", text, labels=[camera])
+            for key, now in snapshots.items():
+                number = value(now)
                 if number is not None:
-                    metric.add_metric([camera], number)
+                    metric.add_metric([key], number)
             yield metric
-    for family, split in ((GaugeMetricFamily, GAUGES_BY), (CounterMetricFamily, COUNTERS_BY)):
-        for name, text, label, values in split:
-            metric = family(f"edgecar_{name}", text, labels=["camera_name", label])
-            for camera, snapshot in snapshots.items():
-                for key, number in values(snapshot).items():
-                    metric.add_metric([camera, key], number)
-            yield metric
-    yield _latencies(snapshots)
-
-
-def _latencies(snapshots: Mapping[str, Snapshot]) -> "Metric":
-    from prometheus_client.core import SummaryMetricFamily
-
-    name = "edgecar_stage_latency_seconds"
-    text = "Time of a stage for one frame; the quantiles are of the latest frames."
-    metric = SummaryMetricFamily(name, text, labels=["camera_name", "stage"])
-    for camera, snapshot in snapshots.items():
-        for stage, latency in snapshot.latencies.items():
-            metric.add_metric([camera, stage], latency.frames, latency.total_seconds)
+    depths = Gauge("edgecar_queue_depth", "Frames waiting.", labels=[camera, "queue"])
+    ended = Counter("edgecar_frames", "Frames by what became of them.", labels=[camera, "outcome"])
+    passed = Counter("edgecar_frames_passed", "Frames passed.", labels=[camera, "reason"])
+    seconds = Summary(
+        "edgecar_stage_latency_seconds",
+        "Time of a stage for one frame; the quantiles are of the latest frames.",
+        labels=[camera, "stage"],
+    )
+    for key, now in snapshots.items():
+        for metric, counts in (
+            (depths, now.queue_depths), (ended, now.outcomes), (passed, now.passed_because)
+        ):  # fmt: skip
+            for label, count in counts.items():
+                metric.add_metric([key, label], count)
+        for stage, latency in now.latencies.items():
+            seconds.add_metric([key, stage], latency.frames, latency.total_seconds)
             quantiles = {
                 "0.5": latency.p50_seconds,
                 "0.95": latency.p95_seconds,
                 "0.99": latency.p99_seconds,
             }
-            for quantile, seconds in quantiles.items():
-                labels = {"camera_name": camera, "stage": stage, "quantile": quantile}
-                metric.add_sample(name, labels, seconds)
-    return metric
+            for quantile, at in quantiles.items():
+                labels = {camera: key, "stage": stage, "quantile": quantile}
+                seconds.add_sample(seconds.name, labels, at)
+    yield from (depths, ended, passed, seconds)
