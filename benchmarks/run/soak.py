@@ -25,8 +25,8 @@ from benchmarks.run.study import own_command, run_study
 from edgecar.allocator import keep_memory_together
 from edgecar.bench.results import new_results, write_results
 from edgecar.errors import SettingsError
-from edgecar.media.live import LiveSettings
 from edgecar.media.scene import photo_scene
+from edgecar.media.sources import LiveSettings
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import Snapshot

@@ -16,22 +16,12 @@ from av.stream import Stream
 
 from edgecar.media.facts import copied_streams
 from edgecar.media.sources import main_video, opened, source_from
-from edgecar.media.timing import UnbrokenTimes
+from edgecar.media.timing import UnbrokenTimes, start_of
 
-UNASKED_BYTES = 16 << 20
-"""Packets kept until a writer asks: seconds of a further video, before the first picture is out."""
-
-LARGEST_BYTES = 64 << 20
-"""Sound that waits for the pictures that belong to it: an hour of most."""
-
-END = None
-"""As a limit in time: everything that is left."""
-
-TRIAL_PACKETS = 16
-"""Enough for a container to learn the parameters of a codec."""
-
-GUARD_PACKETS = 4096
-"""Packets after which a container that only checks them is made anew: each keeps an index."""
+UNASKED_BYTES = 16 << 20  # kept until a writer asks: seconds of a further video
+LARGEST_BYTES = 64 << 20  # sound that waits for the pictures that belong to it: an hour of most
+TRIAL_PACKETS = 16  # enough for a container to learn the parameters of a codec
+GUARD_PACKETS = 4096  # after which a guard is made anew: each keeps an index
 
 OUT_OF_ORDER_SECONDS = 1
 """A packet that lies so far behind the one before it, or ahead of the one after it, is left out."""
@@ -50,26 +40,20 @@ class Sound:
     read a second time. One thread may put packets while another takes them.
 
     Args:
-        streams: Audio streams of the source.
+        streams: Streams of the source to copy.
         warnings: Receives a count for every packet for which there was no room.
     """
 
     def __init__(self, streams: Iterable[Stream], warnings: Counter[str]) -> None:
         # Copies, as a source may be closed before its sound is written.
         self._shelf = av.open(os.devnull, "w", format="null")
-        self.streams: dict[int, Stream] = {}
+        copies = [(stream, _added_like(self._shelf, stream)) for stream in streams]
+        self.streams = {stream.index: copy for stream, copy in copies if copy}
         """Streams of the source by index."""
-        self.lacking = 0
+        self.lacking = len(copies) - len(self.streams)
         """Number of streams that nobody can copy: FFmpeg does not know their coding."""
         self.broken_off = False
         """True where pictures go on, but no further sound comes."""
-        for stream in streams:
-            copy = _added_like(self._shelf, stream)
-            if copy is None:
-                self.lacking += 1
-                continue
-            copy.metadata.update(stream.metadata)
-            self.streams[stream.index] = copy
         self._warnings = warnings
         self._packets: deque[Packet[Stream]] = deque()
         self._bytes = 0
@@ -84,12 +68,11 @@ class Sound:
             if self._bytes + packet.size <= self._limit_bytes:
                 self._packets.append(packet)
                 self._bytes += packet.size
-                return
-            if self._limit_bytes == UNASKED_BYTES:  # nobody writes sound
+            elif self._limit_bytes == UNASKED_BYTES:  # nobody writes sound
                 self._packets.clear()
                 self._limit_bytes = None
-                return
-        self._warnings["audio packets left out, for want of pictures between them"] += 1
+            else:
+                self._warnings["audio packets left out, for want of pictures between them"] += 1
 
     def take(self) -> "Packet[Stream] | None":
         """Return the next packet, or None if there is none yet or any more."""
@@ -97,59 +80,49 @@ class Sound:
             if self._limit_bytes == UNASKED_BYTES:
                 self._limit_bytes = LARGEST_BYTES
             packet = self._packets.popleft() if self._packets else None
-            if packet is not None:
-                self._bytes -= packet.size
+            self._bytes -= packet.size if packet else 0
             return packet
 
 
-class SoundOfFile:
+class SoundOfFile(Sound):
     """Coded sound of a file whose pictures are read by others.
 
     Raises:
         MediaError: The file cannot be opened.
     """
 
-    lacking = 0
-    broken_off = False
-
     def __init__(self, path: Path, warnings: Counter[str]) -> None:
-        self._input, self._warnings = opened(source_from(path)), warnings
-        copied = copied_streams(self._input, main_video(self._input))
-        self.streams = {stream.index: stream for stream in copied}
-        self._packets = self._chosen_packets()
+        self._file = opened(source_from(path))
+        super().__init__(copied_streams(self._file, main_video(self._file)), warnings)
+        self._rest = self._packets_of_file()
 
     def take(self) -> "Packet[Stream] | None":
         """Return the next packet, or None at the end."""
         try:
-            return next((packet for packet in self._packets if packet.size), None)
+            return next(self._rest, None)
         except av.FFmpegError:
             self._warnings["damaged end of the audio left out"] += 1
-            self._packets = iter(())
             return None
 
     def close(self) -> None:
         """Close the file."""
-        self._input.close()
+        self._file.close()
 
-    def _chosen_packets(self) -> "Iterator[Packet[Stream]]":
-        chosen: list[Stream] = list(self.streams.values())
-        pictures = main_video(self._input)
-        if not chosen:
-            return iter(())
-        if pictures is None:
-            return self._input.demux(chosen)
-        times = UnbrokenTimes(self._input, pictures, Counter())  # the reader counts the jumps
+    def _packets_of_file(self) -> "Iterator[Packet[Stream]]":
+        chosen: list[Stream] = [self._file.streams[index] for index in self.streams]
+        pictures = main_video(self._file)
+        if not chosen or pictures is None:
+            return
+        times = UnbrokenTimes(self._file, pictures, Counter())  # the reader counts the jumps
         if times.may_jump:  # and the pictures say where
             chosen.append(pictures)
-        placed = times.placed(self._input.demux(chosen))
-        return (packet for packet in placed if packet.stream is not pictures)
-
-
-SoundSource = Sound | SoundOfFile
+        for packet in times.placed(self._file.demux(chosen)):
+            if packet.size and packet.stream is not pictures:
+                yield packet
 
 
 class AudioCopy:
-    """Copies all audio streams of a source into an output, as far as the video has got.
+    """Copies all streams of a `Sound` into an output, as far as the video has got.
 
     Sound never decides whether there is a video: a stream or packet that the output's format
     refuses is found beforehand, in a container that keeps nothing, and left out.
@@ -162,17 +135,23 @@ class AudioCopy:
     """
 
     def __init__(
-        self, sound: SoundSource, output: OutputContainer, kind: str, warnings: Counter[str]
+        self, sound: Sound, output: OutputContainer, kind: str, warnings: Counter[str]
     ) -> None:
-        self._sound, self._output, self._warnings = sound, output, warnings
-        self._kind = kind
+        self._sound, self._output, self._kind, self._warnings = sound, output, kind, warnings
         self._waiting: deque[Packet[Stream]] = deque()
         self._first_seconds = Fraction(0)
         self._tracks: dict[int, _Track] = {}
         while len(self._waiting) < TRIAL_PACKETS * len(sound.streams) and self._fetch():
             pass
         for index, stream in sound.streams.items():
-            self._add(index, stream)
+            first = [packet for packet in self._waiting if packet.stream_index == index]
+            copy = _added_like(output, stream) if _fits(kind, stream, first) else None
+            if copy:
+                self._tracks[index] = _Track(kind, stream, copy, output, warnings)
+                continue
+            other = ".mov" if kind in ("mp4", "matroska") else ".mkv"
+            refused = f"{kind} does not take {stream.codec_context.name}, {other} may"
+            warnings[f"{WORDS[stream.type]} left out: {refused}"] += 1
         if sound.lacking:
             warnings["audio left out: in a coding that FFmpeg does not know"] += sound.lacking
 
@@ -191,12 +170,9 @@ class AudioCopy:
             track.close()
 
     def copy_until(self, seconds: Fraction | None) -> None:
-        """Copy the packets that start before ``seconds``, or all that are left for ``END``."""
-        if not self._tracks:
-            while self._sound.take() is not None:
-                pass
-            return
-        self._output.start_encoding()
+        """Copy the packets that start before ``seconds``; None: all that are left."""
+        if self._tracks:
+            self._output.start_encoding()
         while self._waiting or self._fetch():
             packet = self._waiting[0]
             track = self._tracks.get(packet.stream_index)
@@ -204,14 +180,12 @@ class AudioCopy:
                 self._waiting.popleft()
                 continue
             starts = track.start_of(packet) - self._first_seconds
-            if len(self._waiting) > 1 or self._fetch():
-                following = self._waiting[1]
-                same = following.stream_index == packet.stream_index
-                if same and track.is_ahead_of(packet, following):
-                    self._warnings[OUT_OF_ORDER] += 1
-                    self._waiting.popleft()
-                    continue
-            if seconds is not END and starts >= seconds:
+            following = self._waiting[1] if len(self._waiting) > 1 or self._fetch() else packet
+            if track.is_ahead_of(packet, following):
+                self._warnings[OUT_OF_ORDER] += 1
+                self._waiting.popleft()
+                continue
+            if seconds is not None and starts >= seconds:
                 return
             self._waiting.popleft()
             if starts < -EARLY_SECONDS:
@@ -226,20 +200,9 @@ class AudioCopy:
             self._waiting.append(packet)
         return packet is not None
 
-    def _add(self, index: int, stream: Stream) -> None:
-        first = [packet for packet in self._waiting if packet.stream_index == index]
-        copy = _added_like(self._output, stream) if _fits(self._kind, stream, first) else None
-        if copy is None:
-            other = ".mov" if self._kind in ("mp4", "matroska") else ".mkv"
-            refused = f"{self._kind} does not take {stream.codec_context.name}, {other} may"
-            self._warnings[f"{WORDS[stream.type]} left out: {refused}"] += 1
-            return
-        copy.metadata.update(stream.metadata)
-        self._tracks[index] = _Track(self._kind, stream, copy, self._output, self._warnings)
-
 
 class _Track:
-    """One audio stream of the output."""
+    """One copied stream of the output."""
 
     def __init__(
         self,
@@ -254,18 +217,22 @@ class _Track:
         # Matroska takes packets of one time, as TrueHD's are where milliseconds are counted.
         self._step_ticks = 0 if output.format.name == "matroska" else 1
         self._guard: _Guard | None = None
-        self._filter: BitStreamFilterContext | None = None
-        self._checked = 0
+        # MP4 wants AAC without the headers that transport streams need. FFmpeg removes them by
+        # itself, but not in files that can be played before they are ended.
+        adts = kind in ("mp4", "mov") and template.codec_context.name == "aac"
+        self._filter = BitStreamFilterContext("aac_adtstoasc", template) if adts else None
         self._last_ticks: int | None = None
         self._end = Fraction(0)  # of the last packet, in seconds of the source
 
     def start_of(self, packet: "Packet[Stream]") -> Fraction:
         """Return the start of a packet in seconds of the source, by default the last one's end."""
-        ticks = packet.pts if packet.dts is None else packet.dts
-        return self._end if ticks is None else ticks * packet.time_base
+        stated = start_of(packet)
+        return self._end if stated is None else stated
 
     def is_ahead_of(self, packet: "Packet[Stream]", following: "Packet[Stream]") -> bool:
         """Return True if a packet's time is a mistake: the next one continues the last one."""
+        if following.stream_index != packet.stream_index:
+            return False
         ahead = self.start_of(packet) - self.start_of(following)
         return ahead > OUT_OF_ORDER_SECONDS and self.start_of(following) >= self._end
 
@@ -287,13 +254,20 @@ class _Track:
         packet.duration = duration
         packet.pts = ticks + round(lead * packet.time_base / tick)
         packet.dts, packet.time_base = ticks, tick
-        if not self._passes(packet):
+        try:
+            if self._guard is None or self._guard.packets == GUARD_PACKETS:
+                self.close()
+                self._guard = _Guard(self._kind, self._template)
+            self._guard.check(packet)
+            plain = self._filter.filter(packet) if self._filter else [packet]
+        except (av.FFmpegError, ValueError):
+            self.close()  # a guard that failed takes everything from then on
             self._warnings[f"audio packets that {self._kind} refuses left out"] += 1
             return
         self._last_ticks = ticks
-        for plain in self._without_adts(packet):
-            plain.stream, plain.time_base = self._copy, tick
-            self._output.mux(plain)
+        for each in plain:
+            each.stream, each.time_base = self._copy, tick
+            self._output.mux(each)
 
     def close(self) -> None:
         """Close the container that checks packets."""
@@ -302,58 +276,27 @@ class _Track:
             with suppress(av.FFmpegError):
                 guard.close()
 
-    def _without_adts(self, packet: "Packet[Stream]") -> "list[Packet[Stream]]":
-        """Return the packet as MP4 wants AAC: without the headers that transport streams need.
-
-        FFmpeg removes them by itself, but not in files that can be played before they are ended.
-        """
-        if self._kind not in ("mp4", "mov") or self._template.codec_context.name != "aac":
-            return [packet]
-        if self._filter is None:
-            self._filter = BitStreamFilterContext("aac_adtstoasc", self._template)
-        with suppress(av.FFmpegError):
-            return self._filter.filter(packet)
-        self._warnings[f"audio packets that {self._kind} refuses left out"] += 1
-        return []
-
-    def _passes(self, packet: "Packet[Stream]") -> bool:
-        if self._guard is None or self._checked % GUARD_PACKETS == 0:
-            self.close()
-            self._guard = _Guard(self._kind, self._template)
-        self._checked += 1
-        passes = self._guard.passes(packet)
-        if not passes:  # one that failed takes everything from then on
-            self.close()
-        return passes
-
 
 class _Guard:
-    """A container that keeps nothing and raises av.FFmpegError for what a real one refuses."""
+    """A container that keeps nothing and raises for what a real one refuses."""
 
     def __init__(self, kind: str, template: Stream) -> None:
         # PyAV asks formats for codings that are usual in them, and Matroska takes more. It does
         # not ask FFmpeg's "tee", which writes through another format.
         self._container = av.open(f"[f={kind}:strict=experimental]{os.devnull}", "w", format="tee")
-        opaque = True if template.type == "video" else None
-        self._stream = self._container.add_stream_from_template(template, opaque=opaque)
+        self._stream = self._container.add_stream_from_template(template, opaque=True)
         self._container.start_encoding()
-        self._packets = 0
+        self.packets = 0
+        self.close = self._container.close
+        """Write the index, which fails where the format has not seen enough of a stream."""
 
-    def passes(self, packet: "Packet[Stream]") -> bool:
-        """Return True if the format takes a packet."""
+    def check(self, packet: "Packet[Stream]") -> None:
+        """Raise av.FFmpegError or ValueError if the format refuses a packet."""
         copy = Packet(bytes(packet))
         copy.stream, copy.is_keyframe = self._stream, packet.is_keyframe
-        copy.pts = copy.dts = self._packets  # order is seen to elsewhere
-        copy.time_base, self._packets = Fraction(1), self._packets + 1
-        try:
-            self._container.mux(copy)
-        except (av.FFmpegError, ValueError):
-            return False
-        return True
-
-    def close(self) -> None:
-        """Write the index, which fails where the format has not seen enough of a stream."""
-        self._container.close()
+        copy.pts = copy.dts = self.packets  # order is seen to elsewhere
+        copy.time_base, self.packets = Fraction(1), self.packets + 1
+        self._container.mux(copy)
 
 
 def _fits(kind: str, stream: Stream, packets: "Sequence[Packet[Stream]]") -> bool:
@@ -364,14 +307,14 @@ def _fits(kind: str, stream: Stream, packets: "Sequence[Packet[Stream]]") -> boo
     for start in range(max(1, len(packets))):
         with suppress(av.FFmpegError, ValueError):
             guard = _Guard(kind, stream)
-            taken = all(guard.passes(packet) for packet in packets[start:])
+            for packet in packets[start:]:
+                guard.check(packet)
             guard.close()
-            if taken:
-                return True
+            return True
     return False
 
 
-def is_unusual(kind: str, sound: SoundSource) -> bool:
+def is_unusual(kind: str, sound: Sound) -> bool:
     """Return True if a format takes sound that PyAV would keep from it: G.711 in Matroska.
 
     FFmpeg writes what is unusual in other formats in a way that nobody can read.
@@ -386,6 +329,8 @@ def is_unusual(kind: str, sound: SoundSource) -> bool:
 def _added_like(output: OutputContainer, template: Stream) -> Stream | None:
     """Add a stream like another; None where PyAV refuses it or FFmpeg has no decoder for it."""
     with suppress(ValueError):
-        opaque = True if template.type == "video" else None  # which would need an encoder
-        return output.add_stream_from_template(template, opaque=opaque)
+        # Opaque: else a video would need an encoder.
+        copy = output.add_stream_from_template(template, opaque=True)
+        copy.metadata.update(template.metadata)
+        return copy
     return None

@@ -22,8 +22,7 @@ DELTA_QP_OFFSET = 16
 QP_PER_BIT = 6
 """FFmpeg counts from the lowest QP there is, which H.264 lowers so much for each bit above 8."""
 
-START, TABLES, SCAN, FILL = 0xD8, 0xDB, 0xDA, 0xFF
-"""Second bytes of JPEG markers (ITU-T T.81, table B.1)."""
+START, TABLES, SCAN, FILL = 0xD8, 0xDB, 0xDA, 0xFF  # second bytes of JPEG markers (T.81, B.1)
 
 BEGINNINGS = (
     (rb"\xff\xd8\xff", "jpeg"),
@@ -98,13 +97,8 @@ def mean_qp(picture: av.VideoFrame) -> float | None:
     if picture.is_corrupt or not exported.nb_blocks:  # concealed macroblocks have none
         return None
     # PyAV's `qp_map` takes milliseconds. All blocks are 16x16: no weights are needed.
-    deltas = np.ndarray(
-        exported.nb_blocks,
-        np.int32,
-        exported,
-        exported.blocks_offset + DELTA_QP_OFFSET,
-        (exported.block_size,),
-    )
+    place, steps = exported.blocks_offset + DELTA_QP_OFFSET, (exported.block_size,)
+    deltas = np.ndarray(exported.nb_blocks, np.int32, exported, place, steps)
     extra_bits = picture.format.components[0].bits - 8
     return float(exported.qp + deltas.sum() / deltas.size - QP_PER_BIT * extra_bits)
 

@@ -45,6 +45,7 @@ BT601_MATRIX = 6
 _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _BT601_WEIGHTS = (0.299, 0.114)
 
+_RANGES = {None: ColorRange.UNSPECIFIED, False: ColorRange.MPEG, True: ColorRange.JPEG}
 _TURNS = {
     90: cv2.ROTATE_90_COUNTERCLOCKWISE,
     180: cv2.ROTATE_180,
@@ -72,43 +73,51 @@ class FrameMaker:
     ) -> None:
         self._time_base, self._keep_size, self._warnings = time_base, keep_size, warnings
         self._first_size = size
-        self._formats_seen: set[str] = set()
+        self._formats_seen = set(PLANAR_420)
         self._swscale = VideoReformatter()  # one for all frames: setting it up costs a millisecond
 
     def frame_from_picture(
         self, picture: av.VideoFrame, pts: int, coding: Coding = CODING_NOT_STATED
     ) -> Frame:
-        """Copy a decoded picture into planes without gaps, 8-bit 4:2:0."""
+        """Return a decoded picture as 8-bit 4:2:0."""
         colour, orientation = colour_of(picture), orientation_of(picture)
-        size = picture.height, picture.width
+        stored = size = picture.height, picture.width
         first = self._first_size = self._first_size or size
         if size != first and self._keep_size:
             self._warnings[f"frames of another size scaled to {first[1]}x{first[0]}"] += 1
             size = first
-        if picture.format.name not in PLANAR_420 or size != (picture.height, picture.width):
-            picture = self._converted(picture, size, colour)
-        y, u, v = (array_of(plane).copy() for plane in picture.planes)
-        return Frame(y, u, v, pts, self._time_base, colour, coding, orientation)
-
-    def _converted(self, picture: av.VideoFrame, size: Size, colour: Colour) -> av.VideoFrame:
         name = picture.format.name
-        if name not in PLANAR_420 and name not in self._formats_seen:
+        if name not in self._formats_seen:
             self._formats_seen.add(name)
             self._warnings[f"pixel format {name} converted to 8-bit 4:2:0"] += 1
-        # Stated on both sides, so that luma codes stay what they are. FFmpeg takes every grey
-        # picture for full range, whatever its stream says.
-        full = colour.full_range or name.startswith("gray")
-        same_range = ColorRange.JPEG if full else ColorRange.MPEG
-        return self._swscale.reformat(
-            picture,
-            width=size[1],
-            height=size[0],
-            format="yuv420p",
-            interpolation=Interpolation.BICUBIC,
-            src_color_range=same_range,
-            dst_color_range=same_range,
-            dst_colorspace=Colorspace.ITU601 if _is_rgb(picture) else None,
-        )
+        if name not in PLANAR_420 or size != stored:
+            # Stated on both sides, so that luma codes stay what they are. FFmpeg takes every grey
+            # picture for full range, whatever its stream says.
+            full = colour.full_range or name.startswith("gray")
+            same_range = ColorRange.JPEG if full else ColorRange.MPEG
+            picture = self._swscale.reformat(
+                picture,
+                width=size[1],
+                height=size[0],
+                format="yuv420p",
+                interpolation=Interpolation.BICUBIC,
+                src_color_range=same_range,
+                dst_color_range=same_range,
+                dst_colorspace=Colorspace.ITU601 if _is_rgb(picture) else None,
+            )
+        return Frame(*planes_of(picture), pts, self._time_base, colour, coding, orientation)
+
+
+def planes_of(picture: av.VideoFrame) -> tuple[Plane, Plane, Plane]:
+    """Return the planes of an 8-bit 4:2:0 picture, to be read only.
+
+    They are FFmpeg's own memory, which they keep alive, where its lines have no gaps between them;
+    else copies. The decoder may still need them for other pictures, so nobody may write there.
+    """
+    y, u, v = (np.ascontiguousarray(array_of(plane)) for plane in picture.planes)
+    for plane in (y, u, v):
+        plane.flags.writeable = False
+    return y, u, v
 
 
 def colour_of(picture: av.VideoFrame) -> Colour:
@@ -118,9 +127,8 @@ def colour_of(picture: av.VideoFrame) -> Colour:
     """
     if _is_rgb(picture):
         return Colour(True, BT601_MATRIX, picture.color_primaries, picture.color_trc)
-    full_range = {ColorRange.MPEG: False, ColorRange.JPEG: True}.get(
-        ColorRange(picture.color_range)
-    )
+    stated = ColorRange(picture.color_range)
+    full_range = next((full for full, code in _RANGES.items() if code == stated), None)
     # The format alone does not tell: FFmpeg keeps it where a stream changes its range on the way.
     if full_range is None and picture.format.name.startswith("yuvj"):
         full_range = True
@@ -142,8 +150,7 @@ def orientation_of(picture: av.VideoFrame) -> Orientation:
 
 def state_colour(target: Any, colour: Colour) -> None:
     """Set the colour description of a picture or codec context."""
-    codes = {None: ColorRange.UNSPECIFIED, False: ColorRange.MPEG, True: ColorRange.JPEG}
-    target.color_range = codes[colour.full_range]
+    target.color_range = _RANGES[colour.full_range]
     target.colorspace = colour.matrix
     target.color_primaries = colour.primaries
     target.color_trc = colour.transfer
@@ -230,15 +237,10 @@ def luma_from_bgr(bgr: Bgr) -> Plane:
 
 
 def bgr_with_luma(bgr: Bgr, old_y: Plane, new_y: Plane) -> Bgr:
-    """Return a copy of a colour picture with its luma replaced and its chroma kept.
+    """Return a colour picture with its luma (`luma_from_bgr`) replaced and its chroma kept.
 
     Blue, green and red all change by ``new_y - old_y``. As the weights of luma add up to one, this
     moves luma by exactly that and leaves Cb and Cr alone, except where a channel stops at 0 or 255.
-
-    Args:
-        bgr: ``(H, W, 3)`` in 0..255.
-        old_y: Luma of ``bgr``, ``(H, W)``, as computed by `luma_from_bgr`.
-        new_y: Wanted luma, ``(H, W)``.
     """
     # In 8 bits and two steps, one of which does nothing at any pixel: twice as fast as 16 bits.
     rise, fall = cv2.subtract(new_y, old_y), cv2.subtract(old_y, new_y)
@@ -276,10 +278,9 @@ def bgr_from_frame(frame: Frame, *, fast: bool = False) -> Bgr:
 
 
 def upright_bgr(frame: Frame, *, fast: bool = False) -> Bgr:
-    """Return a video frame as a colour picture, turned and mirrored as a player shows it.
+    """Return `bgr_from_frame`, turned and mirrored as a player shows the frame.
 
-    Turns by other angles than 90, 180 and 270 degrees are left to the player. See
-    `bgr_from_frame` for ``fast``.
+    Turns by other angles than 90, 180 and 270 degrees are left to the player.
     """
     bgr = bgr_from_frame(frame, fast=fast)
     turn = _TURNS.get(frame.orientation.rotation_degrees)
@@ -297,7 +298,9 @@ def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:
     if bgr.shape != (*frame.size, 3):
         raise MediaError(f"picture of {bgr.shape} for a frame of {frame.size}; need the same size")
     # Not swscale's: how accurate that is depends on its version, and on the matrix.
-    to_yuv = _yuv_matrix(frame.colour)
+    to_bgr = _bgr_matrix(frame.colour)
+    gains = np.linalg.inv(to_bgr[:, :3])
+    to_yuv = np.column_stack([gains, -gains @ to_bgr[:, 3]])
     luma = cv2.transform(bgr, to_yuv[:1])
     height, width = frame.size
     even = cv2.copyMakeBorder(bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
@@ -325,8 +328,7 @@ def frame_in(frame: Frame, colour: Colour) -> Frame:
     else:
         tables = codes * 219 / 255 + 16, (codes - 128) * 224 / 255 + 128
     luma, chroma = (np.rint(table).clip(0, 255).astype(np.uint8) for table in tables)
-    y, u, v = luma[frame.y], chroma[frame.u], chroma[frame.v]
-    return replace(frame, y=y, u=u, v=v, colour=colour)
+    return replace(frame, y=luma[frame.y], u=chroma[frame.u], v=chroma[frame.v], colour=colour)
 
 
 def matrix_weights(colour: Colour) -> tuple[float, float]:
@@ -351,18 +353,8 @@ def _bgr_matrix(colour: Colour) -> NDArray[np.float64]:
     return np.column_stack([gains, -gains @ zero])
 
 
-def _yuv_matrix(colour: Colour) -> NDArray[np.float64]:
-    """``(3, 4)``: blue, green, red and 1 to Y, U and V."""
-    to_bgr = _bgr_matrix(colour)
-    gains = np.linalg.inv(to_bgr[:, :3])
-    return np.column_stack([gains, -gains @ to_bgr[:, 3]])
-
-
 def compared(before: Frame, after: Frame, layout: Layout) -> Frame:
-    """Return a frame that shows ``before`` left of ``after``, with the facts of ``after``.
-
-    Its size is that of `compared_facts`.
-    """
+    """Return a frame that shows ``before`` left of ``after``, of the size of `compared_facts`."""
     half = after.size[1] // 2  # in chroma columns; an odd last column is left out
     return replace(
         after,

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import av
 from av.container import OutputContainer
-from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
-from edgecar.media.audio import SoundSource, is_unusual
+from edgecar.media.audio import Sound, is_unusual
 from edgecar.media.facts import MILLISECOND, StreamFacts
 from edgecar.media.sources import reason_of
 
@@ -29,13 +28,7 @@ MP4_GAP_TICKS = 2**30
 31: at 90,000 ticks a second, 6.6 hours. Half of that is for gaps, half for what fills them."""
 
 MP4_SCALE = 20_000
-AVI_GAP_FRAMES = 50_000
-"""FFmpeg leaves no more than 60,000 places of AVI empty."""
-
-
-def format_of(path: Path) -> str:
-    """Return FFmpeg's name of the format that a suffix chooses."""
-    return FORMATS[path.suffix.lower()]
+AVI_GAP_FRAMES = 50_000  # FFmpeg leaves no more than 60,000 places of AVI empty
 
 
 def longest_ticks(suffix: str, tick: Fraction) -> int:
@@ -59,12 +52,13 @@ def stored_time_base(suffix: str, facts: StreamFacts) -> Fraction:
 
 
 def container_for(
-    path: Path, sound: SoundSource | None = None, *, same_bytes: bool, live: bool = False
+    path: Path, kind: str, sound: Sound | None, *, same_bytes: bool, live: bool
 ) -> OutputContainer:
-    """Open an empty video file in the format of its suffix.
+    """Open an empty video file.
 
     Args:
         path: The file.
+        kind: FFmpeg's name of its format.
         sound: Audio that goes into it.
         same_bytes: Leave out the random numbers and names of libraries that formats ask for.
         live: Make it playable even if its end is never written.
@@ -72,7 +66,6 @@ def container_for(
     Raises:
         av.FFmpegError: It cannot be written.
     """
-    kind = format_of(path)
     muxing = {"strict": "experimental"}  # TrueHD in MP4, which players have known for years
     if same_bytes:
         muxing["fflags"] = "+bitexact"
@@ -88,33 +81,21 @@ def container_for(
     return av.open(f"file:{path}", "w", format=kind, container_options=muxing)
 
 
-def set_orientation(stream: VideoStream, facts: StreamFacts) -> None:
-    """Note in a stream of the output how a player turns its pictures."""
-    if facts.rotation_degrees or facts.mirrored:
-        stream.set_display_rotation(facts.rotation_degrees, hflip=facts.mirrored)
-
-
 @contextmanager
 def explained(path: Path, live: bool = False) -> Iterator[None]:
-    """Turn the libraries' failures to write ``path`` into one line.
+    """Raise MediaError of one line in place of the libraries' failures to write ``path``.
 
-    Args:
-        path: The file.
-        live: True for a recording: frames before the failure are kept where possible.
-
-    Raises:
-        MediaError: In place of FFmpeg's or the system's own error.
+    Frames of a live recording before the failure are kept where possible.
     """
     try:
         yield
     except (av.FFmpegError, OSError, ValueError) as error:
+        cause, remedy = reason_of(error), "choose another folder, codec or suffix"
         code = getattr(error, "errno", None)
         if code == errno.ENOSPC:
             cause, remedy = "the disk is full", "free space or choose another folder"
         elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
-            cause, remedy = reason_of(error), "choose a folder you may write to"
-        else:
-            cause, remedy = reason_of(error), "choose another folder, codec or suffix"
+            remedy = "choose a folder you may write to"
         rest = "written any further" if live else "written"
         kept = "" if live else ", and nothing of it was kept"
         raise MediaError(f"{path} cannot be {rest} ({cause}){kept}; {remedy}") from error

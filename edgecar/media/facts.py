@@ -18,15 +18,9 @@ if TYPE_CHECKING:
 
 MILLISECOND = Fraction(1, 1000)
 
-NOT_COPIED = {
-    "encoder",
-    "software",
-    "major_brand",
-    "minor_version",
-    "compatible_brands",
-    "duration",
-}
-"""Notes about how a file was written, which are not true of another one."""
+NOT_COPIED = set(
+    "encoder software major_brand minor_version compatible_brands duration".split()
+)  # how a file was written, which is not true of another one
 
 VIDEO_NOTES = ("language", "title", "timecode")
 
@@ -73,10 +67,9 @@ NO_NOTES = Notes()
 
 
 class Still(NamedTuple):
-    """A coded picture."""
+    """A coded picture, and the suffix of a file that would hold it, such as ``.jpg``."""
 
     suffix: str
-    """Suffix of a file that would hold the picture, such as ``.jpg``."""
     code: bytes
 
 
@@ -125,59 +118,60 @@ def read_notes(container: InputContainer, pictures: VideoStream) -> Notes:
     """Read the notes of a file, and which of its streams are lost."""
     of_file = {name.lower(): value for name, value in container.metadata.items()}
     of_video = {name.lower(): value for name, value in pictures.metadata.items()}
-    chapters = tuple(
+    chapters = [
         Chapter(
             Fraction(each["start"] * (each["time_base"] or 1)),
             Fraction(each["end"] * (each["time_base"] or 1)),
             each["metadata"].get("title", ""),
         )
         for each in container.chapters()
-    )
-    kept = [pictures, *copied_streams(container, pictures)]
-    lost = [
-        _described(stream)
-        for stream in container.streams
-        if stream not in kept
-        and "timecode" not in stream.metadata  # a track of its own in MP4
-        and not _shows_chapters(container, stream)
     ]
+    kept = [pictures, *copied_streams(container, pictures)]
+    lost = []
+    for stream in container.streams:
+        # A timecode has a track of its own in MP4.
+        notes = stream.metadata
+        if stream in kept or "timecode" in notes or _shows_chapters(container, stream):
+            continue
+        name = (notes.get("handler_name") or notes.get("filename") or "").strip()
+        named = f"{stream.type} stream left out{f': {name}' if name else ''}"
+        lost.append("cover picture left out" if stream.type == "video" else named)
     return Notes(
         tuple((name, value) for name, value in of_file.items() if name not in NOT_COPIED),
         tuple((name, of_video[name]) for name in VIDEO_NOTES if name in of_video),
-        chapters,
+        tuple(chapters),
         tuple(lost),
     )
 
 
 def write_notes(
-    notes: Notes,
+    facts: StreamFacts,
     output: OutputContainer,
     stream: VideoStream,
-    kind: str,
-    rate: Fraction,
     first_seconds: Fraction,
+    kind: str,
     warnings: Counter[str],
 ) -> None:
-    """Write notes into an output whose header is not written yet.
+    """Write the notes of a source into an output whose header is not written yet.
 
     Args:
-        notes: Notes of the source.
+        facts: Facts of the source.
         output: The file.
         stream: Video stream of the output.
-        kind: FFmpeg's name of the output's format.
-        rate: Frames a second.
         first_seconds: Time of the first picture in the source, which is zero in the output.
+        kind: FFmpeg's name of the output's format.
         warnings: Receives a count for everything that is lost.
     """
-    takes = STORED_NOTES.get(kind)
+    notes, takes = facts.notes, STORED_NOTES.get(kind)
     unknown = [name for name, _ in notes.of_file if takes is not None and name not in takes]
     output.metadata.update({name: value for name, value in notes.of_file if name not in unknown})
     if unknown:
         warnings[f"notes that {kind} does not store: {', '.join(sorted(unknown))}"] += 1
     of_video = dict(notes.of_video)
-    if "timecode" in of_video and (kind == "avi" or round(rate) not in TIMECODE_RATES):
+    if "timecode" in of_video and (kind == "avi" or round(facts.rate) not in TIMECODE_RATES):
         del of_video["timecode"]
-        warnings[f"timecode lost: not stored in {kind} at {float(rate):g} frames a second"] += 1
+        rate = float(facts.rate)
+        warnings[f"timecode lost: not stored in {kind} at {rate:g} frames a second"] += 1
     stream.metadata.update(of_video)
     warnings.update(notes.lost)
     if notes.chapters and kind == "avi":
@@ -205,10 +199,3 @@ def _shows_chapters(container: InputContainer, stream: Stream) -> bool:
         and not stream.disposition & Disposition.default
         and "timecode" not in stream.metadata
     )
-
-
-def _described(stream: Stream) -> str:
-    if stream.type == "video":
-        return "cover picture left out"
-    name = (stream.metadata.get("handler_name") or stream.metadata.get("filename") or "").strip()
-    return f"{stream.type} stream left out{f': {name}' if name else ''}"

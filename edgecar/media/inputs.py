@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from edgecar.closing import Closing
 from edgecar.errors import MediaError
 from edgecar.media.coding import picture_coding
-from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
+from edgecar.media.live import LiveReader
 from edgecar.media.pictures import is_picture, list_pictures, picture_format
 from edgecar.media.reader import Reader
-from edgecar.media.sources import source_from
+from edgecar.media.sources import LIVE_DEFAULTS, LiveSettings, source_from
 
 HEAD_BYTES = 64
 """Bytes of a file that show its format."""

@@ -11,54 +11,22 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from edgecar.closing import Closing
-from edgecar.errors import MediaError, SettingsError, StallError
+from edgecar.errors import MediaError, StallError
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
 from edgecar.media.packets import CORRUPT_FRAMES, DAMAGED_PACKETS, NO_KEYFRAME, SKIPPED_PACKETS
 from edgecar.media.reader import Reader
-from edgecar.media.sources import Backoff, Source, SourceSettings
+from edgecar.media.sources import LIVE_DEFAULTS, Backoff, LiveSettings, Source
 from edgecar.media.timing import JoinedTimes
 
-RELEASE_SECONDS = 0.5
-"""Longest wait for a connection to release the source: one that is not silent does in time."""
-
-QUEUE_FRAMES = 2
-"""Enough to decode the next frame while one is worked on; more would be delay."""
-
-POLL_SECONDS = 0.1
-"""Interval in which a thread with a full queue checks whether it should stop."""
+RELEASE_SECONDS = 0.5  # longest wait for a connection to release the source
+QUEUE_FRAMES = 2  # to decode the next frame while one is worked on; more would be delay
+POLL_SECONDS = 0.1  # between looks of a thread with a full queue at whether it should stop
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveSettings(SourceSettings):
-    """Timeouts and transport of a live source, and when to connect again.
-
-    Raises:
-        SettingsError: A time is not above zero, the transport unknown, or the jitter no share.
-    """
-
-    first_backoff_seconds: float = 0.5
-    """Wait before the first new attempt; twice as long before each further one."""
-    longest_backoff_seconds: float = 30
-    backoff_jitter: float = 0.2
-    """Share by which a backoff varies."""
-    give_up_after_seconds: float | None = None
-    """Time without a frame, once there was one; None: never give up."""
-
-    def __post_init__(self) -> None:
-        SourceSettings.__post_init__(self)  # `super()` does not see through ``slots``
-        if not 0 <= self.backoff_jitter < 1:
-            raise SettingsError(
-                f"backoff_jitter is {self.backoff_jitter}; give a share from 0 to below 1"
-            )
-
-
-LIVE_DEFAULTS = LiveSettings()
 
 
 @dataclass(slots=True)
@@ -106,20 +74,6 @@ class LiveSource(Closing):
         """Copy of the counters."""
 
 
-class _Opened(NamedTuple):
-    facts: StreamFacts
-    codec: str
-    seconds: float
-
-
-class _Arrival(NamedTuple):
-    frame: Frame
-    seconds: float
-
-
-_Item = _Opened | _Arrival | BaseException | None
-
-
 class _Connection:
     """A reader in a thread of its own.
 
@@ -128,18 +82,24 @@ class _Connection:
     and the thread closes the reader once FFmpeg returns.
     """
 
+    facts: StreamFacts
+    """Facts of the reader, once `next` returned."""
+    codec: str
+
     def __init__(
         self, open_reader: Callable[[], Reader], shown: str, clock: Callable[[], float]
     ) -> None:
         self._open_reader, self._shown, self._clock = open_reader, shown, clock
-        self._items: queue.Queue[_Item] = queue.Queue(QUEUE_FRAMES)
+        self._items: queue.Queue[tuple[Frame | None, float] | BaseException | None] = queue.Queue(
+            QUEUE_FRAMES
+        )
         self._stop = threading.Event()
         # A daemon: if FFmpeg never returns, the program still ends.
         self._thread = threading.Thread(target=self._run, name="edgecar-live", daemon=True)
         self._thread.start()
 
-    def next(self, timeout_seconds: float) -> _Opened | _Arrival | None:
-        """Return first the facts of the reader, then frames, None at the end.
+    def next(self, timeout_seconds: float) -> tuple[Frame | None, float] | None:
+        """Return a frame and its arrival; no frame once it is open; None at the end.
 
         Raises:
             StallError: Nothing came in time.
@@ -167,14 +127,15 @@ class _Connection:
     def _run(self) -> None:
         try:
             with self._open_reader() as reader:
-                going_on = self._put(_Opened(reader.facts, reader.codec, self._clock()))
+                self.facts, self.codec = reader.facts, reader.codec
+                going_on = self._put((None, self._clock()))
                 while going_on and (frame := next(reader, None)) is not None:
-                    going_on = self._put(_Arrival(frame, self._clock()))
+                    going_on = self._put((frame, self._clock()))
             self._put(None)
         except BaseException as error:  # raised again where it can be caught
             self._put(error)
 
-    def _put(self, item: _Item) -> bool:
+    def _put(self, item: tuple[Frame | None, float] | BaseException | None) -> bool:
         while not self._stop.is_set():
             with suppress(queue.Full):
                 self._items.put(item, timeout=POLL_SECONDS)
@@ -189,7 +150,7 @@ class LiveReader(LiveSource):
     construction. A source that turns out to have an end (a file behind HTTP) is read to it, once.
 
     The frames of all connections are on one clock that never goes back (`JoinedTimes`). None comes
-    before the first keyframe of its connection, unless there is none (see `SourceSettings`). Frames
+    before the first keyframe of its connection, unless there is none (see `LiveSettings`). Frames
     with damage that the decoder concealed are returned and counted: most of each is sound.
 
     Args:
@@ -244,18 +205,16 @@ class LiveReader(LiveSource):
         )
         self._stats = LiveStats()
         self._connected_seconds = self._arrived_seconds = clock()
-        self._connection = self._started(None)
         try:
-            first = self._opened()
-            assert first is not None  # only `close` leads to that
+            self._connect(None)
         except BaseException:
             self.close()
             raise
-        self.facts: StreamFacts = first.facts
+        self.facts: StreamFacts = self._connection.facts
         """Facts that a writer needs to make a video like the first connection's."""
-        self.codec = first.codec
+        self.codec = self._connection.codec
         """FFmpeg's short name of the first connection's codec."""
-        self._times = JoinedTimes(first.facts.time_base, live=first.facts.live)
+        self._times = JoinedTimes(self.facts.time_base, live=self.facts.live)
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -269,14 +228,14 @@ class LiveReader(LiveSource):
                 end failed before it.
         """
         try:
-            frame = self._next_frame()
+            while not self._closing.is_set():
+                if (frame := self._next_frame()) is not None:
+                    return frame
         except BaseException:
             self.close()
             raise
-        if frame is None:
-            self.close()
-            raise StopIteration
-        return frame
+        self.close()
+        raise StopIteration
 
     def close(self) -> None:
         """Stop reading; a thread that waits for a frame gets `StopIteration` at once.
@@ -306,34 +265,33 @@ class LiveReader(LiveSource):
         )
 
     def _next_frame(self) -> Frame | None:
-        while not self._closing.is_set():
-            try:
-                # FFmpeg has a timeout from packet to packet and `VideoPackets` one from picture to
-                # picture, both shorter. Where neither sees the time pass, this does.
-                item = self._connection.next(2 * self.settings.read_seconds)
-            except MediaError as error:
-                if not self.facts.live:
-                    raise
-                failure = error
-            else:
-                if isinstance(item, _Arrival):
-                    self._arrived_seconds = item.seconds
-                    self._stats.frames += 1
-                    self._stats.last_frame_unix_seconds = time.time()
-                    return self._times.place(item.frame, item.seconds)
-                if not self.facts.live:
-                    self.ended = not self._closing.is_set()
-                    return None
-                failure = MediaError(f"{self.source.shown} hung up; connect again")
-            self._connect_again(failure)
+        """Return the next frame; None after another connection or the end."""
+        try:
+            # FFmpeg has a timeout from packet to packet and `VideoPackets` one from picture to
+            # picture, both shorter. Where neither sees the time pass, this does.
+            item = self._connection.next(2 * self.settings.read_seconds)
+        except MediaError as error:
+            if not self.facts.live:
+                raise
+            self._connect_again(error)
+            return None
+        if item and item[0]:
+            self._arrived_seconds = item[1]
+            self._stats.frames += 1
+            self._stats.last_frame_unix_seconds = time.time()
+            return self._times.place(item[0], item[1])
+        if self.facts.live:
+            self._connect_again(MediaError(f"{self.source.shown} hung up; connect again"))
+        elif not self._closing.is_set():
+            self.ended = True
+            self.close()
         return None
 
-    def _connect_again(self, failure: MediaError) -> None:
+    def _connect_again(self, error: MediaError | None) -> None:
         """Try until it works or somebody closes."""
-        self._stats.stalls += isinstance(failure, StallError)
+        self._stats.stalls += isinstance(error, StallError)
         self._backoff.succeeded(self._arrived_seconds - self._connected_seconds)
         limit = self.settings.give_up_after_seconds
-        error: MediaError | None = failure
         level = logging.WARNING
         while error is not None and not self._closing.is_set():
             self._connection.abandon()
@@ -353,11 +311,8 @@ class LiveReader(LiveSource):
         if not self._connection.is_released():
             # Many cameras refuse a second caller, and stuck threads would add up.
             return MediaError(f"{self.source.shown} still holds the last connection; check it")
-        self._connection = self._started(self.facts)
-        if self._closing.is_set():  # `close` may have seen the connection before
-            self._connection.abandon()
         try:
-            self._opened()
+            self._connect(self.facts)
         except MediaError as error:
             return error
         self._times.restart()
@@ -365,21 +320,18 @@ class LiveReader(LiveSource):
             self.facts.sound.broken_off = True  # a writer takes that of the first connection
         return None
 
-    def _started(self, first: StreamFacts | None) -> _Connection:
+    def _connect(self, first: StreamFacts | None) -> None:
+        """Open a connection of the first one's size, and wait for it unless `close` is called."""
+        limits = self.settings
         self._stats.state = "connecting"
         open_reader = partial(self._open, size=first.size if first else None)
-        return _Connection(open_reader, self.source.shown, self._clock)
-
-    def _opened(self) -> _Opened | None:
-        """Wait for the facts of the new connection; None if it was abandoned."""
-        limits = self.settings
+        self._connection = _Connection(open_reader, self.source.shown, self._clock)
+        if self._closing.is_set():  # `close` may have seen the connection before
+            self._connection.abandon()
         # Longer than FFmpeg can take where it has a timeout: to connect, to look at the stream, for
         # the keyframe, for its picture.
         patience = 2 * limits.open_seconds + limits.keyframe_seconds + 2 * limits.read_seconds
-        opened = self._connection.next(patience)
-        if not isinstance(opened, _Opened):
-            return None
-        self._connected_seconds = opened.seconds
-        self._stats.connects += 1
-        self._stats.state = "streaming"
-        return opened
+        if item := self._connection.next(patience):
+            self._connected_seconds = item[1]
+            self._stats.connects += 1
+            self._stats.state = "streaming"

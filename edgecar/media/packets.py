@@ -16,16 +16,13 @@ from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError, StallError
 from edgecar.media.audio import Sound
-from edgecar.media.sources import PLAYLIST_FORMATS, Source, SourceSettings, reason_of
+from edgecar.media.sources import PLAYLIST_FORMATS, LiveSettings, Source, reason_of
 from edgecar.media.timing import UnbrokenTimes
 
-READ_RETRIES = 8
-"""Failed reads in a row after which the rest of a damaged file is given up."""
+READ_RETRIES = 8  # failed reads in a row after which the rest of a damaged file is given up
 
 ONE_PICTURE_A_PACKET = ("h264", "hevc")
 """Codings where a packet without a picture is a loss, not a rule (VP9 has hidden frames)."""
-
-HALF_A_FRAME = 0.5
 
 MISSING_TOLERANCE_FRAMES = 2
 """The end of the last frame is known only roughly where its duration is not stored."""
@@ -37,11 +34,8 @@ SMALLEST_PICTURE_BYTES = 188
 """A picture of a transport stream has at least one of its packets. A clock that jumped in between
 promises more pictures than there is room for."""
 
-OUTPUT_CORRUPT = 1 << 3
-"""FFmpeg's AV_CODEC_FLAG_OUTPUT_CORRUPT, for which PyAV 17 has no name."""
-
-LONG_FRAMES = 1.1
-"""Intervals after which a last picture counts as shown for longer than others."""
+OUTPUT_CORRUPT = 1 << 3  # FFmpeg's AV_CODEC_FLAG_OUTPUT_CORRUPT, for which PyAV 17 has no name
+LONG_FRAMES = 1.1  # intervals after which a last picture counts as shown for longer than others
 
 MISSING_FRAMES = "frames missing from the file"
 CORRUPT_FRAMES = "damaged frames concealed by the decoder"
@@ -69,7 +63,7 @@ class VideoPackets:
         warnings: Receives a count for everything that was damaged or missing.
         start: Keyframe at which decoding of a file begins; pictures shown before it are left
             out. None: at the beginning.
-        sound: Receives the packets of audio streams.
+        sound: Receives the packets of the streams that it names.
     """
 
     def __init__(
@@ -78,25 +72,25 @@ class VideoPackets:
         stream: VideoStream,
         source: Source,
         live: bool,
-        settings: SourceSettings,
+        settings: LiveSettings,
         warnings: Counter[str],
         start: Start | None = None,
         sound: Sound | None = None,
     ) -> None:
         self._container, self._stream, self._source = container, stream, source
         self._live, self._settings, self._warnings = live, settings, warnings
-        self._awaits_keyframe = live
-        self._start, self._awaits_start = start, start is not None
+        self._start, self._sound = start, sound
+        self._awaits_keyframe, self._awaits_start = live, start is not None
         self._times = UnbrokenTimes(container, stream, warnings)
-        self._sound = sound
+        self.clock_may_jump = self._times.may_jump
+        """True if the format has no time line that could state long gaps."""
         self._since_seconds = time.monotonic()  # the last picture, or when the wait for one began
         self._read = self._sent = self._decoded = self._refused = 0
         self._shown: deque[int] = deque(maxlen=MAX_HELD_PICTURES)  # when, in ticks, as read
         self._first_ticks: int | None = None  # shown
-        self._first_dts = self._last_dts = 0
-        self._end_ticks = 0
-        self._interlaced = False
-        self._states_order = False
+        self._first_dts: int | None = None
+        self._last_dts = self._end_ticks = 0
+        self._interlaced = self._states_order = False
         self.decoding_times: deque[int] = deque(maxlen=MAX_HELD_PICTURES)
         """Decoding times of the latest packets, in ticks."""
         self.last_decoded: Packet[VideoStream] | None = None
@@ -111,11 +105,6 @@ class VideoPackets:
             return False  # the keyframe it begins at was found by such a time
         depth = self._stream.codec_context.reorder_depth
         return 0 < depth < len(self.decoding_times) and not self._states_order
-
-    @property
-    def clock_may_jump(self) -> bool:
-        """True if the format has no time line that could state long gaps."""
-        return self._times.may_jump
 
     def pictures(self) -> Generator[av.VideoFrame, None, None]:
         """Yield every picture that can be decoded, in display order.
@@ -133,14 +122,9 @@ class VideoPackets:
             self._count_losses()
 
     def shown_until_end(self, last: int | None, rate: Fraction) -> int | None:
-        """Return how long the last picture is shown, in ticks; None if no longer than the others.
-
-        Args:
-            last: Time of the last picture in ticks, once all are read.
-            rate: Frames a second.
-        """
+        """Return how long the last picture, at ``last`` ticks, is shown; None: as all others."""
         stream, tick = self._stream, self._stream.time_base
-        if last is None or tick is None or self._times.may_jump or self._warnings[MISSING_FRAMES]:
+        if last is None or tick is None or self.clock_may_jump or self._warnings[MISSING_FRAMES]:
             return None
         seconds = self._stated_seconds()
         if seconds is not None:
@@ -149,30 +133,26 @@ class VideoPackets:
             end = Fraction(stream.duration + (stream.start_time or 0))
         else:
             return None
-        longer = (end - last) * tick * rate > LONG_FRAMES
-        return int(end - last) if longer else None
+        return int(end - last) if (end - last) * tick * rate > LONG_FRAMES else None
 
     def expected_frames(self, rate: Fraction) -> int | None:
         """Return how many frames the container promises; None if it promises nothing."""
-        if self._live:
-            return None
-        if self._stream.frames:
-            return self._stream.frames
+        if self._live or self._stream.frames:
+            return None if self._live else self._stream.frames
         seconds = self._stated_seconds()
         if seconds is None and self._container.duration is not None:
             seconds = Fraction(self._container.duration, av.time_base)
         if seconds is None:
             return None
-        frames, size = round(seconds * rate), self._container.size
-        if self._times.may_jump and self._container.format.name not in PLAYLIST_FORMATS:
-            return frames if frames * SMALLEST_PICTURE_BYTES <= size else None
-        return frames
+        frames = round(seconds * rate)
+        jumps = self.clock_may_jump and self._container.format.name not in PLAYLIST_FORMATS
+        too_many = jumps and frames * SMALLEST_PICTURE_BYTES > self._container.size
+        return None if too_many else frames
 
     def _packets(self) -> "Generator[Packet[VideoStream], None, None]":
         suspect: Packet[VideoStream] | None = None
         failures = 0
         while failures <= READ_RETRIES:
-            failure = None
             try:
                 for packet in self._demuxed():
                     failures = 0
@@ -187,11 +167,14 @@ class VideoPackets:
                         yield packet
                 break
             except av.FFmpegError as error:
-                failure = self._failure_from(error)
                 failures += 1
-            if failure is not None:
-                # Out here, so that FFmpeg's error, which shows the URL, is no part of it.
-                raise failure
+                if self._source.kind == "file":  # reading goes on behind the damage
+                    self._warnings["unreadable places in the file skipped"] += 1
+                    continue
+                kind = StallError if isinstance(error, ExitError) else MediaError
+                failure = kind(self._broken_off(reason_of(error)))
+            # Out here, so that FFmpeg's error, which shows the URL, is no part of it.
+            raise failure
         # The packet at a cut gives no picture, and PyAV loses those still in a threaded decoder
         # when the last one fails: so it never gets there.
         if suspect is not None:
@@ -200,14 +183,12 @@ class VideoPackets:
 
     def _note(self, packet: "Packet[VideoStream]") -> None:
         self._read += 1
-        if not packet.is_discard:
-            self._sent += 1
+        self._sent += not packet.is_discard
+        self._states_order |= packet.pts != packet.dts
         if packet.dts is not None:
             self.decoding_times.append(packet.dts)
-            self._first_dts = self._first_dts if self._read > 1 else packet.dts
+            self._first_dts = packet.dts if self._first_dts is None else self._first_dts
             self._last_dts = packet.dts
-        if packet.pts != packet.dts:
-            self._states_order = True
         if packet.pts is not None:
             self._shown.append(packet.pts)
             if self._first_ticks is None or packet.pts < self._first_ticks:
@@ -216,26 +197,29 @@ class VideoPackets:
 
     def _demuxed(self) -> "Iterator[Packet[VideoStream]]":
         """Yield packets of the pictures; others go where a writer finds them."""
+        copied = self._sound.streams if self._sound else {}
         packets: Iterator[Packet[Stream]]
         if self._live:
             # All streams: asked for one, PyAV would wait for it as long as there is sound.
             packets = self._container.demux()
         else:
-            others = self._sound.streams if self._sound else ()
-            copied = [self._container.streams[index] for index in others]
-            packets = self._container.demux(self._stream, *copied)
+            others = [self._container.streams[index] for index in copied]
+            packets = self._container.demux(self._stream, *others)
             if self._start is not None:
                 packets = self._from_start(packets, self._start)
             else:
                 packets = self._times.placed(packets)
         for packet in packets:
-            if self._live:
-                self._check_pictures_come()
+            silent_seconds = time.monotonic() - self._since_seconds
+            waits = self._live and not self._awaits_keyframe
+            if waits and silent_seconds > self._settings.read_seconds:
+                # Packets come without pictures, for which FFmpeg has no timeout.
+                raise StallError(self._broken_off("no data in time"))
             if packet.stream is self._stream:
                 wanted = cast("Packet[VideoStream]", packet)
                 if not self._comes_too_early(wanted):
                     yield wanted
-            elif self._sound and packet.size and packet.stream_index in self._sound.streams:
+            elif self._sound and packet.size and packet.stream_index in copied:
                 self._sound.put(packet)
 
     def _from_start(
@@ -260,12 +244,6 @@ class VideoPackets:
                 "it was changed while it was read: run again"
             )
 
-    def _check_pictures_come(self) -> None:
-        """Raise StallError if packets come without pictures, for which FFmpeg has no timeout."""
-        silent_seconds = time.monotonic() - self._since_seconds
-        if not self._awaits_keyframe and silent_seconds > self._settings.read_seconds:
-            raise StallError(self._broken_off("no data in time"))
-
     def _comes_too_early(self, packet: "Packet[VideoStream]") -> bool:
         """Return True for a packet that needs pictures which were sent before reading began.
 
@@ -283,14 +261,6 @@ class VideoPackets:
             self._stream.codec_context.flags |= OUTPUT_CORRUPT
         self._awaits_keyframe, self._since_seconds = False, now
         return False
-
-    def _failure_from(self, error: av.FFmpegError) -> MediaError | None:
-        """Return the error to raise; None in a file, where reading goes on behind the damage."""
-        if self._source.kind == "file":
-            self._warnings["unreadable places in the file skipped"] += 1
-            return None
-        kind = StallError if isinstance(error, ExitError) else MediaError
-        return kind(self._broken_off(reason_of(error)))
 
     def _broken_off(self, reason: str) -> str:
         return f"{self._source.shown} broke off ({reason}); connect again"
@@ -327,34 +297,25 @@ class VideoPackets:
     def _missing_at_end(self) -> int:
         frames, rate, tick = self._stream.frames, self._stream.average_rate, self._stream.time_base
         if self._container.format.name == "avi":
-            return self._missing_by_places(frames)
+            # Its index has one place a tick, empty where the last frame stays.
+            steps, covered = self._read - 1, self._last_dts - (self._first_dts or 0)
+            if not frames or steps < 1 or covered < steps:
+                return 0
+            return (frames - 1 - self._last_dts) * steps // covered
         if frames:
             return frames - self._read
         seconds = self._stated_seconds()
         if seconds is None or not rate or tick is None:
             return 0
-        return self._missing_by_time(seconds / tick, 1 / (rate * tick))
-
-    def _missing_by_places(self, places: int) -> int:
-        """Count by AVI's index: one place a tick, empty where the last frame stays."""
-        steps = self._read - 1
-        if not places or self._last_dts - self._first_dts < steps or not steps:
-            return 0
-        step = (self._last_dts - self._first_dts) / steps
-        return int((places - 1 - self._last_dts) / step)
-
-    def _missing_by_time(self, end: Fraction, interval: Fraction) -> int:
-        """Count the frames that a file should have until ``end``; both arguments are in ticks.
-
-        Where the file was cut, frames that are shown before others may be missing already. None is
-        missing among those shown until the last decoding time.
-        """
-        tail = (end - self._end_ticks) / interval
+        end, interval = seconds / tick, 1 / (rate * tick)
+        # Where the file was cut, frames that are shown before others may be missing already. None
+        # is missing among those shown until the last decoding time, if the rate is constant.
         if self._first_ticks is not None:
             later = sum(shown > self._last_dts for shown in self._shown)
             places = (self._last_dts - self._first_ticks) / interval + 1
-            if abs(places - (self._read - later)) <= HALF_A_FRAME:  # the rate is constant
+            if 2 * abs(places - (self._read - later)) <= 1:
                 return round((end - self._last_dts) / interval - 1 - later)
+        tail = (end - self._end_ticks) / interval
         return round(tail) if tail >= MISSING_TOLERANCE_FRAMES else 0
 
     def _stated_seconds(self) -> Fraction | None:

@@ -16,19 +16,16 @@ from edgecar.media.frame import Plane
 from edgecar.media.still_facts import WITH_ALPHA, StillFacts, facts_of
 
 PICTURE_FORMATS = {
-    ".bmp": "bmp",
-    ".dib": "bmp",
-    ".jfif": "jpeg",
-    ".jpe": "jpeg",
-    ".jpeg": "jpeg",
-    ".jpg": "jpeg",
-    ".pgm": "pnm",
-    ".png": "png",
-    ".pnm": "pnm",
-    ".ppm": "pnm",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".webp": "webp",
+    suffix: name
+    for name, suffixes in {
+        "bmp": (".bmp", ".dib"),
+        "jpeg": (".jfif", ".jpe", ".jpeg", ".jpg"),
+        "png": (".png",),
+        "pnm": (".pgm", ".pnm", ".ppm"),
+        "tiff": (".tif", ".tiff"),
+        "webp": (".webp",),
+    }.items()
+    for suffix in suffixes
 }
 """Formats of files that are read as pictures, by their suffix in lower case."""
 
@@ -87,11 +84,7 @@ def read_picture(path: Path) -> Bgr:
 
 
 def read_still(path: Path) -> tuple[Bgr, StillFacts]:
-    """Decode a picture as `read_picture` does, and read its metadata.
-
-    Raises:
-        MediaError: The file cannot be read or decoded.
-    """
+    """Decode a picture as `read_picture` does, and read its metadata."""
     code = _bytes_of(path)
     picture, metadata, deep = _decoded(path, code)
     return picture, facts_of(path, code, picture, metadata, deep)
@@ -116,12 +109,11 @@ def _decoded(path: Path, code: Plane) -> tuple[Bgr, dict[int, bytes], bool]:
     if picture is None:
         raise MediaError(f"{path} is not a picture or is damaged; give a PNG, JPEG, WebP or BMP")
     deep = picture.dtype == np.uint16
-    if deep:
-        picture = np.rint(picture / 257)  # 65535 becomes 255
-    elif picture.dtype != np.uint8:
+    if not deep and picture.dtype != np.uint8:
         raise MediaError(f"{path} holds {picture.dtype} samples; need 8 or 16 bits: convert it")
+    codes = np.rint(picture / 257) if deep else picture  # 65535 becomes 255
     metadata = {int(kind): chunk.tobytes() for kind, chunk in zip(kinds, chunks, strict=True)}
-    return np.asarray(picture, dtype=np.uint8), metadata, bool(deep)
+    return np.asarray(codes, dtype=np.uint8), metadata, deep
 
 
 def is_grey(bgr: Bgr) -> bool:
@@ -152,20 +144,20 @@ def write_picture(
         raise MediaError(f"{path} has no picture suffix; need one of {', '.join(_QUALITY_FLAGS)}")
     if not 1 <= quality <= 100:
         raise MediaError(f"picture quality {quality} is out of range; give 1 to 100")
+    (height, width), most = bgr.shape[:2], LARGEST_PX.get(suffix)
+    if most and max(height, width) > most:
+        raise MediaError(
+            f"{path} cannot hold {width}x{height} px, {suffix} has at most {most} a side; use .png"
+        )
     flag = _QUALITY_FLAGS[suffix]
     options: Sequence[int] = [] if flag is None else [flag, quality]
-    one_channel = facts.grey and facts.alpha is None and bgr.ndim == 3 and is_grey(bgr)
-    channels = bgr[..., 0] if one_channel else bgr
+    channels = bgr
     if facts.alpha is not None and suffix in WITH_ALPHA:
         channels = np.dstack([bgr, facts.alpha])
+    elif facts.grey and facts.alpha is None and bgr.ndim == 3 and is_grey(bgr):
+        channels = bgr[..., 0]
     kept, lost = facts.storable(suffix, grey=channels.ndim == 2)
     chunks = [np.frombuffer(chunk, np.uint8) for chunk in kept.values()]
-    most = LARGEST_PX.get(suffix)
-    if most and max(bgr.shape[:2]) > most:
-        raise MediaError(
-            f"{path} cannot hold {bgr.shape[1]}x{bgr.shape[0]} px, {suffix} has at most {most} a "
-            "side; use .png"
-        )
     try:
         written, code = cv2.imencodeWithMetadata(suffix, channels, list(kept), chunks, options)
     except cv2.error as error:
@@ -177,11 +169,7 @@ def write_picture(
 
 
 def copy_picture(source: Path, target: Path) -> None:
-    """Copy a picture's file; it appears whole or not at all.
-
-    Raises:
-        MediaError: It cannot be read or written.
-    """
+    """Copy a picture's file; it appears whole or not at all."""
     _write(target, _bytes_of(source).tobytes())
 
 

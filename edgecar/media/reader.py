@@ -1,7 +1,7 @@
 """Frames from a file, a camera or a network stream."""
 
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -17,16 +17,16 @@ from edgecar.media.audio import Sound
 from edgecar.media.coding import ask_for_qp, coding_of, states_crop
 from edgecar.media.color import FrameMaker, colour_of, orientation_of
 from edgecar.media.facts import MILLISECOND, Still, StreamFacts, copied_streams, read_notes
-from edgecar.media.frame import Coding, Colour, Frame
+from edgecar.media.frame import Coding, Frame
 from edgecar.media.packets import Start, VideoPackets
 from edgecar.media.sources import (
-    DEFAULT_SETTINGS,
+    LIVE_DEFAULTS,
+    MJPEG_STREAM,
     ONE_GO,
+    RAW_JPEG,
     RTSP_SOUND,
-    STILL_SUFFIXES,
-    TIMELESS_FORMATS,
+    LiveSettings,
     Source,
-    SourceSettings,
     is_endless,
     main_video,
     may_be_still,
@@ -37,6 +37,14 @@ from edgecar.media.timing import ArrivalTimes, DecodingTimes, Timestamps
 from edgecar.spec import Size
 
 CROP_NOT_APPLIED = "crop that the container states is not applied: hidden edges show"
+
+TIMELESS_FORMATS = (MJPEG_STREAM, RAW_JPEG, "jpeg_pipe")
+"""Over a network, their pictures are shown when they come: FFmpeg just counts 25 a second."""
+
+STILL_SUFFIXES = {"mjpeg": ".jpg", "tiff": ".tif"} | {
+    name: f".{name}" for name in ("bmp", "pgm", "png", "ppm", "webp")
+}
+"""Suffixes of pictures by FFmpeg's names of their codings."""
 
 ASSUMED_RATE_FPS = Fraction(25)
 HIGHEST_RATE_FPS = 1000
@@ -51,6 +59,7 @@ class Reader(Closing):
 
     Iterate over it once; use it as a context manager or call `close`. One thread at a time.
     The first frame is decoded on construction, so a source that yields nothing fails there.
+    ``size``, ``rate``, ``time_base`` and ``colour`` are those of ``facts``.
 
     Args:
         source: Source to read.
@@ -73,7 +82,7 @@ class Reader(Closing):
         source: Source,
         *,
         keep_size: bool,
-        settings: SourceSettings = DEFAULT_SETTINGS,
+        settings: LiveSettings = LIVE_DEFAULTS,
         read_coding: bool = False,
         size: Size | None = None,
         warnings: Counter[str] | None = None,
@@ -88,25 +97,25 @@ class Reader(Closing):
         self._read_coding = read_coding
         self._container = opened(source, settings)
         try:
-            network, form = source.kind == "network", self._container.format.name
+            network = source.kind == "network"
+            self.container_name = self._container.format.name
+            """FFmpeg's name of the format: ``mov,mp4,m4a,3gp,3g2,mj2``, ``matroska,webm``."""
             self._endless = network and is_endless(self._container)
-            self._timeless = network and form in TIMELESS_FORMATS
-            self._stream = self._video_stream()
+            self._timeless = network and self.container_name in TIMELESS_FORMATS
+            self._stream = self._video_stream(threads)
             copied = copied_streams(self._container, self._stream)
             # A writer takes the sound of the first connection to a live source, which has no size.
             wanted = copied and start is None and not (self.live and size)
             sound = Sound(copied, self.warnings) if wanted else None
-            if threads:
-                self._stream.thread_count = threads
             self._packets = VideoPackets(
                 self._container,
                 self._stream,
                 source,
-                live=self.live,
-                settings=settings,
-                warnings=self.warnings,
-                start=start,
-                sound=sound,
+                self.live,
+                settings,
+                self.warnings,
+                start,
+                sound,
             )
             self._pictures = self._packets.pictures()
             first = next(self._pictures, None)
@@ -115,9 +124,11 @@ class Reader(Closing):
                 remedy = "record again" if again else ONE_GO
                 raise MediaError(f"{source.shown} holds no frame that can be decoded; {remedy}")
             self._ahead = [first]
-            self.facts = replace(self._facts_from(first, sound), still=self._find_still())
+            self.facts = self._facts_from(first, sound)
             """Facts that a writer needs to make a video like this one."""
-            if source.path is not None and source.path.is_file() and states_crop(source.path):
+            self.size, self.rate = self.facts.size, self.facts.rate
+            self.time_base, self.colour = self.facts.time_base, self.facts.colour
+            if source.path is not None and source.repeatable and states_crop(source.path):
                 self.warnings[CROP_NOT_APPLIED] += 1
             self.frame_count = self._packets.expected_frames(self.rate)
             """Number of frames to expect, for progress; None if unknown."""
@@ -145,54 +156,25 @@ class Reader(Closing):
         self._container.close()
 
     @property
-    def size(self) -> Size:
-        """``(height, width)`` of the first frame."""
-        return self.facts.size
-
-    @property
-    def rate(self) -> Fraction:
-        """Frames a second; the average where it varies."""
-        return self.facts.rate
-
-    @property
-    def time_base(self) -> Fraction:
-        """Seconds in one tick of the frames' ``pts``."""
-        return self.facts.time_base
-
-    @property
-    def colour(self) -> Colour:
-        """Range and colour space of the first frame."""
-        return self.facts.colour
-
-    @property
     def live(self) -> bool:
         """True where frames come at their own pace and cannot be asked for again."""
         return self.source.live or self._endless
-
-    @property
-    def container_name(self) -> str:
-        """FFmpeg's name of the format: ``mov,mp4,m4a,3gp,3g2,mj2``, ``matroska,webm``."""
-        return self._container.format.name
 
     @property
     def states_times(self) -> bool:
         """True if the container states when each frame is shown, as far as was read."""
         return not self._packets.lacks_display_times
 
-    def _video_stream(self) -> VideoStream:
-        stream = main_video(self._container)
+    def _video_stream(self, threads: int | None) -> VideoStream:
+        stream, shown = main_video(self._container), self.source.shown
         if stream is None:
             kinds = ", ".join(sorted({stream.type for stream in self._container.streams}))
-            raise MediaError(
-                f"{self.source.shown} has no video stream, "
-                f"only {kinds or 'an empty container'}; give a file with video"
-            )
+            found = kinds or "an empty container"
+            raise MediaError(f"{shown} has no video stream, only {found}; give a file with video")
         # PyAV types it as always there; it is None where FFmpeg has no decoder.
         context: object = stream.codec_context
         if context is None:
-            raise MediaError(
-                f"{self.source.shown} is coded in a way FFmpeg cannot decode; convert it"
-            )
+            raise MediaError(f"{shown} is coded in a way FFmpeg cannot decode; convert it")
         self.codec = stream.codec_context.codec.canonical_name
         """FFmpeg's short name of the codec, whatever decodes it: ``h264``, ``av1``."""
         stream.thread_type = "AUTO"
@@ -200,11 +182,18 @@ class Reader(Closing):
             stream.thread_count = LIVE_DECODER_THREADS
         if self._read_coding:
             ask_for_qp(stream)
+        if threads:
+            stream.thread_count = threads
         return stream
 
     def _facts_from(self, first: av.VideoFrame, sound: Sound | None) -> StreamFacts:
-        stream, rate = self._stream, self._rate_from(first)
-        orientation = orientation_of(first)
+        stream = self._stream
+        candidates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+        if first.pts is None and first.duration and stream.time_base:
+            # Raw streams have only the rate in the coded headers; FFmpeg's averages assume 25.
+            candidates.insert(0, 1 / (first.duration * stream.time_base))
+        plausible = (rate for rate in candidates if rate and 0 < rate <= HIGHEST_RATE_FPS)
+        rate, orientation = next(plausible, ASSUMED_RATE_FPS), orientation_of(first)
         notes = read_notes(self._container, stream)
         if self.source.address.startswith("rtsp"):
             notes = replace(notes, lost=(*notes.lost, RTSP_SOUND))
@@ -220,18 +209,10 @@ class Reader(Closing):
             sound=sound,
             notes=notes,
             live=self.live,
+            still=self._still(),
         )
 
-    def _rate_from(self, first: av.VideoFrame) -> Fraction:
-        stream = self._stream
-        candidates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
-        if first.pts is None and first.duration and stream.time_base:
-            # Raw streams have only the rate in the coded headers; FFmpeg's averages assume 25.
-            candidates.insert(0, 1 / (first.duration * stream.time_base))
-        plausible = (rate for rate in candidates if rate and 0 < rate <= HIGHEST_RATE_FPS)
-        return next(plausible, ASSUMED_RATE_FPS)
-
-    def _find_still(self) -> Still | None:
+    def _still(self) -> Still | None:
         """Return the picture that was read; None if it is no still or a second one follows."""
         suffix, packet = STILL_SUFFIXES.get(self.codec), self._packets.last_decoded
         if suffix is None or packet is None or not may_be_still(self._container):
@@ -243,35 +224,36 @@ class Reader(Closing):
 
     def _all_frames(self, keep_size: bool, size: Size | None) -> Generator[Frame, None, None]:
         maker = FrameMaker(self.time_base, keep_size=keep_size, warnings=self.warnings, size=size)
-        times = self._times()
+        pts_of = self._clock()
         last: Frame | None = None  # of a file, whose last frame may be shown for long
         ahead, self._ahead = iter(self._ahead), []  # pictures are large
         for picture in chain(ahead, self._pictures):
             coding = Coding(codec=self.codec)
             if self._read_coding:
                 coding = coding_of(picture, self._packets.last_decoded)
-            frame = maker.frame_from_picture(picture, times.pts_of(picture), coding)
+            frame = maker.frame_from_picture(picture, pts_of(picture), coding)
+            if self.source.kind != "file":
+                yield frame
+                continue
             if last is not None:
                 yield last
-            if self.source.kind == "file":
-                last = frame
-            else:
-                yield frame
+            last = frame
         if last is not None:
             yield replace(last, duration=self._packets.shown_until_end(last.pts, self.rate))
         self.ended = True
 
-    def _times(self) -> Timestamps | DecodingTimes | ArrivalTimes:
+    def _clock(self) -> Callable[[av.VideoFrame], int]:
+        """Return the function that tells when a picture is shown."""
         packets = self._packets
         if self._timeless:
-            return ArrivalTimes(self.time_base)
+            return ArrivalTimes(self.time_base).pts_of
         if not packets.lacks_display_times:
             gaps = not self.live and not packets.clock_may_jump
-            return Timestamps(self.time_base, self.rate, gaps=gaps, warnings=self.warnings)
-        if self._container.format.name != "avi":  # which never has others
+            return Timestamps(self.time_base, self.rate, gaps=gaps, warnings=self.warnings).pts_of
+        if self.container_name != "avi":  # which never has others
             self.warnings["timestamps in decoding order, put in the order of showing"] += 1
         depth_frames = self._stream.codec_context.reorder_depth
-        return DecodingTimes(packets.decoding_times, depth_frames)
+        return DecodingTimes(packets.decoding_times, depth_frames).pts_of
 
 
 def open_reader(
@@ -294,9 +276,7 @@ def open_reader(
     Raises:
         MediaError: It is missing, damaged beyond reading, or not a video.
     """
+    settings = LiveSettings(open_seconds=timeout_seconds, read_seconds=timeout_seconds)
     return Reader(
-        source_from(source),
-        keep_size=keep_size,
-        settings=SourceSettings(open_seconds=timeout_seconds, read_seconds=timeout_seconds),
-        read_coding=read_coding,
+        source_from(source), keep_size=keep_size, settings=settings, read_coding=read_coding
     )

@@ -26,38 +26,16 @@ Kind = Literal["file", "camera", "network"]
 Transport = Literal["tcp", "udp", "udp_multicast", "http"]
 
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
-
-MJPEG_STREAM = "mpjpeg"
-"""FFmpeg's name of JPEG pictures that follow each other in one endless HTTP answer."""
-
-RAW_JPEG = "mjpeg"
-"""FFmpeg's name of JPEG pictures one behind the other, whatever lies between them."""
-
-TIMELESS_FORMATS = (MJPEG_STREAM, RAW_JPEG, "jpeg_pipe")
-"""Over a network, their pictures are shown when they come: FFmpeg just counts 25 a second."""
-
-STILL_SUFFIXES = {
-    "bmp": ".bmp",
-    "mjpeg": ".jpg",
-    "pgm": ".pgm",
-    "png": ".png",
-    "ppm": ".ppm",
-    "tiff": ".tif",
-    "webp": ".webp",
-}
-"""Suffixes of pictures by FFmpeg's names of their codings."""
-
-RTSP_SOUND = "audio left out, if the camera sends any: over RTSP only video is asked of it"
+MJPEG_STREAM = "mpjpeg"  # FFmpeg's name of JPEG pictures with boundaries in one endless HTTP answer
+RAW_JPEG = "mjpeg"  # JPEG pictures one behind the other, whatever lies between them
+PLAYLIST_FORMATS = ("hls", "dash")  # their length is that of the playlist
+TEXT_ART_FORMATS = ("tty", "bin", "xbin", "adf", "idf")  # FFmpeg renders text files as video
 
 PROBE_BYTES = 32768
 """Bytes for FFmpeg to detect a format over HTTP: its default, a megabyte, is minutes of a slow
 camera's pictures."""
 
-PLAYLIST_FORMATS = ("hls", "dash")
-"""Their length is that of the playlist."""
-
-TEXT_ART_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
-"""FFmpeg renders text files as video of a terminal; nobody who gives one means that."""
+RTSP_SOUND = "audio left out, if the camera sends any: over RTSP only video is asked of it"
 
 ONE_GO = (
     "an MP4 or MOV file must be given by its name, or be written with its index first (faststart)"
@@ -87,19 +65,16 @@ class Source:
 
     @property
     def live(self) -> bool:
-        """True where frames come at their own pace and cannot be asked for again.
-
-        HTTP may be either, which shows once it is open: see `is_endless`.
-        """
+        """True where frames come at their own pace; for HTTP see `is_endless`, once it is open."""
         return self.kind == "camera" or self.address.split(":")[0].lower() in LIVE_SCHEMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourceSettings:
-    """How to reach a camera or network stream, and how long to wait for it.
+class LiveSettings:
+    """How to reach a camera or network stream, how long to wait for it, when to connect again.
 
     Raises:
-        SettingsError: A time is not above zero, or the transport unknown.
+        SettingsError: A time is not above zero, the transport unknown, or the jitter no share.
     """
 
     open_seconds: float = 10
@@ -111,18 +86,31 @@ class SourceSettings:
     Streams that are refreshed a stripe at a time may have none."""
     rtsp_transport: Transport = "tcp"
     """Over UDP, a lost packet spoils all pictures up to the next keyframe."""
+    first_backoff_seconds: float = 0.5
+    """Wait before the first new attempt; twice as long before each further one."""
+    longest_backoff_seconds: float = 30
+    backoff_jitter: float = 0.2
+    """Share by which a wait varies."""
+    give_up_after_seconds: float | None = None
+    """Time without a frame, once there was one; None: never give up."""
 
     def __post_init__(self) -> None:
-        if self.rtsp_transport not in get_args(Transport):
-            known = ", ".join(get_args(Transport))
-            raise SettingsError(f"rtsp_transport is {self.rtsp_transport!r}; give one of {known}")
+        known = get_args(Transport)
+        if self.rtsp_transport not in known:
+            raise SettingsError(
+                f"rtsp_transport is {self.rtsp_transport!r}; give one of {', '.join(known)}"
+            )
+        if not 0 <= self.backoff_jitter < 1:
+            raise SettingsError(
+                f"backoff_jitter is {self.backoff_jitter}; give a share from 0 to below 1"
+            )
         for name in (each.name for each in fields(self)):
             seconds = getattr(self, name)
             if name.endswith("_seconds") and seconds is not None and not seconds > 0:
                 raise SettingsError(f"{name} is {seconds}; give a time above 0 s")
 
 
-DEFAULT_SETTINGS = SourceSettings()
+LIVE_DEFAULTS = LiveSettings()
 
 
 class Backoff:
@@ -185,11 +173,11 @@ def source_from(argument: str | int | Path) -> Source:
         return Source("camera", f"/dev/video{int(text)}", f"camera {int(text)}")
     if text.startswith("/dev/video"):
         return Source("camera", text, f"camera {text}")
-    number = _descriptor(text)
-    if number is not None and not _is_plain_file(number):
-        shown = "standard input" if number == 0 else f"/dev/fd/{number}"
-        return Source("file", f"pipe:{number}", shown)
-    path = Path(text if number is None else f"/dev/fd/{number}").expanduser()
+    match = _DESCRIPTOR.fullmatch("pipe:0" if text in ("-", "pipe:", "/dev/stdin") else text)
+    if match and not _is_plain_file(int(match[1])):
+        shown = "standard input" if int(match[1]) == 0 else f"/dev/fd/{match[1]}"
+        return Source("file", f"pipe:{match[1]}", shown)
+    path = Path(f"/dev/fd/{match[1]}" if match else text).expanduser()
     # The prefix keeps FFmpeg from reading a colon in a name as the end of a protocol's.
     return Source("file", f"file:{path}", text_redacted(str(path)), path)
 
@@ -197,14 +185,6 @@ def source_from(argument: str | int | Path) -> Source:
 def is_url(text: str) -> bool:
     """Return True if a text is an address with a scheme, such as ``rtsp://…``, and no path."""
     return _URL.match(text.lstrip()) is not None
-
-
-def _descriptor(text: str) -> int | None:
-    """Return the number of the open file that a name stands for; None for all other names."""
-    if text in ("-", "pipe:", "/dev/stdin"):
-        return 0
-    match = _DESCRIPTOR.fullmatch(text)
-    return int(match[1]) if match else None
 
 
 def _is_plain_file(descriptor: int) -> bool:
@@ -241,7 +221,7 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> InputContainer:
+def opened(source: Source, settings: LiveSettings = LIVE_DEFAULTS) -> InputContainer:
     """Open a source for reading; the settings are for cameras and network streams.
 
     Raises:
@@ -250,7 +230,6 @@ def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> Input
     if source.kind == "file":
         _check_file(source)
     started = time.monotonic()
-    failure = None
     try:
         container = _opened_by_ffmpeg(source, settings)
     except InterruptedError:  # while a pipe waited for whoever writes to it
@@ -263,16 +242,16 @@ def opened(source: Source, settings: SourceSettings = DEFAULT_SETTINGS) -> Input
         failure = MediaError(_explained(source, error, reason))
         if source.kind != "network":
             raise failure from error
-    if failure is not None:
-        # Out here, so that FFmpeg's error is no part of it: that shows the URL with its password.
-        raise failure
-    if container.format.name in TEXT_ART_FORMATS:
+    else:
+        if container.format.name not in TEXT_ART_FORMATS:
+            return container
         container.close()
-        raise MediaError(f"{source.shown} is a text file; give a video file")
-    return container
+        failure = MediaError(f"{source.shown} is a text file; give a video file")
+    # Out here, so that FFmpeg's error is no part of it: that shows the URL with its password.
+    raise failure
 
 
-def _opened_by_ffmpeg(source: Source, settings: SourceSettings) -> InputContainer:
+def _opened_by_ffmpeg(source: Source, settings: LiveSettings) -> InputContainer:
     limits = settings.open_seconds, settings.read_seconds
     if source.kind == "camera":
         return av.open(source.address, "r", format="v4l2", timeout=limits)
@@ -281,7 +260,7 @@ def _opened_by_ffmpeg(source: Source, settings: SourceSettings) -> InputContaine
         file = source.address if source.repeatable else _Pipe(source)
         return av.open(file, "r", metadata_errors="replace")
     if source.address.startswith("http"):
-        return _opened_over_http(source, limits)
+        return _opened_over_http(source.address, limits)
     rtsp = {"rtsp_transport": settings.rtsp_transport, "allowed_media_types": "video"}
     options = rtsp if source.address.startswith("rtsp") else {}
     return av.open(source.address, "r", options=options, metadata_errors="replace", timeout=limits)
@@ -295,47 +274,36 @@ class _Pipe:
         self._file = (
             source.path.open("rb", 0) if source.path else io.FileIO(int(number), closefd=False)
         )
+        self.close = self._file.close
 
     def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes; none at the end."""
         while (data := self._file.read(size)) is None:
             select.select([self._file], [], [])  # it is set not to wait by itself
         return data
 
-    def close(self) -> None:
-        """Close the pipe; whoever writes to it notices."""
-        self._file.close()
 
-
-def _opened_over_http(source: Source, limits: tuple[float, float]) -> InputContainer:
+def _opened_over_http(address: str, limits: tuple[float, float]) -> InputContainer:
     """Open a file or stream, or any JPEG pictures one behind the other.
 
     Cameras send these with boundaries, line ends and headers of their own, which browsers accept
     and FFmpeg does not.
     """
-    try:
-        probe = {"formatprobesize": str(PROBE_BYTES)}
-        container = av.open(
-            source.address, "r", options=probe, metadata_errors="replace", timeout=limits
-        )
-        pictures = container.format.name == MJPEG_STREAM or may_be_still(container)
-        if not pictures or _has_pictures(container):
+    failure = av.InvalidDataError(errno.EINVAL, "no picture in it")
+    once = {"analyzeduration": "1", "fpsprobesize": "0"}
+    for form, options in ((None, {"formatprobesize": str(PROBE_BYTES)}), (RAW_JPEG, once)):
+        try:
+            container = av.open(
+                address, "r", form, options, metadata_errors="replace", timeout=limits
+            )
+        except av.InvalidDataError as error:
+            failure = error
+            continue
+        pictures = form or container.format.name == MJPEG_STREAM or may_be_still(container)
+        # FFmpeg finds their size in the first of them.
+        if not pictures or any(s.codec_context.width for s in container.streams.video):
             return container
         container.close()
-        failure = av.InvalidDataError(errno.EINVAL, "no picture in it")
-    except av.InvalidDataError as error:
-        failure = error
-    once = {"analyzeduration": "1", "fpsprobesize": "0"}
-    container = av.open(source.address, "r", format=RAW_JPEG, options=once, timeout=limits)
-    if _has_pictures(container):
-        return container
-    container.close()
     raise failure
-
-
-def _has_pictures(container: InputContainer) -> bool:
-    """Return True if FFmpeg found the size of the pictures in the first of them."""
-    return any(stream.codec_context.width for stream in container.streams.video)
 
 
 def _check_file(source: Source) -> None:
@@ -369,19 +337,12 @@ def _explained(source: Source, error: Exception, reason: str) -> str:
         )
     if isinstance(error, PermissionError):
         return f"{shown} may not be read; give yourself the right to read it"
-    if not source.repeatable:
+    if source.path is None or not source.repeatable:
         return f"{shown} holds no video that can be read in one go ({reason}); {ONE_GO}"
-    if source.path is not None and _starts_like_mp4(source.path):
-        return (
-            f"{shown} has no index (moov), so the recording was cut off before its end; "
-            "rebuild it with a repair tool such as untrunc"
-        )
+    with source.path.open("rb") as file:
+        if file.read(12)[4:8] == b"ftyp":
+            return (
+                f"{shown} has no index (moov), so the recording was cut off before its end; "
+                "rebuild it with a repair tool such as untrunc"
+            )
     return f"{shown} is not a video that FFmpeg reads ({reason}); give a video file"
-
-
-def _starts_like_mp4(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(12)[4:8] == b"ftyp"
-    except OSError:
-        return False

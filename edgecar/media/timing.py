@@ -26,9 +26,6 @@ LEAD_SECONDS = 10
 JUMP_SECONDS = 1
 """A step back by more is a new start of the clock, by less a mistake in one frame."""
 
-MAY_JUMP = 0x200
-"""FFmpeg's AVFMT_TS_DISCONT: formats whose clock is known to jump."""
-
 GAP_SECONDS = 10
 """A longer gap in a transport stream is a jump of its clock, the same limit as in FFmpeg."""
 
@@ -38,8 +35,8 @@ OVERLAP_SECONDS = 1
 MAX_HELD_PACKETS = 1024
 """Packets of other streams that may come before the pictures behind a jump."""
 
-OVERFLOW_SECONDS = Fraction(2**33, 90000)
-"""Time after which the clock of a transport stream starts again from zero."""
+MAY_JUMP = 0x200  # FFmpeg's AVFMT_TS_DISCONT: formats whose clock is known to jump
+OVERFLOW_SECONDS = Fraction(2**33, 90000)  # after which a transport stream counts from zero again
 
 CLOCK_JUMPS = "jumps of the file's clock; times go on without a gap"
 
@@ -109,12 +106,7 @@ class DecodingTimes:
 
 
 class ArrivalTimes:
-    """Presentation times where a live stream states none: the arrival of each picture.
-
-    Args:
-        time_base: Seconds in a tick; the first picture is at zero.
-        clock: Returns the time in seconds, on any clock that only goes forward.
-    """
+    """Presentation times where a live stream states none: the arrival, from zero."""
 
     def __init__(self, time_base: Fraction, clock: Callable[[], float] = time.monotonic) -> None:
         self._time_base, self._clock = time_base, clock
@@ -168,19 +160,17 @@ class JoinedTimes:
         if self._origin is None:
             self._origin, self._last_ticks = (ticks, arrived_seconds), ticks
             self._last_seconds = arrived_seconds
-        placed = None if self._shift_ticks is None else ticks + self._shift_ticks
         silent_seconds, self._last_seconds = arrived_seconds - self._last_seconds, arrived_seconds
-        if placed is None or self._jumps(placed, silent_seconds):
+        placed = ticks + (self._shift_ticks or 0)
+        step_seconds = (placed - self._last_ticks) * self._time_base
+        longest_seconds = silent_seconds + self._lead_seconds
+        if self._shift_ticks is None or not -JUMP_SECONDS <= step_seconds <= longest_seconds:
             first_ticks, first_seconds = self._origin
             elapsed_ticks = round((arrived_seconds - first_seconds) / self._time_base)
             placed = max(self._last_ticks + 1, first_ticks + elapsed_ticks)
             self._shift_ticks = placed - ticks
         self._last_ticks = max(self._last_ticks, placed)
         return replace(frame, pts=self._last_ticks, time_base=self._time_base)
-
-    def _jumps(self, placed: int, silent_seconds: float) -> bool:
-        step_seconds = (placed - self._last_ticks) * self._time_base
-        return not -JUMP_SECONDS <= step_seconds <= silent_seconds + self._lead_seconds
 
 
 class Timeline:
@@ -205,8 +195,14 @@ class Timeline:
 
     def place(self, frame: Frame) -> int:
         """Return the tick at which the output shows ``frame``."""
-        ticks = self._wanted(frame)
         last = self.last_ticks
+        if frame.pts is None or frame.time_base is None:
+            ticks = (0 if last is None else last + self.interval_ticks) - self._shift_ticks
+        else:
+            exact = frame.pts * frame.time_base / self.time_base
+            ticks = round(exact)
+            if exact != ticks:
+                self._warnings[f"timestamps rounded to {self.time_base} s"] += 1
         if last is None and self._from_zero:
             self._shift_ticks = -ticks
         elif last is not None and ticks + self._shift_ticks <= last:
@@ -218,15 +214,6 @@ class Timeline:
         self.last_ticks = ticks + self._shift_ticks
         return self.last_ticks
 
-    def _wanted(self, frame: Frame) -> int:
-        if frame.pts is None or frame.time_base is None:
-            following = 0 if self.last_ticks is None else self.last_ticks + self.interval_ticks
-            return following - self._shift_ticks
-        exact = frame.pts * frame.time_base / self.time_base
-        if exact.denominator != 1:
-            self._warnings[f"timestamps rounded to {self.time_base} s"] += 1
-        return round(exact)
-
 
 @dataclass(slots=True)
 class _Stream:
@@ -234,7 +221,7 @@ class _Stream:
 
     run: int = 0
     last: Fraction | None = None
-    held: list["Packet[Stream]"] = field(default_factory=list)
+    held: deque["Packet[Stream]"] = field(default_factory=deque)
 
 
 class UnbrokenTimes:
@@ -282,36 +269,30 @@ class UnbrokenTimes:
         """Begin another run of the clock if this picture's time jumps."""
         if packet.dts is None:  # presentation times alone go back and forth
             return False
-        now = packet.dts * packet.time_base
-        jumped = self._is_jump(stream.last, now)
-        if jumped:
-            self._shifts.append(self._shift_behind_jump(stream, packet, now))
+        now, last = packet.dts * packet.time_base, stream.last
+        shown = None if packet.pts is None else packet.pts * packet.time_base
+        jumped = last is not None and self._is_jump(last, now)
+        if last is not None and jumped:
+            shift = self._end - now
+            if 0 < now + OVERFLOW_SECONDS - last <= GAP_SECONDS:
+                shift = self._shifts[stream.run] + OVERFLOW_SECONDS
+            else:
+                self._warnings[CLOCK_JUMPS] += 1
+                if packet.is_keyframe and shown is not None:  # shown behind all before it
+                    shift = max(shift, self._shown_end - shown)
+            self._shifts.append(shift)
             stream.run = len(self._shifts) - 1
         shift = self._shifts[stream.run]
         interval = (packet.duration or 0) * packet.time_base
-        if not interval and stream.last is not None and not jumped:
-            interval = max(now - stream.last, Fraction(0))
+        if not interval and last is not None and not jumped:
+            interval = max(now - last, Fraction(0))
         self._end = now + shift + interval
-        if packet.pts is not None:
-            self._shown_end = max(self._shown_end, packet.pts * packet.time_base + shift + interval)
+        if shown is not None:
+            self._shown_end = max(self._shown_end, shown + shift + interval)
         stream.last = now
         return jumped
 
-    def _shift_behind_jump(
-        self, stream: _Stream, packet: "Packet[Stream]", now: Fraction
-    ) -> Fraction:
-        assert stream.last is not None
-        if 0 < now + OVERFLOW_SECONDS - stream.last <= GAP_SECONDS:
-            return self._shifts[stream.run] + OVERFLOW_SECONDS
-        self._warnings[CLOCK_JUMPS] += 1
-        shift = self._end - now
-        if packet.is_keyframe and packet.pts is not None:  # shown behind all before it
-            shift = max(shift, self._shown_end - packet.pts * packet.time_base)
-        return shift
-
-    def _is_jump(self, last: Fraction | None, now: Fraction) -> bool:
-        if last is None:
-            return False
+    def _is_jump(self, last: Fraction, now: Fraction) -> bool:
         if self.may_jump:
             return now < last or now - last > GAP_SECONDS
         return last - now > JUMP_SECONDS
@@ -320,43 +301,38 @@ class UnbrokenTimes:
         """Yield packets of another stream whose run of the clock is known."""
         while stream.held:
             packet = stream.held[0]
-            now = _seconds(packet)
+            now = start_of(packet)
             if now is not None:
-                if self._is_jump(stream.last, now) and not self._is_pause(stream, now):
-                    run = self._run_after(stream, now)
+                if stream.last is not None and self._is_jump(stream.last, now):
+                    run = self._run_after(stream, stream.last, now)
                     if run is None and not final:
                         return
-                    if run is not None:
-                        stream.run = run
+                    stream.run = stream.run if run is None else run
                 stream.last = now
-            del stream.held[0]
+            stream.held.popleft()
             _move(packet, self._shifts[stream.run])
             yield packet
 
-    def _is_pause(self, stream: _Stream, now: Fraction) -> bool:
-        """Return True if a stream was only silent for long while the pictures went on."""
-        assert stream.last is not None
-        placed = now + self._shifts[stream.run]
-        return now > stream.last and abs(placed - self._end) <= GAP_SECONDS
-
-    def _run_after(self, stream: _Stream, now: Fraction) -> int | None:
+    def _run_after(self, stream: _Stream, last: Fraction, now: Fraction) -> int | None:
         """Return the run in which a stream goes on; None if its pictures did not come yet."""
-        assert stream.last is not None
-        before = stream.last + self._shifts[stream.run]
+        shift = self._shifts[stream.run]
+        if now > last and abs(now + shift - self._end) <= GAP_SECONDS:
+            return stream.run  # it was only silent for long while the pictures went on
         for run in range(len(self._shifts) - 1, stream.run, -1):
-            step = now + self._shifts[run] - before
+            step = now + self._shifts[run] - (last + shift)
             if -OVERLAP_SECONDS <= step <= GAP_SECONDS:
                 return run
         return None
 
 
-def _seconds(packet: "Packet[Stream]") -> Fraction | None:
+def start_of(packet: "Packet[Stream]") -> Fraction | None:
+    """Return when a packet starts in seconds; None if it does not say."""
     ticks = packet.pts if packet.dts is None else packet.dts
     return None if ticks is None else ticks * packet.time_base
 
 
 def _move(packet: "Packet[Stream]", seconds: Fraction) -> None:
-    if not seconds or _seconds(packet) is None:
+    if not seconds:
         return
     ticks = round(seconds / packet.time_base)
     if packet.pts is not None:

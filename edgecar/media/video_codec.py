@@ -11,7 +11,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
-from edgecar.media.color import array_of, colour_of, picture_from_frame, state_colour
+from edgecar.media.color import colour_of, picture_from_frame, planes_of, state_colour
 from edgecar.media.frame import Frame
 from edgecar.media.sources import reason_of
 from edgecar.spec import Size
@@ -22,8 +22,6 @@ RATE_FPS = Fraction(25)
 """Frame rate of every coded clip; limits and bit rates refer to it."""
 
 HIGHEST_QUANTISER = 51
-BITS_IN_BYTE = 8
-BITS_IN_KBIT = 1000
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class VideoCoding:
         if self.b_frames is not None:
             options["bf"] = str(self.b_frames)
         if self.max_kbps is not None:
-            rate = str(self.max_kbps * BITS_IN_KBIT)
+            rate = str(self.max_kbps * 1000)
             options |= {"maxrate": rate, "bufsize": rate}
         if self.codec == "h264":
             filters = {} if self.in_loop_filters else {"x264-params": "no-deblock=1"}
@@ -98,8 +96,7 @@ class CodedClip:
     @property
     def kbps(self) -> float:
         """Mean rate in kbit/s at 25 frames a second."""
-        seconds = len(self.frames) / RATE_FPS
-        return self.coded_bytes * BITS_IN_BYTE / BITS_IN_KBIT / float(seconds)
+        return self.coded_bytes * 8 / 1000 / float(len(self.frames) / RATE_FPS)
 
 
 def video_coded(frames: Iterable[Frame], coding: VideoCoding) -> CodedClip:
@@ -124,16 +121,11 @@ def video_coded(frames: Iterable[Frame], coding: VideoCoding) -> CodedClip:
         with av.open(stream_bytes, "w", format="matroska", container_options=exact) as container:
             count = _encode(frames, coding, container)
         clip = decoded_clip(stream_bytes.getvalue())
+        failure = f"gave {len(clip.frames)} frames back for {count}"
     except av.FFmpegError as error:
-        raise MediaError(
-            f"{coding.codec} cannot code the clip ({reason_of(error)}); change its settings: "
-            f"{coding.options()}"
-        ) from error
-    if len(clip.frames) != count:
-        raise MediaError(
-            f"{coding.codec} gave {len(clip.frames)} frames back for {count}; change its settings: "
-            f"{coding.options()}"
-        )
+        failure, clip = f"cannot code the clip ({reason_of(error)})", None
+    if clip is None or len(clip.frames) != count:
+        raise MediaError(f"{coding.codec} {failure}; change its settings: {coding.options()}")
     return clip
 
 
@@ -149,7 +141,10 @@ def decoded_clip(bitstream: bytes) -> CodedClip:
         with av.open(BytesIO(bitstream), "r") as container:
             for packet in container.demux(video=0):
                 coded_bytes += packet.size
-                frames += [_frame(picture) for picture in packet.decode()]
+                frames += [
+                    Frame(*planes_of(shown), shown.pts, shown.time_base, colour_of(shown))
+                    for shown in packet.decode()
+                ]
     except av.FFmpegError as error:
         raise MediaError(
             f"a coded clip cannot be read ({reason_of(error)}); code it again"
@@ -163,8 +158,7 @@ def _encode(frames: Iterable[Frame], coding: VideoCoding, container: OutputConta
     count = 0
     for count, frame in enumerate(frames, 1):
         if stream is None:
-            size = frame.size
-            stream = _stream(container, coding, frame)
+            size, stream = frame.size, _stream(container, coding, frame)
         if frame.size != size:
             raise MediaError(
                 f"frame {count - 1} is {_pixels(frame.size)}, the first is {_pixels(size)}; "
@@ -191,11 +185,6 @@ def _stream(container: OutputContainer, coding: VideoCoding, first: Frame) -> Vi
     context.thread_count = 1  # threads change where bits go
     state_colour(context, first.colour)
     return stream
-
-
-def _frame(picture: av.VideoFrame) -> Frame:
-    y, u, v = (array_of(plane).copy() for plane in picture.planes)
-    return Frame(y, u, v, picture.pts, picture.time_base, colour_of(picture))
 
 
 def _pixels(size: Size) -> str:

@@ -15,15 +15,14 @@ from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
 from edgecar.files import atomic_write
-from edgecar.media.audio import END, AudioCopy
+from edgecar.media.audio import AudioCopy
 from edgecar.media.color import frame_in, picture_from_frame, state_colour
 from edgecar.media.container import (
+    FORMATS,
     REORDERED_FRAMES,
     container_for,
     explained,
-    format_of,
     longest_ticks,
-    set_orientation,
     stored_time_base,
 )
 from edgecar.media.facts import StreamFacts, write_notes
@@ -72,14 +71,10 @@ class Writer:
         self.frames = 0
         """Frames written so far."""
         self._path, self._facts, self._codec = path, facts, codec
-        suffix, self._kind = path.suffix.lower(), format_of(path)
-        self._timeline = Timeline(
-            stored_time_base(suffix, facts),
-            facts.rate,
-            from_zero=True,
-            warnings=self.warnings,
-        )
-        self._longest_ticks = longest_ticks(suffix, self._timeline.time_base)
+        suffix = path.suffix.lower()
+        self._kind, tick = FORMATS[suffix], stored_time_base(suffix, facts)
+        self._timeline = Timeline(tick, facts.rate, from_zero=True, warnings=self.warnings)
+        self._longest_ticks = longest_ticks(suffix, tick)
         self._recent: deque[int] = deque(maxlen=REORDERED_FRAMES)  # when frames are shown
         self._colour: Colour | None = None  # of the first frame
         self._picture: av.VideoFrame | None = None
@@ -87,7 +82,7 @@ class Writer:
         self._held: Packet[VideoStream] | None = None
         self._first_dts = 0
         self._container = container_for(
-            temporary, facts.sound, same_bytes=same_bytes, live=facts.live
+            temporary, self._kind, facts.sound, same_bytes=same_bytes, live=facts.live
         )
         self._stream = self._add_video(options)
         if same_bytes:
@@ -97,7 +92,6 @@ class Writer:
             if facts.sound
             else None
         )
-        self._warn_of_losses()
 
     def write(self, frame: Frame) -> None:
         """Encode the next frame.
@@ -118,9 +112,8 @@ class Writer:
             self._fill_gap(ticks)
             self._picture = picture_from_frame(frame, even=self._codec == "h264")
             if frame.duration and frame.time_base:
-                self._hold_ticks = round(
-                    frame.duration * frame.time_base / self._timeline.time_base
-                )
+                hold_seconds = frame.duration * frame.time_base
+                self._hold_ticks = round(hold_seconds / self._timeline.time_base)
             self._encode(self._picture, ticks)
         self.frames += 1
 
@@ -171,11 +164,17 @@ class Writer:
         with explained(self._path, self._facts.live):
             self._mux(self._stream.encode(None))
             end_ticks = last + (self._hold_ticks or self._timeline.interval_ticks)
-            self._mux_last(end_ticks)
+            packet, self._held = self._held, None
+            if packet is not None:
+                # By the duration of the packet that is decoded last MP4 tells the end.
+                in_mp4 = self._kind in ("mp4", "mov")
+                if self._hold_ticks and packet.dts is not None and in_mp4:
+                    packet.duration = end_ticks - (packet.dts - self._first_dts)
+                self._container.mux(packet)
             if self._hold_ticks and self._kind == "avi":
                 self.warnings["how long the last frame is shown is not stored in .avi"] += 1
             if self._audio:
-                self._audio.copy_until(END if whole else end_ticks * self._timeline.time_base)
+                self._audio.copy_until(None if whole else end_ticks * self._timeline.time_base)
                 if self._audio.lacks_the_rest:
                     self.warnings["audio left out after the connection broke off"] += 1
             self._container.close()
@@ -202,15 +201,7 @@ class Writer:
 
     def _begin(self, seconds: Fraction) -> None:
         """Take the time of the first frame for zero."""
-        write_notes(
-            self._facts.notes,
-            self._container,
-            self._stream,
-            self._kind,
-            self._facts.rate,
-            seconds,
-            self.warnings,
-        )
+        write_notes(self._facts, self._container, self._stream, seconds, self._kind, self.warnings)
         if self._audio:
             self._audio.start_at(seconds)
 
@@ -242,28 +233,20 @@ class Writer:
                 packet.duration = self._hold_ticks
             self._held = packet
 
-    def _mux_last(self, end_ticks: int) -> None:
-        """Write the packet that is decoded last, by whose duration MP4 tells the end."""
-        packet, self._held = self._held, None
-        if packet is None:
-            return
-        if self._hold_ticks and packet.dts is not None and self._kind in ("mp4", "mov"):
-            packet.duration = end_ticks - (packet.dts - self._first_dts)
-        self._container.mux(packet)
-
     def _add_video(self, options: dict[str, str]) -> VideoStream:
-        facts = self._facts
+        """Add the video stream, and warn of what it cannot store."""
+        facts, h264 = self._facts, self._codec == "h264"
         height, width = facts.size
-        if self._codec == "h264":
+        if h264:
             height, width = height + height % 2, width + width % 2
         stream = self._container.add_stream(
-            "libx264" if self._codec == "h264" else "ffv1",
+            "libx264" if h264 else "ffv1",
             rate=facts.rate,
             width=width,
             height=height,
             options=options,
         )
-        if self._codec == "h264":
+        if h264:
             stream.thread_type = "FRAME"  # PyAV's default cuts pictures into slices: larger files
         context = stream.codec_context
         context.pix_fmt = "yuv420p"
@@ -272,20 +255,22 @@ class Writer:
         state_colour(context, facts.colour)
         if facts.sample_aspect:
             context.sample_aspect_ratio = facts.sample_aspect
-        set_orientation(stream, facts)
+        turned = facts.rotation_degrees or facts.mirrored
+        if turned:
+            stream.set_display_rotation(facts.rotation_degrees, hflip=facts.mirrored)
+        avi, padded = self._kind == "avi", f"{_pixels(facts.size)} padded to {width}x{height}"
+        losses = {
+            f"odd size {padded}, as H.264 needs even ones": (height, width) != facts.size,
+            f"pixel shape {facts.sample_aspect} is not stored with FFV1": (
+                not h264 and facts.sample_aspect not in (None, 1)
+            ),
+            "range and colour space are not stored in .avi": (
+                avi and facts.colour != COLOUR_NOT_STATED
+            ),
+            "rotation is not stored in .avi": avi and turned,
+        }
+        self.warnings.update(words for words, lost in losses.items() if lost)
         return stream
-
-    def _warn_of_losses(self) -> None:
-        facts, stream, in_avi = self._facts, self._stream, self._kind == "avi"
-        if (stream.height, stream.width) != facts.size:
-            padded = f"{_pixels(facts.size)} padded to {stream.width}x{stream.height}"
-            self.warnings[f"odd size {padded}, as H.264 needs even ones"] += 1
-        if facts.sample_aspect not in (None, 1) and self._codec == "ffv1":
-            self.warnings[f"pixel shape {facts.sample_aspect} is not stored with FFV1"] += 1
-        if in_avi and facts.colour != COLOUR_NOT_STATED:
-            self.warnings["range and colour space are not stored in .avi"] += 1
-        if in_avi and (facts.rotation_degrees or facts.mirrored):
-            self.warnings["rotation is not stored in .avi"] += 1
 
 
 class NullWriter:

@@ -18,9 +18,9 @@ from edgecar.errors import EdgecarError
 from edgecar.media.color import bgr_from_frame, upright_bgr
 from edgecar.media.frame import Frame
 from edgecar.media.inputs import open_video
-from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
+from edgecar.media.live import LiveReader
 from edgecar.media.reader import Reader
-from edgecar.media.sources import source_from
+from edgecar.media.sources import LIVE_DEFAULTS, LiveSettings, source_from
 from edgecar.runtime.camera import PipelineSettings, StreamFrame
 from edgecar.runtime.cleaner import open_restorer
 from edgecar.runtime.pipeline import Pipeline

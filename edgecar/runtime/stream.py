@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgecar.media.inputs import open_video
-from edgecar.media.live import LIVE_DEFAULTS, LiveReader, LiveSettings
+from edgecar.media.live import LiveReader
 from edgecar.media.reader import Reader
+from edgecar.media.sources import LIVE_DEFAULTS, LiveSettings
 from edgecar.redaction import text_redacted
 from edgecar.runtime.camera import PipelineSettings, StreamFrame
 from edgecar.runtime.choice import shared_codec

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from edgecar.media.sources import DEFAULT_SETTINGS, Transport, source_from
+from edgecar.media.sources import LIVE_DEFAULTS, Transport, source_from
 from edgecar.media.writer import MAX_CRF
 from edgecar.spec import Coder, Precision
 
@@ -106,7 +106,7 @@ class Camera(Table):
     """Cameras of higher priority keep their network longer."""
     loop: bool = True
     """A file starts again at its end."""
-    rtsp_transport: Transport = DEFAULT_SETTINGS.rtsp_transport
+    rtsp_transport: Transport = LIVE_DEFAULTS.rtsp_transport
     max_latency_ms: float | None = Field(None, gt=0, le=3_600_000)
     skip_below_qp: float | None = Field(None, ge=-100, le=100)
     """H.264 frames finer than this pass unchanged. 0: none. None: decided by the weights."""

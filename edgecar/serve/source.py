@@ -12,9 +12,9 @@ from typing import Literal
 from edgecar.errors import EdgecarError, MediaError
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
-from edgecar.media.live import LiveReader, LiveSettings, LiveSource, LiveStats
+from edgecar.media.live import LiveReader, LiveSource, LiveStats
 from edgecar.media.reader import Reader
-from edgecar.media.sources import RTSP_SOUND, Backoff, source_from
+from edgecar.media.sources import RTSP_SOUND, Backoff, LiveSettings, source_from
 from edgecar.media.timing import JoinedTimes
 from edgecar.serve.settings import Camera
 

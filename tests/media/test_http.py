@@ -15,9 +15,9 @@ import pytest
 
 from edgecar.errors import MediaError
 from edgecar.media.inputs import Pictures, open_input
-from edgecar.media.live import LiveReader, LiveSettings
+from edgecar.media.live import LiveReader
 from edgecar.media.reader import open_reader
-from edgecar.media.sources import source_from
+from edgecar.media.sources import LiveSettings, source_from
 from edgecar.media.writer import open_writer
 from tests.media.conftest import copied
 

@@ -13,10 +13,10 @@ import pytest
 from edgecar.errors import MediaError, SettingsError, StallError
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame, chroma_size
-from edgecar.media.live import LiveReader, LiveSettings
+from edgecar.media.live import LiveReader
 from edgecar.media.packets import CORRUPT_FRAMES, NO_KEYFRAME, SKIPPED_PACKETS
 from edgecar.media.reader import Reader
-from edgecar.media.sources import Backoff, source_from
+from edgecar.media.sources import Backoff, LiveSettings, source_from
 
 SIZE = (4, 6)
 TICK = Fraction(1, 1000)

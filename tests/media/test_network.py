@@ -15,7 +15,7 @@ import pytest
 
 from edgecar.errors import MediaError, StallError
 from edgecar.media.reader import Reader, open_reader
-from edgecar.media.sources import SourceSettings, source_from
+from edgecar.media.sources import LiveSettings, source_from
 from tests.media.conftest import copied, remuxed
 
 PATIENCE_SECONDS = 0.5
@@ -88,7 +88,7 @@ def test_sound_alone_is_silence(make_clip):
     part = kept(whole, lambda kind, number, _packet: kind == "audio" or number < 12)
     stream = part.read_bytes()
     most = len(stream) // 376 * 188
-    settings = SourceSettings(read_seconds=PATIENCE_SECONDS)
+    settings = LiveSettings(read_seconds=PATIENCE_SECONDS)
     with sender(stream[:most], hang=False, slowly=stream[most:]) as port:
         source = source_from(f"tcp://127.0.0.1:{port}")
         with (
@@ -120,7 +120,7 @@ def test_a_stream_joined_between_keyframes_starts_with_the_next_one(make_clip, c
 def test_a_stream_without_keyframes_is_shown_all_the_same(make_clip):
     whole = make_clip("whole.mkv", frames=40, options={"g": "20"})
     part = kept(whole, lambda _kind, _number, packet: not packet.is_keyframe)
-    settings = SourceSettings(keyframe_seconds=1e-6)
+    settings = LiveSettings(keyframe_seconds=1e-6)
     with sender(part.read_bytes(), hang=False) as port:
         source = source_from(f"tcp://127.0.0.1:{port}")
         with Reader(source, keep_size=True, settings=settings) as reader:

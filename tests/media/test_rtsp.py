@@ -16,8 +16,8 @@ import pytest
 
 from benchmarks.run import rtsp_server
 from edgecar.errors import MediaError
-from edgecar.media.live import LiveReader, LiveSettings
-from edgecar.media.sources import source_from
+from edgecar.media.live import LiveReader
+from edgecar.media.sources import LiveSettings, source_from
 
 pytestmark = pytest.mark.slow  # waits for a server that is killed and stopped
 
