@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgecar.errors import MediaError
@@ -27,9 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def run_job(job: Job, restorer: Restorer, progress: Progress) -> Report:
-    """Restore whatever ``job.source`` is.
-
-    Every output appears whole or not at all.
+    """Restore whatever ``job.source`` is; every output appears whole or not at all.
 
     Raises:
         MediaError: The source is unreadable or the output cannot be written.
@@ -37,7 +35,7 @@ def run_job(job: Job, restorer: Restorer, progress: Progress) -> Report:
     """
     check_job(job, [job.source])
     with open_input(job.source, read_coding=job.settings.reads_coding) as source:
-        return run_opened(job, source, restorer, progress)
+        return run_opened(job, [source], restorer, progress)
 
 
 def check_job(
@@ -55,28 +53,25 @@ def check_job(
         OutputError: An output is an input or another output, or cannot be written.
         MediaError: A folder holds no picture.
     """
-    planned, read = list(outputs), list(map(Path, inputs))
+    read = [Path(name) for name in inputs]
     path = source_from(sources[0]).path
     if len(sources) == 1 and path is not None and (path.is_dir() or is_picture(path)):
         pictures = Pictures(list_pictures(path), path) if path.is_dir() else Pictures([path])
         read += pictures.paths
-        planned += _with_comparisons(job, _picture_outputs(job, pictures).values())
+        planned = [output for output in _picture_outputs(job, pictures).values() if output]
     else:
         places = [source_from(source) for source in sources]
         read += [place.path for place in places if place.path]
         names = camera_names(place.address for place in places)
         videos = [job_of(job, name, len(names)) for name in names]
-        planned += _with_comparisons(job, [Path(v.output) for v in videos if v.output != NULL])
-    check_outputs(planned, read)
-
-
-def _with_comparisons(job: Job, outputs: Iterable[Path | None]) -> list[Path]:
-    planned = [path for path in outputs if path is not None]
-    return planned + [job.compare_path(path) for path in planned if job.compare]
+        planned = [Path(video.output) for video in videos if video.output != NULL]
+    if job.compare:
+        planned += [job.compare_path(output) for output in planned]
+    check_outputs([*outputs, *planned], read)
 
 
 def run_opened(
-    job: Job, sources: Input | Sequence[Input], restorer: Restorer, progress: Progress
+    job: Job, sources: Sequence[Input], restorer: Restorer, progress: Progress
 ) -> Report:
     """`run_job` where inputs are open already, so that the restorer could be chosen to fit them.
 
@@ -86,11 +81,10 @@ def run_opened(
         restorer: Stays the caller's to close.
         progress: Called after every frame.
     """
-    inputs = [sources] if isinstance(sources, Input) else list(sources)
-    if isinstance(inputs[0], Pictures) and len(inputs) == 1:
-        return _run_pictures(job, inputs[0], restorer, progress)
-    videos = [each for each in inputs if not isinstance(each, Pictures)]
-    if len(videos) < len(inputs):
+    if len(sources) == 1 and isinstance(sources[0], Pictures):
+        return _run_pictures(job, sources[0], restorer, progress)
+    videos = [each for each in sources if not isinstance(each, Pictures)]
+    if len(videos) < len(sources):
         raise MediaError("pictures are among several inputs; give one folder, or videos alone")
     names = camera_names(reader.source.address for reader in videos)
     return run_cameras(job, dict(zip(names, videos, strict=True)), restorer, progress)
@@ -135,22 +129,14 @@ def _run_pictures(job: Job, pictures: Pictures, restorer: Restorer, progress: Pr
 
 
 def _picture_outputs(job: Job, pictures: Pictures) -> dict[Path, Path | None]:
-    """Return the output path of each picture; None where nothing is written."""
+    """Return the output path of each picture, no two alike but for case; None for no output."""
     paths = pictures.paths[: job.frames]
     if job.output == NULL:
         return dict.fromkeys(paths)
     if pictures.folder is None:
-        outputs = {paths[0]: Path(job.output)}
-    else:
-        # PNG: coding the result as JPEG again would bring the artifacts back.
-        outputs = {p: Path(job.output) / f"{name}.png" for p, name in _names(paths).items()}
-    return dict(outputs)
-
-
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Names for the outputs of pictures: no two differ in case alone."""
+        return {paths[0]: Path(job.output)}
     stems = Counter(path.stem.casefold() for path in paths)
-    names: dict[Path, str] = {}
+    outputs: dict[Path, Path | None] = {}
     taken: set[str] = set()
     for path in paths:
         name = wanted = path.stem if stems[path.stem.casefold()] == 1 else path.name
@@ -159,5 +145,6 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
             number += 1
             name = f"{wanted}-{number}"
         taken.add(name.casefold())
-        names[path] = name
-    return names
+        # PNG: coding the result as JPEG again would bring the artifacts back.
+        outputs[path] = Path(job.output) / f"{name}.png"
+    return outputs

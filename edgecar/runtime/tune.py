@@ -17,9 +17,13 @@ from edgecar.runtime.tuning import MAX_READ_PX, Tuning
 from edgecar.spec import Precision, Size
 
 MIN_ROUNDS = 3
+WORTH = 1.03  # times faster: less comes and goes with whatever else the machine does
 
 Pass = Callable[[], float]
 """Goes through a clip once; gives frames a second."""
+
+Speeds = Mapping[Tuning, float]
+"""Frames a second, the median over the rounds."""
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -27,15 +31,12 @@ Name = TypeVar("Name", bound=Hashable)
 def timed_rounds(
     passes: Mapping[Name, Pass], seconds: float, least: int = MIN_ROUNDS
 ) -> dict[Name, list[float]]:
-    """Every pass once a round, so that what else the machine does hits all alike.
+    """Frames a second of every pass, once a round, so that other work hits all of them alike.
 
     Args:
         passes: By name.
         seconds: To go on for.
         least: Rounds there are at any rate.
-
-    Returns:
-        Frames a second of each, round by round.
     """
     rates: dict[Name, list[float]] = {name: [] for name in passes}
     began, rounds = time.perf_counter(), 0
@@ -56,27 +57,11 @@ def median_ratio(rates: Sequence[float], others: Sequence[float]) -> float:
     return median(one / other for one, other in zip(rates, others, strict=True))
 
 
-WORTH = 1.03  # times faster: less comes and goes with whatever else the machine does
-OF_REUSE = ("kept_px", "step_px")
-
-Factors = Mapping[str, Sequence[Any]]
-"""Values to try, by attribute of `Tuning`, in this order."""
-
-Contender = Callable[[Tuning], AbstractContextManager[Pass]]
-"""Opens what is needed to go through the clip with a tuning."""
-
-Speeds = Mapping[Tuning, float]
-"""Frames a second, the median over the rounds."""
-
-
 @dataclass(frozen=True)
 class Setup:
-    """Conditions that a tuning is sought for.
+    """Conditions that a tuning is sought for: a clip, and how its artifact is run.
 
     Attributes:
-        clip: A video file.
-        artifact: Artifact that restores it.
-        engine: Name of an engine.
         precision: Arithmetic; None takes the engine's choice.
         threads: CPU threads, at most; None: all usable cores.
         frames: Number of frames measured per pass.
@@ -98,12 +83,12 @@ class Setup:
         ) as restorer:
             yield lambda: run_job(job, restorer, lambda _done, _all: None).fps
 
-    def factors(self, size: Size) -> Factors:
-        """Values worth trying for frames of ``(height, width)``."""
+    def factors(self, size: Size) -> dict[str, Sequence[Any]]:
+        """Values worth trying for frames of ``(height, width)``, by attribute of `Tuning`."""
         allowed = self.threads or usable_cores()
-        most_px = min(MAX_READ_PX, TILE_MEMORY // self.artifact.metadata.bytes_per_px)
         # A larger limit than the frame, or than memory allows, changes nothing.
-        fitting = min(most_px, size[0] * size[1])
+        memory_px = TILE_MEMORY // self.artifact.metadata.bytes_per_px
+        fitting = min(MAX_READ_PX, memory_px, size[0] * size[1])
         return {
             "threads": sorted({threads for threads in (1, allowed // 2) if 0 < threads < allowed}),
             "reuse": [False],
@@ -129,47 +114,39 @@ class Found:
 
 
 def search(
-    factors: Factors,
-    contender: Contender,
+    factors: Mapping[str, Sequence[Any]],
+    contender: Callable[[Tuning], AbstractContextManager[Pass]],
     seconds: float,
     tried: Callable[[str, Speeds], None] = lambda _factor, _speeds: None,
 ) -> Found:
     """Try the values of one factor after the other, keeping what is clearly faster.
 
     Args:
-        factors: Values to try besides the defaults.
-        contender: Opens a candidate.
+        factors: Values to try besides the defaults, by attribute of `Tuning`, in this order.
+        contender: Opens what is needed to go through the clip with a tuning.
         seconds: For each factor, and for the comparison at the end.
         tried: Told the speeds of each factor's candidates.
     """
+
+    def fastest(held: Tuning, *others: Tuning) -> tuple[Tuning, float, Speeds]:
+        """The fastest if it is clearly faster than the one held, its gain, and all speeds."""
+        with ExitStack() as stack:
+            passes = {each: stack.enter_context(contender(each)) for each in (held, *others)}
+            timed_rounds(passes, 0, least=1)  # shapes are compiled, files cached
+            rates = timed_rounds(passes, seconds)
+        ratios = {tuning: median_ratio(each, rates[held]) for tuning, each in rates.items()}
+        best = max(ratios, key=ratios.__getitem__)
+        won = best if ratios[best] >= WORTH else held
+        return won, ratios[won], {tuning: median(each) for tuning, each in rates.items()}
+
     best, trials = Tuning(), {}
     for factor, values in factors.items():
-        if not values or (factor in OF_REUSE and not best.reuse):
-            continue
-        candidates = [best, *(replace(best, **{factor: value}) for value in values)]
-        rates = _compared(candidates, contender, seconds)
-        trials[factor] = {tuning: median(each) for tuning, each in rates.items()}
-        tried(factor, trials[factor])
-        best = _fastest(rates, best)
+        if values and (best.reuse or factor not in ("kept_px", "step_px")):
+            candidates = [replace(best, **{factor: value}) for value in values]
+            best, _, trials[factor] = fastest(best, *candidates)
+            tried(factor, trials[factor])
     if best == Tuning():
         return Found(best, 1.0, trials)
-    rates = _compared([Tuning(), best], contender, seconds)
     # What won by chance does not win twice.
-    won = _fastest(rates, Tuning())
-    return Found(won, median_ratio(rates[won], rates[Tuning()]), trials)
-
-
-def _fastest(rates: Mapping[Tuning, Sequence[float]], held: Tuning) -> Tuning:
-    """The fastest, if it is clearly faster than the one that is held."""
-    ratios = {tuning: median_ratio(each, rates[held]) for tuning, each in rates.items()}
-    fastest = max(ratios, key=ratios.__getitem__)
-    return fastest if ratios[fastest] >= WORTH else held
-
-
-def _compared(
-    tunings: Sequence[Tuning], contender: Contender, seconds: float
-) -> dict[Tuning, list[float]]:
-    with ExitStack() as stack:
-        passes = {tuning: stack.enter_context(contender(tuning)) for tuning in tunings}
-        timed_rounds(passes, 0, least=1)  # shapes are compiled, files cached
-        return timed_rounds(passes, seconds)
+    won, gain, _ = fastest(Tuning(), best)
+    return Found(won, gain, trials)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import EngineInfo
@@ -20,9 +19,7 @@ from edgecar.runtime.change_map import COMPARED_PX, KEPT_PX
 from edgecar.runtime.regions import STEP_PX
 from edgecar.spec import Size
 
-# Larger tiles read less halo but are not faster.
-MAX_READ_PX = 1 << 20
-
+MAX_READ_PX = 1 << 20  # larger tiles read less halo but are not faster
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -60,7 +57,6 @@ class Tuning:
 
     def __str__(self) -> str:
         """Return what differs from the defaults, in words."""
-        default = Tuning()
         words = {
             "kept_px": f"cells of {self.kept_px} px",
             "max_read_px": f"tiles of at most {self.max_read_px} px",
@@ -68,30 +64,23 @@ class Tuning:
             "reuse": "no reuse",
             "threads": f"{self.threads} thread(s)",
         }
-        names = [name for name in words if getattr(self, name) != getattr(default, name)]
-        return ", ".join(words[name] for name in names) or "defaults"
+        default = Tuning()
+        changed = [words[name] for name in words if getattr(self, name) != getattr(default, name)]
+        return ", ".join(changed) or "defaults"
 
 
 @dataclass(frozen=True)
 class TuningKey:
-    """Conditions that a tuning was measured for; it says nothing about others.
-
-    Attributes:
-        artifact: Model and SHA-256 of its weights, or of the ONNX file if they are unknown.
-        engine: Name.
-        provider: The library's back end and its version.
-        precision: Arithmetic.
-        threads: CPU threads that were allowed.
-        cpu: Name of the processor.
-        height: Height of the frames.
-        width: Width of the frames.
-    """
+    """Conditions that a tuning was measured for; it says nothing about others."""
 
     artifact: str
+    """Model and SHA-256 of its weights, or of the ONNX file if they are unknown."""
     engine: str
     provider: str
+    """The library's back end and its version."""
     precision: str
     threads: int
+    """CPU threads that were allowed."""
     cpu: str
     height: int
     width: int
@@ -104,14 +93,7 @@ class TuningKey:
 
 
 def tuning_key(artifact: Artifact, info: EngineInfo, threads: int, size: Size) -> TuningKey:
-    """The key of an artifact on an engine, on this machine, for frames of one size.
-
-    Args:
-        artifact: Artifact that runs.
-        info: Description of the engine.
-        threads: CPU threads that are allowed.
-        size: Size of the frames.
-    """
+    """The key of an artifact on an engine, on this machine, for frames of one size."""
     metadata = artifact.metadata
     weights = metadata.weights_sha256 or hashlib.sha256(artifact.onnx).hexdigest()
     identity = f"{metadata.model} {weights}"
@@ -127,13 +109,7 @@ def cpu_name() -> str:
 
 
 def store_tuning(key: TuningKey, tuning: Tuning, gain: float) -> Path:
-    """Keep a tuning; returns its file.
-
-    Args:
-        key: Conditions that it was measured for.
-        tuning: Fastest settings.
-        gain: Its speed over that of the defaults.
-    """
+    """Keep a tuning and its speed over that of the defaults; returns its file."""
     table = {"key": asdict(key), "tuning": asdict(tuning), "gain": round(gain, 4)}
     with atomic_write(key.path) as temporary:
         temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
@@ -147,7 +123,7 @@ def load_tuning(key: TuningKey) -> Tuning | None:
         SettingsError: Its file is damaged, or was written by another version.
     """
     try:
-        table: Any = json.loads(key.path.read_text(encoding="utf-8"))
+        table = json.loads(key.path.read_text(encoding="utf-8"))
         if table["key"] != asdict(key):
             raise SettingsError("it was measured for something else")
         return Tuning(**table["tuning"])
@@ -177,16 +153,15 @@ class Tunings:
 
     def of(self, size: Size) -> Tuning:
         """For frames of ``(height, width)``."""
+        if self._given is not None:
+            return self._given
         if size not in self._known:
-            self._known[size] = self._given or self._stored(size) or Tuning()
+            try:
+                kept = load_tuning(self.key(size))
+            except SettingsError as error:
+                self.warnings.append(str(error))
+                kept = None
+            if kept is not None:
+                self.loaded[size] = kept
+            self._known[size] = kept or Tuning()
         return self._known[size]
-
-    def _stored(self, size: Size) -> Tuning | None:
-        try:
-            tuning = load_tuning(self.key(size))
-        except SettingsError as error:
-            self.warnings.append(str(error))
-            return None
-        if tuning is not None:
-            self.loaded[size] = tuning
-        return tuning

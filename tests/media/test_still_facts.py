@@ -26,7 +26,7 @@ def restored(source, target):
     """Run a network that changes nothing; the warnings."""
     with edgecar.Restorer(NOTHING, edgecar.FakeEngine(lambda batch: batch)) as restorer:
         job = Job(str(source), str(target))
-        report = run_opened(job, open_input(str(source)), restorer, lambda *_: None)
+        report = run_opened(job, [open_input(str(source))], restorer, lambda *_: None)
     return dict(report.warnings)
 
 
