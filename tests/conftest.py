@@ -73,9 +73,8 @@ def reduced(exported) -> Callable[[str, str], Artifact]:
 
         from edgecar.exporter.calibrate import equalised, ranges_of
         from edgecar.exporter.frames import generated_frames
-        from edgecar.exporter.layers import always_kept
         from edgecar.exporter.precision import fp16
-        from edgecar.exporter.quantize import FORMS, quantised
+        from edgecar.exporter.quantize import FORMS, always_kept, quantised
 
         metadata = exported(name).metadata
         model = onnx.load_model_from_string(exported(name).onnx)

@@ -18,7 +18,7 @@ from edgecar.errors import GateError
 from edgecar.evaluate.metrics import psnr
 from edgecar.exporter.exact import ExactEngine
 from edgecar.exporter.frames import CodedPair, generated_frames
-from edgecar.exporter.quantize import ForEngine
+from edgecar.exporter.recipe import ForEngine
 from edgecar.exporter.to_onnx import Lowering, export
 from edgecar.zoo.shipped import ShippedWeights
 

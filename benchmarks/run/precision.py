@@ -27,8 +27,7 @@ from edgecar.errors import GateError, SettingsError
 from edgecar.evaluate.clips import ClipSet, load_clips
 from edgecar.evaluate.stills import Pictures, evaluate_jpeg, load_pictures
 from edgecar.evaluate.video import NetworkMethod, evaluate_video
-from edgecar.exporter.lower import Lower
-from edgecar.exporter.quantize import ForEngine
+from edgecar.exporter.recipe import ForEngine, Lower
 from edgecar.exporter.to_onnx import Lowering, export
 from edgecar.media.video_codec import VideoCodec
 from edgecar.runtime.restorer import Restorer

@@ -50,7 +50,7 @@ TILE_PX = 256  # smaller than any default window, so that a pooling network is p
 NOISE_DB = 0.005  # what rounding, and the arithmetic of another machine, may change
 
 Entry = dict[str, Any]
-"""One entry of the manifest; see `edgecar.zoo.shipped.ShippedWeights`."""
+"""One entry of the manifest; see `edgecar.zoo.shipped.manifest`."""
 
 
 def admit(

@@ -13,8 +13,8 @@ import numpy as np
 from edgecar.artifact import Artifact, Metadata, Quality
 from edgecar.engines.select import default_engine, resolved
 from edgecar.errors import GateError
-from edgecar.exporter.lower import Lower, Report
-from edgecar.exporter.quantize import ForEngine
+from edgecar.exporter.lower import Report
+from edgecar.exporter.recipe import ForEngine, Lower
 from edgecar.exporter.to_onnx import Exported, Lowering, Source, lowered_artifact
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.tune import WORTH, Pass, Setup, median_ratio, timed_rounds

@@ -21,7 +21,7 @@ from edgecar.cli.output import (
 from edgecar.engines.plan import SUFFIX
 from edgecar.engines.triton import served_graph, served_plan, write_repository
 from edgecar.errors import EdgecarError, SettingsError
-from edgecar.exporter.quantize import ForEngine
+from edgecar.exporter.recipe import ForEngine
 from edgecar.files import quoted
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ rounds weights to the nearest, loses 5 to 10 times what the gate allows on our n
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
@@ -18,12 +19,9 @@ from edgecar.engines.base import CODE
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.select import LARGEST_WEIGHT
 from edgecar.errors import ExportError
-from edgecar.exporter.layers import copied
+from edgecar.exporter.frames import Picture
+from edgecar.exporter.graphs import attributes_of, copied
 from edgecar.exporter.quantize import Ranges, step_of, through_eight_bits
-from edgecar.exporter.receptive import attributes_of
-
-if TYPE_CHECKING:
-    from edgecar.exporter.frames import Picture
 
 HOMOGENEOUS = frozenset("LeakyRelu Relu PRelu Identity".split())
 """Activations for which f(s·x) = s·f(x) for any s > 0."""
@@ -37,15 +35,9 @@ METHODS = {"min-max": 0.0, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}
 
 
 def observed(
-    model: ModelProto, tensors: Iterable[str], pictures: "Sequence[Picture]"
+    model: ModelProto, tensors: Iterable[str], pictures: Sequence[Picture]
 ) -> Iterator[dict[str, Any]]:
-    """Yield for each picture the values of some tensors, and of the graph's input.
-
-    Args:
-        model: FP32 graph with inferred shapes.
-        tensors: Names.
-        pictures: Coded pictures.
-    """
+    """Yield for each picture the values of some tensors, and of the graph's input, by name."""
     seen, feed = copied(model), model.graph.input[0].name
     values = {value.name: value for value in seen.graph.value_info}
     names = [name for name in dict.fromkeys(tensors) if name != feed]
@@ -59,21 +51,16 @@ def observed(
         yield {feed: unit, **dict(zip(names, outputs, strict=True))}
 
 
-def largest_values(
+def _largest_values(
     model: ModelProto,
     tensors: Collection[str],
-    pictures: "Sequence[Picture]",
+    pictures: Sequence[Picture],
     rows_of: Callable[[Any], Any],
     left_out: Sequence[float],
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the largest values of tensors, without shares of them that are left out.
+    """Return the exact quantiles ``1 - left_out`` of the rows of tensors, over all pictures.
 
-    Args:
-        model: FP32 graph with inferred shapes.
-        tensors: Names of ``(N, C, H, W)`` tensors.
-        pictures: Coded pictures.
-        rows_of: Turns a tensor into rows, of which each has largest values.
-        left_out: Shares of the largest values, 0 to 1.
+    Only the largest values are kept: all of a large network would fill the memory.
 
     Returns:
         By name ``(len(left_out), rows)``.
@@ -85,8 +72,7 @@ def largest_values(
         for name in counts:
             rows = rows_of(values[name])
             counts[name] += rows.shape[1]
-            share = max(left_out) * rows.shape[1] / picture[0].size
-            most = 2 + math.ceil(share * total_px)
+            most = 2 + math.ceil(max(left_out) * rows.shape[1] / picture[0].size * total_px)
             both = np.concatenate([tails.get(name, rows[:, :0]), rows], axis=1)
             kept = min(most, both.shape[1])
             tails[name] = np.partition(both, -kept, axis=1)[:, -kept:]
@@ -100,45 +86,33 @@ def largest_values(
     }
 
 
-def equalised(
-    model: ModelProto, pictures: "Sequence[Picture]", outliers: float = 0.0
-) -> ModelProto:
+def equalised(model: ModelProto, pictures: Sequence[Picture], outliers: float = 0.0) -> ModelProto:
     """Return the same network with channels of equal range, so that one scale serves them all.
 
     Between a convolution and its readers, through a homogeneous activation, a channel is divided by
     its range and the weights that read it are multiplied by it. The output is the same up to the
     rounding of float32.
-
-    Args:
-        model: FP32 graph with inferred shapes, one picture in and one out.
-        pictures: Coded pictures that ranges are taken from.
-        outliers: Share of a channel's values, the largest, that do not count for its range.
     """
     made = copied(model)
     weights = {tensor.name: tensor for tensor in made.graph.initializer}
     pairs = list(_pairs(made))
     tensors = [tensor for _, tensor, _ in pairs]
     # Ranges of all at once: scaling one tensor leaves those of the others as they are.
-    found = largest_values(
+    found = _largest_values(
         made, tensors, pictures, lambda x: np.abs(x[0]).reshape(x.shape[1], -1), [outliers]
     )
-
-    def multiply(name: str, factors: NDArray[np.float64], axis: int) -> None:
-        values: Any = numpy_helper.to_array(weights[name])
-        factors = factors.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-        scaled = (values * factors).astype(values.dtype)
-        weights[name].CopyFrom(numpy_helper.from_array(scaled, name))
-
     for maker, tensor, readers in pairs:
         peak = found[tensor][0].astype(np.float64)
         reach = np.maximum(peak, LEAST_RANGE * peak.max())
         if not (np.isfinite(reach).all() and reach.min() > 0):
             continue
         scale = reach / np.exp(np.log(reach).mean())
-        for name in maker.input[1:]:
-            multiply(name, 1 / scale, axis=0)
-        for reader in readers:
-            multiply(reader.input[1], scale, axis=1)
+        scaled = [(name, 1 / scale, 0) for name in maker.input[1:]]
+        for name, factors, axis in (*scaled, *((r.input[1], scale, 1) for r in readers)):
+            values: Any = numpy_helper.to_array(weights[name])
+            factors = factors.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+            values = (values * factors).astype(values.dtype)
+            weights[name].CopyFrom(numpy_helper.from_array(values, name))
     return made
 
 
@@ -154,10 +128,6 @@ def _pairs(model: ModelProto) -> Iterator[tuple[NodeProto, str, list[NodeProto]]
     def own(names: Sequence[str]) -> bool:
         return all(name in constants and len(readers[name]) == 1 for name in names)
 
-    def plain(node: NodeProto) -> bool:
-        groups = attributes_of(node).get("group", 1)
-        return node.op_type == "Conv" and groups == 1 and own(node.input[1:2])
-
     for node in model.graph.node:
         if node.op_type != "Conv" or not own(node.input[1:]):
             continue
@@ -168,21 +138,24 @@ def _pairs(model: ModelProto) -> Iterator[tuple[NodeProto, str, list[NodeProto]]
                 break
             tensor = follower.output[0]
         found = readers.get(tensor, [])
-        if found and tensor not in outputs and all(map(plain, found)):
+        if (
+            found
+            and tensor not in outputs
+            and all(_is_dense(r) and own(r.input[1:2]) for r in found)
+        ):
             yield node, tensor, found
 
 
+def _is_dense(node: NodeProto) -> bool:
+    return node.op_type == "Conv" and attributes_of(node).get("group", 1) == 1
+
+
 def ranges_of(
-    model: ModelProto, pictures: "Sequence[Picture]", *, symmetric: bool
+    model: ModelProto, pictures: Sequence[Picture], *, symmetric: bool
 ) -> dict[str, Ranges]:
     """Return by method of `METHODS` the ranges of tensors that convolutions read.
 
     Without symmetry also of those that they make, which are coded then.
-
-    Args:
-        model: FP32 graph with inferred shapes.
-        pictures: Coded pictures.
-        symmetric: Let ranges reach as far below zero as above.
     """
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
     tensors = dict.fromkeys(node.input[0] for node in convs)
@@ -192,7 +165,7 @@ def ranges_of(
     def rows(x: Any) -> Any:
         return np.abs(x).reshape(1, -1) if symmetric else np.stack([-x.ravel(), x.ravel()])
 
-    found = largest_values(model, tensors, pictures, rows, list(METHODS.values()))
+    found = _largest_values(model, tensors, pictures, rows, list(METHODS.values()))
     return {
         method: {name: (-float(ends[at][0]), float(ends[at][-1])) for name, ends in found.items()}
         for at, method in enumerate(METHODS)
@@ -215,9 +188,7 @@ def ranges_from_reaches(model: ModelProto, reaches: Mapping[str, float]) -> Rang
     return {reads[f"{name}.weight"]: (-reach, reach) for name, reach in reaches.items()}
 
 
-def rounded_weights(
-    model: ModelProto, pictures: "Sequence[Picture]"
-) -> dict[str, NDArray[np.int8]]:
+def rounded_weights(model: ModelProto, pictures: Sequence[Picture]) -> dict[str, NDArray[np.int8]]:
     """Return codes, in steps of `step_of`, for the weights of inner convolutions without groups.
 
     Weights of a channel are rounded one after the other, and those still to come make up for the
@@ -229,53 +200,39 @@ def rounded_weights(
     convs = [
         node
         for node in model.graph.node
-        if node.op_type == "Conv" and node.input[0] != feed and node.input[1] in weights
-        if attributes_of(node).get("group", 1) == 1
+        if _is_dense(node) and node.input[0] != feed and node.input[1] in weights
     ]
     dice = np.random.default_rng(0)
     energies: dict[str, Any] = {}
     for values in observed(model, [node.input[0] for node in convs], pictures):
         for node in convs:
-            x, shape = _padded(values[node.input[0]][0], node), weights[node.input[1]].shape
-            down, across = (_reads(node, shape[2 + a], x.shape[1 + a], a) for a in (0, 1))
-            taps = [x[:, rows, columns] for rows in down for columns in across]
-            width = taps[0].shape[2]
-            at = np.divmod(dice.permutation(taps[0][0].size)[:PATCHES], width)
-            patches = np.stack([tap[:, at[0], at[1]] for tap in taps], axis=1)
-            patches = patches.reshape(-1, len(at[0]))
+            rows = _read(values[node.input[0]][0], node, weights[node.input[1]].shape, 0)
+            taps = _read(rows, node, weights[node.input[1]].shape, 1)  # (C, H, W, kh, kw)
+            height, width = taps.shape[1:3]
+            at = np.divmod(dice.permutation(height * width)[:PATCHES], width)
+            patches = taps[:, at[0], at[1]].transpose(0, 2, 3, 1).reshape(-1, len(at[0]))
             energy = np.float64(patches @ patches.T)
             energies[node.input[1]] = energies.get(node.input[1], 0.0) + energy
     return {name: _compensated(weights[name], energy) for name, energy in energies.items()}
 
 
-def _padded(x: NDArray[np.float32], node: NodeProto) -> NDArray[np.float32]:
-    """Return the input of a convolution, ``(C, H, W)``, with its padding."""
-    top, left, bottom, right = attributes_of(node).get("pads", (0, 0, 0, 0))
-    return np.pad(x, ((0, 0), (top, bottom), (left, right)))
+def _read(x: Any, node: NodeProto, shape: Sequence[int], axis: int) -> Any:
+    """Return what a kernel reads of rows (axis 0) or columns (1) of ``(C, H, W, ...)``.
 
-
-def _reads(node: NodeProto, kernel: int, side: int, axis: int) -> list[slice]:
-    """Return what each row (or column) of a kernel reads of a padded side.
-
-    Args:
-        node: The convolution.
-        kernel: Rows of the kernel.
-        side: Rows of the padded input.
-        axis: 0 for rows, 1 for columns.
+    The size along the axis becomes that of the output; the values lie along a new last axis.
     """
     attributes = attributes_of(node)
-    step, spread = (attributes.get(name, (1, 1))[axis] for name in ("strides", "dilations"))
-    reach = (kernel - 1) * spread
-    return [slice(start, start + side - reach, step) for start in range(0, reach + 1, spread)]
+    pads = attributes.get("pads", (0, 0, 0, 0))
+    stride, spread = (attributes.get(name, (1, 1))[axis] for name in ("strides", "dilations"))
+    padding = [(0, 0)] * x.ndim
+    padding[1 + axis] = pads[axis], pads[2 + axis]
+    window = (shape[2 + axis] - 1) * spread + 1
+    taps = sliding_window_view(np.pad(x, padding), window, 1 + axis)[..., ::spread]
+    return taps[:, ::stride] if axis == 0 else taps[:, :, ::stride]
 
 
 def _compensated(weights: NDArray[np.float32], energy: NDArray[np.float64]) -> NDArray[np.int8]:
-    """Return codes of one tensor.
-
-    Args:
-        weights: ``(O, I, H, W)``.
-        energy: Sums of products of every two of the ``I · H · W`` values that a pixel is made of.
-    """
+    """Return codes of one tensor."""
     order = np.argsort(-np.diag(energy), kind="stable")  # those that matter most have most to come
     damping = DAMPING * float(np.trace(energy)) / len(energy) + np.finfo(np.float32).tiny
     ordered = energy[np.ix_(order, order)] + damping * np.eye(len(energy))
@@ -293,58 +250,35 @@ def _compensated(weights: NDArray[np.float32], energy: NDArray[np.float64]) -> N
     return restored.reshape(weights.shape).astype(np.int8)
 
 
-def mean_errors(
+def bias_shifts(
     model: ModelProto,
-    pictures: "Sequence[Picture]",
+    pictures: Sequence[Picture],
     ranges: Ranges,
     codes: Mapping[str, NDArray[np.int8]],
     *,
     signed: bool,
 ) -> dict[str, NDArray[np.float64]]:
-    """Return what each convolution in eight bits misses on average, by name and channel.
+    """Return what each convolution in eight bits misses on average, by its name, for each channel.
 
-    Errors of layers are measured apart: each reads what the FP32 graph computes.
-
-    Args:
-        model: FP32 graph with inferred shapes.
-        pictures: Coded pictures.
-        ranges: Ranges of what convolutions read.
-        codes: Rounded weights by name; other convolutions are left out.
-        signed: Code activations as `Form.signed` says.
+    Rounded weights do not err evenly: without this, pictures come out darker or brighter. Layers
+    are measured apart: each reads what the FP32 graph computes.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     convs = [n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in codes]
-    errors: dict[str, Any] = {}
+    shifts: dict[str, Any] = {}
     for values in observed(model, [node.input[0] for node in convs], pictures):
         for node in convs:
             x, weights = values[node.input[0]][0], numpy_helper.to_array(constants[node.input[1]])
             lower = codes[node.input[1]] * step_of(weights)[:, None, None, None]
             coded = through_eight_bits(x, ranges[node.input[0]], signed=signed)
             missing = _mean_output(x, node, weights) - _mean_output(coded, node, lower)
-            errors[node.name] = errors.get(node.name, 0) + missing / len(pictures)
-    return errors
-
-
-def corrected(model: ModelProto, errors: Mapping[str, Any], keep: Collection[str]) -> ModelProto:
-    """Return a copy whose biases make up for errors, except in convolutions to keep.
-
-    Rounded weights do not err evenly: without this, pictures come out darker or brighter.
-    """
-    made = copied(model)
-    constants = {tensor.name: tensor for tensor in made.graph.initializer}
-    for node in made.graph.node:
-        if node.name in errors and node.name not in keep and len(node.input) > 2:
-            bias = numpy_helper.to_array(constants[node.input[2]]) + errors[node.name]
-            tensor = numpy_helper.from_array(bias.astype(np.float32), node.input[2])
-            constants[node.input[2]].CopyFrom(tensor)
-    return made
+            shifts[node.name] = shifts.get(node.name, 0) + missing / len(pictures)
+    return shifts
 
 
 def _mean_output(x: Any, node: NodeProto, weights: Any) -> NDArray[np.float64]:
     """Return the mean over all pixels of each output channel, without the bias."""
-    x = _padded(x, node)
-    down, across = (_reads(node, weights.shape[2 + a], x.shape[1 + a], a) for a in (0, 1))
-    by_row = [x[:, :, columns].mean(axis=2) for columns in across]
-    means = [[row[:, rows].mean(axis=1, dtype=np.float64) for row in by_row] for rows in down]
-    total: NDArray[np.float64] = np.tensordot(weights, np.stack(means).transpose(2, 0, 1), 3)
+    by_row = _read(x, node, weights.shape, 1).mean(axis=2)  # (C, H, kw)
+    means = _read(by_row, node, weights.shape, 0).mean(axis=1, dtype=np.float64)  # (C, kw, kh)
+    total: NDArray[np.float64] = np.tensordot(weights, means.transpose(0, 2, 1), 3)
     return total

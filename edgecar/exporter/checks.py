@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx import ModelProto
 from torch import nn
 
 from edgecar.artifact import Artifact
@@ -18,9 +18,6 @@ from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.exporter.exact import ExactEngine
 from edgecar.exporter.frames import Picture, coded_photo, photo
 from edgecar.metadata import KnownAnswer, Metadata, packed_answer, write_metadata
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 QUALITY = 20  # JPEG quality of the pictures compared on: what the networks are for
 SIDES = ((48, 64), (80, 48))  # (height, width) before alignment: two shapes prove dynamic axes
@@ -32,12 +29,6 @@ MARGIN = 1.5  # on the loss measured here: another machine rounds a few values t
 
 def parity_error(network: nn.Module, onnx_bytes: bytes, channels: int, align_px: int) -> float:
     """Return the largest difference between a torch network and its ONNX file on real coded crops.
-
-    Args:
-        network: In evaluation mode.
-        onnx_bytes: The exported file; run by ONNX Runtime on the CPU in float32.
-        channels: 1 or 3.
-        align_px: Sides are rounded up to multiples of this.
 
     Returns:
         Maximum absolute difference, of 1.0; NaN if either output has one.
@@ -57,8 +48,8 @@ def parity_error(network: nn.Module, onnx_bytes: bytes, channels: int, align_px:
 def real_crops(channels: int, align_px: int) -> Iterator[NDArray[np.float32]]:
     """Yield batches of two JPEG-coded crops of photographs, ``(2, channels, H, W)`` in [0, 1]."""
     photos = [photo("astronaut"), photo("coffee")]
-    for height, width in SIDES:
-        height, width = (-(-side // align_px) * align_px for side in (height, width))
+    for sides in SIDES:
+        height, width = (-(-side // align_px) * align_px for side in sides)
         batch = np.empty((2, channels, height, width), np.float32)
         for index, bgr in enumerate(photos):
             crop = np.ascontiguousarray(bgr[96 : 96 + height, 160 : 160 + width])
@@ -69,7 +60,7 @@ def real_crops(channels: int, align_px: int) -> Iterator[NDArray[np.float32]]:
         yield batch
 
 
-def known_answer(model: "ModelProto", metadata: Metadata) -> KnownAnswer:
+def known_answer(model: ModelProto, metadata: Metadata) -> KnownAnswer:
     """Return the known answer of an FP32 graph.
 
     Raises:
@@ -83,14 +74,10 @@ def known_answer(model: "ModelProto", metadata: Metadata) -> KnownAnswer:
     return packed_answer(pair.coded, 255 * unit, float(np.mean(wrong**2)))
 
 
-def with_stated_loss(model: "ModelProto", metadata: Metadata) -> Metadata:
+def with_stated_loss(model: ModelProto, metadata: Metadata) -> Metadata:
     """Allow a lowered graph what it was measured to lose on its known answer, where that is more.
 
     The gate's budget is for the mean of its pictures, and this is one picture.
-
-    Args:
-        model: Lowered graph; its metadata are written again.
-        metadata: Metadata of the lowered graph, with the known answer of the FP32 one.
     """
     answer = metadata.known_answer
     if answer is None:
@@ -100,15 +87,13 @@ def with_stated_loss(model: "ModelProto", metadata: Metadata) -> Metadata:
     error = float(np.mean(np.square(apart, dtype=np.float64)))
     loss_db = 10 * math.log10(1 + error / max(answer.error_codes2, FLAWLESS))
     allowed_db = MARGIN * loss_db if math.isfinite(loss_db) else 0.0
-    made = replace(
-        metadata,
-        known_answer=packed_answer(answer.codes(), expected, answer.error_codes2, allowed_db),
-    )
+    stated = packed_answer(answer.codes(), expected, answer.error_codes2, allowed_db)
+    made = replace(metadata, known_answer=stated)
     write_metadata(model, made)
     return made
 
 
-def _output(model: "ModelProto", metadata: Metadata, codes: Picture) -> NDArray[np.float32]:
+def _output(model: ModelProto, metadata: Metadata, codes: Picture) -> NDArray[np.float32]:
     """Run a graph as it is written, without the fusions in which engines differ."""
     with ExactEngine(Artifact(metadata, model.SerializeToString())) as engine:
         unit: NDArray[np.float32] = engine.run(codes[None] * CODE)[0]

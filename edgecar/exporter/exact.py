@@ -1,5 +1,7 @@
 """A graph computed as it is written: ONNX Runtime without its optimisations."""
 
+import onnx
+
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Batch, Engine, EngineInfo
 from edgecar.engines.libraries import imported_onnxruntime
@@ -50,24 +52,17 @@ def _holding_halves(onnx_bytes: bytes) -> bytes:
     On a CPU it computes halves in float32 and drops the casts between its operators, even without
     optimisations; between two copies of a tensor it keeps them.
     """
-    import onnx
-
     model = onnx.load_model_from_string(onnx_bytes)
     values = onnx.shape_inference.infer_shapes(model).graph.value_info
     half = onnx.TensorProto.FLOAT16
     halves = {value.name for value in values if value.type.tensor_type.elem_type == half}
-    if not halves:
-        return onnx_bytes
-    nodes = []
+    copies = []
     for node in model.graph.node:
-        nodes.append(node)
         for place, name in enumerate(node.output):
             if name in halves:
                 node.output[place] = f"{name}_computed"
-                for source, made in ((f"{name}_computed", f"{name}_copy"), (f"{name}_copy", name)):
-                    nodes.append(onnx.helper.make_node("Identity", [source], [made]))
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+                copies += [(f"{name}_computed", f"{name}_copy"), (f"{name}_copy", name)]
+    identities = [onnx.helper.make_node("Identity", [one], [other]) for one, other in copies]
+    model.graph.node.extend(identities)  # the runtime sorts nodes itself
     held: bytes = model.SerializeToString()
     return held

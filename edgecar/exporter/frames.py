@@ -50,13 +50,7 @@ class CodedPair:
 
 @dataclass(frozen=True)
 class GateFrames:
-    """Pictures that a lower precision is fitted to and judged on.
-
-    Attributes:
-        calibration: Coded pictures that ranges of activations are taken from.
-        held: Others, with their originals.
-        data: Description for people.
-    """
+    """Coded pictures to fit a lower precision to, others to judge it on, and a description."""
 
     calibration: Sequence[Picture]
     held: Sequence[CodedPair]
@@ -75,23 +69,18 @@ class GateFrames:
 def generated_frames(trained_on: str, channels: int, align_px: int) -> GateFrames:
     """Return photographs of scikit-image, coded with the coder that the weights are for.
 
-    Args:
-        trained_on: The degradation, the coder first (``h264 crf 29-47``); JPEG if it names none.
-        channels: 1 (luma) or 3 (RGB).
-        align_px: Sides are multiples of this.
-
     Raises:
         ExportError: scikit-image is not installed.
     """
-    coder, levels = _coding_of(trained_on)
+    coder, (low, high) = _coding_of(trained_on)
     fitted, judged = (
-        [
-            _pair(_cut(_planes(photo(name), channels, limited=True), align_px), coder, level)
-            for name, level in zip(names, _spread(levels, len(names)), strict=True)
-        ]
+        _coded(
+            [_cut(_planes(photo(name), channels, limited=True), align_px) for name in names],
+            coder,
+            (low, high),
+        )
         for names in (CALIBRATED_ON, JUDGED_ON)
     )
-    low, high = levels
     data = f"photographs of scikit-image, {coder} {low}-{high}"
     return GateFrames([pair.coded for pair in fitted], judged, data)
 
@@ -101,30 +90,21 @@ def coded_photo(trained_on: str, channels: int, align_px: int, side_px: int) -> 
 
     There a lower precision loses most against the original.
 
-    Args:
-        trained_on: Degradation that the weights undo, the coder first; JPEG if it names none.
-        channels: 1 (luma) or 3 (RGB).
-        align_px: Alignment of the network.
-        side_px: Side of the square, a multiple of ``align_px``.
-
     Raises:
         ExportError: scikit-image is not installed.
     """
     coder, levels = _coding_of(trained_on)
+    finest = max(levels) if coder == "jpeg" else min(levels)
     planes = _cut(_planes(photo(JUDGED_ON[0]), channels, limited=True), align_px)
-    pair = _pair(planes, coder, max(levels) if coder == "jpeg" else min(levels))
+    (pair,) = _coded([planes], coder, (finest, finest))
+    height, width = pair.clean.shape[1:]
+    # Below the middle, where that photograph has all colours and levels.
+    left = min(width // 2, width - side_px)
     coded, clean = (
-        np.ascontiguousarray(_coloured_edges(picture, side_px))
+        np.ascontiguousarray(picture[:, height - side_px :, left : left + side_px])
         for picture in (pair.coded, pair.clean)
     )
     return CodedPair(coded, clean)
-
-
-def _coloured_edges(picture: Picture, side_px: int) -> Picture:
-    """Cut out a square, below the middle, where that photograph has all colours and levels."""
-    height, width = picture.shape[1:]
-    left = min(width // 2, width - side_px)
-    return picture[:, height - side_px :, left : left + side_px]
 
 
 def own_frames(source: Path, trained_on: str, channels: int, align_px: int) -> GateFrames:
@@ -133,12 +113,6 @@ def own_frames(source: Path, trained_on: str, channels: int, align_px: int) -> G
     Nobody has the clean originals of what a camera sent. What is judged on is therefore coded once
     more, with the coder that the weights are for, and stands for its own original. Photographs
     judge besides: ranges fitted to odd frames must not harm ordinary ones.
-
-    Args:
-        source: A folder of pictures, a picture or a video file.
-        trained_on: Degradation, the coder first; JPEG if it names none.
-        channels: 1 (luma) or 3 (RGB).
-        align_px: Sides are multiples of this.
 
     Raises:
         DataError: There are too few frames, or they are too small.
@@ -150,12 +124,7 @@ def own_frames(source: Path, trained_on: str, channels: int, align_px: int) -> G
             f"{source} holds {len(pictures)} frames, calibration needs at least {LEAST_FRAMES}; "
             "give a folder of more pictures, or a clip"
         )
-    coder, levels = _coding_of(trained_on)
-    judged = pictures[1::2]
-    own = [
-        _pair(picture, coder, level)
-        for picture, level in zip(judged, _spread(levels, len(judged)), strict=True)
-    ]
+    own = _coded(pictures[1::2], *_coding_of(trained_on))
     ordinary = generated_frames(trained_on, channels, align_px)
     data = f"{len(pictures)} frames of {source.name}, coded once more, and {ordinary.data}"
     as_they_are = [_without_margin(picture) for picture in pictures[::2]]
@@ -163,14 +132,10 @@ def own_frames(source: Path, trained_on: str, channels: int, align_px: int) -> G
 
 
 def _coding_of(trained_on: str) -> tuple[Coder, tuple[int, int]]:
-    """Coder and range of its quality that weights are for."""
+    """Return the coder, and the range of its quality, that weights are for."""
     coder: Coder = coder_of(trained_on) or "jpeg"
     said = re.search(r"(\d+)-(\d+)$", trained_on)
     return coder, (int(said[1]), int(said[2])) if said else LEVELS[coder]
-
-
-def _spread(levels: tuple[int, int], count: int) -> list[int]:
-    return [round(level) for level in np.linspace(*levels, count)]
 
 
 def photo(name: str) -> Bgr:
@@ -191,51 +156,53 @@ def photo(name: str) -> Bgr:
 
 
 def _planes(bgr: Bgr, channels: int, *, limited: bool) -> Picture:
-    """Luma of limited or full range, or RGB."""
+    """Return luma of limited or full range, or RGB."""
     if channels == 3:
         return np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
     return (paper_luma_from_bgr(bgr) if limited else luma_from_bgr(bgr))[None]
 
 
 def _cut(picture: Picture, align_px: int) -> Picture:
-    """The middle of a picture, with a margin to pan over."""
-    room = [side - MARGIN_PX for side in picture.shape[1:]]
-    if min(room) < max(LEAST_PX, align_px):
-        height, width = picture.shape[1:]
+    """Return the middle of a picture, with a margin to pan over."""
+    height, width = picture.shape[1:]
+    if min(height, width) - MARGIN_PX < max(LEAST_PX, align_px):
         raise DataError(
             f"a frame is {width}x{height} px, calibration needs at least "
             f"{max(LEAST_PX, align_px) + MARGIN_PX} px each way; give larger ones"
         )
-    sides = [min(MOST_PX, side) // align_px * align_px or align_px for side in room]
-    top, left = ((free - kept) // 2 for free, kept in zip(room, sides, strict=True))
-    height, width = (side + MARGIN_PX for side in sides)
-    return np.ascontiguousarray(picture[:, top : top + height, left : left + width])
-
-
-def _pair(picture: Picture, coder: Coder, level: int) -> CodedPair:
-    """A picture after a coder, without the margin of `_cut`; colour is always coded as JPEG."""
-    clean = _without_margin(picture)
-    if len(picture) == 3:
-        quality = level if coder == "jpeg" else LEVELS["jpeg"][1]
-        return CodedPair(_colour_jpeg(clean, quality), clean)
-    if coder == "jpeg":
-        return CodedPair(jpeg_coded(clean[0], level)[None], clean)
-    return CodedPair(_panned(picture[0], coder, level)[None], clean)
+    cut = [slice(None)]
+    for room in (height - MARGIN_PX, width - MARGIN_PX):
+        side = min(MOST_PX, room) // align_px * align_px or align_px
+        start = (room - side) // 2
+        cut.append(slice(start, start + side + MARGIN_PX))
+    return np.ascontiguousarray(picture[tuple(cut)])
 
 
 def _without_margin(picture: Picture) -> Picture:
     return np.ascontiguousarray(picture[:, MARGIN_PX:, MARGIN_PX:])
 
 
-def _colour_jpeg(rgb: Picture, quality: int) -> Picture:
-    bgr = np.ascontiguousarray(rgb[::-1].transpose(1, 2, 0))
-    _, code = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)
-    return np.ascontiguousarray(decoded[..., ::-1].transpose(2, 0, 1))
+def _coded(pictures: Sequence[Picture], coder: Coder, levels: tuple[int, int]) -> list[CodedPair]:
+    """Code pictures over a range of quality, without their margin; colour always as JPEG."""
+    pairs = []
+    for picture, level in zip(pictures, np.linspace(*levels, len(pictures)), strict=True):
+        clean, quality = _without_margin(picture), round(level)
+        if len(picture) == 3:
+            bgr = np.ascontiguousarray(clean[::-1].transpose(1, 2, 0))
+            quality = quality if coder == "jpeg" else LEVELS["jpeg"][1]
+            _, code = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            decoded = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)
+            coded = np.ascontiguousarray(decoded[..., ::-1].transpose(2, 0, 1))
+        elif coder == "jpeg":
+            coded = jpeg_coded(clean[0], quality)[None]
+        else:
+            coded = _panned(picture[0], coder, quality)[None]
+        pairs.append(CodedPair(coded, clean))
+    return pairs
 
 
 def _panned(luma: NDArray[np.uint8], coder: VideoCodec, quantiser: int) -> NDArray[np.uint8]:
-    """The last frame of a short pan that ends at the lower right of ``luma``."""
+    """Return the last frame of a short pan that ends at the lower right of ``luma``."""
     height, width = (side - MARGIN_PX for side in luma.shape)
     even = (height + height % 2, width + width % 2)  # 4:2:0 has no odd sides
     frames = []
@@ -249,13 +216,13 @@ def _panned(luma: NDArray[np.uint8], coder: VideoCodec, quantiser: int) -> NDArr
 
 
 def _read(source: Path, channels: int) -> list[Picture]:
-    """Up to `OWN_FRAMES` frames, spread over a folder or clip."""
+    """Read up to `OWN_FRAMES` frames, spread over a folder or clip."""
     with open_input(source) as found:
         if isinstance(found, LiveReader):
             raise DataError(f"{source} is live; calibrate on a clip recorded from it")
         if isinstance(found, Pictures):
-            paths = spread_over(found.paths, OWN_FRAMES)
-            return [_planes(read_picture(path), channels, limited=False) for path in paths]
+            pictures = [read_picture(path) for path in spread_over(found.paths, OWN_FRAMES)]
+            return [_planes(picture, channels, limited=False) for picture in pictures]
         frames = spread_over(found, OWN_FRAMES)
     if channels == 3:
         return [_planes(bgr_from_frame(frame), 3, limited=False) for frame in frames]
@@ -263,7 +230,7 @@ def _read(source: Path, channels: int) -> list[Picture]:
 
 
 def spread_over(items: Iterable[Item], count: int) -> list[Item]:
-    """At least half of ``count`` items and at most that, evenly spaced; all if there are fewer.
+    """Return at least half of ``count`` items and at most that, evenly spaced, or all of fewer.
 
     Example:
         >>> spread_over(range(100), 6)
@@ -272,11 +239,8 @@ def spread_over(items: Iterable[Item], count: int) -> list[Item]:
     kept: list[Item] = []
     step = 1
     for number, item in enumerate(items):
-        if number % step:
-            continue
-        if len(kept) == count:
+        if number % step == 0 and len(kept) == count:
             kept, step = kept[::2], 2 * step
-            if number % step:
-                continue
-        kept.append(item)
+        if number % step == 0:
+            kept.append(item)
     return kept

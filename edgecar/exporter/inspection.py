@@ -3,16 +3,17 @@
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TensorProto
 
 from edgecar.artifact import Artifact, read_artifact
 from edgecar.engines.select import open_engine
 from edgecar.errors import AnswerError, EngineError
-from edgecar.exporter.layers import CONVOLUTIONS
+from edgecar.exporter.graphs import CONVOLUTIONS
 from edgecar.files import sha256_of
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 
 def inspection(path: Path) -> dict[str, Any]:
@@ -26,8 +27,6 @@ def inspection(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is no artifact.
     """
-    import onnx
-
     artifact = read_artifact(path)
     model = onnx.load_model_from_string(artifact.onnx)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
@@ -69,32 +68,26 @@ def answer_here(artifact: Artifact) -> dict[str, Any]:
     return {**figures, **used, "passed": not info.note, "words": words}
 
 
-def layer_types(model: "ModelProto") -> dict[str, str]:
-    """``int8``, ``fp16`` or ``fp32`` for every convolution, by name.
+def layer_types(model: ModelProto) -> dict[str, str]:
+    """Return ``int8``, ``fp16`` or ``fp32`` for every convolution, by name.
 
     One computes in eight bits if both its input and its weights come from eight bits.
     """
-    from onnx import TensorProto
-
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    made_by = {name: node for node in model.graph.node for name in node.output}
+    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
     layers = {}
     for node in model.graph.node:
-        if node.op_type not in CONVOLUTIONS:
-            continue
-        makers = [made_by.get(name) for name in node.input[:2]]
-        if all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers):
-            layers[node.name] = "int8"
-            continue
-        half = constants[node.input[1]].data_type == TensorProto.FLOAT16
-        layers[node.name] = "fp16" if half else "fp32"
+        if node.op_type in CONVOLUTIONS:
+            if {made_by.get(name) for name in node.input[:2]} == {"DequantizeLinear"}:
+                layers[node.name] = "int8"
+            else:
+                half = constants[node.input[1]].data_type == TensorProto.FLOAT16
+                layers[node.name] = "fp16" if half else "fp32"
     return layers
 
 
-def _params(model: "ModelProto") -> int:
-    """Weights and biases of the convolutions, and slopes; not scales and zero points."""
-    import numpy as np
-
+def _params(model: ModelProto) -> int:
+    """Count weights and biases of convolutions, and slopes; not scales and zero points."""
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
     made_by = {name: node for node in model.graph.node for name in node.output}
     names = set()

@@ -4,67 +4,55 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from importlib.util import find_spec
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal
+
+import onnx
+from onnx import ModelProto
 
 from edgecar.errors import GateError
 from edgecar.exporter import exact
-from edgecar.exporter.calibrate import (
-    corrected,
-    equalised,
-    mean_errors,
-    ranges_of,
-    rounded_weights,
-)
+from edgecar.exporter.calibrate import bias_shifts, equalised, ranges_of, rounded_weights
 from edgecar.exporter.frames import GateFrames
-from edgecar.exporter.layers import always_kept, convolutions, share_of_work
 from edgecar.exporter.precision import fp16
 from edgecar.exporter.quality import SHIFT_CODES, Budget, Judge, Verdict, middles
-from edgecar.exporter.quantize import FORMS, Form, Ranges, quantised
+from edgecar.exporter.quantize import (
+    FORMS,
+    Form,
+    Ranges,
+    always_kept,
+    convolutions,
+    quantised,
+    share_of_work,
+)
+from edgecar.exporter.recipe import Lower
 from edgecar.metadata import Metadata, Quality, write_metadata
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 FEW = 4  # layers, of which every set is judged
 CPU_ENGINES = ("openvino", "onnxruntime")  # those that an export may judge with
 
-Lower = Literal["fp16", "int8"]
 Report = Callable[[str], None]
 """Called with what is being tried."""
+Reduce = Callable[[Collection[str]], ModelProto]
+"""Makes a graph in lower precision but for some convolutions, by name."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A graph in lower precision, judged.
-
-    Attributes:
-        method: Way in which ranges of activations were found; empty where none are needed.
-        kept: Convolutions in higher precision, by name.
-        model: The graph.
-        verdict: Loss of the graph.
-    """
+    """A graph in lower precision, judged."""
 
     method: str
     kept: tuple[str, ...]
-    model: "ModelProto"
+    model: ModelProto
     verdict: Verdict
 
 
 @dataclass(frozen=True)
 class Search:
-    """Ways to lower a network's precision, and the layers among which some may have to stay.
+    """Ways to lower a network's precision, and the layers among which some may have to stay."""
 
-    Attributes:
-        ways: By method, a function that lowers all convolutions but some, by name.
-        layers: All convolutions.
-        always: Those that stay in higher precision without a trial.
-        may_keep: Tells if enough is faster when some are kept.
-    """
-
-    ways: dict[str, Callable[[Collection[str]], "ModelProto"]]
+    ways: dict[str, Reduce]
     layers: Sequence[str]
     always: Sequence[str]
     may_keep: Callable[[Collection[str]], bool]
@@ -72,19 +60,17 @@ class Search:
 
 @dataclass(frozen=True)
 class Trained:
-    """Result of training in eight bits.
+    """Result of training in eight bits: ranges of what convolutions read, and what came before.
 
-    Attributes:
-        ranges: Ranges of the tensors that convolutions read.
-        reference: FP32 graph of the weights that were fine-tuned, with which the gate compares.
+    The gate compares with `reference`, the FP32 graph of the weights that were fine-tuned.
     """
 
     ranges: Ranges
-    reference: "ModelProto"
+    reference: ModelProto
 
 
 def reduced(
-    model: "ModelProto",
+    model: ModelProto,
     metadata: Metadata,
     precision: Lower,
     form: Form,
@@ -95,20 +81,8 @@ def reduced(
     channel_outliers: float = 0.0,
     trained: Trained | None = None,
     report: Report = lambda _what: None,
-) -> tuple["ModelProto", Metadata]:
+) -> tuple[ModelProto, Metadata]:
     """Return the graph in lower precision that keeps the fewest layers and passes the gate.
-
-    Args:
-        model: FP32 artifact's graph, with inferred shapes.
-        metadata: Metadata of that graph.
-        precision: Precision to make.
-        form: Form of Q/DQ pairs; for FP16 there is but one.
-        frames: Pictures to calibrate and judge on.
-        budget: Loss that is allowed.
-        least_share: Share of multiply-accumulates that INT8 must do in eight bits, 0 to 1.
-        channel_outliers: Share of a channel's values that its range for INT8 leaves out.
-        trained: Result of training in eight bits, if the weights were.
-        report: Called with what is being tried.
 
     Returns:
         The graph and its metadata, the outcome of the gate among them.
@@ -123,32 +97,33 @@ def reduced(
     else:
 
         def may_keep(kept: Collection[str]) -> bool:
-            return share_of_work(model, [name for name in layers if name not in kept]) >= (
-                least_share
-            )
+            return share_of_work(model, set(layers).difference(kept)) >= least_share
 
-        always = always_kept(model)
-        ways = int8_ways(model, form, frames, channel_outliers, trained)
-        search = Search(ways, layers, always, may_keep)
-    engines = judges_of(precision, form)
+        ways = _int8_ways(model, form, frames, channel_outliers, trained)
+        search = Search(ways, layers, always_kept(model), may_keep)
+    # The exact engine computes as TensorRT does, which is not asked, and as CPUs do that sum
+    # products of eight bits without an intermediate step. CPUs of x86 do not compute halves.
+    here = [name for name in form.engines if name in CPU_ENGINES and find_spec(name)]
+    engines = [*(here if precision == "int8" else ()), exact.NAME]
     judge = Judge(reference, metadata, frames.held, precision, engines)
 
-    def sensitivity(lowered: "ModelProto") -> float:
+    def sensitivity(lowered: ModelProto) -> float:
         rough = middles(frames.held, metadata.align_px)
         return Judge(reference, metadata, rough, precision, engines[:1]).verdict(lowered).loss_db
 
     best = best_candidate(search, judge.verdict, sensitivity, budget, report)
-    if best.verdict.spent(budget) > 1:
+    verdict = best.verdict
+    if verdict.spent(budget) > 1:
         instead = "--precision fp32"
         if precision == "int8":
-            halves = Judge(reference, metadata, frames.held, "fp16", judges_of("fp16", form))
+            halves = Judge(reference, metadata, frames.held, "fp16", [exact.NAME])
             if halves.verdict(fp16(model, ())).spent(budget) <= 1:
                 instead = "--precision fp16"
         raise GateError(_refusal(metadata.model, precision, best, budget, instead))
     quality = Quality(
-        loss_db=best.verdict.loss_db,
-        worst_db=best.verdict.worst_db,
-        shift_codes=best.verdict.shift_codes,
+        loss_db=verdict.loss_db,
+        worst_db=verdict.worst_db,
+        shift_codes=verdict.shift_codes,
         budget_db=budget.loss_db,
         budget_worst_db=budget.worst_db,
         pictures=len(frames.held),
@@ -159,41 +134,21 @@ def reduced(
         kept=best.kept,
         engines=form.engines if precision == "int8" else tuple(FORMS),
         fp32_sha256=hashlib.sha256(reference.SerializeToString(deterministic=True)).hexdigest(),
-        by_engine=best.verdict.by_engine,
+        by_engine=verdict.by_engine,
     )
     made = replace(metadata, precision=precision, quality=quality)
     write_metadata(best.model, made)
     return best.model, made
 
 
-def judges_of(precision: Lower, form: Form) -> tuple[str, ...]:
-    """Return the engines that the gate judges with: those here that the form is for, and `exact`.
-
-    The exact engine computes as TensorRT does, which is not asked, and as CPUs do that sum products
-    of eight bits without an intermediate step. CPUs of x86 do not compute halves.
-    """
-    here = (name for name in form.engines if name in CPU_ENGINES and find_spec(name))
-    return (*(here if precision == "int8" else ()), exact.NAME)
-
-
-def int8_ways(
-    model: "ModelProto",
+def _int8_ways(
+    model: ModelProto,
     form: Form,
     frames: GateFrames,
     channel_outliers: float,
     trained: Trained | None,
-) -> dict[str, Callable[[Collection[str]], "ModelProto"]]:
-    """Return a way to lower a graph for each method to find ranges; trained weights have their own.
-
-    Args:
-        model: FP32 graph with inferred shapes.
-        form: Form of Q/DQ pairs.
-        frames: Pictures to calibrate on.
-        channel_outliers: Share of a channel's values that its range leaves out.
-        trained: Result of training in eight bits, if the weights were.
-    """
-    import onnx
-
+) -> dict[str, Reduce]:
+    """Return a way to lower a graph for each method to find ranges; trained weights have theirs."""
     pictures = frames.calibration
     if trained and form.signed:
         found = ranges_of(model, pictures, symmetric=True)["min-max"] | trained.ranges
@@ -201,12 +156,9 @@ def int8_ways(
     alike = onnx.shape_inference.infer_shapes(equalised(model, pictures, channel_outliers))
     codes = rounded_weights(alike, pictures)
 
-    def way(ranges: Ranges) -> Callable[[Collection[str]], "ModelProto"]:
-        @cache
-        def errors() -> dict[str, Any]:
-            return mean_errors(alike, pictures, ranges, codes, signed=form.signed)
-
-        return lambda keep: quantised(corrected(alike, errors(), keep), ranges, keep, form, codes)
+    def way(ranges: Ranges) -> Reduce:
+        shifts = bias_shifts(alike, pictures, ranges, codes, signed=form.signed)
+        return lambda keep: quantised(alike, ranges, keep, form, codes, shifts)
 
     found_by = ranges_of(alike, pictures, symmetric=form.signed)
     return {method: way(ranges) for method, ranges in found_by.items()}
@@ -214,24 +166,17 @@ def int8_ways(
 
 def best_candidate(
     search: Search,
-    judge: Callable[["ModelProto"], Verdict],
-    sensitivity: Callable[["ModelProto"], float],
+    judge: Callable[[ModelProto], Verdict],
+    sensitivity: Callable[[ModelProto], float],
     budget: Budget,
     report: Report,
 ) -> Candidate:
     """Return the candidate that loses least of those that keep the fewest layers and pass.
 
     If none passes: the one that came nearest.
-
-    Args:
-        search: Ways and layers.
-        judge: Measures a graph on all pictures.
-        sensitivity: Estimates the loss of a graph in dB, sooner.
-        budget: Loss that is allowed.
-        report: Called with what is being tried.
     """
 
-    def best_of(sets: Sequence[Collection[str]]) -> tuple[float, Candidate]:
+    def best_of(sets: Sequence[Collection[str]]) -> Candidate:
         found = []
         for method, lower in search.ways.items():
             report(f"{method or 'half precision'}, {len(sets[0])} layers kept")
@@ -239,25 +184,20 @@ def best_candidate(
                 model = lower(names)
                 kept = tuple(name for name in search.layers if name in names)
                 found.append(Candidate(method, kept, model, judge(model)))
-        best = min(found, key=lambda each: each.verdict.spent(budget))
-        return best.verdict.spent(budget), best
+        return min(found, key=lambda each: each.verdict.spent(budget))
 
-    spent, best = best_of([search.always])
-    if spent <= 1:
+    best = best_of([search.always])
+    if best.verdict.spent(budget) <= 1:
         return best
     for sets in _more_to_keep(search, search.ways[best.method], sensitivity, report):
-        spent, candidate = best_of(sets)
-        best = min(best, candidate, key=lambda each: each.verdict.spent(budget))
-        if spent <= 1:
+        best = min(best, best_of(sets), key=lambda each: each.verdict.spent(budget))
+        if best.verdict.spent(budget) <= 1:
             break
     return best
 
 
 def _more_to_keep(
-    search: Search,
-    lower: Callable[[Collection[str]], "ModelProto"],
-    sensitivity: Callable[["ModelProto"], float],
-    report: Report,
+    search: Search, lower: Reduce, sensitivity: Callable[[ModelProto], float], report: Report
 ) -> Iterator[list[tuple[str, ...]]]:
     """Yield sets of layers to keep, those of one more than must be first.
 

@@ -3,28 +3,21 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from onnx import ModelProto
 
 from edgecar.artifact import Artifact
-from edgecar.engines.base import CODE, Codes, Engine, codes_from_unit
+from edgecar.engines.base import CODE, Codes, codes_from_unit
 from edgecar.engines.select import open_engine
 from edgecar.errors import ExportError
 from edgecar.exporter import exact
-from edgecar.exporter.exact import ExactEngine
+from edgecar.exporter.frames import CodedPair, Picture
 from edgecar.metadata import Metadata
 from edgecar.spec import Precision
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
-    from edgecar.exporter.frames import CodedPair, Picture
-
-SHIFT_CODES = (
-    0.1  # a change of a picture's mean beyond this is the darkening that INT8 is known for
-)
+SHIFT_CODES = 0.1  # change of a picture's mean: beyond, it is the darkening INT8 is known for
 WORST_TO_MEAN = 3  # loss allowed on one picture, in losses allowed on average
 GLANCED, GLANCED_PX = 6, 128  # pictures, and side of their middles, for an estimate
 FLAWLESS = 255**2 / 10**6  # mean squared error at 60 dB: below, a loss is not worth the name
@@ -32,12 +25,7 @@ FLAWLESS = 255**2 / 10**6  # mean squared error at 60 dB: below, a loss is not w
 
 @dataclass(frozen=True)
 class Budget:
-    """Loss allowed against FP32.
-
-    Attributes:
-        loss_db: Loss of PSNR on average.
-        worst_db: Loss of PSNR on any one picture.
-    """
+    """Loss allowed against FP32, in dB of PSNR: on average, and on any one picture."""
 
     loss_db: float
     worst_db: float
@@ -76,22 +64,13 @@ class Verdict:
 
 
 class Judge:
-    """Compares graphs with the FP32 graph they were made from, as engines run them here.
-
-    Args:
-        fp32: The graph to compare with.
-        metadata: Metadata of that graph.
-        held: Pictures to compare on.
-        precision: Arithmetic that the graphs to judge ask for.
-        engines: Engines that judge, by name; `edgecar.exporter.exact.NAME` is one that computes a
-            graph as it is written. The first also makes the pictures in FP32.
-    """
+    """Compares graphs with the FP32 graph they were made from, as engines run them here."""
 
     def __init__(
         self,
-        fp32: "ModelProto",
+        fp32: ModelProto,
         metadata: Metadata,
-        held: "Sequence[CodedPair]",
+        held: Sequence[CodedPair],
         precision: Precision,
         engines: Sequence[str],
     ) -> None:
@@ -102,59 +81,57 @@ class Judge:
             raise ExportError(f"{metadata.model} gives numbers that are not finite in FP32")
         self._fp32 = outputs
 
-    def verdict(self, model: "ModelProto") -> Verdict:
+    def verdict(self, model: ModelProto) -> Verdict:
         """Return the loss of a graph: the largest among the engines."""
         verdicts = []
         for engine in self._engines:
-            verdicts.append(self._compared(model, engine))
-            if not math.isfinite(verdicts[-1].loss_db):
-                break  # nothing the others could add
+            outputs = self._outputs(model, self._precision, engine)
+            if outputs is None:
+                return Verdict(math.inf, math.inf, math.inf)  # the others could add nothing
+            losses, shifts = [], []
+            for pair, before, after in zip(self._held, self._fp32, outputs, strict=True):
+                losses.append(_error_db(pair, after) - _error_db(pair, before))
+                shifts.append(abs(float(after.mean(dtype=float) - before.mean(dtype=float))))
+            verdicts.append(Verdict(float(np.mean(losses)), max(losses), max(shifts)))
         return Verdict(
             max(verdict.loss_db for verdict in verdicts),
             max(verdict.worst_db for verdict in verdicts),
             max(verdict.shift_codes for verdict in verdicts),
-            tuple((n, v.loss_db) for n, v in zip(self._engines, verdicts, strict=False)),
+            tuple((n, v.loss_db) for n, v in zip(self._engines, verdicts, strict=True)),
         )
 
-    def _compared(self, model: "ModelProto", engine: str) -> Verdict:
-        outputs = self._outputs(model, self._precision, engine)
-        if outputs is None:
-            return Verdict(math.inf, math.inf, math.inf)
-        losses, shifts = [], []
-        for pair, before, after in zip(self._held, self._fp32, outputs, strict=True):
-            losses.append(_error_db(pair, after) - _error_db(pair, before))
-            shifts.append(abs(float(np.mean(after, dtype=float) - np.mean(before, dtype=float))))
-        return Verdict(float(np.mean(losses)), max(losses), max(shifts))
-
-    def _outputs(self, model: "ModelProto", precision: Precision, name: str) -> list[Codes] | None:
+    def _outputs(self, model: ModelProto, precision: Precision, name: str) -> list[Codes] | None:
         """Return the restored pictures; None if a value is not finite."""
         # Without the known answer: what is judged here is what the engine makes of it, not FP32.
         metadata = replace(self._metadata, precision=precision, known_answer=None)
         artifact = Artifact(metadata, model.SerializeToString())
         outputs: list[Codes] = []
-        with _opened(name, artifact) as engine:
-            for pair in self._held:
-                if name != exact.NAME:  # as a runtime does, conversions in the graph
-                    engine.run_codes([pair.coded], lambda _, codes: outputs.append(codes.copy()))
-                    continue
-                unit = engine.run(pair.coded[None] * CODE)[0]
-                if not np.isfinite(unit).all():
-                    return None
-                outputs.append(codes_from_unit(unit))
+        if name == exact.NAME:
+            with exact.ExactEngine(artifact) as engine:
+                for pair in self._held:
+                    unit = engine.run(pair.coded[None] * CODE)[0]
+                    if not np.isfinite(unit).all():
+                        return None
+                    outputs.append(codes_from_unit(unit))
+            return outputs
+        # FP32 is what is compared with: no bfloat16. Below it an engine chooses, as for users.
+        with open_engine(artifact, name, "fp32" if precision == "fp32" else None) as opened:
+            for pair in self._held:  # as a runtime does, conversions in the graph
+                opened.run_codes([pair.coded], lambda _, codes: outputs.append(codes.copy()))
         return outputs
 
 
-def middles(held: "Sequence[CodedPair]", align_px: int) -> "list[CodedPair]":
+def middles(held: Sequence[CodedPair], align_px: int) -> list[CodedPair]:
     """Return the middles of some pictures, on which losses are estimated sooner."""
 
-    def middle(picture: "Picture") -> "Picture":
+    def middle(picture: Picture) -> Picture:
         most = max(GLANCED_PX // align_px, 1) * align_px
-        sides = [min(side, most) for side in picture.shape[1:]]
-        top, left = (
-            (whole - side) // 2 // align_px * align_px
-            for whole, side in zip(picture.shape[1:], sides, strict=True)
-        )
-        return np.ascontiguousarray(picture[:, top : top + sides[0], left : left + sides[1]])
+        cut = [slice(None)]
+        for whole in picture.shape[1:]:
+            side = min(whole, most)
+            start = (whole - side) // 2 // align_px * align_px
+            cut.append(slice(start, start + side))
+        return np.ascontiguousarray(picture[tuple(cut)])
 
     step = -(-len(held) // GLANCED)
     return [
@@ -162,14 +139,7 @@ def middles(held: "Sequence[CodedPair]", align_px: int) -> "list[CodedPair]":
     ]
 
 
-def _opened(name: str, artifact: Artifact) -> Engine:
-    if name == exact.NAME:
-        return ExactEngine(artifact)
-    # FP32 is what is compared with: no bfloat16. Below it an engine chooses, as it does for users.
-    return open_engine(artifact, name, "fp32" if artifact.metadata.precision == "fp32" else None)
-
-
-def _error_db(pair: "CodedPair", codes: Codes) -> float:
-    """Squared error of the restored codes in dB: PSNR with the sign turned."""
+def _error_db(pair: CodedPair, codes: Codes) -> float:
+    """Return the squared error of restored codes in dB: PSNR with the sign turned."""
     total: float = cv2.norm(pair.clean.ravel(), codes.ravel(), cv2.NORM_L2SQR)
     return 10 * math.log10(max(total / codes.size, FLAWLESS))

@@ -6,20 +6,23 @@ the halo. The arithmetic is exact for strided, dilated and transposed convolutio
 resizing and depth-to-space; a node with unknown geometry is refused, never guessed at.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor, lcm
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from edgecar.errors import ExportError
+from edgecar.exporter.graphs import attributes_of
 from edgecar.spec import Context
-
-if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
 
 Interval = tuple[int, int]
 """First and last row (or column) of a tensor, inclusive."""
+Arrays = Mapping[str, NDArray[Any]]
+"""Constants by name."""
 
 # One pixel of output needs the same pixel of every input.
 POINTWISE = frozenset(
@@ -29,7 +32,7 @@ POINTWISE = frozenset(
 )
 GLOBAL = frozenset("GlobalAveragePool GlobalMaxPool".split())
 REDUCE = frozenset("ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare ReduceL2".split())
-SLIDING = frozenset("Conv AveragePool MaxPool".split())
+SLIDING = frozenset("Conv AveragePool MaxPool ConvTranspose".split())
 SPATIAL_AXES = (2, 3)
 # Where Resize reads relative to a pixel's corner, and how it rounds to the nearest pixel.
 CONVENTIONS = {
@@ -51,9 +54,9 @@ class Reception:
     """Receptive field of one pixel of a network's output.
 
     Attributes:
-        halo_px: Pixels around an aligned window that its output depends on, rounded up to
+        halo_px: Pixels around an aligned tile that its output depends on, rounded up to
             ``align_px``. For ``windowed`` networks: by the convolutions alone.
-        align_px: Windows must start and end at multiples of this for the network to see the same
+        align_px: Tiles must start and end at multiples of this for the network to see the same
             phase of its strides.
         context: ``windowed`` if something pools over the whole picture.
         bytes_per_px: Bytes of activations alive at one time, in float32, per pixel of the tile.
@@ -65,272 +68,254 @@ class Reception:
     bytes_per_px: int
 
 
-def reception_of(model: "ModelProto") -> Reception:
+@dataclass(frozen=True)
+class Geometry:
+    """Relation of a node's output to its input along one axis.
+
+    Attributes:
+        step: Pixels of input per pixel of output.
+        made: Returns the size of the output for a size of the input.
+        needed: Returns the first and last pixel of input that an interval of output depends on.
+    """
+
+    step: Fraction
+    made: Callable[[int], int]
+    needed: Callable[[int, int], Interval]
+
+
+def reception_of(model: ModelProto) -> Reception:
     """Derive halo, alignment and context of a one-input, one-output image network.
 
+    Args:
+        model: Graph with inferred shapes.
+
     Raises:
-        ExportError: The graph has several inputs or outputs, or a node whose geometry is unknown.
-
-    `model` must carry inferred shapes (`onnx.shape_inference.infer_shapes`).
+        ExportError: The graph has several inputs or outputs, another size of output than of input,
+            or a node whose geometry is unknown.
     """
-    graph = model.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    inputs = [value.name for value in graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise ExportError(
-            f"the graph has {len(inputs)} inputs and {len(graph.output)} outputs, need one each; "
-            "export the restoration network alone"
-        )
-    walk = GraphWalk(model, inputs[0])
-    strides = walk.strides()
-    align = lcm(*(stride.numerator for stride in strides.values()))
-    for axis in SPATIAL_AXES:
-        walk.refuse_other_size(axis, align, strides)
-    halo = max(walk.halo(axis, align, strides) for axis in SPATIAL_AXES)
-    context: Context = "windowed" if walk.pools else "local"
-    return Reception(ceil(halo / align) * align, align, context, walk.bytes_per_px(strides))
-
-
-class GraphWalk:
-    """A graph with its constants at hand, walked forwards for strides and backwards for demand."""
-
-    def __init__(self, model: "ModelProto", input_name: str) -> None:
-        from onnx import numpy_helper
-
-        self.nodes = list(model.graph.node)
-        self.input, self.output = input_name, model.graph.output[0].name
-        self.constants: dict[str, Any] = {tensor.name: tensor for tensor in model.graph.initializer}
-        for node in self.nodes:
-            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-                self.constants[node.output[0]] = node.attribute[0].t
-            if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
-                # Weights in eight bits: of the same shape, which is all that matters of weights.
-                self.constants[node.output[0]] = self.constants[node.input[0]]
-        values = [*model.graph.value_info, *model.graph.input, *model.graph.output]
-        self.channels = {
-            value.name: value.type.tensor_type.shape.dim[1].dim_value
-            for value in values
-            if len(value.type.tensor_type.shape.dim) == 4
-        }
-        self._array = numpy_helper.to_array
-        self.pools = any(_pools_globally(node, self.array) for node in self.nodes)
-
-    def array(self, name: str) -> Any:
-        """A constant's values, or None if ``name`` is computed or absent."""
-        return self._array(self.constants[name]) if name in self.constants else None
-
-    def strides(self) -> dict[str, Fraction]:
-        """Input pixels per pixel of every spatial tensor; pooled-to-one tensors are left out."""
-        strides = {self.input: Fraction(1)}
-        for node in self.nodes:
-            known = [strides[name] for name in node.input if name in strides]
-            if not known or _pools_globally(node, self.array):
-                continue
-            if len(set(known)) > 1:
-                raise ExportError(
-                    f"node {node.name or node.op_type} joins tensors of different resolution"
-                )
-            strides[node.output[0]] = known[0] * self._step(node)
-        if strides.get(self.output) != 1:
-            raise ExportError(
-                "the output has another size than the input; edgecar restores at the same size"
-            )
-        return strides
-
-    def _step(self, node: "NodeProto") -> Fraction:
-        """How much coarser a node's output is than its input."""
-        kind, attributes = node.op_type, attributes_of(node)
-        if kind == "Concat" and attributes["axis"] not in (1, -3):
-            raise ExportError("Concat along another axis than channels; join channels only")
-        if kind in POINTWISE or kind in REDUCE or kind == "Pad":
-            return Fraction(1)
-        if kind in SLIDING or kind == "ConvTranspose":
-            rows, columns = attributes.get("strides", [1, 1])
-            if rows != columns:
-                raise ExportError(f"{kind} with strides {rows}x{columns}; need equal strides")
-            return Fraction(rows) if kind != "ConvTranspose" else Fraction(1, rows)
-        if kind == "DepthToSpace":
-            return Fraction(1, attributes["blocksize"])
-        if kind == "SpaceToDepth":
-            return Fraction(attributes["blocksize"])
-        if kind == "Resize":
-            return 1 / self._resize_scale(node)
-        raise ExportError(f"the halo cannot be derived through operator {kind}; replace it")
-
-    def _resize_scale(self, node: "NodeProto") -> Fraction:
-        scales = self.array(node.input[2]) if len(node.input) > 2 else None
-        if scales is None or len(scales) != 4 or scales[2] != scales[3]:
-            raise ExportError(
-                "Resize without constant, equal scales; give nn.Upsample a scale_factor"
-            )
-        return Fraction(float(scales[2])).limit_denominator(64)
-
-    def refuse_other_size(self, axis: int, align: int, strides: dict[str, Fraction]) -> None:
-        """Follow the size of an aligned picture; it must come out as large as it went in."""
-        size = FAR // align * align
-        sizes = {self.input: size}
-        for node in self.nodes:
-            if node.output[0] not in strides:
-                continue
-            known = {sizes[name] for name in node.input if name in sizes}
-            if len(known) > 1:
-                raise ExportError(f"node {node.name or node.op_type} joins tensors of unequal size")
-            sizes[node.output[0]] = self._made(node, known.pop(), axis - 2)
-        grown = sizes[self.output] - size
+    walk = GraphWalk(model)
+    align = lcm(*(stride.numerator for stride in walk.strides.values()))
+    size = FAR // align * align
+    block = (size, size + align - 1)
+    halo = 0
+    for side in (0, 1):
+        grown = walk.output_size(side, size) - size
         if grown:
             raise ExportError(
                 f"the output is {abs(grown)} px {'larger' if grown > 0 else 'smaller'} than the "
                 "input; edgecar restores at the same size: pad the convolutions"
             )
+        low, high = walk.demanded(side, block)
+        halo = max(halo, block[0] - low, high - block[1])
+    context: Context = "windowed" if walk.pools else "local"
+    return Reception(ceil(halo / align) * align, align, context, walk.bytes_per_px())
 
-    def _made(self, node: "NodeProto", size: int, side: int) -> int:
-        """Rows or columns that a node makes of so many."""
-        kind, attributes = node.op_type, attributes_of(node)
-        if kind in SLIDING or kind == "ConvTranspose":
-            stride = int(attributes.get("strides", [1, 1])[side])
-            pads = self._pads(node, attributes)
-            beyond = pads[side] + pads[side + 2] - self._reach(node, attributes, side)
-            if kind == "ConvTranspose":
-                extra = int(attributes.get("output_padding", [0, 0])[side])
-                return (size - 1) * stride + 1 - beyond + extra
-            steps = Fraction(size + beyond - 1, stride)
-            return (ceil(steps) if attributes.get("ceil_mode") else floor(steps)) + 1
-        if kind == "DepthToSpace":
-            return size * int(attributes["blocksize"])
-        if kind == "SpaceToDepth":
-            return size // int(attributes["blocksize"])
-        if kind == "Pad":
-            pads = self._pad_widths(node, attributes)
-            return size + int(pads[2 + side]) + int(pads[6 + side])
-        return floor(size * self._resize_scale(node)) if kind == "Resize" else size
 
-    def halo(self, axis: int, align: int, strides: dict[str, Fraction]) -> int:
-        """Largest reach of an aligned block's demand beyond the block, along one axis."""
-        first = FAR // align * align
-        block = (first, first + align - 1)
-        demand: dict[str, Interval] = {self.output: block}
-        for node in reversed(self.nodes):
-            wanted = demand.get(node.output[0])
-            if wanted is None or node.output[0] not in strides:
+class GraphWalk:
+    """A graph from its picture to its output, with the geometry of every node between.
+
+    Attributes:
+        constants: Constants by name, those that nodes make included.
+        strides: Input pixels per pixel of every spatial tensor; those pooled to one are left out.
+        pools: True if a node joins all pixels of a picture.
+    """
+
+    def __init__(self, model: ModelProto) -> None:
+        graph = model.graph
+        self.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        pictures = [value.name for value in graph.input if value.name not in self.constants]
+        if len(pictures) != 1 or len(graph.output) != 1:
+            raise ExportError(
+                f"the graph has {len(pictures)} inputs and {len(graph.output)} outputs, need one "
+                "each; export the restoration network alone"
+            )
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+            if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
+                # Weights in eight bits: of the same shape, which is all that matters of weights.
+                self.constants[node.output[0]] = self.constants[node.input[0]]
+        self.input, self.output = pictures[0], graph.output[0].name
+        self.model, self.pools = model, False
+        self.strides = {self.input: Fraction(1)}
+        self.nodes: list[tuple[NodeProto, list[Geometry]]] = []
+        for node in graph.node:
+            self._add(node)
+        if self.strides.get(self.output) != 1:
+            raise ExportError(
+                "the output has another size than the input; edgecar restores at the same size"
+            )
+
+    def _add(self, node: NodeProto) -> None:
+        known = {self.strides[name] for name in node.input if name in self.strides}
+        if _pools_globally(node, self.constants):
+            self.pools = True
+        elif len(known) > 1:
+            raise ExportError(
+                f"node {node.name or node.op_type} joins tensors of different resolution"
+            )
+        elif known:
+            geometry = [geometry_of(node, side, self.constants) for side in (0, 1)]
+            self.nodes.append((node, geometry))
+            self.strides[node.output[0]] = known.pop() * geometry[0].step
+
+    def output_size(self, side: int, size: int) -> int:
+        """Return the rows (or columns) of the output for those of a picture."""
+        sizes = {self.input: size}
+        for node, geometry in self.nodes:
+            known = {sizes[name] for name in node.input if name in sizes}
+            if len(known) > 1:
+                raise ExportError(f"node {node.name or node.op_type} joins tensors of unequal size")
+            sizes[node.output[0]] = geometry[side].made(known.pop())
+        return sizes[self.output]
+
+    def demanded(self, side: int, block: Interval) -> Interval:
+        """Return the rows (or columns) of the picture that a block of the output depends on."""
+        demand = {self.output: block}
+        for node, geometry in reversed(self.nodes):
+            if node.output[0] not in demand:
                 continue
-            for name in _data_inputs(node, self.constants):
-                low, high = self._needed(node, wanted, axis - 2)
+            low, high = geometry[side].needed(*demand[node.output[0]])
+            for name in self.strides.keys() & set(node.input):
                 earlier = demand.get(name, (low, high))
                 demand[name] = (min(earlier[0], low), max(earlier[1], high))
-        low, high = demand.get(self.input, block)
-        return max(block[0] - low, high - block[1], 0)
+        return demand.get(self.input, block)
 
-    def bytes_per_px(self, strides: dict[str, Fraction]) -> int:
-        """Most bytes of float32 tensors alive at one time, per input pixel."""
-        last_use = {name: i for i, node in enumerate(self.nodes) for name in node.input}
+    def bytes_per_px(self) -> int:
+        """Return the most bytes of float32 tensors alive at one time, per input pixel."""
+        nodes, graph = self.model.graph.node, self.model.graph
+        shapes = {
+            value.name: value.type.tensor_type.shape.dim
+            for value in (*graph.value_info, *graph.input, *graph.output)
+        }
+        last_use = {name: i for i, node in enumerate(nodes) for name in node.input}
         alive: dict[str, Fraction] = {}
         most = Fraction(0)
-        for index, node in enumerate(self.nodes):
+        for index, node in enumerate(nodes):
             for name in (*node.input, *node.output):
-                if name in strides and name in self.channels:
-                    alive[name] = 4 * self.channels[name] / strides[name] ** 2
+                if name in self.strides and len(shapes.get(name, ())) == 4:
+                    alive[name] = 4 * shapes[name][1].dim_value / self.strides[name] ** 2
             most = max(most, Fraction(sum(alive.values())))
             alive = {name: size for name, size in alive.items() if last_use.get(name, -1) > index}
         return ceil(most)
 
-    def _needed(self, node: "NodeProto", wanted: Interval, side: int) -> Interval:
-        """Interval of a node's input that an interval of its output depends on."""
-        low, high = wanted
-        kind, attributes = node.op_type, attributes_of(node)
-        if kind in POINTWISE or kind in REDUCE:
-            return wanted
-        if kind in SLIDING or kind == "ConvTranspose":
-            reach = self._reach(node, attributes, side)
-            stride = attributes.get("strides", [1, 1])[side]
-            pad = self._pads(node, attributes)[side]
-            if kind == "ConvTranspose":
-                return -((reach - pad - low) // stride), (high + pad) // stride
-            return low * stride - pad, high * stride - pad + reach
-        if kind == "DepthToSpace":
-            return low // attributes["blocksize"], high // attributes["blocksize"]
-        if kind == "SpaceToDepth":
-            block = attributes["blocksize"]
-            return low * block, high * block + block - 1
-        if kind == "Pad":
-            begin = int(self._pad_widths(node, attributes)[2 + side])
-            return low - begin, high - begin
-        return self._unresized(node, attributes, wanted)  # Resize: `strides` let nothing else pass
 
-    def _kernel(self, node: "NodeProto", attributes: dict[str, Any]) -> list[int]:
-        if "kernel_shape" in attributes:
-            return list(attributes["kernel_shape"])
-        weights = self.constants.get(node.input[1])
+def geometry_of(node: NodeProto, side: int, constants: Arrays) -> Geometry:
+    """Return the geometry of a node along rows (side 0) or columns (1).
+
+    Raises:
+        ExportError: It is unknown, or not the same everywhere in a picture.
+    """
+    kind, attributes = node.op_type, attributes_of(node)
+    if kind == "Concat" and attributes["axis"] not in (1, -3):
+        raise ExportError("Concat along another axis than channels; join channels only")
+    if kind in POINTWISE or kind in REDUCE:
+        return Geometry(Fraction(1), lambda size: size, lambda low, high: (low, high))
+    if kind == "DepthToSpace":
+        enlarge = attributes["blocksize"]
+        return Geometry(
+            Fraction(1, enlarge),
+            lambda size: size * enlarge,
+            lambda low, high: (low // enlarge, high // enlarge),
+        )
+    if kind == "SpaceToDepth":
+        block = attributes["blocksize"]
+        return Geometry(
+            Fraction(block),
+            lambda size: size // block,
+            lambda low, high: (low * block, high * block + block - 1),
+        )
+    if kind == "Pad":
+        before, after = _padding(node, attributes, side, constants)
+        return Geometry(
+            Fraction(1),
+            lambda size: size + before + after,
+            lambda low, high: (low - before, high - before),
+        )
+    if kind in SLIDING:
+        return _sliding(node, attributes, side, constants)
+    if kind == "Resize":
+        return _resizing(node, attributes, constants)
+    raise ExportError(f"the halo cannot be derived through operator {kind}; replace it")
+
+
+def _sliding(node: NodeProto, attributes: dict[str, Any], side: int, constants: Arrays) -> Geometry:
+    kind = node.op_type
+    rows, columns = attributes.get("strides", [1, 1])
+    if rows != columns:
+        raise ExportError(f"{kind} with strides {rows}x{columns}; need equal strides")
+    if attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or "output_shape" in attributes:
+        raise ExportError(f"{kind} with auto_pad; give explicit pads")
+    kernel = attributes.get("kernel_shape")
+    if kernel is None:
+        weights = constants.get(node.input[1])
         if weights is None:
-            raise ExportError(f"{node.op_type} with computed weights; need constant weights")
-        return list(weights.dims[2:])
+            raise ExportError(f"{kind} with computed weights; need constant weights")
+        kernel = weights.shape[2:]
+    stride, pads = int(rows), attributes.get("pads", [0, 0, 0, 0])
+    reach = (kernel[side] - 1) * int(attributes.get("dilations", [1, 1])[side])
+    before, beyond = pads[side], pads[side] + pads[side + 2] - reach
+    if kind == "ConvTranspose":
+        extra = int(attributes.get("output_padding", [0, 0])[side])
+        return Geometry(
+            Fraction(1, stride),
+            lambda size: (size - 1) * stride + 1 - beyond + extra,
+            lambda low, high: (-((reach - before - low) // stride), (high + before) // stride),
+        )
+    rounded = ceil if attributes.get("ceil_mode") else floor
+    return Geometry(
+        Fraction(stride),
+        lambda size: rounded(Fraction(size + beyond - 1, stride)) + 1,
+        lambda low, high: (low * stride - before, high * stride - before + reach),
+    )
 
-    def _reach(self, node: "NodeProto", attributes: dict[str, Any], side: int) -> int:
-        """Pixels from the first to the last that a kernel covers."""
-        dilation = attributes.get("dilations", [1, 1])[side]
-        return (self._kernel(node, attributes)[side] - 1) * int(dilation)
 
-    def _pads(self, node: "NodeProto", attributes: dict[str, Any]) -> list[int]:
-        if attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or "output_shape" in attributes:
-            raise ExportError(f"{node.op_type} with auto_pad; give explicit pads")
-        return list(attributes.get("pads", [0, 0, 0, 0]))
+def _padding(node: NodeProto, attributes: dict[str, Any], side: int, constants: Arrays) -> Interval:
+    pads = constants.get(node.input[1])
+    if pads is None or len(pads) != 8 or len(node.input) > 3:
+        raise ExportError("Pad without constant pads for all axes; give nn.functional.pad numbers")
+    if attributes.get("mode") == b"wrap":
+        raise ExportError("Pad with mode wrap reads the picture's far side; use zeros")
+    return int(pads[2 + side]), int(pads[6 + side])
 
-    def _pad_widths(self, node: "NodeProto", attributes: dict[str, Any]) -> Any:
-        pads = self.array(node.input[1])
-        if pads is None or len(pads) != 8 or len(node.input) > 3:
-            raise ExportError(
-                "Pad without constant pads for all axes; give nn.functional.pad numbers"
-            )
-        if attributes.get("mode") == b"wrap":
-            raise ExportError("Pad with mode wrap reads the picture's far side; use zeros")
-        return pads
 
-    def _unresized(
-        self, node: "NodeProto", attributes: dict[str, Any], wanted: Interval
-    ) -> Interval:
-        scale = self._resize_scale(node)
-        mode = attributes.get("mode", b"nearest")
-        convention = attributes.get("coordinate_transformation_mode", b"half_pixel")
-        if convention not in CONVENTIONS or attributes.get("antialias"):
-            raise ExportError(
-                f"Resize with {convention.decode()} or antialias depends on more than pixels near "
-                "by; use align_corners=False, antialias=False"
-            )
-        whole = 1 in (scale.numerator, scale.denominator)
-        power_of_two = (scale.numerator * scale.denominator).bit_count() == 1
-        if not (whole if mode == b"nearest" else power_of_two):
-            # Source positions are float32: rounded, the weights would vary over the picture.
-            raise ExportError(
-                f"Resize by {scale} in mode {mode.decode()} rounds its positions, so tiles would "
-                "not be exact; use a power of two"
-            )
-        shift = CONVENTIONS[convention]
-        low, high = ((index + shift) / scale - shift for index in wanted)
+def _resizing(node: NodeProto, attributes: dict[str, Any], constants: Arrays) -> Geometry:
+    scales = constants.get(node.input[2]) if len(node.input) > 2 else None
+    if scales is None or len(scales) != 4 or scales[2] != scales[3]:
+        raise ExportError("Resize without constant, equal scales; give nn.Upsample a scale_factor")
+    scale = Fraction(float(scales[2])).limit_denominator(64)
+    mode = attributes.get("mode", b"nearest")
+    convention = attributes.get("coordinate_transformation_mode", b"half_pixel")
+    if convention not in CONVENTIONS or attributes.get("antialias"):
+        raise ExportError(
+            f"Resize with {convention.decode()} or antialias depends on more than pixels near by; "
+            "use align_corners=False, antialias=False"
+        )
+    whole = 1 in (scale.numerator, scale.denominator)
+    power_of_two = (scale.numerator * scale.denominator).bit_count() == 1
+    if not (whole if mode == b"nearest" else power_of_two):
+        # Source positions are float32: rounded, the weights would vary over the picture.
+        raise ExportError(
+            f"Resize by {scale} in mode {mode.decode()} rounds its positions, so tiles would not "
+            "be exact; use a power of two"
+        )
+    shift = CONVENTIONS[convention]
+    nearest = ROUNDINGS[attributes.get("nearest_mode", b"round_prefer_floor")]
+
+    def needed(first: int, last: int) -> Interval:
+        low, high = ((index + shift) / scale - shift for index in (first, last))
         if mode == b"nearest":
-            nearest = ROUNDINGS[attributes.get("nearest_mode", b"round_prefer_floor")]
             return nearest(low), nearest(high)
         beyond = {b"linear": 0, b"cubic": 1}[mode]
         return floor(low) - beyond, floor(high) + 1 + beyond
 
-
-def attributes_of(node: "NodeProto") -> dict[str, Any]:
-    """Return the attributes of a node by name."""
-    from onnx import helper
-
-    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    return Geometry(1 / scale, lambda size: floor(size * scale), needed)
 
 
-def _data_inputs(node: "NodeProto", constants: dict[str, Any]) -> Iterator[str]:
-    """Inputs that carry pixels."""
-    return (name for name in node.input if name and name not in constants)
-
-
-def _pools_globally(node: "NodeProto", array: Any) -> bool:
-    """Return True if a node joins all pixels of a picture."""
-    if node.op_type in GLOBAL:
-        return True
+def _pools_globally(node: NodeProto, constants: Arrays) -> bool:
     if node.op_type not in REDUCE:
-        return False
+        return node.op_type in GLOBAL
     axes = attributes_of(node).get("axes")
     if axes is None and len(node.input) > 1:
-        axes = array(node.input[1])
+        axes = constants.get(node.input[1])
     return axes is None or any(int(axis) % 4 in SPATIAL_AXES for axis in axes)

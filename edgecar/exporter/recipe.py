@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgecar.errors import SettingsError
 from edgecar.files import shipped, table_from_toml
+
+Lower = Literal["fp16", "int8"]
+ForEngine = Literal["openvino", "tensorrt", "onnxruntime"]
+"""Engines that INT8 is written down for."""
 
 
 @dataclass(frozen=True)
@@ -34,30 +38,24 @@ class Recipe:
 
 
 def recipe_for(network: str, path: Path | None = None) -> Recipe:
-    """The recipe of a network: the default, overlaid with its own file or ``path``.
+    """Return the recipe of a network: the default, overlaid with its own file or ``path``.
 
     Raises:
         SettingsError: A file is not TOML, or has an unknown key or a value that is no number.
     """
     folder = shipped("export", "recipes")
-    table = _table(folder / "default.toml")
     own = path or folder / f"{network}.toml"
-    if own.exists() or path is not None:
-        table |= _table(own)
+    kinds = {field.name: field.type for field in fields(Recipe)}
+    table: dict[str, Any] = {}
+    for file in [folder / "default.toml", *([own] if path or own.exists() else [])]:
+        try:
+            given = table_from_toml(file)
+        except (OSError, ValueError) as error:  # not TOML, or not even text
+            raise SettingsError(f"cannot read recipe {file}: {error}") from error
+        for key, value in given.items():
+            if key not in kinds:
+                raise SettingsError(f"{file}: unknown key {key!r}; known are {', '.join(kinds)}")
+            if type(value) not in (int, kinds[key]):  # a whole number is also a float
+                raise SettingsError(f"{file}: {key} is {value!r}, need a number")
+        table |= given
     return Recipe(**table)
-
-
-def _table(path: Path) -> dict[str, Any]:
-    try:
-        table = table_from_toml(path)
-    except (OSError, ValueError) as error:  # not TOML, or not even text
-        raise SettingsError(f"cannot read recipe {path}: {error}") from error
-    known = [field.name for field in fields(Recipe)]
-    unknown = sorted(set(table) - set(known))
-    if unknown:
-        raise SettingsError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
-    for field in fields(Recipe):
-        value = table.get(field.name, 0)
-        if type(value) not in (int, field.type):  # a whole number is also a float
-            raise SettingsError(f"{path}: {field.name} is {value!r}, need a number")
-    return table

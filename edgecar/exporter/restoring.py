@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,14 +18,12 @@ from torch import Tensor, nn
 from edgecar.errors import GateError
 from edgecar.exporter.frames import LEVELS, generated_frames
 from edgecar.metadata import coder_of
-
-if TYPE_CHECKING:
-    from edgecar.zoo.checkpoints import Loaded
+from edgecar.zoo.checkpoints import Loaded
 
 SIDE_PX = 64  # of a photograph's middle, rounded up to what the network reads
 NOISES = (15, 25, 50)  # standard deviations in 8-bit codes: those that denoisers are published for
 NOISY = 2  # photographs for each
-LEAST_GAIN_DB = {"noise": 1.5, "coded": 0.1}
+NOISE_GAIN_DB, CODED_GAIN_DB = 1.5, 0.1
 """Gain by which a reading counts as one that restores: random weights reach less by chance."""
 HARM_DB = 0.05  # loss that counts; below, a network does nothing
 OUTSIDE, OUTSIDE_SHARE = 1 / 16, 0.01
@@ -60,50 +57,30 @@ class Restored:
 
 
 class Trial:
-    """A network on photographs of one degradation.
-
-    Args:
-        name: The degradation.
-        network: The network, in evaluation mode.
-        seen: Photographs as the network sees them, ``(N, C, H, W)`` in [0, 1] but for noise.
-        clean: The same photographs before degradation, of the same shape and range.
-    """
+    """A network on photographs of one degradation: ``(N, C, H, W)`` in [0, 1] but for noise."""
 
     def __init__(self, name: str, network: nn.Module, seen: Tensor, clean: Tensor) -> None:
         self.name, self.network, self.seen, self.clean = name, network, seen, clean
+        self.least_gain_db = NOISE_GAIN_DB if name.startswith("noise") else CODED_GAIN_DB
         self.made = self.run(seen)
         self.before_db = self.psnr(seen)
         self.gain_db = self.psnr(self.made) - self.before_db
-
-    @property
-    def least_gain_db(self) -> float:
-        """Gain by which the network, or another reading of it, counts as restoring."""
-        return LEAST_GAIN_DB["noise" if self.name.startswith("noise") else "coded"]
-
-    @property
-    def restores(self) -> float:
-        """Gain in units of the least one that counts."""
-        return self.gain_db / self.least_gain_db
+        self.restores = self.gain_db / self.least_gain_db  # above 1 it does
 
     def run(self, pictures: Tensor) -> Tensor:
-        """The network's output; what is no number counts as far outside."""
+        """Return the network's output; what is no number counts as far outside."""
         with torch.inference_mode():
             made: Tensor = self.network(pictures).nan_to_num(1e3, 1e3, -1e3)
         return made
 
     def psnr(self, pictures: Tensor) -> float:
-        """Mean PSNR in dB of pictures, clipped as the runtime clips."""
+        """Return the mean PSNR in dB of pictures, clipped as the runtime clips."""
         errors = (pictures.clamp(0, 1) - self.clean).square().mean((1, 2, 3))
         return float((-10 * errors.clamp_min(1e-6).log10()).mean())
 
 
-def restoration(loaded: "Loaded", trained_on: str, path: Path) -> Restored:
+def restoration(loaded: Loaded, trained_on: str, path: Path) -> Restored:
     """Measure what a network restores.
-
-    Args:
-        loaded: The network as it was read.
-        trained_on: Degradation that it is for; empty or of no coder: several are tried.
-        path: Path of the checkpoint, for the error.
 
     Raises:
         GateError: It makes what it is for worse, or every degradation that was tried, or puts out
@@ -117,17 +94,25 @@ def restoration(loaded: "Loaded", trained_on: str, path: Path) -> Restored:
             break  # video is tried only where a trained network restored nothing else
     best = max(trials, key=lambda trial: trial.restores)
     found = Restored(best.name, round(best.before_db, 3), round(best.before_db + best.gain_db, 3))
-    outside = max(_outside(trials[0].made), _outside(trials[0].run(trials[0].clean[:NOISY])))
+    outside = max(
+        float(((made - made.clamp(0, 1)).abs() > OUTSIDE).float().mean())
+        for made in (trials[0].made, trials[0].run(trials[0].clean[:NOISY]))
+    )
     restores = best.restores >= 1 and outside <= OUTSIDE_SHARE
     why = _better_reading(trials, best.restores, not restores)
     if not why and (restores or min(trial.gain_db for trial in trials) >= -HARM_DB):
         return found
     if not why and drawn:
-        return replace(found, note=UNTRAINED)
+        note = "its weights look as they were drawn at random: untrained, it restores nothing"
+        return replace(found, note=note)
     beyond = f"{outside:.0%} of its output lies outside [0, 1]; " if outside > OUTSIDE_SHARE else ""
+    unknown = (
+        "it was trained for something else or in another range, has other layers between these or "
+        "at its end, or is damaged; give the network that its author runs"
+    )
     raise GateError(
         f"{path}: read as {loaded.card.name}, it makes pictures worse ({found.undoes}: "
-        f"{found.before_db:.1f} to {found.after_db:.1f} dB): {beyond}{why or UNKNOWN}; "
+        f"{found.before_db:.1f} to {found.after_db:.1f} dB): {beyond}{why or unknown}; "
         "nothing written"
     )
 
@@ -144,121 +129,102 @@ def looks_drawn(network: nn.Module) -> bool:
     """
     squares: list[float] = []
     for weight in network.parameters():
-        if weight.dim() < 4 or weight.numel() < LEAST_WEIGHTS:
-            continue
         values = weight.detach().double().flatten()
-        spread = values.std()
-        if spread > 0:
-            kurtosis = float(((values - values.mean()) / spread).pow(4).mean())
+        if weight.dim() >= 4 and weight.numel() >= LEAST_WEIGHTS and values.std() > 0:
+            kurtosis = float(((values - values.mean()) / values.std()).pow(4).mean())
             off = min(abs(kurtosis - drawn) for drawn in DRAWN_KURTOSIS)
             squares.append(off**2 * weight.numel() / 24)
     count = len(squares)
     return sum(squares) <= count + 6 * math.sqrt(2 * count)  # six deviations of chi-squared
 
 
-def _trials(loaded: "Loaded", trained_on: str) -> Iterator[Trial]:
-    """The degradation that weights are for; if they do not say, JPEG, noise, and then video."""
+def _trials(loaded: Loaded, trained_on: str) -> Iterator[Trial]:
+    """Try the degradation that weights are for; if they do not say, JPEG, noise, and then video."""
+    align_px = loaded.card.align_px
 
     def coded(degradation: str) -> Trial:
-        pairs = _pairs(degradation, loaded.channels, loaded.card.align_px)
-        return Trial(degradation, loaded.network, *pairs)
+        side = -(-SIDE_PX // align_px) * align_px
+        held = generated_frames(degradation, loaded.channels, align_px).held
+        seen, clean = (
+            torch.from_numpy(np.stack([_middle(picture, side) for picture in pictures])) / 255
+            for pictures in ([pair.coded for pair in held], [pair.clean for pair in held])
+        )
+        return Trial(degradation, loaded.network, seen, clean)
 
     if coder_of(trained_on):
         yield coded(trained_on)
         return
-    names = {coder: f"{coder} {low}-{high}" for coder, (low, high) in LEVELS.items()}
-    jpeg = coded(names["jpeg"])
-    yield jpeg
+    jpeg, *videos = (f"{coder} {low}-{high}" for coder, (low, high) in LEVELS.items())
+    first = coded(jpeg)
+    yield first
     dice = torch.Generator().manual_seed(0)
-    clean = jpeg.clean[:NOISY]
+    clean = first.clean[:NOISY]
     for deviation in NOISES:
         noisy = clean + torch.randn(clean.shape, generator=dice) * deviation / 255
         yield Trial(f"noise of {deviation} codes", loaded.network, noisy, clean)
     if loaded.channels == 1:
-        yield coded(names["h264"])
-        yield coded(names["hevc"])
+        yield from map(coded, videos)
 
 
-def _pairs(degradation: str, channels: int, align_px: int) -> list[Tensor]:
-    """Middles of photographs, coded and clean."""
-    side = -(-SIDE_PX // align_px) * align_px
-    held = generated_frames(degradation, channels, align_px).held
-    both = []
-    for pictures in ([pair.coded for pair in held], [pair.clean for pair in held]):
-        tops = [((picture.shape[1] - side) // 2, (picture.shape[2] - side) // 2)
-                for picture in pictures]  # fmt: skip
-        middles = [
-            picture[:, top : top + side, left : left + side]
-            for picture, (top, left) in zip(pictures, tops, strict=True)
-        ]
-        both.append(torch.from_numpy(np.stack(middles)).float() / 255)
-    return both
+def _middle(picture: np.ndarray, side: int) -> np.ndarray:
+    top, left = ((whole - side) // 2 for whole in picture.shape[1:])
+    return picture[:, top : top + side, left : left + side]
 
 
-def _outside(made: Tensor) -> float:
-    """Share of values that are far outside [0, 1]."""
-    return float(((made - made.clamp(0, 1)).abs() > OUTSIDE).float().mean())
+def _readings(trial: Trial, *, runs: bool) -> dict[str, list[Tensor]]:
+    """Return the photographs as other readings would restore them, by what is wrong with this one.
 
-
-UNTRAINED = "its weights look as they were drawn at random: untrained, it restores nothing"
-UNKNOWN = (
-    "it was trained for something else or in another range, has other layers between these or at "
-    "its end, or is damaged; give the network that its author runs"
-)
-SIGN = (
-    "its sign is reversed, so that the residual is added where it is to be subtracted, or the "
-    "other way round: negate weights and bias of its last layer"
-)
-PICTURE = "it predicts the picture itself, and this layout adds or subtracts a residual"
-ERROR = "it predicts the error of the picture, and this layout predicts the picture"
-SIGMOID = "it ends in a sigmoid, which this layout lacks"
-TIMES_255 = (
-    "it reads and writes 0 to 255, need 0 to 1: multiply the weights of its first layer by 255, "
-    "divide weights and bias of its last by 255"
-)
-OUT_255 = "it writes 0 to 255, need 0 to 1: divide weights and bias of its last layer by 255"
-BGR = "its channels are BGR, need RGB: reverse them in its first and last layer"
-OUT_BGR = "the channels of its output are BGR, need RGB: reverse them in its last layer"
-OFFSET = "the bias of its last layer is missing or wrong: brightness or colour is shifted"
-
-
-def _readings(trial: Trial, *, runs: bool) -> Iterator[tuple[str, Tensor]]:
-    """Yield the photographs as other ways of running the network would restore them.
-
-    Args:
-        trial: The photographs.
-        runs: Include ways for which the network has to run again.
+    With `runs` also those for which the network has to run again.
     """
     seen, made = trial.seen, trial.made
     residual = made - seen  # of networks that predict the picture, this is none
-    yield SIGN, seen - residual
-    yield PICTURE, -residual
-    yield PICTURE, residual
-    yield ERROR, seen - made
-    yield ERROR, seen + made
-    yield SIGMOID, made.sigmoid()
-    yield SIGMOID, (-residual).sigmoid()
-    yield SIGMOID, residual.sigmoid()
-    yield SIGMOID, seen - (-residual).sigmoid()
-    yield OUT_255, made / 255
-    yield OUT_255, seen + residual / 255
-    yield OFFSET, made - (made - trial.clean).mean((0, 2, 3), keepdim=True)
     colour = seen.shape[1] == 3
+    readings = {
+        "its sign is reversed, so that the residual is added where it is to be subtracted, or the "
+        "other way round: negate weights and bias of its last layer": [seen - residual],
+        "it predicts the picture itself, and this layout adds or subtracts a residual": [
+            -residual,
+            residual,
+        ],
+        "it predicts the error of the picture, and this layout predicts the picture": [
+            seen - made,
+            seen + made,
+        ],
+        "it ends in a sigmoid, which this layout lacks": [
+            *(each.sigmoid() for each in (made, -residual, residual)),
+            seen - (-residual).sigmoid(),
+        ],
+        "it writes 0 to 255, need 0 to 1: divide weights and bias of its last layer by 255": [
+            made / 255,
+            seen + residual / 255,
+        ],
+        "the bias of its last layer is missing or wrong: brightness or colour is shifted": [
+            made - (made - trial.clean).mean((0, 2, 3), keepdim=True)
+        ],
+    }
     if colour:
-        yield OUT_BGR, made.flip(1)
-        yield OUT_BGR, seen + residual.flip(1)
+        readings["the channels of its output are BGR, need RGB: reverse them in its last layer"] = [
+            made.flip(1),
+            seen + residual.flip(1),
+        ]
     if runs:
-        yield TIMES_255, trial.run(255 * seen) / 255
-        yield "it reads and writes -1 to 1, need 0 to 1", trial.run(2 * seen - 1) / 2 + 0.5
-        if colour:
-            yield BGR, trial.run(seen.flip(1)).flip(1)
+        readings |= {
+            "it reads and writes 0 to 255, need 0 to 1: multiply the weights of its first layer by "
+            "255, divide weights and bias of its last by 255": [trial.run(255 * seen) / 255],
+            "it reads and writes -1 to 1, need 0 to 1": [trial.run(2 * seen - 1) / 2 + 0.5],
+        }
+    if runs and colour:
+        why = "its channels are BGR, need RGB: reverse them in its first and last layer"
+        readings[why] = [trial.run(seen.flip(1)).flip(1)]
+    return readings
 
 
 def _better_reading(trials: Sequence[Trial], restores: float, runs: bool) -> str:
-    """Why the network is misread, if run in another way it restores far more; else empty."""
+    """Say why the network is misread, if run in another way it restores far more; else nothing."""
     most, said = max(1.0, restores + 1), ""
     for trial in trials:
-        for why, pictures in _readings(trial, runs=runs):
+        readings = _readings(trial, runs=runs)
+        for why, pictures in [(why, each) for why, all_ in readings.items() for each in all_]:
             gain = trial.psnr(pictures) - trial.before_db
             if gain / trial.least_gain_db > most and gain > trial.gain_db:
                 most = gain / trial.least_gain_db

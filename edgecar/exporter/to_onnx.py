@@ -5,9 +5,10 @@ import logging
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import onnx
 import torch
+from onnx import ModelProto
 from torch import nn
 
 from edgecar.artifact import Artifact
@@ -16,11 +17,11 @@ from edgecar.errors import ExportError, GateError, SettingsError
 from edgecar.exporter.calibrate import ranges_from_reaches
 from edgecar.exporter.checks import known_answer, parity_error, with_stated_loss
 from edgecar.exporter.frames import generated_frames, own_frames
-from edgecar.exporter.lower import Lower, Report, Trained, reduced
+from edgecar.exporter.lower import Report, Trained, reduced
 from edgecar.exporter.quality import WORST_TO_MEAN, Budget
-from edgecar.exporter.quantize import FORMS, ForEngine
+from edgecar.exporter.quantize import FORMS
 from edgecar.exporter.receptive import reception_of
-from edgecar.exporter.recipe import Recipe, recipe_for
+from edgecar.exporter.recipe import ForEngine, Lower, Recipe, recipe_for
 from edgecar.exporter.restoring import Restored, restoration
 from edgecar.exporter.upsampling import convolve_upsampling
 from edgecar.files import atomic_write, is_bare_name, sha256_of
@@ -29,10 +30,7 @@ from edgecar.spec import CODERS, Coder, Precision
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network
 from edgecar.zoo.registry import CARDS
-from edgecar.zoo.shipped import ShippedWeights, shipped_checkpoint
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
+from edgecar.zoo.shipped import shipped_checkpoint
 
 INPUT, OUTPUT = "input", "output"
 
@@ -136,18 +134,7 @@ def export(
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint that was found and read, and how it is to be exported.
-
-    Attributes:
-        checkpoint: The file.
-        stem: Name of the files made of it, without precision and suffix.
-        folder: Where they go unless told.
-        loaded: The network.
-        trained_on: Degradation that its weights undo.
-        recipe: Settings.
-        shipped: True if the weights are edgecar's own.
-        restored: Measured gain on degraded photographs; None if it was not measured.
-    """
+    """A checkpoint that was found and read, and how it is to be exported."""
 
     checkpoint: Path
     stem: str
@@ -159,30 +146,25 @@ class Source:
     restored: Restored | None = None
 
     def output(self, precision: Precision, given: str | Path | None = None) -> Path:
-        """Return the path to write a precision to.
-
-        Args:
-            precision: Precision of the graph.
-            given: Where it was asked for; None: a name by weights and precision, because several
-                may be exported side by side.
+        """Return the path to write a precision to: the one given, or a name by the precision.
 
         Raises:
             ExportError: The path given is no .onnx file.
         """
-        lower = "" if precision == "fp32" else f".{precision}"
-        name = f"{self.stem}{lower}.onnx"
+        # Named by weights and precision, because several may be exported side by side.
+        name = f"{self.stem}{'' if precision == 'fp32' else f'.{precision}'}.onnx"
         path = Path(given) if given else self.folder / name
         if path.suffix != ".onnx":
             better = path / name if path.is_dir() else path.with_suffix(".onnx")
             raise ExportError(f"output {path} has no .onnx suffix; write to {better}")
         return path
 
-    def graph(self) -> tuple["ModelProto", Metadata]:
+    def graph(self) -> tuple[ModelProto, Metadata]:
         """Return the checked FP32 graph; raises what `artifact_from_network` does."""
         sha256 = sha256_of(self.checkpoint)
         return artifact_from_network(self.loaded, self.recipe, sha256, self.trained_on)
 
-    def trained(self, model: "ModelProto") -> Trained | None:
+    def trained(self, model: ModelProto) -> Trained | None:
         """Return the result of its training in eight bits; None if there was none.
 
         Raises:
@@ -225,42 +207,32 @@ def source_of(
     restores: bool = True,
 ) -> Source:
     """Find, read and judge what is to be exported; arguments and failures as of `export`."""
-    own = _shipped(checkpoint, codec)
-    path = own.path if own else Path(checkpoint)
+    path, own = Path(checkpoint), None
+    # Only a bare name of a network means our weights, and only if there is no such file.
+    if is_bare_name(checkpoint) and not path.exists() and path.stem in [c.name for c in CARDS]:
+        own = shipped_checkpoint(path.stem, codec)
+        path, trained_on = own.path, own.trained_on
     loaded = load_network(path)
-    known = own.trained_on if own else trained_on or _noted_degradation(path)
+    if not trained_on:
+        try:  # what `edgecar train` notes beside its weights
+            trained_on = str(json.loads(path.with_suffix(".json").read_text())["trained_on"])
+        except (OSError, ValueError, KeyError, TypeError):
+            trained_on = ""  # another tool's file, or none
     return Source(
         path,
         stem=f"{own.network}.{own.codec}" if own else path.stem,
         folder=Path() if own else path.parent,
         loaded=loaded,
-        trained_on=known,
+        trained_on=trained_on,
         recipe=recipe_for(loaded.card.name, recipe),
         shipped=own is not None,
-        restored=restoration(loaded, known, path) if restores and not own else None,
+        restored=restoration(loaded, trained_on, path) if restores and not own else None,
     )
-
-
-def _noted_degradation(checkpoint: Path) -> str:
-    """Return the degradation that ``edgecar train`` noted beside its weights, or nothing."""
-    try:
-        metadata = json.loads(checkpoint.with_suffix(".json").read_text())
-        return str(metadata["trained_on"])
-    except (OSError, ValueError, KeyError, TypeError):  # another tool's file, or none
-        return ""
-
-
-def _shipped(checkpoint: str | Path, codec: Coder) -> ShippedWeights | None:
-    """Return our own weights if a bare name of a network is given and there is no such file."""
-    path = Path(checkpoint)
-    if not is_bare_name(checkpoint) or path.exists():
-        return None
-    return shipped_checkpoint(path.stem, codec) if path.stem in [c.name for c in CARDS] else None
 
 
 def artifact_from_network(
     loaded: Loaded, recipe: Recipe, weights_sha256: str, trained_on: str
-) -> tuple["ModelProto", Metadata]:
+) -> tuple[ModelProto, Metadata]:
     """Export, check and annotate a network; nothing is written.
 
     Raises:
@@ -297,22 +269,14 @@ def artifact_from_network(
 
 
 def lowered_artifact(
-    model: "ModelProto",
+    model: ModelProto,
     metadata: Metadata,
     lowering: Lowering,
     recipe: Recipe,
     report: Report,
     trained: Trained | None = None,
-) -> tuple["ModelProto", Metadata]:
-    """Return an FP32 artifact in lower precision, past the gate; nothing is written.
-
-    Args:
-        model: The FP32 graph, with inferred shapes.
-        metadata: Metadata of that graph.
-        lowering: How to lower it.
-        recipe: Limits of the loss.
-        report: Told what takes long.
-        trained: For weights that were trained in eight bits.
+) -> tuple[ModelProto, Metadata]:
+    """Return an FP32 artifact, whose graph has inferred shapes, in lower precision, past the gate.
 
     Raises:
         GateError: It loses too much.
@@ -320,21 +284,15 @@ def lowered_artifact(
     """
     report("frames")
     wanted = (metadata.trained_on, metadata.channels, metadata.align_px)
-    own = lowering.calibrate
-    frames = own_frames(own, *wanted) if own else generated_frames(*wanted)
-    allowed = lowering.budget_db
-    budget = (
-        Budget(recipe.loss_db, recipe.worst_loss_db)
-        if allowed is None
-        else Budget(allowed, WORST_TO_MEAN * allowed)
-    )
+    own, allowed = lowering.calibrate, lowering.budget_db
+    budget = Budget(recipe.loss_db, recipe.worst_loss_db)
     made, stated = reduced(
         model,
         metadata,
         lowering.precision,
         FORMS[lowering.for_engine],
-        frames=frames,
-        budget=budget,
+        frames=own_frames(own, *wanted) if own else generated_frames(*wanted),
+        budget=budget if allowed is None else Budget(allowed, WORST_TO_MEAN * allowed),
         least_share=recipe.int8_least_share,
         channel_outliers=recipe.channel_outliers,
         trained=trained if lowering.precision == "int8" else None,
@@ -343,16 +301,12 @@ def lowered_artifact(
     return made, with_stated_loss(made, stated)
 
 
-def onnx_from_network(
-    network: nn.Module, card: Card, channels: int, recipe: Recipe
-) -> "ModelProto":
+def onnx_from_network(network: nn.Module, card: Card, channels: int, recipe: Recipe) -> ModelProto:
     """Return the ONNX graph of a network with dynamic batch and size, past ONNX's checks.
 
     Raises:
         ExportError: The graph is not valid ONNX.
     """
-    import onnx
-
     dim, align = torch.export.Dim, card.align_px
     height, width = (dim(side) for side in ("height", "width"))
     sides = {2: align * height, 3: align * width} if align > 1 else {2: height, 3: width}
@@ -385,13 +339,11 @@ def onnx_from_network(
             f"to {made} or one near it"
         )
     model.ir_version = recipe.ir_version
-    convolve_upsampling(model)
     del model.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]  # tracer notes, paths of this machine included
         node.doc_string = ""
     try:
-        onnx.checker.check_model(model, full_check=True)
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        return convolve_upsampling(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{card.name}: not valid ONNX: {str(error).splitlines()[0]}") from error

@@ -15,7 +15,7 @@ from edgecar.engines.select import LARGEST_WEIGHT
 from edgecar.errors import SettingsError
 from edgecar.exporter.calibrate import equalised
 from edgecar.exporter.frames import generated_frames
-from edgecar.exporter.layers import always_kept
+from edgecar.exporter.quantize import always_kept
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import onnx_from_network
 from edgecar.files import sha256_of

@@ -45,11 +45,7 @@ class Card:
     by_shape: tuple[Any, ...] = ()
 
     def config(self, channels: int = 1) -> Any:
-        """Return the published configuration for ``channels`` channels.
-
-        Raises:
-            SettingsError: The network is not defined for that many channels.
-        """
+        """Return the published configuration; SettingsError if there is none for the channels."""
         if channels not in self.configs:
             known = " or ".join(str(count) for count in self.configs)
             raise SettingsError(
@@ -58,10 +54,7 @@ class Card:
         return self.configs[channels]
 
 
-def numbered(state: State, prefix: str, suffix: str = "weight") -> list[int]:
-    """Sorted numbers n of the keys ``<prefix><n>.<suffix>``."""
-    ends = f".{suffix}"
-    middles = (
-        k[len(prefix) : -len(ends)] for k in state if k.startswith(prefix) and k.endswith(ends)
-    )
-    return sorted(int(middle) for middle in middles if middle.isdigit())
+def numbered(state: State, prefix: str) -> list[int]:
+    """Return the sorted numbers n of the keys ``<prefix><n>.weight``."""
+    middles = (k.removeprefix(prefix).removesuffix(".weight") for k in state)
+    return sorted({int(n) for n in middles if n.isdigit() and f"{prefix}{n}.weight" in state})

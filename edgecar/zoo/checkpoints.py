@@ -24,30 +24,28 @@ from edgecar.zoo.registry import is_counter, listed, nearest, recognised_in
 
 STATISTICS = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
 # Tensors that tell what was done to a network, with what to do about it.
-TREATED = (
-    (
-        re.compile(r"parametrizations\.|\.weight_(g|v|orig)$"),
-        "a normalisation of its weights is stored apart; before saving, call "
-        "torch.nn.utils.parametrize.remove_parametrizations (or remove_weight_norm) on its layers",
-    ),
-    (
-        re.compile(r"\.(zero_point|activation_post_process\.\w+)$"),
-        "it was quantised in torch; save the network as it was before and export it with "
-        "--precision int8",
-    ),
-)
+TREATED = {
+    r"parametrizations\.|\.weight_(g|v|orig)$": "a normalisation of its weights is stored apart; "
+    "before saving, call torch.nn.utils.parametrize.remove_parametrizations (or "
+    "remove_weight_norm) on its layers",
+    r"\.(zero_point|activation_post_process\.\w+)$": "it was quantised in torch; save the network "
+    "as it was before and export it with --precision int8",
+}
 INT8 = "edgecar.int8"  # key in the header of a safetensors file
 # Names that wrappers of PyTorch leave before or between those of layers: DataParallel and
 # AveragedModel, torch.compile, FSDP, activation checkpoints, DeepSpeed, quantisation's stubs.
-WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module",
-            "_forward_module", "_fw_module"}  # fmt: skip
+WRAPPERS = set(
+    "module _orig_mod _fsdp_wrapped_module _checkpoint_wrapped_module _forward_module "
+    "_fw_module".split()
+)
 # Words in the name of a moving average of the weights, which authors publish and evaluate.
-AVERAGED = {"ema", "ewa", "swa", "average", "averaged", "avg", "shadow", "polyak"}
+AVERAGED = set("ema ewa swa average averaged avg shadow polyak".split())
+OPTIMISERS = set("optim optimizer optimizers optimiser".split())
 # Words in the name of what stands beside a network and is none, or not the one to deploy.
-ASIDE = {"netd", "disc", "discr", "discriminator", "critic", "teacher", "online", "loss",
-         "losses", "criterion", "lpips", "vgg", "perceptual", "percep", "metric", "metrics", "psnr",
-         "ssim", "optim", "optimizer", "optimizers", "optimiser", "scheduler", "schedulers",
-         "scaler", "amp", "rng"}  # fmt: skip
+ASIDE = OPTIMISERS | set(
+    "netd disc discr discriminator critic teacher online loss losses criterion lpips vgg "
+    "perceptual percep metric metrics psnr ssim scheduler schedulers scaler amp rng".split()
+)
 
 
 @dataclass(frozen=True)
@@ -88,28 +86,22 @@ class Int8Training:
 
 @dataclass(frozen=True)
 class Group:
-    """Tensors under one path of a checkpoint.
-
-    Attributes:
-        path: Keys of dictionaries and prefixes of names that lead to them; wrappers are left out.
-        state: The tensors by the rest of their names.
-    """
+    """Tensors under one path of a checkpoint: keys and prefixes without wrappers, and the rest."""
 
     path: tuple[str, ...]
     state: dict[str, Tensor]
 
     @property
     def name(self) -> str:
-        """The path in one word; empty for the file itself."""
-        return ".".join(self.path)
+        """The path in one word."""
+        return ".".join(self.path) or "the file itself"
 
     @property
     def rank(self) -> int:
         """Order of preference: averaged weights, weights, what stands aside."""
         words = {word for key in self.path for word in _words(key)}
-        if any(key.lower() in ("d", "net_d") for key in self.path):
-            return 2
-        return 2 if words & ASIDE else 0 if words & AVERAGED else 1
+        aside = words & ASIDE or any(key.lower() in ("d", "net_d") for key in self.path)
+        return 2 if aside else 0 if words & AVERAGED else 1
 
 
 def metadata_of(training: Int8Training) -> dict[str, str]:
@@ -127,10 +119,8 @@ def int8_training_of(path: Path) -> Int8Training | None:
         return None
     with safe_open(path, "pt") as file:
         stored = (file.metadata() or {}).get(INT8)
-    if stored is None:
-        return None
     try:
-        return Int8Training(**json.loads(stored))
+        return None if stored is None else Int8Training(**json.loads(stored))
     except (ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path}: its training in eight bits is not understood ({error}); train it again"
@@ -157,7 +147,7 @@ def load_network(path: Path) -> Loaded:
 def _chosen(found: list[Group], content: Any) -> Loaded:
     """Load the preferred group among those that fit."""
     fits: list[tuple[Group, Card, Recognised]] = []
-    misfits: list[tuple[Group, str]] = []
+    misfits: list[tuple[int, str]] = []
     taken: set[int] = set()
     for group in sorted(found, key=lambda group: group.rank == 0):  # averages after the weights
         tensors = {id(tensor) for tensor in group.state.values()}
@@ -166,7 +156,7 @@ def _chosen(found: list[Group], content: Any) -> Loaded:
         try:
             known = recognised_in(_completed(group, [fit[0] for fit in fits]))
         except CheckpointError as error:
-            misfits.append((group, str(error)))
+            misfits.append((group.rank, str(error)))
         else:
             if known:
                 fits.append((group, *known))
@@ -175,16 +165,24 @@ def _chosen(found: list[Group], content: Any) -> Loaded:
         raise CheckpointError(_reason(found, misfits, content))
     fits.sort(key=lambda fit: fit[0].rank)
     group, card, recognised = fits[0]
-    for other, _, _ in fits[1:]:
+    others = [fit[0] for fit in fits[1:]]
+    for other in others:
         if other.rank == group.rank and not _same(group, other):
             raise CheckpointError(
-                f"holds several networks that fit, {group.name or 'the file itself'} and "
-                f"{other.name or 'the file itself'}; save the one to export alone"
+                f"holds several networks that fit, {group.name} and {other.name}; save the one to "
+                "export alone"
             )
-    network = _filled(card, recognised, group)
-    source = _source(group, [fit[0] for fit in fits[1:]], found)
-    config = _own_config(card, recognised)
-    return Loaded(card, recognised.config.channels, network, config, source)
+    names = {id(tensor): name for name, tensor in group.state.items()}
+    network = card.build(recognised.config)
+    state = {
+        key: tensor if is_counter(key) else weights_of(names.get(id(tensor), key), tensor)
+        for key, tensor in recognised.state.items()
+    }
+    network.load_state_dict(state, strict=False)  # counters may be missing
+    channels = recognised.config.channels
+    published = asdict(card.config(channels))
+    own = {key: v for key, v in asdict(recognised.config).items() if v != published[key]}
+    return Loaded(card, channels, network.eval(), own, _source(group, others, found))
 
 
 def _completed(group: Group, fits: list[Group]) -> dict[str, Tensor]:
@@ -194,7 +192,7 @@ def _completed(group: Group, fits: list[Group]) -> dict[str, Tensor]:
     """
     names = group.state.keys()
     for fit in fits if group.rank == 0 else []:
-        rest = {key for key in fit.state if key not in names}
+        rest = fit.state.keys() - names
         if names < fit.state.keys() and all(STATISTICS.search(key) for key in rest):
             return {**fit.state, **group.state}
     return group.state
@@ -202,33 +200,14 @@ def _completed(group: Group, fits: list[Group]) -> dict[str, Tensor]:
 
 def _source(group: Group, others: list[Group], found: list[Group]) -> str:
     """Return in words where the weights were in the file, and what else was left there."""
-    left = [other.name for other in others if other.name]
-    read = [group, *others]
-    if group.rank > 0:
-        left += [
-            f"{other.name}, whose layout is unknown"
-            for other in found
-            if other.rank == 0 and len(other.state) > 1
-            and not any(one.path[: len(other.path)] == other.path for one in read)
-        ]  # fmt: skip
-    name = group.name or "the file itself" * bool(left)
-    return f"{name}, not {listed(left)}" if left else name
-
-
-def _own_config(card: Card, found: Recognised) -> dict[str, Any]:
-    published = asdict(card.config(found.config.channels))
-    return {key: value for key, value in asdict(found.config).items() if value != published[key]}
-
-
-def _filled(card: Card, found: Recognised, group: Group) -> nn.Module:
-    names = {id(tensor): name for name, tensor in group.state.items()}
-    network = card.build(found.config)
-    state = {
-        key: tensor if is_counter(key) else weights_of(names.get(id(tensor), key), tensor)
-        for key, tensor in found.state.items()
-    }
-    network.load_state_dict(state, strict=False)  # counters may be missing
-    return network.eval()
+    left = [other.name for other in others if other.path]
+    for other in found if group.rank > 0 else []:
+        read = any(one.path[: len(other.path)] == other.path for one in (group, *others))
+        if other.rank == 0 and len(other.state) > 1 and not read:
+            left.append(f"{other.name}, whose layout is unknown")
+    if left:
+        return f"{group.name}, not {listed(left)}"
+    return group.name if group.path else ""
 
 
 def weights_of(name: str, tensor: Tensor) -> Tensor:
@@ -273,23 +252,22 @@ def _same(one: Group, other: Group) -> bool:
     )
 
 
-def _reason(found: list[Group], misfits: list[tuple[Group, str]], content: Any) -> str:
+def _reason(found: list[Group], misfits: list[tuple[int, str]], content: Any) -> str:
     """Explain why none fits: tensors that are missing, or the network nearest by shapes."""
+    if not found and isinstance(content, Mapping):
+        return "holds no tensors; save network.state_dict()"
     if not found:
-        if isinstance(content, Mapping):
-            return "holds no tensors; save network.state_dict()"
         return (
             f"holds a {type(content).__name__}, need a state dict; "
             "save torch.save(network.state_dict(), path)"
         )
-    for pattern, what in TREATED:
-        treated = [key for group in found for key in group.state if pattern.search(key)]
-        if treated:
-            return f"holds {treated[0]}: {what}"
+    for pattern, what in TREATED.items():
+        for key in (key for group in found for key in group.state if re.search(pattern, key)):
+            return f"holds {key}: {what}"
     if misfits:
-        return min(misfits, key=lambda misfit: misfit[0].rank)[1]
+        return min(misfits, key=lambda misfit: misfit[0])[1]
     likeliest = min(found, key=lambda group: (group.rank, -len(group.state)))
-    inside = f" in {likeliest.name}" if likeliest.name else ""
+    inside = f" in {likeliest.name}" if likeliest.path else ""
     return (
         f"no network of the zoo fits; it has {listed(list(likeliest.state))}{inside}; "
         f"{nearest(likeliest.state)}"
@@ -300,9 +278,19 @@ def groups(content: Any) -> list[Group]:
     """Return every group of tensors that may be a network, outer ones first."""
     found: list[Group] = []
     for path, mapping in mappings(content):
-        if any({"optimizer", "optim", "optimizers", "optimiser"} & set(_words(k)) for k in path):
+        if any(OPTIMISERS & set(_words(key)) for key in path):
             continue  # its tensors have the shapes of the weights
-        state = _without_wrappers(mapping)
+        state: dict[str, Tensor] = {}
+        for key, value in mapping.items():
+            if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+                value = torch.from_numpy(np.ascontiguousarray(value))
+            if isinstance(value, Tensor):
+                name = ".".join(part for part in str(key).split(".") if part not in WRAPPERS)
+                if name in state:
+                    raise CheckpointError(
+                        f"holds {name} twice, under different wrappers; save one network"
+                    )
+                state[name] = value
         if state:
             found += _under_prefixes(Group(path, state))
     return found
@@ -311,20 +299,6 @@ def groups(content: Any) -> list[Group]:
 def _words(name: str) -> list[str]:
     """Split a name into words: ``netG_ema`` is ``netg`` and ``ema``."""
     return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower().replace("-", "_").split("_")
-
-
-def _without_wrappers(mapping: Any) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
-    for key, value in mapping.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-            value = torch.from_numpy(np.ascontiguousarray(value))
-        if not isinstance(value, Tensor):
-            continue
-        name = ".".join(part for part in str(key).split(".") if part not in WRAPPERS)
-        if name in state:
-            raise CheckpointError(f"holds {name} twice, under different wrappers; save one network")
-        state[name] = value
-    return state
 
 
 def _under_prefixes(group: Group) -> Iterator[Group]:
@@ -341,10 +315,9 @@ def _under_prefixes(group: Group) -> Iterator[Group]:
             heads.setdefault(head, {})[rest] = tensor
     aside = {head for head in heads if Group((head,), {}).rank != 1}
     if aside and len(heads) - len(aside) > 1:
-        kept = [f"{head}." for head in heads if head not in aside]
-        state = {name: t for name, t in group.state.items() if name.startswith(tuple(kept))}
-        yield Group(group.path, state)
+        kept = tuple(f"{head}." for head in heads if head not in aside)
+        yield Group(group.path, {n: t for n, t in group.state.items() if n.startswith(kept)})
     for head, state in heads.items():
-        alone = all(other in aside for other in heads if other != head)
+        alone = aside.issuperset(heads.keys() - {head})
         if "" not in state and (alone or head in aside):
             yield from _under_prefixes(Group((*group.path, head), state))

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -39,56 +40,55 @@ TRANSPOSE = (
     "transpose filters from (height, width, in, out) to (out, in, height, width) and torch.save "
     "them under the layer names of the network"
 )
-CHECKPOINTS = (".pt", ".pth", ".ckpt", ".pkl", ".bin", ".safetensors")
-TENSORFLOW = f"read its variables with TensorFlow, {TRANSPOSE}"
 TRAINED = "give the PyTorch checkpoint that it was made from"
-CAFFE = "load it with caffe or cv2.dnn, and torch.save the blobs under the network's layer names"
 UNPACK = "unpack it and give one checkpoint"
-SHARDS = (
-    "an index of safetensors shards, which holds no weights",
-    "load each shard that it lists and save all tensors as one .safetensors file",
-)
+KERAS = f"read it with Keras or h5py, {TRANSPOSE}"
+NUMPY = "torch.save all weights as one dictionary of tensors"
 
-# What a file begins with, what it is, and how to get a checkpoint from it.
-BEGINNINGS: tuple[tuple[int, bytes, str, str], ...] = (
-    (0, b"MATLAB 7.3", "a MATLAB 7.3 file (MatConvNet)", f"read it with h5py, {TRANSPOSE}"),
-    (0, b"MATLAB", "a MATLAB file (MatConvNet)", f"read it with scipy.io.loadmat, {TRANSPOSE}"),
-    (0, b"\x89HDF\r\n", "an HDF5 file (Keras)", f"read it with Keras or h5py, {TRANSPOSE}"),
-    (4, b"TFL3", "a TensorFlow Lite file", TRAINED),
-    (0, b"\x93NUMPY", "a NumPy array", "torch.save all weights as one dictionary of tensors"),
-    (0, b"7767517", "an ncnn network", TRAINED),
-    (0, b"ftrt", "a TensorRT engine", TRAINED),
-    (0, b"version https://git-lfs", "a Git LFS pointer, not the file", "run: git lfs pull"),
-    (0, b"\x1f\x8b", "a gzip archive", UNPACK),
-    (0, b"BZh", "a bzip2 archive", UNPACK),
-    (0, b"\xfd7zXZ", "an xz archive", UNPACK),
-    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive", UNPACK),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
-    (0, b"Rar!", "a RAR archive", UNPACK),
+FORMATS: tuple[tuple[str, str, bytes, tuple[str, ...]], ...] = (
+    (
+        "a MATLAB file (MatConvNet)",
+        f"read it with scipy.io.loadmat, or h5py from MATLAB 7.3 on, {TRANSPOSE}",
+        rb"MATLAB",
+        (".mat",),
+    ),
+    ("an HDF5 file (Keras)", KERAS, rb"\x89HDF\r\n", (".h5", ".hdf5", ".keras")),
+    ("a TensorFlow Lite file", TRAINED, rb"....TFL3", (".tflite",)),
+    ("NumPy arrays", NUMPY, rb"\x93NUMPY", (".npy", ".npz")),
+    ("an ncnn network", TRAINED, rb"7767517", (".param",)),
+    ("a TensorRT engine", TRAINED, rb"ftrt", ()),
+    ("a Git LFS pointer, not the file", "run: git lfs pull", rb"version https://git-lfs", ()),
+    (
+        "a compressed archive",
+        UNPACK,
+        rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf\x27\x1c|Rar!",
+        (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar"),
+    ),
+    ("an OpenVINO network", TRAINED, rb"\W*(<\?xml[^>]*>\s*)?<net\b", (".xml",)),
+    ("a web page or other text", "download the file itself again", rb"(\xef\xbb\xbf)?\s*<", ()),
+    (
+        "an index of safetensors shards, which holds no weights",
+        "load each shard that it lists and save all tensors as one .safetensors file",
+        rb'\s*\{.*"weight_map"',
+        (".safetensors.index.json",),
+    ),
+    # Protocol buffers have no signature, but the first fields of these messages are always these.
+    ("an ONNX file", TRAINED, rb"\x08[\x03-\x14][\x12\x1a\x3a\x42]", (".onnx",)),
+    (
+        "a TensorFlow graph",
+        f"read its variables with TensorFlow, {TRANSPOSE}",
+        rb"\x08\x01\x12",
+        (".pb", ".meta", ".index"),
+    ),
+    (
+        "a Caffe network",
+        "load it with caffe or cv2.dnn, and torch.save the blobs under the network's layer names",
+        rb"\x0a.[\x20-\x7e]{2,}(\xa2\x06|\x12)",
+        (".caffemodel", ".prototxt"),
+    ),
+    ("JSON text, which holds no weights", "give the checkpoint beside it", rb"(?!)", (".json",)),
 )
-# Formats without a fixed beginning, by what their names end in.
-ENDINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    ((".safetensors.index.json",), *SHARDS),
-    ((".mat",), "a MATLAB file (MatConvNet)", f"read it with scipy.io.loadmat, {TRANSPOSE}"),
-    ((".h5", ".hdf5"), "a Keras file", f"read it with Keras or h5py, {TRANSPOSE}"),
-    ((".keras",), "a Keras file", f"read it with Keras, {TRANSPOSE}"),
-    ((".caffemodel",), "a Caffe network", CAFFE),
-    ((".prototxt",), "the description of a Caffe network, without weights", CAFFE),
-    ((".onnx",), "an ONNX file", TRAINED),
-    ((".tflite",), "a TensorFlow Lite file", TRAINED),
-    ((".pb", ".meta"), "a TensorFlow graph", TENSORFLOW),
-    ((".index",), "the index of a TensorFlow checkpoint", TENSORFLOW),
-    ((".npz",), "NumPy arrays", "torch.save them as one dictionary of tensors"),
-    ((".npy",), "a NumPy array", "torch.save all weights as one dictionary of tensors"),
-    ((".xml",), "an OpenVINO network", TRAINED),
-    ((".param",), "an ncnn network", TRAINED),
-    ((".json",), "JSON text, which holds no weights", "give the checkpoint beside it"),
-    ((".zip",), "a zip archive", UNPACK),
-    ((".tar",), "a tar archive", UNPACK),
-    ((".tgz", ".gz"), "a gzip archive", UNPACK),
-    ((".7z",), "a 7z archive", UNPACK),
-    ((".rar",), "a RAR archive", UNPACK),
-)
+"""Formats of others: what they are, how to get a checkpoint, how they begin, how names end."""
 
 
 class Inert:
@@ -124,7 +124,9 @@ def content_of(path: Path) -> Any:
         if other:
             what, advice = other
             raise CheckpointError(f"{path}: this is {what}, not a PyTorch checkpoint; {advice}")
-        if is_safetensors(path) or (path.suffix == ".safetensors" and not _pickled(path)):
+        with path.open("rb") as file:
+            pickled = file.read(2) in (b"PK", b"\x80\x02")
+        if is_safetensors(path) or (path.suffix == ".safetensors" and not pickled):
             return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
@@ -136,38 +138,47 @@ def mappings(content: Any) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]
     seen: set[int] = set()  # a file can contain itself
 
     def walk(part: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-        if not isinstance(part, Mapping) or id(part) in seen:
-            return
-        seen.add(id(part))
-        yield keys, part
-        for key, value in part.items():
-            yield from walk(value, (*keys, str(key)))
+        if isinstance(part, Mapping) and id(part) not in seen:
+            seen.add(id(part))
+            yield keys, part
+            for key, value in part.items():
+                yield from walk(value, (*keys, str(key)))
 
     return walk(content, ())
 
 
-def _pickled(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) in (b"PK", b"\x80\x02")
+def pickled_network(content: Any) -> str:
+    """Say that a checkpoint holds a whole network in place of its weights; empty if it does not."""
+    for _, part in mappings(content):
+        stored = getattr(part, "__dict__", {})
+        if "_modules" in stored:
+            return _whole(stored.get(CLASS, ""))
+    return ""
 
 
 def _unpickled(path: Path) -> Any:
+    """Load a pickle; every class that it names in vain is replaced by a stand-in, one by one."""
     inert: list[str] = []
     while True:
+        stand_ins = [(type("Inert", (Inert,), {"name": name}), name) for name in inert]
         try:
             with (
                 _reading,
                 path.open("rb") as file,  # by a path torch would go by its suffix
                 warnings.catch_warnings(),
-                safe_globals(_permitted(inert)),
+                safe_globals([*_numpy_calls(), *stand_ins]),
             ):
                 warnings.simplefilter("ignore")  # about pickles that are refused anyway
                 return torch.load(file, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
-            name = _named_in(str(error))
             if "persistent_load" in str(error):  # the source of a class, in the older format
                 raise CheckpointError(f"{path}: {_whole('')}") from error
-            if name in inert or len(inert) == MOST_CLASSES or not _is_class(name):
+            named = re.search(r"GLOBAL (\S+)", str(error))
+            name = "" if not named else named[1] if "." in named[1] else f"builtins.{named[1]}"
+            last = name.rpartition(".")[2].lstrip("_")
+            is_class = last[:1].isupper() or SMALL_CLASSES.fullmatch(name)
+            safe = is_class and "blocked" not in str(error) and not name.startswith("torchao.")
+            if not safe or name in inert or len(inert) == MOST_CLASSES:
                 raise CheckpointError(f"{path}: {_refusal(name)}") from error
             inert.append(name)
         except Exception as error:  # what damaged files raise shares no base
@@ -182,13 +193,16 @@ def _unpickled(path: Path) -> Any:
             ) from error
 
 
-def pickled_network(content: Any) -> str:
-    """Say that a checkpoint holds a whole network in place of its weights; empty if it does not."""
-    for _, part in mappings(content):
-        stored = getattr(part, "__dict__", {})
-        if "_modules" in stored:
-            return _whole(stored.get(CLASS, ""))
-    return ""
+def _numpy_calls() -> list[Any]:
+    """Return the calls allowed besides torch's own, which make NumPy's arrays and numbers."""
+    scalar, array = (np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0])
+    calls = [
+        (call, f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for call, name in ((scalar, "scalar"), (array, "_reconstruct"))
+    ]
+    kinds = {type(np.dtype(code)) for code in "?bhilqBHILQefdFDSUV"}
+    return [*calls, np.ndarray, np.dtype, *kinds]
 
 
 def _whole(name: str) -> str:
@@ -198,48 +212,15 @@ def _whole(name: str) -> str:
     )
 
 
-def _permitted(inert: list[str]) -> list[Any]:
-    """Return the calls allowed besides torch's own: NumPy's, and stand-ins that run nothing."""
-    scalar, array = (np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0])
-    numpy = [
-        (call, f"numpy.{core}.multiarray.{name}")
-        for core in ("core", "_core")
-        for call, name in ((scalar, "scalar"), (array, "_reconstruct"))
-    ]
-    kinds = {type(np.dtype(code)) for code in "?bhilqBHILQefdFDSUV"}
-    return [*numpy, np.ndarray, np.dtype, *kinds, *(_inert(name) for name in inert)]
-
-
-def _inert(name: str) -> tuple[type, str]:
-    return type("Inert", (Inert,), {"name": name}), name
-
-
-def _named_in(reason: str) -> str:
-    """Return the function or class that torch refused; empty if it refused something else."""
-    found = re.search(r"GLOBAL (\S+)", reason)
-    if not found or "blocked" in reason:
-        return f"{found[1]}()" if found else ""
-    return found[1] if "." in found[1] else f"builtins.{found[1]}"
-
-
-def _is_class(name: str) -> bool:
-    last = name.rpartition(".")[2].lstrip("_")
-    ours = name.startswith("torchao.") or not name
-    return not ours and (last[:1].isupper() or bool(SMALL_CLASSES.fullmatch(name)))
-
-
 def _refusal(name: str) -> str:
+    if not name:
+        return "not a PyTorch checkpoint; give a state dict"
     if name.startswith("torchao."):
         return (
             f"holds weights that torchao quantised ({name}); save the weights as they were trained "
             "and export them with --precision int8"
         )
-    if name:
-        return (
-            f"refused, because loading it would run code ({name.removesuffix('()')}); save tensors "
-            f"only: {SAVE_WEIGHTS}"
-        )
-    return "not a PyTorch checkpoint; give a state dict"
+    return f"refused, because loading it would run code ({name}); save tensors only: {SAVE_WEIGHTS}"
 
 
 def is_safetensors(path: Path) -> bool:
@@ -268,48 +249,19 @@ def foreign(path: Path) -> tuple[str, str] | None:
         return _in_zip(path)
     if head[:1] == b"\x80" or is_safetensors(path):  # a pickle
         return None
-    for at, begins, what, advice in BEGINNINGS:
-        if head[at:].startswith(begins):
+    for what, advice, begins, _ in FORMATS:
+        if re.match(begins, head, re.DOTALL):
             return what, advice
-    return _by_content(path, head) or _by_name(path)
-
-
-def _by_content(path: Path, head: bytes) -> tuple[str, str] | None:
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if re.match(rb"(<\?xml[^>]*>\s*)?<net\b", text):
-        return "an OpenVINO network", TRAINED
-    if text[:1] == b"<":
-        return "a web page or other text", "download the file itself again"
-    if text[:1] == b"{" and b'"weight_map"' in head:
-        return SHARDS
     if head[257:262] == b"ustar":
-        return _in_tar(path)
-    # Protocol buffers have no signature, but the first fields of these messages are always these.
-    if re.match(rb"\x08[\x03-\x14][\x12\x1a\x3a\x42]", head):
-        return "an ONNX file", TRAINED
-    if re.match(rb"\x08\x01\x12", head):
-        return "a TensorFlow graph", TENSORFLOW
-    if re.match(rb"\x0a.[\x20-\x7e]+(\xa2\x06|\x12)", head, re.DOTALL) and path.suffix != ".pb":
-        return "a Caffe network", CAFFE
-    return None
-
-
-def _by_name(path: Path) -> tuple[str, str] | None:
-    for endings, what, advice in ENDINGS:
+        with suppress(tarfile.TarError, OSError), tarfile.open(path) as archive:
+            names = archive.getnames()
+            if {"tensors", "storages", "pickle"} <= set(names):
+                return "a checkpoint of PyTorch 0.1", "load it there and torch.save it again"
+            return f"a tar archive{_holding(names)}", UNPACK
+    for what, advice, _, endings in FORMATS:
         if path.name.lower().endswith(endings):
             return f"{what} by its name", advice
     return None
-
-
-def _in_tar(path: Path) -> tuple[str, str] | None:
-    try:
-        with tarfile.open(path) as archive:
-            names = archive.getnames()
-    except (tarfile.TarError, OSError):
-        return None
-    if {"tensors", "storages", "pickle"} <= set(names):
-        return "a checkpoint of PyTorch 0.1", "load it there and torch.save it again"
-    return f"a tar archive{_holding(names)}", UNPACK
 
 
 def _in_zip(path: Path) -> tuple[str, str] | None:
@@ -327,12 +279,13 @@ def _in_zip(path: Path) -> tuple[str, str] | None:
     if any(name.endswith("extern_modules") for name in names):
         return "a torch.package archive, which holds code", "torch.save its network's state_dict()"
     if names and all(name.endswith(".npy") for name in names):
-        return "a file of NumPy arrays", "torch.save them as one dictionary of tensors"
+        return "a file of NumPy arrays", NUMPY
     if any(name.endswith(".weights.h5") for name in names):
-        return "a Keras file", f"read it with Keras, {TRANSPOSE}"
+        return "a Keras file", KERAS
     return f"a zip archive{_holding(names)}", UNPACK
 
 
 def _holding(names: list[str]) -> str:
-    held = [name for name in names if name.endswith(CHECKPOINTS)]
+    ends = (".pt", ".pth", ".ckpt", ".pkl", ".bin", ".safetensors")
+    held = [name for name in names if name.endswith(ends)]
     return f" that holds {', '.join(held[:3])}{' and more' if held[3:] else ''}" if held else ""

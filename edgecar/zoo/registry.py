@@ -32,11 +32,7 @@ MOST_LAYERS, MOST_FILTERS = 100, 1 << 14  # of a DnCNN to compare with
 
 
 def card_named(name: str) -> Card:
-    """Return the card called ``name``.
-
-    Raises:
-        SettingsError: No network has that name; the nearest names are given.
-    """
+    """Return the card called ``name``; SettingsError gives the nearest names if there is none."""
     by_name = {card.name: card for card in CARDS}
     if name not in by_name:
         near = get_close_matches(name, by_name, n=2, cutoff=0.3) or list(by_name)
@@ -51,7 +47,10 @@ def recognised_in(state: dict[str, Tensor]) -> tuple[Card, Recognised] | None:
         CheckpointError: It is nearly a network of the zoo.
     """
     for card in CARDS:
-        found = _recognised(card, state)
+        try:
+            found = card.recognise(state)
+        except (IndexError, KeyError, ZeroDivisionError):
+            continue  # names of this network, but tensors of another rank or none
         if found:
             channels = found.config.channels
             if channels not in card.configs:
@@ -68,27 +67,20 @@ def recognised_in(state: dict[str, Tensor]) -> tuple[Card, Recognised] | None:
     return None
 
 
-def _recognised(card: Card, state: dict[str, Tensor]) -> Recognised | None:
-    try:
-        return card.recognise(state)
-    except (IndexError, KeyError, ZeroDivisionError):
-        return None  # names of this network, but tensors of another rank or none
-
-
 def _named_by_shape(card: Card, config: Any, state: dict[str, Tensor]) -> State | None:
     """Rename tensors as a network does, if there are as many of each shape, in order."""
     own = layout(card.name, config)
     if len(own) != len(state):
         return None
-    places: dict[tuple[Any, ...], list[str]] = {}
+    places: dict[tuple[Any, ...], list[Tensor]] = {}
     for name, tensor in state.items():
-        places.setdefault((name.rpartition(".")[2], *tensor.shape), []).append(name)
+        places.setdefault((name.rpartition(".")[2], *tensor.shape), []).append(tensor)
     named: dict[str, Tensor] = {}
     for name, shape in own.items():
         fitting = places.get((name.rpartition(".")[2], *shape))
         if not fitting:
             return None
-        named[name] = state[fitting.pop(0)]
+        named[name] = fitting.pop(0)
     return named
 
 
@@ -103,11 +95,10 @@ def _fitting(card: Card, found: Recognised) -> Recognised:
     own = network.state_dict()
     state = {key: t for key, t in found.state.items() if key in own or "." in key or t.numel() > 1}
     lacking = [key for key in own if key not in state and not is_counter(key)]
-    convs = (nn.Conv2d, nn.ConvTranspose2d)
     biases = [
         f"{name}.bias"
         for name, layer in network.named_modules()
-        if isinstance(layer, convs) and layer.bias is not None
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None
     ]
     if lacking == biases and len(biases) > 1:  # trained without any
         state |= {key: torch.zeros(own[key].shape) for key in biases}
@@ -128,17 +119,24 @@ def _fitting(card: Card, found: Recognised) -> Recognised:
 def nearest(state: Mapping[str, Tensor]) -> str:
     """Name the network with most of the shapes in common, and the tensors that differ."""
     given = _shapes(state)
-    best, share, differences = "", 0.0, [""]
+    has = list(given.items())
+    best, share, said = "", 0.0, [""]
     for name, own in _layouts(given):
         matcher = SequenceMatcher(None, list(own.values()), list(given.values()), autojunk=False)
-        if matcher.ratio() > share:
-            best, share = name, matcher.ratio()
-            differences = _differences(own, given, matcher)
+        if matcher.ratio() <= share:
+            continue
+        best, share, said, needs = name, matcher.ratio(), [], list(own.items())
+        for kind, a, b, c, d in matcher.get_opcodes():
+            if kind != "equal":
+                pairs = zip(has[c:d], needs[a:b], strict=False)
+                said += [f"{key} is {got}, need {need}" for (key, got), (_, need) in pairs]
+                said += [f"lacks {key} {shape}" for key, shape in needs[a + d - c : b]]
+                said += [f"has extra {key} {shape}" for key, shape in has[c + b - a : d]]
     if share < NEAR:
         return "by shapes it is near none of them"
-    if not differences:
+    if not said:
         return f"all its shapes are those of {best}, under other names; name them as {best} does"
-    return f"by shapes it comes closest to {best}: {listed(differences, '; ')}"
+    return f"by shapes it comes closest to {best}: {listed(said, '; ')}"
 
 
 def listed(items: list[str], between: str = ", ") -> str:
@@ -172,24 +170,5 @@ def _layouts(given: Shapes) -> Iterator[tuple[str, Shapes]]:
     if 3 <= len(kernels) <= MOST_LAYERS and 0 < kernels[0][0] * kernels[0][1] <= MOST_FILTERS:
         width, channels, _, _ = kernels[0]
         for batch_norm in (True, False):
-            yield (
-                "dncnn",
-                layout("dncnn", dncnn.DncnnConfig(channels, len(kernels), width, batch_norm)),
-            )
-
-
-def _differences(
-    own: Shapes, given: Shapes, matcher: "SequenceMatcher[tuple[int, ...]]"
-) -> list[str]:
-    needs, has = list(own.items()), list(given.items())
-    said = []
-    for kind, a, b, c, d in matcher.get_opcodes():
-        if kind == "equal":
-            continue
-        pairs = min(b - a, d - c)
-        said += [
-            f"{has[c + i][0]} is {has[c + i][1]}, need {needs[a + i][1]}" for i in range(pairs)
-        ]
-        said += [f"lacks {name} {shape}" for name, shape in needs[a + pairs : b]]
-        said += [f"has extra {name} {shape}" for name, shape in has[c + pairs : d]]
-    return said
+            config = dncnn.DncnnConfig(channels, len(kernels), width, batch_norm)
+            yield "dncnn", layout("dncnn", config)

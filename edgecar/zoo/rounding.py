@@ -15,31 +15,20 @@ def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Those are tensors with values beyond float16, with no number, or so small as a whole that
     float16 has no bits left for them; they stay in float32. What is not floating point is kept.
     """
-    return {
-        name: _stored(name, tensor) if tensor.is_floating_point() else tensor.contiguous()
-        for name, tensor in state.items()
-    }
-
-
-def _stored(name: str, tensor: Tensor) -> Tensor:
-    fits = rounding_error(name, tensor) <= MAX_ERROR  # not so where it is NaN
-    return tensor.to(torch.float16 if fits else torch.float32).contiguous()
+    made = {}
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            fits = rounding_error(name, tensor) <= MAX_ERROR  # not so where it is NaN
+            tensor = tensor.to(torch.float16 if fits else torch.float32)
+        made[name] = tensor.contiguous()
+    return made
 
 
 def rounding_error(name: str, tensor: Tensor) -> float:
-    """Relative loss of a tensor in float16: norm of the loss over norm of the tensor.
+    """Return the norm of what a tensor loses in float16, over its norm; infinite or NaN as it is.
 
     Variances of a normalisation count each by itself: small ones are divided by, and what the
     larger ones lose says nothing about them.
-
-    Returns:
-        0 for zeros; infinite or NaN where a value is not finite in float16.
-
-    Example:
-        >>> rounding_error("weight", torch.tensor([1.0, 1e-8])) < MAX_ERROR
-        True
-        >>> rounding_error("running_var", torch.tensor([1.0, 1e-8]))
-        1.0
     """
     alone = name.rpartition(".")[2] == "running_var"
     parts = tensor.double().reshape(tensor.numel() if alone else 1, -1)

@@ -8,7 +8,7 @@ from edgecar.cli import models
 from edgecar.files import WEIGHTS
 from edgecar.spec import CODERS
 from edgecar.zoo import shipped
-from edgecar.zoo.shipped import FACTS, MANIFEST, shipped_weights
+from edgecar.zoo.shipped import FACTS, MANIFEST
 
 MOST_COLUMNS = 100
 
@@ -84,9 +84,9 @@ def test_what_ships_fits_a_narrow_terminal_too(edgecar) -> None:
     assert max(map(len, out.splitlines())) <= MOST_COLUMNS
     assert models.CAPTION in out
     table = rows(out)
-    for weights in shipped_weights():
-        if not weights.config:
-            assert table[weights.network][CODERS.index(weights.codec) - len(CODERS)] != "–"
+    for entry in shipped.manifest():
+        if not entry["config"]:
+            assert table[entry["network"]][CODERS.index(entry["for"]) - len(CODERS)] != "–"
 
 
 def test_doctor_lists_weights_by_coder(edgecar, monkeypatch) -> None:

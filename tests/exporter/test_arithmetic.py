@@ -19,10 +19,9 @@ from edgecar.exporter import exact
 from edgecar.exporter.calibrate import ranges_of
 from edgecar.exporter.exact import ExactEngine
 from edgecar.exporter.frames import CodedPair
-from edgecar.exporter.layers import always_kept
 from edgecar.exporter.precision import fp16
 from edgecar.exporter.quality import Judge
-from edgecar.exporter.quantize import FORMS, quantised
+from edgecar.exporter.quantize import FORMS, always_kept, quantised
 from edgecar.runtime.restorer import Restorer
 from tests.exporter.graphs import INPUT, Drawing
 from tests.test_artifact import FACTS

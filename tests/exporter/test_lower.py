@@ -14,10 +14,9 @@ from edgecar.exporter import lower
 from edgecar.exporter.calibrate import METHODS
 from edgecar.exporter.frames import GateFrames, generated_frames, own_frames
 from edgecar.exporter.inspection import layer_types
-from edgecar.exporter.layers import always_kept, share_of_work
 from edgecar.exporter.lower import Search, best_candidate, reduced
 from edgecar.exporter.quality import Budget, Verdict
-from edgecar.exporter.quantize import FORMS
+from edgecar.exporter.quantize import FORMS, always_kept, share_of_work
 from edgecar.exporter.recipe import recipe_for
 from edgecar.metadata import read_metadata
 

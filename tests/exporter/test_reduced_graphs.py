@@ -9,9 +9,8 @@ from edgecar.engines.trt_lint import refuse_misread, refuse_unsupported
 from edgecar.errors import ExportError
 from edgecar.exporter.calibrate import ranges_of
 from edgecar.exporter.inspection import layer_types
-from edgecar.exporter.layers import always_kept, convolutions
 from edgecar.exporter.quantize import SIGNED as SIGNED_FORM
-from edgecar.exporter.quantize import quantised
+from edgecar.exporter.quantize import always_kept, convolutions, quantised
 from edgecar.exporter.receptive import reception_of
 from tests.conftest import LOWER, TENSORRT
 from tests.exporter.graphs import INPUT, Drawing, runner

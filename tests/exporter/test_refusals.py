@@ -103,7 +103,7 @@ GEOMETRY = {
         lambda d: d.resize(d.conv(INPUT, stride=3, pads=[0] * 4), 3, "linear"),
         "Resize by 3 in mode linear rounds its positions",
     ),
-    "nearest by 3/2": (two_thirds_and_back, "Resize by 3/2 in mode nearest rounds its positions"),
+    "nearest by 2/3": (two_thirds_and_back, "Resize by 2/3 in mode nearest rounds its positions"),
     "resized to a size": (resized_to_a_size, "Resize without constant, equal scales"),
     "resized unequally": (resized_in_rows_more, "Resize without constant, equal scales"),
     "pads computed": (pads_computed, "Pad without constant pads"),

@@ -35,7 +35,7 @@ def operators(model) -> set[str]:
 )
 def test_phases_give_the_same_output(settings):
     model, layer, picture = exported_layer(**settings)
-    convolve_upsampling(model)
+    model = convolve_upsampling(model)
     assert operators(model) == {"Conv", "DepthToSpace"}
     session = onnxruntime.InferenceSession(model.SerializeToString())
     (output,) = session.run(None, {session.get_inputs()[0].name: picture.numpy()})
@@ -54,6 +54,4 @@ def test_phases_give_the_same_output(settings):
 )
 def test_what_does_not_enlarge_exactly_is_left_alone(settings):
     model, _, _ = exported_layer(**settings)
-    before = model.SerializeToString()
-    convolve_upsampling(model)
-    assert model.SerializeToString() == before
+    assert list(convolve_upsampling(model).graph.node) == list(model.graph.node)

@@ -13,8 +13,7 @@ from edgecar.engines.base import CODE
 from edgecar.engines.torch import TorchEngine
 from edgecar.errors import CheckpointError, ExportError, SettingsError
 from edgecar.exporter.calibrate import ranges_from_reaches, ranges_of
-from edgecar.exporter.layers import always_kept
-from edgecar.exporter.quantize import SIGNED, quantised
+from edgecar.exporter.quantize import SIGNED, always_kept, quantised
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network, source_of
 from edgecar.train import qat

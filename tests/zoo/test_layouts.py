@@ -304,7 +304,7 @@ def onnx_file() -> bytes:
 
 FOREIGN = {
     "MATLAB": (b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(200), "MATLAB file (MatConvNet)"),
-    "MATLAB 7.3": (b"MATLAB 7.3 MAT-file" + bytes(600), "MATLAB 7.3 file"),
+    "MATLAB 7.3": (b"MATLAB 7.3 MAT-file" + bytes(600), "MATLAB file"),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5 file (Keras)"),
     "TFLite": (bytes(4) + b"TFL3" + bytes(60), "TensorFlow Lite"),
     "Caffe": (b"\x0a\x05arcnn\xa2\x06\x20" + bytes(40), "Caffe network"),
@@ -314,7 +314,7 @@ FOREIGN = {
     "NumPy arrays": (lambda: zipped(a_dot_npy=b"x"), "NumPy arrays"),
     "zip": (lambda: zipped(best_dot_pth=b"x", README=b""), "zip archive that holds best.pth"),
     "tar": (tarred, "tar archive that holds best/epoch_9.pth"),
-    "gzip": (b"\x1f\x8b\x08" + bytes(40), "gzip archive"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(40), "compressed archive"),
     "TorchScript": (torchscript, "torch.jit.load(path).state_dict()"),
     "Keras 3": (lambda: zipped(model_dot_weights_dot_h5=b"", config_dot_json=b"{}"), "Keras"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
@@ -335,7 +335,7 @@ def test_other_formats_are_named_by_their_content(kind, suffix, tmp_path) -> Non
 @pytest.mark.parametrize(
     ("name", "said"),
     [("a.mat", "MATLAB"), ("a.h5", "Keras"), ("a.caffemodel", "Caffe"), ("a.pb", "TensorFlow"),
-     ("a.tflite", "TensorFlow Lite"), ("a.safetensors.index.json", "index"), ("a.ZIP", "zip")],
+     ("a.tflite", "TensorFlow Lite"), ("a.safetensors.index.json", "index"), ("a.ZIP", "archive")],
 )  # fmt: skip
 def test_other_formats_are_named_by_their_names(name, said, tmp_path) -> None:
     """Content tells nothing: damaged, or a protocol buffer like any other."""
