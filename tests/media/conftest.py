@@ -35,6 +35,20 @@ def copied(source, target: Path, frames: int | None = None, **settings) -> Count
     return reader.warnings + writer.warnings
 
 
+def write_all(path: Path, facts, frames, **settings):
+    """Write frames; return the writer."""
+    with open_writer(path, like=facts, **settings) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return writer
+
+
+def read_all(path, **settings):
+    """Frames of a file, and the reader that gave them."""
+    with open_reader(path, **settings) as reader:
+        return list(reader), reader
+
+
 def packets_of(path: Path, **stream: int) -> list[av.Packet]:
     """Packets of one stream (``video=0``). Their file is closed: `Packet.stream` is invalid."""
     with av.open(str(path)) as container:
@@ -168,13 +182,13 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def sound_of(path: Path) -> list[bytes]:
+    """Coded packets of a file's first audio stream; none without one."""
+    with av.open(str(path)) as container:
+        streams = container.streams.audio[:1]
+        return [bytes(p) for p in container.demux(*streams) if p.size] if streams else []
+
+
 @pytest.fixture
 def audio_packets() -> Callable[[Path], list[bytes]]:
-    """Coded packets of a file's first audio stream; none without one."""
-
-    def packets(path: Path) -> list[bytes]:
-        with av.open(str(path)) as container:
-            streams = container.streams.audio[:1]
-            return [bytes(p) for p in container.demux(*streams) if p.size] if streams else []
-
-    return packets
+    return sound_of

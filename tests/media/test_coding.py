@@ -1,3 +1,5 @@
+"""QP and JPEG quality that streams and files state."""
+
 import gc
 import io
 import struct
@@ -11,32 +13,20 @@ from PIL import Image
 
 from edgecar.media.coding import ask_for_qp, jpeg_quality, mean_qp, picture_coding
 from edgecar.media.frame import CODING_NOT_STATED, Coding
-from edgecar.media.reader import open_reader
+from tests.media.conftest import read_all
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 56), np.uint8)
 SAME_FOR_ALL = "ipratio=1:pbratio=1"  # x264's fixed QP is that of P-frames; I and B else differ
 VARIED = {"crf": "30", "bf": "3", "x264-params": "b-adapt=0:aq-mode=1:aq-strength=2"}
+CONCEALED = "damaged frames concealed by the decoder"
 
 
-def codings(path):
-    with open_reader(path, read_coding=True) as reader:
-        return [frame.coding for frame in reader]
+def codings(path, read_coding=True):
+    return [frame.coding for frame in read_all(path, read_coding=read_coding)[0]]
 
 
 def qps(path):
     return [coding.qp for coding in codings(path)]
-
-
-def qps_by_pyav(path):
-    """The means of PyAV's own, slow maps, decoded without threads."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "NONE"
-        stream.codec_context.options = {"export_side_data": "venc_params"}
-        return [
-            picture.side_data["VIDEO_ENC_PARAMS"].qp_map().mean()
-            for picture in container.decode(stream)
-        ]
 
 
 def jpeg(quality, *, coder="opencv", **options):
@@ -47,17 +37,10 @@ def jpeg(quality, *, coder="opencv", **options):
     return file.getvalue()
 
 
-def motion_jpeg(path, pictures):
-    """Mux coded pictures as they are."""
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("mjpeg", rate=25, width=NOISE.shape[1], height=NOISE.shape[0])
-        stream.codec_context.pix_fmt = "yuvj420p"
-        for index, picture in enumerate(pictures):
-            packet = av.Packet(picture)
-            packet.stream, packet.time_base = stream, Fraction(1, 25)
-            packet.pts = packet.dts = index
-            output.mux(packet)
-    return path
+def head(*tables):
+    """The head of a JPEG with tables, each a byte of precision and number and the steps."""
+    code = b"".join(tables)
+    return b"\xff\xd8" + struct.pack(">HH", 0xFFDB, 2 + len(code)) + code
 
 
 @pytest.mark.parametrize(
@@ -73,27 +56,32 @@ def motion_jpeg(path, pictures):
 )
 def test_a_fixed_qp_is_read_exactly(make_clip, qp, changes, pixels, shown):
     options = {"qp": qp, "bf": "0", "x264-params": SAME_FOR_ALL} | changes
-    assert qps(make_clip(pixels=pixels, options=options)) == [shown] * 12
+    path = make_clip(pixels=pixels, options=options)
+    assert codings(path) == [Coding(qp=shown, codec="h264")] * 12
+    assert set(codings(path, read_coding=False)) == {Coding(codec="h264")}  # only if asked for
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".264"])
-def test_varied_qps_are_those_of_an_unthreaded_decoder(make_clip, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "frames", "size"),
+    [
+        *[(suffix, 40, (480, 640)) for suffix in (".mp4", ".mkv", ".ts", ".264")],
+        (".mp4", 12, (46, 58)),  # macroblocks across the edge
+        (".mp4", 12, (90, 334)),
+    ],
+)
+def test_varied_qps_are_those_of_an_unthreaded_decoder(make_clip, suffix, frames, size):
     """With frame threads FFmpeg exports B-frames' QPs too early: about one in ten is wrong."""
-    path = make_clip(f"a{suffix}", frames=40, size=(480, 640), options=VARIED)
-    expected = qps_by_pyav(path)
-    assert len(set(expected)) > 30
+    path = make_clip(f"a{suffix}", frames=frames, size=size, options=VARIED)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        stream.codec_context.options = {"export_side_data": "venc_params"}
+        expected = [
+            picture.side_data["VIDEO_ENC_PARAMS"].qp_map().mean()  # PyAV's own, slow maps
+            for picture in container.decode(stream)
+        ]
+    assert len(set(expected)) > frames / 2
     assert np.allclose(qps(path), expected, rtol=0, atol=1e-9)  # two orders of summation
-
-
-@pytest.mark.parametrize("size", [(46, 58), (90, 334)])
-def test_macroblocks_across_the_edge_count(make_clip, size):
-    path = make_clip(size=size, options=VARIED)
-    assert np.allclose(qps(path), qps_by_pyav(path), rtol=0, atol=1e-9)
-
-
-def test_qp_is_read_only_if_asked_for(make_clip):
-    with open_reader(make_clip()) as reader:
-        assert {frame.coding for frame in reader} == {Coding(codec="h264")}
 
 
 @pytest.mark.parametrize(
@@ -108,27 +96,37 @@ def test_qp_is_read_only_if_asked_for(make_clip):
 def test_other_scales_are_not_taken_for_that_of_h264(make_clip, suffix, codec, options, named):
     path = make_clip(f"a{suffix}", codec=codec, options=options)
     assert set(codings(path)) == {Coding(codec=named)}
+    if named == "mpeg4":  # whose decoder exports some, if asked
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.options = {"export_side_data": "venc_params"}
+            for picture in container.decode(stream):
+                assert "VIDEO_ENC_PARAMS" in [data.type.name for data in picture.side_data]
+                assert mean_qp(picture) is None
 
 
-def test_damaged_pictures_have_no_qp(make_clip):
-    """Concealed macroblocks keep whatever QP was in the decoder's memory."""
-    clean = make_clip("a.264", frames=20, size=(96, 128), options={"crf": "30", "slices": "4"})
-    code = bytearray(clean.read_bytes())
+def test_damage_is_noticed_while_qps_are_read_and_such_pictures_have_none(make_clip):
+    """Concealed macroblocks keep whatever QP was in the decoder's memory.
+
+    With slice threads FFmpeg conceals them and says nothing.
+    """
+    path = make_clip("a.264", frames=20, size=(96, 128), options={"crf": "30", "slices": "4"})
+    code = bytearray(path.read_bytes())
     for place in range(len(code) // 2, len(code) // 2 + 400):
         code[place] ^= 0x55
-    clean.write_bytes(code)
-    with open_reader(clean, read_coding=True) as reader:
-        frames = list(reader)
-        damaged = reader.warnings["damaged frames concealed by the decoder"]
-    assert 0 < damaged < len(frames)
-    assert [frame.coding.qp for frame in frames].count(None) == damaged
+    path.write_bytes(code)
+    plain, reader = read_all(path)
+    frames, asked = read_all(path, read_coding=True)
+    assert 0 < asked.warnings[CONCEALED] < len(frames)
+    assert [frame.coding.qp for frame in frames].count(None) == asked.warnings[CONCEALED]
+    assert (len(frames), asked.warnings) == (len(plain), reader.warnings)
 
 
 def test_reading_qps_keeps_no_picture_in_memory(make_clip):
     """PyAV's own property closes a circle that only the collector opens."""
     path = make_clip()
 
-    def pictures() -> int:
+    def pictures():
         return sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
 
     gc.collect()
@@ -151,43 +149,35 @@ def test_jpeg_quality_is_exact(coder):
     assert [jpeg_quality(jpeg(quality, coder=coder)) for quality in qualities] == qualities
 
 
-def test_jpeg_quality_behind_other_segments_and_fill_bytes():
+def test_jpeg_quality_is_that_of_the_luma_table_wherever_it_is():
     code = jpeg(63, coder="pillow", progressive=True, comment=b"\xff\xdb\x00\x43\x00" + bytes(64))
     assert jpeg_quality(code) == 63
-    assert jpeg_quality(code[:2] + b"\xff\xff" + code[2:]) == 63
-
-
-def test_jpeg_quality_of_the_luma_table_wherever_it_is():
+    assert jpeg_quality(code[:2] + b"\xff\xff" + code[2:]) == 63  # bytes that fill
     luma, chroma = b"\x00" + bytes([16] * 64), b"\x01" + bytes([90] * 64)
-    both = struct.pack(">HH", 0xFFDB, 2 + 130) + chroma + luma
-    alone = struct.pack(">HH", 0xFFDB, 2 + 65) + luma
-    assert jpeg_quality(b"\xff\xd8" + both) == jpeg_quality(b"\xff\xd8" + alone) is not None
-
-
-def test_jpeg_quality_of_sixteen_bit_steps():
-    steps = cv2.imencode(".jpg", NOISE, [cv2.IMWRITE_JPEG_QUALITY, 40])[1].tobytes()
+    assert jpeg_quality(head(chroma, luma)) == jpeg_quality(head(luma)) is not None
+    steps = jpeg(40)
     table = steps[steps.index(b"\xff\xdb") + 5 :][:64]
-    wide = b"\x10" + b"".join(struct.pack(">H", step) for step in table)
-    assert jpeg_quality(b"\xff\xd8" + struct.pack(">HH", 0xFFDB, 2 + 129) + wide) == 40
+    assert jpeg_quality(head(b"\x10" + b"".join(struct.pack(">H", step) for step in table))) == 40
+
+
+def by_ffmpeg(scale):
+    """A JPEG with the table of MPEG-1, scaled."""
+    context = av.CodecContext.create("mjpeg", "w")
+    context.width, context.height, context.pix_fmt = 56, 40, "yuvj420p"
+    context.time_base = Fraction(1, 25)
+    context.options = {"qmin": str(scale), "qmax": str(scale)}
+    picture = av.VideoFrame.from_ndarray(NOISE, "gray").reformat(format="yuvj420p")
+    picture.pts = 0
+    return bytes(next(iter([*context.encode(picture), *context.encode(None)])))
 
 
 def test_jpeg_quality_of_a_strange_table_is_the_nearest():
-    """FFmpeg scales the table of MPEG-1, which is flatter: coarser steps are a lower quality."""
-
-    def by_ffmpeg(scale):
-        context = av.CodecContext.create("mjpeg", "w")
-        context.width, context.height, context.pix_fmt = 56, 40, "yuvj420p"
-        context.time_base = Fraction(1, 25)
-        context.options = {"qmin": str(scale), "qmax": str(scale)}
-        picture = av.VideoFrame.from_ndarray(NOISE, "gray").reformat(format="yuvj420p")
-        picture.pts = 0
-        return jpeg_quality(bytes(next(iter([*context.encode(picture), *context.encode(None)]))))
-
-    found = [by_ffmpeg(scale) for scale in (2, 4, 8, 16, 31)]
-    assert found == sorted(found, reverse=True)
+    """The table of MPEG-1 is flatter: coarser steps are a lower quality."""
+    found = [jpeg_quality(by_ffmpeg(scale)) for scale in (2, 4, 8, 16, 31)]
+    assert found == sorted(set(found), reverse=True)
+    assert len(found) == 5
     assert found[0] > 90
     assert found[-1] < 30
-    assert len(set(found)) == 5
 
 
 @pytest.mark.parametrize(
@@ -207,11 +197,17 @@ def test_no_quality_without_a_table(code):
 
 
 def test_motion_jpeg_tells_the_quality_of_every_frame(tmp_path):
-    qualities = [30, 75, 75, 40, 95, 10]
-    path = motion_jpeg(tmp_path / "a.avi", [jpeg(quality) for quality in qualities])
+    qualities, path = [30, 75, 75, 40, 95, 10], tmp_path / "a.avi"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mjpeg", rate=25, width=NOISE.shape[1], height=NOISE.shape[0])
+        stream.codec_context.pix_fmt = "yuvj420p"
+        for index, quality in enumerate(qualities):
+            packet = av.Packet(jpeg(quality))
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = index
+            output.mux(packet)
     assert codings(path) == [Coding(jpeg_quality=q, codec="mjpeg") for q in qualities]
-    with open_reader(path) as reader:
-        assert {frame.coding for frame in reader} == {Coding(codec="mjpeg")}
+    assert set(codings(path, read_coding=False)) == {Coding(codec="mjpeg")}
 
 
 @pytest.mark.parametrize(
@@ -232,57 +228,12 @@ def test_finer_than_what_needs_cleaning(coding, expected):
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".webp", ".jpg", ".jp2"])
 def test_a_picture_tells_its_format_whatever_its_name(suffix):
-    grey = np.full((64, 64), 90, np.uint8)
-    _, code = cv2.imencode(suffix, grey)
-    names = {".jpg": "jpeg", ".jp2": "jpeg2000"}
+    _, code = cv2.imencode(suffix, np.full((64, 64), 90, np.uint8))
     coding = picture_coding(code.tobytes())
-    assert coding.codec == names.get(suffix, suffix[1:])
+    assert coding.codec == {".jpg": "jpeg", ".jp2": "jpeg2000"}.get(suffix, suffix[1:])
     assert (coding.jpeg_quality is not None) == (suffix == ".jpg")
 
 
 @pytest.mark.parametrize("code", [b"", b"P", b"nothing of the kind", bytes(64)])
 def test_what_begins_like_no_picture_has_no_format(code):
     assert picture_coding(code) == CODING_NOT_STATED
-
-
-def test_damage_is_noticed_while_qps_are_read(tmp_path):
-    """On one thread: with slice threads FFmpeg conceals it and says nothing."""
-    random = np.random.default_rng(3)
-    encoder = av.CodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = 176, 144, "yuv420p"
-    encoder.time_base = Fraction(1, 25)
-    encoder.options = {"qp": "30", "g": "99", "bf": "0", "threads": "1"}
-    pictures = [random.integers(0, 256, (216, 176), np.uint8) for _ in range(8)]
-    frames = [av.VideoFrame.from_ndarray(picture, "yuv420p") for picture in pictures]
-    packets = [bytes(packet) for frame in [*frames, None] for packet in encoder.encode(frame)]
-    half = len(packets[4]) // 2
-    packets[4] = packets[4][:half] + random.integers(1, 256, half, np.uint8).tobytes()
-    hurt = tmp_path / "hurt.264"
-    hurt.write_bytes(b"".join(packets))
-    found = []
-    for read_coding in (False, True):
-        with open_reader(hurt, read_coding=read_coding) as reader:
-            count = len(list(reader))
-            found.append((count, reader.warnings["damaged frames concealed by the decoder"]))
-    assert found[0] == found[1]
-    assert found[1][1] > 0
-
-
-def test_frames_have_the_qp_of_their_kind(make_clip):
-    """The only I-frame's factor is 1.4, which is 2.9 QP, rounded."""
-    assert qps(make_clip(options={"qp": "30"})) == [27] + [30] * 11
-
-
-def test_no_qp_even_where_the_decoder_exports_those_of_another_scale(make_clip):
-    with av.open(str(make_clip(codec="mpeg4"))) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.options = {"export_side_data": "venc_params"}
-        for picture in container.decode(stream):
-            assert "VIDEO_ENC_PARAMS" in [data.type.name for data in picture.side_data]
-            assert mean_qp(picture) is None
-
-
-def test_coding_goes_with_the_frame(make_clip):
-    with open_reader(make_clip(options={"qp": "30"}), read_coding=True) as reader:
-        frame = next(reader)
-    assert frame.with_luma(frame.y // 2).coding == frame.coding == Coding(qp=27, codec="h264")

@@ -5,7 +5,6 @@ import random
 import threading
 from collections import Counter
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,24 +20,26 @@ from edgecar.media.sources import Backoff, LiveSettings, source_from
 SIZE = (4, 6)
 TICK = Fraction(1, 1000)
 URL = "rtsp://admin:Secret1@10.0.0.5/main"
+SHOWN = "rtsp://***@10.0.0.5/main"
 LONGEST_TEST_SECONDS = 20
 
 
-def frames(count, start=0, time_base=TICK, size=SIZE):
-    planes = [np.zeros(shape, np.uint8) for shape in (size, chroma_size(size), chroma_size(size))]
+def frames(count, start=0, time_base=TICK):
+    planes = [np.zeros(shape, np.uint8) for shape in (SIZE, chroma_size(SIZE), chroma_size(SIZE))]
     return [Frame(*planes, start + 40 * index, time_base) for index in range(count)]
 
 
 def lost(words="broke off"):
-    return MediaError(f"rtsp://***@10.0.0.5/main {words}")
+    return MediaError(f"{SHOWN} {words}")
 
 
 class FakeReader:
     """Follows a script: gives frames, raises errors, calls functions."""
 
-    def __init__(self, script, *, live=True, time_base=TICK, size=SIZE):
-        self.facts = StreamFacts(size, Fraction(25), time_base, live=live)
-        self.codec = "h264"
+    codec = "h264"
+
+    def __init__(self, script, *, live=True, time_base=TICK):
+        self.facts = StreamFacts(SIZE, Fraction(25), time_base, live=live)
         self.closed = threading.Event()
         self._script = iter(script)
 
@@ -63,11 +64,10 @@ class World:
 
     def __init__(self, *connections):
         self.connections = list(connections)
-        self.now = 1000.0
-        self.calls, self.sleeps = [], []
+        self.now, self.calls, self.sleeps = 1000.0, [], []
 
-    def open(self, source, **arguments):
-        self.calls.append(SimpleNamespace(source=source, **arguments))
+    def open(self, source, **_):
+        self.calls.append(source)
         outcome = self.connections.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -88,10 +88,13 @@ def take(reader, count):
 
 def test_frames_of_the_first_connection_pass_untouched():
     sent = frames(5, start=90)
-    with World(sent).reader() as live:
+    reader = FakeReader([*sent, *frames(9)])
+    with World(reader).reader() as live:
         assert [frame.pts for frame in take(live, 5)] == [frame.pts for frame in sent]
         assert (live.live, live.codec, live.facts.size) == (True, "h264", SIZE)
         stats = live.stats
+        assert not reader.closed.is_set()
+    assert reader.closed.is_set()
     assert (stats.state, stats.frames, stats.connects, stats.reconnects) == ("streaming", 5, 1, 0)
     assert stats.last_frame_unix_seconds is not None
     assert stats.last_error is None
@@ -100,28 +103,24 @@ def test_frames_of_the_first_connection_pass_untouched():
 @pytest.mark.parametrize(
     ("end", "error", "stalls"),
     [
-        ([], "rtsp://***@10.0.0.5/main hung up; connect again", 0),
-        ([lost()], "rtsp://***@10.0.0.5/main broke off", 0),
+        ([], f"{SHOWN} hung up; connect again", 0),
+        ([lost()], f"{SHOWN} broke off", 0),
         ([StallError("silent")], "silent", 1),
     ],
 )
 def test_frames_go_on_after_a_connection_is_lost(end, error, stalls):
-    world = World([*frames(3), *end], frames(2))
-    with world.reader() as live:
+    with World([*frames(3), *end], frames(2)).reader() as live:
         assert len(take(live, 5)) == 5
         stats = live.stats
     assert (stats.frames, stats.connects, stats.reconnects) == (5, 2, 1)
     assert (stats.stalls, stats.failed_connects, stats.last_error) == (stalls, 0, error)
 
 
-def test_a_first_connection_that_fails_is_not_repeated():
+def test_a_first_connection_that_fails_is_not_repeated_and_later_ones_are_whatever_the_reason():
     world = World(lost("does not open"))
     with pytest.raises(MediaError, match="does not open"):
         world.reader()
     assert (len(world.calls), world.sleeps) == (1, [])
-
-
-def test_later_attempts_are_repeated_whatever_the_reason():
     refused = [lost("does not open (401 Unauthorized)"), lost("does not open (404 Not Found)")]
     world = World(frames(1), *refused * 20, frames(1))
     with world.reader() as live:
@@ -140,9 +139,6 @@ def test_waits_double_up_to_the_longest_and_begin_anew_after_a_steady_connection
     with world.reader(settings) as live:
         take(live, 5)
     assert world.sleeps == [1, 2, 4, 5, 5, 5, 5.5, 1]
-
-
-def test_waits_vary_by_the_jitter():
     backoff = Backoff(1, 1, 0.25, random.Random(0))
     waits = [backoff.next_seconds() for _ in range(500)]
     assert 0.75 <= min(waits) < 0.76
@@ -165,7 +161,7 @@ def test_silence_that_ffmpeg_does_not_notice_is_a_stall():
         stats = live.stats
     assert (stats.stalls, stats.failed_connects, stats.reconnects) == (1, 1, 1)
     assert stats.last_error == "camera 0 still holds the last connection; check it"
-    assert all(call.source.kind == "camera" for call in world.calls)
+    assert all(source.kind == "camera" for source in world.calls)
 
 
 def test_it_gives_up_when_told_to():
@@ -180,32 +176,21 @@ def test_it_gives_up_when_told_to():
         assert live.stats.state == "closed"
 
 
-def test_a_mistake_in_the_program_is_not_repeated():
-    world = World([*frames(1), ZeroDivisionError("mistake")])
-    with world.reader() as live:
-        take(live, 1)
-        with pytest.raises(ZeroDivisionError, match="mistake"):
-            next(live)
-        assert next(live, None) is None
-
-
-def test_a_source_with_an_end_is_read_once():
-    world = World(FakeReader(frames(3), live=False))
-    with world.reader() as live:
-        assert len(list(live)) == 3
-        assert live.ended
-        assert not live.live
-        assert next(live, None) is None
+@pytest.mark.parametrize(
+    ("error", "live"),
+    [(ZeroDivisionError("mistake"), True), (lost("mistake"), False), (None, False)],
+)
+def test_neither_a_mistake_in_the_program_nor_a_source_with_an_end_is_repeated(error, live):
+    world = World(FakeReader([*frames(3), *[error] * bool(error)], live=live))
+    with world.reader() as reader:
+        assert len(take(reader, 3)) == 3
+        assert reader.live is live
+        if error:
+            with pytest.raises(type(error), match="mistake"):
+                next(reader)
+        assert next(reader, None) is None
+        assert reader.ended is not bool(error)
     assert world.sleeps == []
-
-
-def test_a_source_with_an_end_that_fails_before_it_is_an_error():
-    world = World(FakeReader([*frames(3), lost()], live=False))
-    with world.reader() as live:
-        with pytest.raises(MediaError, match="broke off"):
-            list(live)
-        assert next(live, None) is None
-        assert not live.ended
 
 
 @pytest.mark.parametrize("busy_with", ["reading", "waiting", "connecting"])
@@ -241,14 +226,6 @@ def test_close_in_another_thread_ends_it_at_once(busy_with):
     assert next(live, None) is None
 
 
-def test_close_gives_the_source_back():
-    reader = FakeReader(frames(100))
-    with World(reader).reader() as live:
-        take(live, 1)
-        assert not reader.closed.is_set()
-    assert reader.closed.is_set()
-
-
 def test_a_camera_that_counts_from_zero_again_goes_on_where_the_clock_is():
     settings = LiveSettings(first_backoff_seconds=2, backoff_jitter=0)
     again = FakeReader(frames(2, time_base=Fraction(1, 90000)), time_base=Fraction(1, 90000))
@@ -258,22 +235,18 @@ def test_a_camera_that_counts_from_zero_again_goes_on_where_the_clock_is():
     assert times == [(pts, TICK) for pts in (500, 540, 580, 2500, 2500)]
 
 
-@pytest.fixture
-def two_sizes(make_clip):
-    """Opens a small clip the first time, a larger one later, as if they came from a camera."""
+@pytest.mark.parametrize(("keep_size", "second"), [(True, (48, 64)), (False, (72, 96))])
+def test_a_camera_that_comes_back_with_another_size(make_clip, keep_size, second):
     paths = [make_clip("1.mp4"), make_clip("2.mp4", size=(72, 96))]
 
     class Camera(Reader):
         live = True
 
-    return lambda _source, **arguments: Camera(source_from(paths.pop(0)), **arguments)
+    def opener(_, **arguments):
+        return Camera(source_from(paths.pop(0)), **arguments)
 
-
-@pytest.mark.parametrize(("keep_size", "second"), [(True, (48, 64)), (False, (72, 96))])
-def test_a_camera_that_comes_back_with_another_size(two_sizes, keep_size, second):
-    with LiveReader(
-        source_from(URL), opener=two_sizes, sleep=lambda _: None, keep_size=keep_size
-    ) as live:
+    options = {"opener": opener, "sleep": lambda _: None, "keep_size": keep_size}
+    with LiveReader(source_from(URL), **options) as live:
         sizes = [frame.size for frame in take(live, 24)]
     assert sizes == [(48, 64)] * 12 + [second] * 12
     assert live.warnings["frames of another size scaled to 64x48"] == (12 if keep_size else 0)
@@ -287,7 +260,7 @@ def test_what_readers_warn_of_adds_up():
         arguments["warnings"].update(found)
         return world.open(source, **arguments)
 
-    with LiveReader(source_from(URL), opener=opener, sleep=world.sleep) as live:
+    with world.reader(opener=opener) as live:
         take(live, 2)
         stats = live.stats
     assert (stats.skipped_packets, stats.keyframeless_starts, stats.corrupt_frames) == (10, 2, 4)

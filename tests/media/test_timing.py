@@ -1,7 +1,7 @@
 from collections import Counter, deque
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,24 +10,14 @@ from hypothesis import strategies as st
 
 from edgecar.errors import MediaError
 from edgecar.media.frame import Frame
-from edgecar.media.timing import (
-    ArrivalTimes,
-    DecodingTimes,
-    JoinedTimes,
-    Timeline,
-    Timestamps,
-)
+from edgecar.media.timing import ArrivalTimes, DecodingTimes, JoinedTimes, Timeline, Timestamps
 
 TICK = Fraction(1, 90000)
 NTSC = Fraction(30000, 1001)
 
 
-@dataclass
-class Picture:
-    """What the clocks look at of a decoded picture."""
-
-    pts: int | None
-    dts: int | None = None
+def picture(pts, dts=None):
+    return SimpleNamespace(pts=pts, dts=dts)
 
 
 def frame(pts, time_base=TICK):
@@ -38,31 +28,26 @@ def frame(pts, time_base=TICK):
 @given(st.lists(st.integers(0, 2**40)))
 def test_stated_times_pass_untouched(times):
     clock = Timestamps(TICK, NTSC, warnings=Counter())
-    assert [clock.pts_of(Picture(pts)) for pts in times] == times
+    assert [clock.pts_of(picture(pts)) for pts in times] == times
 
 
-def test_missing_times_do_not_drift():
-    warnings = Counter()
-    clock = Timestamps(Fraction(1, 1000), NTSC, warnings=warnings)
-    times = [clock.pts_of(Picture(None)) for _ in range(30001)]
-    assert times[0] == 0
-    # One frame is 33.37 ms: rounding each to 33 would end 11 s early.
-    assert times[-1] == 1001 * 1000
-    assert warnings == {"timestamps missing, taken from 29.97 frames a second": 30001}
-
-
-def test_a_gap_is_filled_at_the_frame_rate():
+def test_missing_times_follow_the_rate_and_do_not_drift():
     clock = Timestamps(TICK, Fraction(25), warnings=Counter())
-    times = [clock.pts_of(Picture(pts)) for pts in (5000, None, None, 20000)]
+    times = [clock.pts_of(picture(pts)) for pts in (5000, None, None, 20000)]
     assert times == [5000, 8600, 12200, 20000]
+    clock = Timestamps(Fraction(1, 1000), NTSC, warnings=(warnings := Counter()))
+    times = [clock.pts_of(picture(None)) for _ in range(30001)]
+    # One frame is 33.37 ms: rounding each to 33 would end 11 s early.
+    assert (times[0], times[-1]) == (0, 1001 * 1000)
+    assert warnings == {"timestamps missing, taken from 29.97 frames a second": 30001}
 
 
 @pytest.mark.parametrize(("pts", "expected"), [(8_403_008, 3600), (903_600, 903_600)])
 def test_times_far_from_their_place_in_the_file_are_replaced(pts, expected):
     """A flipped bit, as found in a transport stream: 93 s too late. Ten seconds may be meant."""
     clock = Timestamps(TICK, Fraction(25), warnings=(warnings := Counter()))
-    clock.pts_of(Picture(0, 0))
-    assert clock.pts_of(Picture(pts, 3600)) == expected
+    clock.pts_of(picture(0, 0))
+    assert clock.pts_of(picture(pts, 3600)) == expected
     assert warnings["impossible timestamps replaced"] == (pts != expected)
 
 
@@ -73,8 +58,8 @@ def test_decoding_times_are_dealt_out_in_the_order_of_showing():
     for dts in (0, 10, 21, 30, 40, 50):
         queue.append(dts)
         if dts >= 30:
-            times.append(clock.pts_of(Picture(None, dts)))
-    times += [clock.pts_of(Picture(None)) for _ in range(3)]
+            times.append(clock.pts_of(picture(None, dts)))
+    times += [clock.pts_of(picture(None)) for _ in range(3)]
     assert times == [10, 21, 30, 40, 50, 51]
 
 
@@ -95,12 +80,6 @@ def test_times_in_order_are_placed_exactly(times):
     assert not warnings
 
 
-def test_arrival_counts_from_the_first_picture():
-    seconds = iter([7.5, 7.54, 8.5])
-    clock = ArrivalTimes(Fraction(1, 1000), lambda: next(seconds))
-    assert [clock.pts_of(Picture(None)) for _ in range(3)] == [0, 40, 1000]
-
-
 @pytest.mark.parametrize(
     ("times", "expected"),
     [
@@ -115,54 +94,61 @@ def test_times_out_of_order_are_moved(times, expected):
     assert warnings == {"timestamps moved to keep frames in order": 1}
 
 
-connections = st.lists(
-    st.lists(st.tuples(st.integers(-(2**33), 2**33), st.floats(0, 100)), min_size=1), min_size=1
-)
-"""Of each the frames, as their own time in ticks and the seconds before they arrive."""
+def test_arrival_counts_from_the_first_picture():
+    seconds = iter([7.5, 7.54, 8.5])
+    clock = ArrivalTimes(Fraction(1, 1000), lambda: next(seconds))
+    assert [clock.pts_of(picture(None)) for _ in range(3)] == [0, 40, 1000]
+
+
+def joined(connections, **options):
+    """Times of frames, given for each connection as ticks and arrival in seconds."""
+    clock, placed = JoinedTimes(TICK, **options), []
+    for number, frames in enumerate(connections):
+        if number:
+            clock.restart()
+        placed += [clock.place(frame(pts), seconds).pts for pts, seconds in frames]
+    return placed
+
+
+FRAMES = st.lists(st.tuples(st.integers(-(2**33), 2**33), st.floats(0, 100)), min_size=1)
 
 
 @settings(deadline=None)
-@given(connections)
+@given(st.lists(FRAMES, min_size=1))
 def test_joined_times_never_go_back(connections):
-    clock, now, placed = JoinedTimes(TICK), 0.0, []
-    for index, frames in enumerate(connections):
-        if index:
-            clock.restart()
-        for pts, pause in frames:
-            now += pause
-            placed.append(clock.place(frame(pts), now).pts)
+    """Each frame has its own time in ticks and the seconds before it arrives."""
+    now, arrived = 0.0, []
+    for frames in connections:
+        arrived.append([(pts, now := now + pause) for pts, pause in frames])
+    placed = joined(arrived)
     assert all(before <= after for before, after in pairwise(placed))
     assert placed[0] == connections[0][0][0]
 
 
 def test_joined_times_follow_the_wall_clock_over_many_connections():
     """However late each one's first frame comes: by a second here, which must not add up."""
-    clock, placed = JoinedTimes(TICK), []
-    for index in range(100):
-        began = 20.0 * index
-        if index:
-            clock.restart()
-        for second in range(10):  # those of the first second come at once, behind FFmpeg's look
-            placed.append(clock.place(frame(90000 * second), began + max(second, 1)).pts)
-    assert placed == [90000 * (20 * (n // 10) + n % 10) for n in range(1000)]
+    # Those of the first second come at once, behind FFmpeg's look.
+    connections = [
+        [(90000 * second, 20.0 * index + max(second, 1)) for second in range(10)]
+        for index in range(100)
+    ]
+    assert joined(connections) == [90000 * (20 * (n // 10) + n % 10) for n in range(1000)]
 
 
 def test_joined_times_pass_a_small_step_back_as_none_and_a_large_one_as_a_new_start():
-    clock = JoinedTimes(TICK)
     times = [(0, 0.0), (3600, 0.04), (3599, 0.05), (7200, 0.08), (7200 - 90001, 5.0), (0, 6.0)]
-    placed = [clock.place(frame(pts), seconds).pts for pts, seconds in times]
-    assert placed == [0, 3600, 3600, 7200, 5 * 90000, 5 * 90000 + 90001 - 7200]
+    assert joined([times]) == [0, 3600, 3600, 7200, 5 * 90000, 5 * 90000 + 90001 - 7200]
 
 
 @pytest.mark.parametrize("live", [True, False])
 def test_joined_times_pass_over_a_clock_that_was_set(live):
     """It was put on by an hour while frames came; then the camera was away for one."""
-    clock = JoinedTimes(TICK, live=live)
     seconds = [(0, 0.0), (1, 1.0), (3602, 2.0), (3603, 3.0), (7203, 3603.0), (7208, 3604.0)]
-    placed = [clock.place(frame(90000 * second), came).pts / 90000 for second, came in seconds]
-    assert placed == ([0, 1, 2, 3, 3603, 3608] if live else [second for second, _ in seconds])
+    placed = joined([[(90000 * second, came) for second, came in seconds]], live=live)
+    shown = [0, 1, 2, 3, 3603, 3608] if live else [second for second, _ in seconds]
+    assert placed == [90000 * second for second in shown]
 
 
 def test_joined_times_need_times():
     with pytest.raises(MediaError, match="without a time"):
-        JoinedTimes(TICK).place(frame(None), 0.0)
+        joined([[(None, 0.0)]])
