@@ -1,7 +1,7 @@
 """Archives by one process, by workers, by two nodes: ``python -m benchmarks.run.batch``.
 
 Runs ``edgecar batch`` on the same clips in each way, compares the outputs byte for byte, and kills
-a node of a cluster while it works. The cluster is two nodes on this machine, of half its cores
+a node of a Ray cluster while it works. The cluster is two nodes on this machine, of half its cores
 each.
 """
 
@@ -15,9 +15,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -27,160 +26,120 @@ from edgecar.engines.select import usable_cores
 from edgecar.errors import DataError, SettingsError
 
 STATE = ".edgecar-batch"
-STORE_BYTES = 128 << 20
 POLL_SECONDS = 0.05
+ONE_PROCESS, KILLED = "one process", "two Ray nodes, one killed"
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way to do an archive.
+class Way(NamedTuple):
+    """Number of processes that compute, and where: ``--ray none``, ``local``, or on two nodes."""
 
-    Attributes:
-        name: In words.
-        workers: How many processes compute.
-        nodes: Number of nodes of a cluster; 0 without one.
-        ray: Use Ray.
-        kills: Kill the second node once the first part is done.
-    """
-
-    name: str
     workers: int
-    nodes: int = 0
-    ray: bool = True
-    kills: bool = False
+    ray: str = "local"
 
 
-WAYS = (
-    Way("one process, no Ray", 1, ray=False),
-    Way("one worker", 1),
-    Way("two workers", 2),
-    Way("two nodes", 2, nodes=2),
-    Way("two nodes, one killed", 2, nodes=2, kills=True),
-)
+WAYS = {
+    ONE_PROCESS: Way(1, "none"),
+    "one worker process": Way(1),
+    "two worker processes": Way(2),
+    "two Ray nodes": Way(2, "nodes"),
+    KILLED: Way(2, "nodes"),
+}
 
 
-@dataclass(frozen=True)
-class Done:
-    """Result of a run: its report, the time of the whole command, and a digest of the outputs."""
+class Done(NamedTuple):
+    """Report of a run, the time of the whole command, and digests of the outputs."""
 
     report: dict[str, Any]
     wall_seconds: float
     outputs: dict[str, str]
 
 
-class TwoNodes:
-    """A cluster on this machine."""
-
-    def __init__(self, cores: int) -> None:
-        try:
-            from ray.cluster_utils import Cluster
-        except ImportError as error:
-            raise SettingsError("Ray is needed; pip install 'edgecar[batch]'") from error
-        # Names of sockets may not be long, whatever TMPDIR is.
-        self._folder = tempfile.TemporaryDirectory(prefix="edgecar-ray-", dir="/tmp")
+@contextmanager
+def two_nodes(cores: int) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A Ray cluster on this machine; gives its address and what kills the second node."""
+    try:
+        from ray.cluster_utils import Cluster
+    except ImportError as error:
+        raise SettingsError("Ray is needed; pip install 'edgecar[batch]'") from error
+    # Names of sockets may not be long, whatever TMPDIR is.
+    with tempfile.TemporaryDirectory(prefix="edgecar-ray-", dir="/tmp") as folder:
         node: dict[str, Any] = {
-            "temp_dir": self._folder.name,
+            "temp_dir": folder,
             "num_cpus": max(1, cores // 2),
             "include_dashboard": False,
-            "object_store_memory": STORE_BYTES,
+            "object_store_memory": 128 << 20,
         }
         # Where a cluster notes its address; only Ray's own start makes it.
         (Path(tempfile.gettempdir()) / "ray").mkdir(exist_ok=True)
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args=node)
-        self._second = self._cluster.add_node(**node)
-        self.address: str = self._cluster.address
-
-    def kill_second(self) -> None:
-        """As a power cut does it."""
-        self._cluster.remove_node(self._second, allow_graceful=False)
-
-    def close(self) -> None:
-        """Stop both nodes."""
-        self._cluster.shutdown()
-        self._folder.cleanup()
+        cluster: Any = Cluster(initialize_head=True, head_node_args=node)
+        second = cluster.add_node(**node)
+        try:
+            yield cluster.address, lambda: cluster.remove_node(second, allow_graceful=False)
+        finally:
+            cluster.shutdown()
 
 
-def measured(way: Way, sources: Sequence[Path], out: Path, options: Sequence[str]) -> Done:
+def measured(name: str, sources: Sequence[Path], out: Path, options: Sequence[str]) -> Done:
     """Do the clips in one way.
-
-    Args:
-        way: How.
-        sources: Clips and folders.
-        out: An empty folder.
-        options: Further options of ``edgecar batch``.
 
     Raises:
         DataError: A clip failed.
     """
-    with _address(way) as (address, kill):
-        ray = ["--ray", address] if way.ray else ["--ray", "none"]
-        workers = ["--workers", str(way.workers)] if way.ray else []
-        command = [sys.executable, "-m", "edgecar.cli", "batch", *map(str, sources)]
-        command += ["-o", str(out), "--json", *ray, *workers, *options]
-        began = time.perf_counter()
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            if way.kills:
-                _wait_for_part(out, process)
-                kill()
-            printed, said = process.communicate()
-        wall_seconds = time.perf_counter() - began
+    way = WAYS[name]
+    if way.ray == "nodes":
+        with two_nodes(usable_cores()) as (address, kill):
+            return _run(name, sources, out, ["--ray", address, *options], kill)
+    return _run(name, sources, out, ["--ray", way.ray, *options], lambda: None)
+
+
+def _run(
+    name: str, sources: Sequence[Path], out: Path, options: Sequence[str], kill: Callable[[], None]
+) -> Done:
+    command = [sys.executable, "-m", "edgecar.cli", "batch", *map(str, sources), "-o", str(out)]
+    command += ["--json", "--workers", str(WAYS[name].workers), *options]
+    began = time.perf_counter()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        if name == KILLED:
+            while process.poll() is None and not list((out / STATE).rglob("part-*.json")):
+                time.sleep(POLL_SECONDS)
+            kill()
+        printed, said = process.communicate()
+    wall_seconds = time.perf_counter() - began
     if process.returncode:
-        raise DataError(f"{way.name}: {said.strip().splitlines()[-1]}; take these clips out")
-    return Done(json.loads(printed), wall_seconds, _digests(out))
-
-
-@contextmanager
-def _address(way: Way) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Where the workers are, and what kills the second node."""
-    if not way.nodes:
-        yield "local", lambda: None
-        return
-    nodes = TwoNodes(usable_cores())
-    try:
-        yield nodes.address, nodes.kill_second
-    finally:
-        nodes.close()
-
-
-def _wait_for_part(out: Path, process: "subprocess.Popen[str]") -> None:
-    parts = out / STATE / "parts"
-    while process.poll() is None and not list(parts.glob("*/*/part-*.json")):
-        time.sleep(POLL_SECONDS)
-
-
-def _digests(out: Path) -> dict[str, str]:
-    files = [p for p in out.rglob("*") if p.is_file() and STATE not in p.relative_to(out).parts]
-    return {
-        str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)
+        raise DataError(f"{name}: {said.strip().splitlines()[-1]}; take these clips out")
+    outputs = {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and STATE not in path.parts
     }
+    return Done(json.loads(printed), wall_seconds, outputs)
 
 
-def rows_of(found: dict[Way, list[Done]], network: str) -> list[dict[str, Any]]:
-    """A row a way.
+def rows_of(found: dict[str, list[Done]], network: str) -> list[dict[str, Any]]:
+    """Return a row for each way.
 
     Raises:
         DataError: Two ways gave other bytes, or nobody was hurt by the killing of a node.
     """
-    first = next(iter(found.values()))[0]
-    reference = statistics.median(done.report["seconds"] for done in found[WAYS[0]])
+    first = found[ONE_PROCESS][0]
+    reference = statistics.median(done.report["seconds"] for done in found[ONE_PROCESS])
     rows: list[dict[str, Any]] = []
-    for way, runs in found.items():
-        for run in runs:
-            if run.outputs != first.outputs:
-                raise DataError(f"{way.name} gave other bytes than {WAYS[0].name}; report this")
+    for name, runs in found.items():
+        if any(run.outputs != first.outputs for run in runs):
+            raise DataError(f"{name} gave other bytes than {ONE_PROCESS}; report this")
         lost = max(run.report["parts_lost"] for run in runs)
-        if way.kills and not lost:
+        if name == KILLED and not lost:
             raise DataError("all was done when the node was killed; take more or longer clips")
         seconds = statistics.median(run.report["seconds"] for run in runs)
-        frames = first.report["frames"]
+        frames, workers = first.report["frames"], WAYS[name].workers
         rows.append(
             {
-                "way": way.name,
-                "workers": way.workers,
-                "nodes": way.nodes,
-                "threads": max(1, usable_cores() // way.workers),
+                "way": name,
+                "workers": workers,
+                "nodes": 2 if WAYS[name].ray == "nodes" else 0,
+                "threads": max(1, usable_cores() // workers),
                 "network": network,
                 "clips": len(first.outputs),
                 "frames": frames,
@@ -198,24 +157,22 @@ def rows_of(found: dict[Way, list[Done]], network: str) -> list[dict[str, Any]]:
 
 def main(
     data: Annotated[list[Path], typer.Option(help="Clips, and folders to search for clips.")],
-    save: Annotated[Path, typer.Option(help="Where to write the result file (JSON).")],
+    save: Annotated[Path, typer.Option(help="Result file (JSON) to write.")],
     network: Annotated[str, typer.Option(help="A shipped network.")] = "edgecar-s",
     part_seconds: Annotated[float, typer.Option(help="Length of parts.")] = 10,
-    rounds: Annotated[int, typer.Option(min=1, help="All ways in turn, so often.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of times that all ways run.")] = 1,
 ) -> None:
     """Restore an archive in each way and save what was found."""
     options = ["--network", network, "--part-seconds", str(part_seconds)]
-    found: dict[Way, list[Done]] = {way: [] for way in WAYS}
+    found: dict[str, list[Done]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(rounds):
-            for way in WAYS:
-                out = Path(folder) / "out"
-                found[way].append(measured(way, data, out, options))
-                shutil.rmtree(out)
-                typer.echo(f"{way.name}: {found[way][-1].report['seconds']} s", err=True)
+        for name in list(WAYS) * rounds:
+            out = Path(folder) / "out"
+            found[name].append(measured(name, data, out, options))
+            shutil.rmtree(out)
+            typer.echo(f"{name}: {found[name][-1].report['seconds']} s", err=True)
     rows = rows_of(found, network)
-    command = own_command("benchmarks.run.batch")
-    write_results(save, new_results("batch", rows, command))
+    write_results(save, new_results("batch", rows, own_command("benchmarks.run.batch")))
     typer.echo(json.dumps(rows, indent=1))
 
 

@@ -1,21 +1,19 @@
 """Clips of an archive, the settings for all of them, and the folder that says what is done.
 
 ``DIR/.edgecar-batch`` holds ``done/<clip>.json`` for each finished clip and, for each other one,
-finished parts in ``parts/<clip>/<key>``. The key is a hash of everything that decides the bytes,
+finished parts in ``parts/<clip>``. Both carry a key: a hash of everything that decides the bytes,
 except the content of the source, which its size and time stand for: an archive is terabytes.
 """
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgecar.artifact import find_artifact, is_artifact_path, shipped_coders
-from edgecar.batch.cut import SUFFIXES
+from edgecar.batch.parts import SUFFIXES
 from edgecar.errors import BatchError
 from edgecar.files import check_outputs
 from edgecar.media.writer import Codec
@@ -23,7 +21,7 @@ from edgecar.runtime.choice import Choice
 from edgecar.spec import Coder, Precision
 
 FOLDER = ".edgecar-batch"
-FORMAT = 3
+FORMAT = 4
 """Raised when parts made by older code must not be joined with newer ones."""
 
 LIBRARIES = ("edgecar", "av", "numpy", "openvino", "onnxruntime")
@@ -81,13 +79,8 @@ class Clip:
 def find_clips(sources: Sequence[Path], out: Path, codec: Codec) -> list[Clip]:
     """Return the clips in files and folders, in order of their outputs. Nothing is written.
 
-    Folders are searched with all that is below them, except hidden files and ``out``. Below
-    ``out`` their tree is kept.
-
-    Args:
-        sources: Files and folders.
-        out: Folder for the outputs; need not exist.
-        codec: Codec of the outputs, which decides their suffix.
+    Folders are searched with all that is below them, except hidden files and ``out``, which need
+    not exist. Below ``out`` their tree is kept.
 
     Raises:
         BatchError: A source is missing, two give one output, or there is no clip at all.
@@ -121,17 +114,16 @@ def _clips_of(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     folder = source.resolve()
     if source.is_file():
         yield folder, Path(source.name)
-    elif not source.is_dir():
+        return
+    if not source.is_dir():
         raise BatchError(f"{source} does not exist; give files or folders")
-    elif folder == out:
+    if folder == out:
         raise BatchError(f"{source} is where the outputs go, too; give another --out")
-    else:
-        for path in sorted(folder.rglob("*")):
-            below = path.relative_to(folder)
-            hidden = any(part.startswith(".") for part in below.parts)
-            wanted = path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
-            if wanted and not hidden and not path.is_relative_to(out):
-                yield path.resolve(), below
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in below.parts) or path.is_relative_to(out)
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not hidden:
+            yield path.resolve(), below
 
 
 def versions() -> dict[str, str]:
@@ -143,37 +135,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_weights(network: str) -> None:
-    """Check that a network is an artifact, or ships with weights for some coder.
-
-    Raises:
-        ArtifactError: There is no such file, or no network has that name.
-    """
-    if is_artifact_path(network) or not shipped_coders(network):
-        find_artifact(network)
-
-
 def clip_key(clip: Clip, settings: BatchSettings, choice: Choice) -> str:
     """Return a hash of everything that decides the bytes of a clip's output."""
-    limits = choice.limits.but(settings.skip_below_qp, settings.skip_above_quality)
-    return _hash(
+    values = (
         FORMAT,
         [str(clip.source), clip.size_bytes, clip.changed_ns],
         hashlib.sha256(choice.artifact.onnx).hexdigest(),
-        asdict(limits),
+        asdict(choice.limits.but(settings.skip_below_qp, settings.skip_above_quality)),
         [settings.engine, settings.precision, settings.codec, settings.part_seconds],
         versions(),
     )
-
-
-def parts_folder(state: Path, clip: Clip, key: str) -> Path:
-    """Return the folder for parts of a clip; parts made for other keys are removed."""
-    home = state / "parts" / _hash(clip.name)[:16]
-    (home / key).mkdir(parents=True, exist_ok=True)
-    for other in home.iterdir():
-        if other.name != key:
-            shutil.rmtree(other, ignore_errors=True)
-    return home / key
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @contextmanager
@@ -181,9 +153,6 @@ def locked_state(out: Path) -> Iterator[Path]:
     """Lock a folder of outputs against other batches; gives the folder of what is done.
 
     Half-written files are removed before and afterwards.
-
-    Raises:
-        BatchError: It cannot be written to, or another process is at work in it.
     """
     state = out.resolve() / FOLDER
     try:
@@ -203,17 +172,13 @@ def locked_state(out: Path) -> Iterator[Path]:
                 raise BatchError(
                     f"another edgecar batch is at work in {out}; wait until it has ended"
                 ) from None
-        _remove_unfinished(state)
         try:
+            _remove_unfinished(state)
             yield state
         finally:
             _remove_unfinished(state)
 
 
 def _remove_unfinished(state: Path) -> None:
-    for path in state.glob("parts/*/*/.*"):
+    for path in state.glob("parts/**/.*"):
         path.unlink(missing_ok=True)
-
-
-def _hash(*values: object) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
 """``edgecar batch``: restore an archive of clips with many workers."""
 
 import sys
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,10 +24,7 @@ from edgecar.spec import Coder
 
 if TYPE_CHECKING:
     from edgecar.batch.archive import BatchSettings
-    from edgecar.batch.run import BatchReport
     from edgecar.batch.workers import Workers
-
-LOCAL = "local"
 
 
 def command(
@@ -46,7 +43,7 @@ def command(
             "paths (a shared file system) and have the same edgecar. local: processes of this "
             "machine, without Ray; none: this process alone.",
         ),
-    ] = LOCAL,
+    ] = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of workers; default: one for each core.")
     ] = None,
@@ -116,10 +113,11 @@ def command(
     if is_artifact_path(network) or not shipped_coders(network):
         choose_weights(network, "h264", weights_for)  # refuses what would fail with every clip
     clips = find_clips(sources, out, codec)
-    with ExitStack() as stack:
-        state = stack.enter_context(locked_state(out))
-        pool = stack.enter_context(_workers(settings, ray, workers))
-        progress = stack.enter_context(progress_bar("restoring frames"))
+    with (
+        locked_state(out) as state,
+        closing(_workers(settings, ray, workers)) as pool,
+        progress_bar("restoring frames") as progress,
+    ):
 
         def tell(label: str, text: str) -> None:
             if not as_json:
@@ -127,18 +125,28 @@ def command(
 
         report = Batch(clips, settings, pool, state, progress, tell).run()
     if as_json:
-        print_json(report.table())
+        print_json(vars(report))
     else:
-        _print_report(report)
+        for entry in report.skipped:
+            stdout.print(f"skipped   {entry['source']}: {entry['reason']}")
+        for warning, count in report.warnings.items():
+            stderr.print(f"warning   {warning}: {count}")
+        kept = f"; {report.parts_kept} part(s) kept from before" if report.parts_kept else ""
+        lost = f"; {report.parts_lost} begun again as a worker died" if report.parts_lost else ""
+        stdout.print(
+            f"restored  {len(report.outputs)} of {report.clips} clip(s), {report.frames} frame(s) "
+            f"in {report.seconds:.2f} s, {report.fps:.2f} frames/s{kept}{lost}"
+        )
+        for path in report.outputs:
+            stdout.print(f"wrote     {path}")
     if report.failed:
-        sys.stderr.write("".join(f"failed    {why}\n" for why in report.failed.values()))
+        sys.stderr.write("".join(f"failed    {entry['reason']}\n" for entry in report.failed))
         raise BatchError(
             f"{len(report.failed)} of {report.clips} clip(s) failed; put them right and run the "
             "same command again, which does these alone"
         )
     if not as_json:
-        first = quoted(clips[0].source)
-        next_step(f"edgecar run {first} -o look.mp4 --frames 100 --compare")
+        next_step(f"edgecar run {quoted(clips[0].source)} -o look.mp4 --frames 100 --compare")
 
 
 def _workers(settings: "BatchSettings", ray: str, workers: int | None) -> "Workers":
@@ -150,23 +158,8 @@ def _workers(settings: "BatchSettings", ray: str, workers: int | None) -> "Worke
                 f"got --workers {workers} and --ray none, which is one process; leave one out"
             )
         return ThisProcess(settings)
-    local = ray == LOCAL
+    local = ray == "local"
     made = LocalWorkers(settings, workers) if local else RayWorkers(settings, ray, workers)
     where = "on this machine" if local else f"on the cluster at {ray}"
     stderr.print(f"workers   {made.workers}, {made.threads} thread(s) each, {where}")
     return made
-
-
-def _print_report(report: "BatchReport") -> None:
-    for source, why in report.skipped.items():
-        stdout.print(f"skipped   {source}: {why}")
-    for warning, count in report.warnings.items():
-        stderr.print(f"warning   {warning}: {count}")
-    kept = f"; {report.parts_kept} part(s) kept from before" if report.parts_kept else ""
-    lost = f"; {report.parts_lost} begun again as a worker died" if report.parts_lost else ""
-    stdout.print(
-        f"restored  {len(report.done)} of {report.clips} clip(s), {report.frames} frame(s) in "
-        f"{report.seconds:.2f} s, {report.fps:.2f} frames/s{kept}{lost}"
-    )
-    for path in report.done:
-        stdout.print(f"wrote     {path}")

@@ -3,9 +3,11 @@ import json
 import jsonschema
 import pytest
 
-from benchmarks.run.batch import WAYS, Done, rows_of
+from benchmarks.run.batch import KILLED, WAYS, Done, rows_of
 from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH, write_results
 from edgecar.errors import DataError
+
+TWO = "two worker processes"
 
 
 def run(seconds, lost=0, digest="a"):
@@ -13,13 +15,15 @@ def run(seconds, lost=0, digest="a"):
     return Done(report, seconds + 5, {"clip.mp4": digest})
 
 
-def found(**changes):
-    runs = {way: [run(100.0)] for way in WAYS} | {WAYS[2]: [run(50.0), run(40.0), run(80.0)]}
-    return runs | {WAYS[-1]: [run(90.0, lost=1)]} | changes
+FOUND = {
+    **{name: [run(100.0)] for name in WAYS},
+    TWO: [run(50.0), run(40.0), run(80.0)],
+    KILLED: [run(90.0, lost=1)],
+}
 
 
 def test_rows_compare_with_one_process(tmp_path, make_results):
-    rows = rows_of(found(), "edgecar-s")
+    rows = rows_of(FOUND, "edgecar-s")
     assert set(rows[0]) == ROW_KEYS["batch"]
     two = rows[2]
     assert (two["seconds"], two["fps"], two["to_one_process"], two["rounds"]) == (50, 20, 2, 3)
@@ -29,7 +33,7 @@ def test_rows_compare_with_one_process(tmp_path, make_results):
 
 
 def test_other_bytes_and_a_node_killed_too_late_are_no_result():
-    with pytest.raises(DataError, match="two workers gave other bytes"):
-        rows_of(found() | {WAYS[2]: [run(50.0, digest="b")]}, "edgecar-s")
+    with pytest.raises(DataError, match="two worker processes gave other bytes"):
+        rows_of(FOUND | {TWO: [run(50.0, digest="b")]}, "edgecar-s")
     with pytest.raises(DataError, match="all was done when the node was killed"):
-        rows_of(found() | {WAYS[-1]: [run(50.0)]}, "edgecar-s")
+        rows_of(FOUND | {KILLED: [run(50.0)]}, "edgecar-s")

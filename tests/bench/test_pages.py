@@ -55,7 +55,7 @@ GPU = dict.fromkeys(ROW_KEYS["gpu"], 1.0) | {
     "max_code_difference": 1,
 }  # fmt: skip
 BATCH = dict.fromkeys(ROW_KEYS["batch"], 2) | {
-    "way": WAYS[2].name, "network": "edgecar-s", "frames": 1000, "seconds": 50.0, "fps": 20.0,
+    "way": list(WAYS)[2], "network": "edgecar-s", "frames": 1000, "seconds": 50.0, "fps": 20.0,
     "same_bytes": True,
 }  # fmt: skip
 CHECKED = {"check": "fuzz", "tries": 5400, "failures": 0, "seconds": 81.4, "detail": {"200": 5400}}
@@ -169,7 +169,7 @@ def test_quality_stands_beside_the_printed_values(make_results, jpeg) -> None:
             "archives",
             "batch",
             BATCH,
-            "| two workers | 2 × 2 | edgecar-s | 2 | 1,000 | 50.0 | 2.0 |",
+            "| two worker processes | 2 × 2 | edgecar-s | 2 | 1,000 | 50.0 | 2.0 |",
         ),
         ("archives", "batch", BATCH, "| 20.0 | 2.00 | 2 | the same bytes |"),
         ("realtime", "realtime", REALTIME, "## edgecar-s in bf16 on CPU, 2 threads, file0"),

@@ -89,7 +89,7 @@ def begun(tmp_path, *options):
         text=True,
     )
     parts = tmp_path / "out" / FOLDER / "parts"
-    while not list(parts.glob("*/*/*.json")):
+    while not list(parts.rglob("part-*.json")):
         assert process.poll() is None
         time.sleep(0.005)
     return process
