@@ -200,7 +200,7 @@ class SpanFrames:
 def _digest(frame: Frame) -> str:
     digest = hashlib.blake2b(repr((frame.pts, frame.size)).encode(), digest_size=16)
     for plane in (frame.y, frame.u, frame.v):
-        digest.update(plane.data)
+        digest.update(plane.tobytes())
     return digest.hexdigest()
 
 
