@@ -201,7 +201,7 @@ def soaked(
         "cpu_share": round(cpu, 3),
         **memory,
         "frames_written": written,
-        "frames_given": runs[0].latest.sequence,
+        "frames_given": runs[0].sequence,
         "frames_left_out": coder.status.dropped if coder else None,
         "threads_left": threading.active_count() - threads_before,
     }

@@ -68,7 +68,7 @@ def command(
     if check:
         _print_cameras(settings, as_json)
         return
-    redactor = start_logging("json" if log_json else "text")
+    redactor = start_logging(as_json=log_json)
     listening = listening_socket(settings.server.host, settings.server.port)
     service = Service(settings, redactor=redactor)
     shown_host, shown_port = listening.getsockname()[:2]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Body, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -18,26 +19,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
-from edgecar.errors import EdgecarError, MediaError
+from edgecar.errors import EdgecarError
 from edgecar.runtime.prometheus import metrics_from
 from edgecar.serve.camera import CameraRun
 from edgecar.serve.config import mistakes_in
-from edgecar.serve.security import COOKIE, LOGIN, Guard, caller_of
+from edgecar.serve.security import COOKIE, LOGIN, Guard
 from edgecar.serve.service import Service
-from edgecar.serve.settings import NAME, Camera, Table
+from edgecar.serve.settings import NAME, CameraSettings, Table
 from edgecar.serve.status import CameraStatus, Health, HistoryTable, ServiceStatus, View
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 PAGE = FilePath(__file__).parent / "page"
-MEDIA_TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
-
 LONGEST_WAIT_SECONDS = 1.0
 LOOK_SECONDS = 0.02
 """Pause between two looks for a newer picture; shorter than a frame at 30 frames a second."""
@@ -70,7 +64,9 @@ GUARDED: Answers = {
 UNKNOWN: Answers = {404: {"model": Failure}}
 TAKEN: Answers = {409: {"model": Failure}}
 UNHEALTHY: Answers = {503: {"model": Health}}
+TEXT: Answers = {200: {"content": {"text/plain": {}}}}
 JPEG: Answers = {200: {"content": {"image/jpeg": {}}}, 204: {"description": "Nothing newer."}}
+MOTION_JPEG: Answers = {200: {"content": {"multipart/x-mixed-replace": {}}}}
 
 
 def application(service: Service) -> Guard:
@@ -112,7 +108,7 @@ def _add_service(app: FastAPI, service: Service) -> None:
         """Return the state of the whole service."""
         return service.status
 
-    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    @app.get("/metrics", response_class=Response, responses=TEXT)
     def metrics() -> Response:
         """Return counters of all cameras for Prometheus."""
         registry = CollectorRegistry()
@@ -125,24 +121,18 @@ def _add_page(app: FastAPI, guard: Guard) -> None:
     @app.post(LOGIN, status_code=204, response_class=Response)
     def login(request: Request, wanted: Login) -> Response:
         """Begin a session for a browser."""
-        session = guard.session_for(wanted.token, caller_of(request))
+        session = guard.session_for(wanted.token, request)
         if session is None:
             raise HTTPException(401, "that is not the token; see the service's file")
         response = Response(status_code=204)
         response.set_cookie(COOKIE, session, httponly=True, samesite="strict")
         return response
 
-    files = {path.name: path for path in PAGE.iterdir() if path.suffix in MEDIA_TYPES}
-
     @app.get("/", include_in_schema=False)
     def page() -> Response:
-        return static("index.html")
+        return FileResponse(PAGE / "index.html")
 
-    @app.get("/static/{name}", include_in_schema=False)
-    def static(name: str) -> Response:
-        if name not in files:
-            raise HTTPException(404, "no such file; see /")
-        return FileResponse(files[name], media_type=MEDIA_TYPES[files[name].suffix])
+    app.mount("/static", StaticFiles(directory=PAGE))
 
 
 def _cameras(service: Service) -> APIRouter:
@@ -154,7 +144,7 @@ def _cameras(service: Service) -> APIRouter:
         return service.statuses()
 
     @router.post("", status_code=201, responses=TAKEN)
-    def add(camera: Camera) -> CameraStatus:
+    def add(camera: CameraSettings) -> CameraStatus:
         """Run one more camera."""
         return service.add(camera)
 
@@ -187,7 +177,7 @@ def _cameras(service: Service) -> APIRouter:
     @router.get("/{name}/history", responses=UNKNOWN)
     def history(name: CameraName) -> HistoryTable:
         """Return figures of the last minutes."""
-        return service.camera(name).history.table()
+        return service.camera(name).history
 
     return router
 
@@ -203,14 +193,10 @@ def _pictures(service: Service) -> APIRouter:
         camera = service.camera(name)
         if not await _has_newer(camera, newer_than):
             return Response(status_code=204)
-        data, sequence = await asyncio.to_thread(camera.latest.jpeg, view, width)
+        data, sequence = await asyncio.to_thread(camera.jpeg, view, width)
         return Response(data, media_type="image/jpeg", headers={"X-Sequence": str(sequence)})
 
-    @router.get(
-        "/stream.mjpg",
-        response_class=StreamingResponse,
-        responses={200: {"content": {"multipart/x-mixed-replace": {}}}},
-    )
+    @router.get("/stream.mjpg", response_class=StreamingResponse, responses=MOTION_JPEG)
     async def stream(
         name: CameraName, view: View = "after", width: Width = 640, frames: Sequence = 0
     ) -> StreamingResponse:
@@ -224,13 +210,11 @@ def _pictures(service: Service) -> APIRouter:
 
 async def _has_newer(camera: CameraRun, than: int) -> bool:
     """Wait a moment for a picture that is newer than the given one."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + LONGEST_WAIT_SECONDS
-    while camera.latest.sequence <= than:
-        if loop.time() >= until:
-            return False
+    for _ in range(round(LONGEST_WAIT_SECONDS / LOOK_SECONDS)):
+        if camera.sequence > than:
+            return True
         await asyncio.sleep(LOOK_SECONDS)
-    return True
+    return False
 
 
 async def _motion_jpeg(
@@ -242,10 +226,7 @@ async def _motion_jpeg(
             return  # removed
         if not await _has_newer(camera, sequence):
             continue
-        try:
-            data, sequence = await asyncio.to_thread(camera.latest.jpeg, view, width)
-        except MediaError:
-            continue
+        data, sequence = await asyncio.to_thread(camera.jpeg, view, width)
         sent += 1
         head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
         yield head.encode() + data + b"\r\n"

@@ -1,20 +1,25 @@
-"""One running camera: its source, its place in the pipeline and its outputs."""
+"""One running camera: its source, its place in the pipeline, its outputs and its figures."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
 
+import cv2
+import numpy as np
+
+from edgecar.engines.base import Codes
+from edgecar.errors import MediaError
+from edgecar.media.color import upright_bgr
+from edgecar.media.frame import Frame
 from edgecar.redaction import text_redacted
-from edgecar.runtime.camera import Camera as PipelineCamera
-from edgecar.runtime.camera import PipelineSettings, StreamFrame
+from edgecar.runtime.camera import Camera, PipelineSettings, StreamFrame
 from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.stats import PassReason, RunStats
+from edgecar.runtime.stats import PassReason, RunStats, Stats
 from edgecar.serve.networks import Demand, Networks, coder_of
 from edgecar.serve.outputs import Coder, PacketOutput
 from edgecar.serve.publishing import Publisher
-from edgecar.serve.settings import PASS, Camera
+from edgecar.serve.settings import PASS, CameraSettings
 from edgecar.serve.source import SupervisedSource
-from edgecar.serve.status import AgeMs, CameraStatus, FrameCounts, History, LatestFrame, rounded
+from edgecar.serve.status import CameraStatus, HistoryTable, View
 from edgecar.serve.writers import Pusher, Recorder
 from edgecar.spec import CODERS
 from edgecar.spec import Coder as CoderName
@@ -25,30 +30,45 @@ NEW_COST_SHARE = 0.5
 COMPILING_LOOKS = 5
 """First looks at a network that are ignored: its engine compiles the shapes it meets."""
 
+STEP_SECONDS = 2.0
+"""Time from one sample of the history to the next."""
+
+SAMPLES = 150
+"""Five minutes."""
+
+HIGHEST_DB = 99.0
+"""PSNR shown if nothing was changed."""
+
+JPEG_QUALITY = 85
+SMALLEST_WIDTH = 16
+CACHED_JPEGS = 4
+"""Coded pictures kept of the newest frame: several people look at one camera."""
+
 
 class CameraRun:
     """Runs one camera. The service makes sure that one thread at a time changes it."""
 
     def __init__(
         self,
-        settings: Camera,
+        settings: CameraSettings,
         pipeline: Pipeline,
         networks: Networks,
         publisher: Publisher | None,
     ) -> None:
         self.settings = settings
-        self.latest, self.history = LatestFrame(), History()
         self.level = 0
         """Place of the network at work in ``settings.networks``."""
-        self.place: PipelineCamera | None = None
+        self.place: Camera | None = None
         """The camera's place in the pipeline, while it runs."""
-        self.coder: Coder | None = None
-        """Coder of its pictures, while it runs and an output needs them."""
         self._pipeline, self._networks, self._publisher = pipeline, networks, publisher
         self._source: SupervisedSource | None = None
+        self.coder: Coder | None = None
+        """Coder of its pictures, while it runs and an output needs them."""
+        self._newest: tuple[StreamFrame | None, int, dict[tuple[View, int], bytes]] = None, 0, {}
+        self._samples: deque[dict[str, float | None]] = deque(maxlen=SAMPLES)
+        self._work = Stats()  # done up to the last sample
         self._costs: dict[str, float] = {}  # seconds per frame
         self._looks: Counter[str] = Counter()
-        self._spent: dict[str, tuple[float, int]] = {}  # seconds and frames at the last look
 
     def start(self) -> None:
         """Read, restore and write, if the camera is enabled and does not run yet."""
@@ -61,8 +81,8 @@ class CameraRun:
             targets.append(Recorder(settings.name, settings.record))
         if settings.push:
             targets.append(Pusher(settings.push))
-        self.coder = Coder(settings.name, settings.video, targets) if targets else None
-        if self.coder:
+        if targets:
+            self.coder = Coder(settings.name, settings.video, targets)
             self.coder.start()
         how = PipelineSettings(
             policy="newest",
@@ -70,12 +90,8 @@ class CameraRun:
             skip_below_qp=settings.skip_below_qp,
             skip_above_quality=settings.skip_above_quality,
         )
+        self._work = Stats()
         self.place = self._pipeline.add(settings.name, self._source, how)
-
-    def stop(self) -> None:
-        """Stop reading and finish the outputs."""
-        self.stop_reading()
-        self.finish_outputs()
 
     def stop_reading(self) -> None:
         """Close the source; frames that were read still come out."""
@@ -95,9 +111,13 @@ class CameraRun:
         self.finish_outputs()
         self.start()
 
-    def change(self, settings: Camera) -> None:
-        """Take other settings; those of source and outputs apply from the next start."""
+    def change(self, settings: CameraSettings, *, restart: bool) -> None:
+        """Take other settings; those of source and outputs need a restart."""
+        if restart:
+            self.stop_reading()
+            self.finish_outputs()
         self.settings, self.level = settings, 0
+        self.start()
 
     def take_level(self, level: int) -> None:
         """Run another of the camera's networks."""
@@ -117,20 +137,81 @@ class CameraRun:
 
     def deliver(self, frame: StreamFrame) -> None:
         """Give a frame to all outputs, without waiting for any."""
-        self.latest.put(frame)
+        self._newest = frame, self.sequence + 1, {}
         if self.coder:
             self.coder.offer(frame.frame)
         if self._publisher and self.settings.publish:
             self._publisher.offer(frame)
 
+    @property
+    def frame(self) -> StreamFrame | None:
+        """The newest frame."""
+        return self._newest[0]
+
+    @property
+    def sequence(self) -> int:
+        """Number of the newest frame, counted from 1; 0 if there is none yet."""
+        return self._newest[1]
+
+    def jpeg(self, view: View, width: int) -> tuple[bytes, int]:
+        """Return the newest picture, at most ``width`` pixels wide, and its number.
+
+        Raises:
+            MediaError: There is no picture yet.
+        """
+        frame, sequence, coded = self._newest
+        if frame is None:
+            raise MediaError("no picture yet; wait for the camera")
+        width = max(SMALLEST_WIDTH, min(width, frame.frame.size[1]))
+        if (view, width) not in coded:
+            views = {"before": [frame.before], "after": [frame.frame]}
+            shown = views.get(view, [frame.before, frame.frame])
+            picture = np.hstack([_scaled(each, width) for each in shown])
+            quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+            if len(coded) >= CACHED_JPEGS:
+                coded.clear()
+            data = cv2.imencode(".jpg", picture, quality)[1].tobytes()
+            coded[view, width] = data
+            return data, sequence
+        return coded[view, width], sequence
+
     def tick(self) -> float:
         """Add a sample to the history; returns the seconds of restoring since the last one."""
-        place, now, pixels = self.place, None, (0, 0)
-        if place:
-            now, work = place.stats.snapshot(), place.work
-            pixels = work.pixels_read, work.pixels_of_frames
-        self.history.add(now, self.latest.frame, pixels)
-        return self._measure_costs()
+        place, before = self.place, self._work
+        if place is None:
+            self._samples.append({})
+            return 0.0
+        now, work = place.stats.snapshot(), place.work
+        frames, seconds = work.frames - before.frames, work.seconds - before.seconds
+        pixels = work.pixels_of_frames - before.pixels_of_frames
+        sample: dict[str, float | None] = {
+            "camera_fps": round(now.camera_fps, 2),
+            "process_fps": round(now.process_fps, 2),
+            "qp": now.qp_recent and round(now.qp_recent, 1),
+        }
+        if pixels > 0:
+            sample["computed_share"] = round((work.pixels_read - before.pixels_read) / pixels, 4)
+        if now.camera_fps and "age" in now.latencies:
+            sample["age_ms"] = round(1e3 * now.latencies["age"].p95_seconds, 1)
+        if now.camera_fps and self.frame and self.frame.restored:
+            change_db = cv2.PSNR(self.frame.before.y, self.frame.frame.y)
+            sample["change_db"] = round(min(HIGHEST_DB, change_db), 2)
+        self._samples.append(sample)
+        self._work = work
+        network = self.running
+        self._looks[network] += bool(frames)
+        if frames and self._looks[network] > COMPILING_LOOKS:
+            known = self._costs.get(network, seconds / frames)
+            self._costs[network] = known + NEW_COST_SHARE * (seconds / frames - known)
+        return seconds
+
+    @property
+    def history(self) -> HistoryTable:
+        """Figures of the last minutes."""
+        samples = list(self._samples)
+        names = HistoryTable.model_fields.keys() - {"step_seconds"}
+        series = {name: [each.get(name) for each in samples] for name in names}
+        return HistoryTable.model_validate({"step_seconds": STEP_SECONDS, **series})
 
     @property
     def running(self) -> str:
@@ -150,12 +231,10 @@ class CameraRun:
     @property
     def status(self) -> CameraStatus:
         """Everything the API says about the camera."""
-        settings, source, place = self.settings, self._source, self.place
+        settings, source, place, coder = self.settings, self._source, self.place, self.coder
         now = (place.stats if place else RunStats()).snapshot()
         age = now.latencies.get("age")
         height, width = source.facts.size if source and source.facts else (0, 0)
-        coder = self.coder
-        outputs: Sequence[PacketOutput | Coder] = [coder, *coder.targets] if coder else []
         return CameraStatus(
             name=settings.name,
             source=text_redacted(settings.source),
@@ -169,20 +248,19 @@ class CameraRun:
             codec=self._codec,
             width=width,
             height=height,
-            sequence=self.latest.sequence,
+            sequence=self.sequence,
             camera_fps=round(now.camera_fps, 2),
             process_fps=round(now.process_fps, 2),
             skipped_fps=round(now.skipped_fps, 2),
-            frames=FrameCounts.model_validate(now.table()["frames"]),
+            frames=now.table()["frames"],
             passed_because=dict(now.passed_because),
-            age_ms=AgeMs(p50=round(1e3 * age.p50_seconds, 1), p95=round(1e3 * age.p95_seconds, 1))
-            if age
-            else None,
+            age_ms=age
+            and {"p50": round(1e3 * age.p50_seconds, 1), "p95": round(1e3 * age.p95_seconds, 1)},
             computed_share=round(now.computed_share, 4),
-            qp=rounded(now.qp_recent, 1),
+            qp=now.qp_recent and round(now.qp_recent, 1),
             reconnects=now.reconnects,
             restarts=source.restarts if source else 0,
-            outputs=[output.status for output in outputs],
+            outputs=[coder.status, *(each.status for each in coder.targets)] if coder else [],
         )
 
     @property
@@ -212,24 +290,10 @@ class CameraRun:
             )
         return self._networks.error(self.running, coder)
 
-    def _measure_costs(self) -> float:
-        """Measure each network's cost since the last look; returns the seconds it took in all."""
-        total = 0.0
-        for network in self.settings.networks:
-            coder = coder_of(self._codec, network, self.settings.coder)
-            restorer = self._networks.peek(network, coder) if coder and network != PASS else None
-            if restorer is None:
-                continue
-            stats = restorer.stats_of(self.settings.name)
-            before = self._spent.get(network)
-            self._spent[network] = stats.seconds, stats.frames
-            self._looks[network] += bool(stats.frames)
-            if not before or self._looks[network] <= COMPILING_LOOKS or stats.frames < before[1]:
-                continue  # engines compile at first; or this one was opened again
-            seconds, frames = stats.seconds - before[0], stats.frames - before[1]
-            if frames:
-                cost = seconds / frames
-                known = self._costs.get(network, cost)
-                self._costs[network] = known + NEW_COST_SHARE * (cost - known)
-                total += seconds
-        return total
+
+def _scaled(frame: Frame, width: int) -> Codes:
+    bgr = upright_bgr(frame, fast=True)
+    height = max(1, round(bgr.shape[0] * width / bgr.shape[1]))
+    if bgr.shape[1] == width:
+        return bgr
+    return np.asarray(cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,9 +1,9 @@
 """Reading a service's TOML file, and keeping what was changed while the service ran."""
 
-import json
 import os
-import re
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,19 +11,15 @@ from pydantic import ValidationError, model_validator
 
 from edgecar.errors import SettingsError
 from edgecar.files import atomic_write, table_from_toml
-from edgecar.serve.settings import (
-    PATTERNS_IN_WORDS,
-    SHORTEST_TOKEN,
-    Camera,
-    Settings,
-    Table,
-)
+from edgecar.serve.settings import PATTERNS_IN_WORDS, CameraSettings, Settings, Table
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 TOKEN_VARIABLE = "EDGECAR_TOKEN"
-STATE_VERSION = 1
 OWNER_ONLY = 0o600  # the state holds the passwords of cameras
-
-Location = Sequence[str | int]
 
 
 def load_settings(path: Path, host: str | None = None, port: int | None = None) -> Settings:
@@ -63,16 +59,11 @@ def load_settings(path: Path, host: str | None = None, port: int | None = None) 
 
 def _token_in(path: Path) -> str:
     try:
-        token = path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"token file {path} cannot be read; give a file with a token"
         ) from error
-    if len(token) < SHORTEST_TOKEN:
-        raise SettingsError(
-            f"token in {path} has {len(token)} characters; use at least {SHORTEST_TOKEN}"
-        )
-    return token
 
 
 def mistakes_in(errors: Sequence[Any]) -> str:
@@ -93,8 +84,10 @@ def in_words(mistake: Any) -> str:
     return f"{key}: {reason}" if key else reason
 
 
-def line_of(text: str, location: Location) -> int:
+def line_of(text: str, location: Sequence[str | int]) -> int:
     r"""Return the line of a value, or of the table that lacks it, counted from 1.
+
+    It is the first line up to which the text, read as TOML, holds the value.
 
     Args:
         text: Text of the TOML file.
@@ -105,41 +98,30 @@ def line_of(text: str, location: Location) -> int:
         4
     """
     best, best_depth = 1, 0
-    table: list[str | int] = []
-    places: dict[tuple[str | int, ...], int] = {}  # last place of each array of tables
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*(\[{1,2})\s*([^\[\]]+?)\s*\]{1,2}", line)
-        key = re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line)
-        if header:
-            *outer, last = _keys(header[2])
-            table = []
-            for name in outer:
-                table.append(name)
-                if tuple(table) in places:
-                    table.append(places[tuple(table)])
-            table.append(last)
-            if header[1] == "[[":
-                place = places[tuple(table)] = places.get(tuple(table), -1) + 1
-                table.append(place)
-            found = table
-        elif key:
-            found = [*table, *_keys(key[1])]
-        else:
-            continue
-        if len(found) > best_depth and list(location[: len(found)]) == found:
-            best, best_depth = number, len(found)
+    lines = text.splitlines(keepends=True)
+    for number in range(1, len(lines) + 1):
+        with suppress(tomllib.TOMLDecodeError):  # in the middle of a value
+            depth = _depth(tomllib.loads("".join(lines[:number])), location)
+            if depth > best_depth:
+                best, best_depth = number, depth
     return best
 
 
-def _keys(dotted: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in dotted.split(".")]
+def _depth(value: Any, location: Sequence[str | int]) -> int:
+    """Return how many keys of a location, from the outermost in, lead to a value."""
+    for depth, key in enumerate(location):
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            return depth
+    return len(location)
 
 
 class _State(Table):
     """Contents of the state file; None stands for a camera that was removed."""
 
     version: Literal[1]
-    cameras: dict[str, Camera | None]
+    cameras: dict[str, CameraSettings | None]
 
     @model_validator(mode="after")
     def _names_fit(self) -> "_State":
@@ -150,47 +132,45 @@ class _State(Table):
 
 
 class StateFile:
-    """Cameras as callers changed them. They override the cameras of the service's file.
+    """Cameras as callers changed them, in a JSON file that only its owner can read.
 
-    Args:
-        path: JSON file that only its owner can read.
+    They override the cameras of the service's file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._changed: dict[str, Camera | None] = {}
+        self._changed: dict[str, CameraSettings | None] = {}
 
-    def load(self, configured: Mapping[str, Camera]) -> dict[str, Camera]:
+    def load(self, configured: Mapping[str, CameraSettings]) -> dict[str, CameraSettings]:
         """Return the cameras to run: those of the service's file, with the changes on top.
 
         Raises:
             SettingsError: The state is damaged or has another version.
         """
         try:
-            state = _State.model_validate(json.loads(self._path.read_text(encoding="utf-8")))
+            self._changed = _State.model_validate_json(self._path.read_bytes()).cameras
         except FileNotFoundError:
-            return dict(configured)
-        except (OSError, ValueError, RecursionError) as error:
+            pass
+        except (OSError, ValidationError) as error:
             wrong = mistakes_in(error.errors()) if isinstance(error, ValidationError) else error
             raise SettingsError(
                 f"{self._path} cannot be read ({wrong}); repair it, or move it away to start from "
                 "the service's file"
             ) from error
-        self._changed = state.cameras
         cameras = {**configured, **self._changed}
         return {name: camera for name, camera in cameras.items() if camera is not None}
 
-    def note(self, name: str, camera: Camera | None) -> None:
+    def note(self, name: str, camera: CameraSettings | None) -> None:
         """Keep a camera as it is now; None for one that was removed.
 
         Raises:
             SettingsError: The file cannot be written and stays as it was.
         """
         changed = {**self._changed, name: camera}
-        state = _State(version=STATE_VERSION, cameras=changed)
+        text = _State(version=1, cameras=changed).model_dump_json(indent=2) + "\n"
         try:
             with atomic_write(self._path, OWNER_ONLY) as temporary:
-                temporary.write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise SettingsError(
                 f"{self._path} cannot be written ({error.strerror}), so the change would be lost "

@@ -2,13 +2,11 @@
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgecar.artifact import is_artifact_path
-from edgecar.engines.base import EngineInfo
 from edgecar.errors import EdgecarError
 from edgecar.runtime.choice import choose_weights, coder_for
 from edgecar.runtime.restorer import Restorer
@@ -44,16 +42,29 @@ Key = tuple[str, Coder]
 """Network, and the coder of its weights."""
 
 
+def open_restorer(network: str, coder: Coder, choice: EngineChoice) -> Restorer:
+    """Open a network with the weights of a coder."""
+    artifact = choose_weights(network, coder).artifact
+    return Restorer(artifact, choice.name, choice.precision, threads=choice.threads, codec=coder)
+
+
+def coder_of(codec: str, network: str, asked: Coder | None) -> Coder | None:
+    """Return the coder whose weights suit a stream; None if none are made for it.
+
+    A network's own file suits any stream; ``asked`` is the coder that the camera's settings name.
+    """
+    return asked or coder_for(codec) or ("h264" if is_artifact_path(network) else None)
+
+
 class Networks:
     """Restorers by network and coder; opened by the thread that restores, read by any."""
 
     def __init__(
         self,
         choice: EngineChoice,
-        opener: Callable[[str, Coder, EngineChoice], Restorer] | None = None,
+        opener: Callable[[str, Coder, EngineChoice], Restorer] = open_restorer,
     ) -> None:
-        self._choice, self._opener = choice, opener or open_restorer
-        self._lock = threading.Lock()
+        self._choice, self._opener = choice, opener
         self._restorers: dict[Key, Restorer] = {}
         self._errors: dict[Key, tuple[str, float]] = {}  # message, and when to try again
 
@@ -71,92 +82,56 @@ class Networks:
                 _log.exception("network %s for %s cannot be opened", *key)
             self._note(key, error)
             return "engine_failed"
-        with self._lock:
-            self._restorers[key] = restorer
+        self._restorers[key] = restorer
         _log.info("opened %s for %s on %s", network, coder, restorer.engine.info.name)
         return restorer
 
     def failed(self, restorer: Restorer, error: EdgecarError) -> PassReason:
         """Close a restorer that failed; it is opened again later."""
-        with self._lock:
-            keys = [key for key, each in self._restorers.items() if each is restorer]
-            for key in keys:
-                del self._restorers[key]
-        for key in keys:
+        for key in [key for key, each in self._restorers.items() if each is restorer]:
+            del self._restorers[key]
             self._note(key, error)
         restorer.close()
         return "engine_failed"
 
     def error(self, network: str, coder: Coder) -> str | None:
         """Return why a network does not run."""
-        with self._lock:
-            message, until = self._errors.get((network, coder), ("", 0.0))
+        message, until = self._errors.get((network, coder), ("", 0.0))
         return message or None if time.monotonic() < until else None
 
     def peek(self, network: str, coder: Coder) -> Restorer | None:
         """Return a restorer if it is open."""
-        with self._lock:
-            return self._restorers.get((network, coder))
+        return self._restorers.get((network, coder))
 
     @property
-    def open(self) -> dict[Key, EngineInfo]:
-        """All engines at work."""
-        with self._lock:
-            return {key: restorer.engine.info for key, restorer in self._restorers.items()}
+    def open(self) -> dict[Key, Restorer]:
+        """All restorers at work."""
+        return self._restorers.copy()
 
     def close(self) -> None:
         """Close all engines."""
-        with self._lock:
-            restorers = list(self._restorers.values())
-            self._restorers.clear()
-        for restorer in restorers:
+        restorers, self._restorers = self._restorers, {}
+        for restorer in restorers.values():
             restorer.close()
 
     def _note(self, key: Key, error: Exception) -> None:
         _log.error("network %s for %s: %s", *key, error)
-        with self._lock:
-            until = time.monotonic() + RETRY_SECONDS
-            self._errors[key] = str(error) or type(error).__name__, until
-
-
-def open_restorer(network: str, coder: Coder, choice: EngineChoice) -> Restorer:
-    """Open a network with the weights of a coder.
-
-    Raises:
-        ArtifactError: There is no such network, or none for the coder.
-        EngineError: The engine is absent or refuses it.
-    """
-    artifact = choose_weights(network, coder).artifact
-    return Restorer(artifact, choice.name, choice.precision, threads=choice.threads, codec=coder)
-
-
-def coder_of(codec: str, network: str, asked: Coder | None) -> Coder | None:
-    """Return the coder whose weights suit a stream; None if none are made for it.
-
-    Args:
-        codec: FFmpeg's short name of the stream's codec.
-        network: A network that ships with weights, or a file, which suits any stream.
-        asked: Coder that the camera's settings name, if any.
-    """
-    return asked or coder_for(codec) or ("h264" if is_artifact_path(network) else None)
+        message = str(error) or type(error).__name__
+        self._errors[key] = message, time.monotonic() + RETRY_SECONDS
 
 
 @dataclass(frozen=True)
 class Demand:
-    """Load that a camera asks for.
-
-    Attributes:
-        name: Name of the camera.
-        fps: Frames that arrive per second.
-        priority: Cameras of higher priority keep their network longer.
-        costs: Seconds per frame of each network it may get, the preferred one first. None where
-            it was not measured yet; 0 for letting frames pass.
-    """
+    """Load that a camera asks for."""
 
     name: str
     fps: float
+    """Frames that arrive per second."""
     priority: int
+    """Cameras of higher priority keep their network longer."""
     costs: Sequence[float | None]
+    """Seconds per frame of each network it may get, the preferred one first. None where it was
+    not measured yet; 0 for letting frames pass."""
 
     def cost(self, level: int) -> float:
         """Return the cost in seconds per frame, guessed from the nearest network if unmeasured."""
@@ -197,7 +172,7 @@ class Shedder:
     _ticks_over: int = 0
 
     def levels(self, demands: Sequence[Demand]) -> Mapping[str, int]:
-        """Return the place in ``costs`` that each camera gets from now on.
+        """Return the place in ``costs`` that each camera gets until the next call.
 
         Call it at a steady pace: each call is one tick.
         """

@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, Literal, NamedTuple, TypeVar, cast
 
@@ -15,6 +14,7 @@ import av
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
+from pydantic import BaseModel
 
 from edgecar.errors import EdgecarError, MediaError
 from edgecar.media.color import frame_in, picture_from_frame, state_colour
@@ -24,7 +24,6 @@ from edgecar.media.timing import Timeline
 from edgecar.serve.settings import Video
 
 Kind = Literal["code", "record", "push", "publish"]
-OutputState = Literal["connecting", "running", "waiting", "stopped"]
 Item = TypeVar("Item")
 
 FIRST_BACKOFF_SECONDS = 0.5
@@ -45,45 +44,33 @@ CODER_THREADS = 1  # a service has more cameras than cores
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class OutputStatus:
-    """State and counters of an output.
-
-    Attributes:
-        kind: Kind of output.
-        target: Address or folder, without passwords.
-        state: Its state.
-        error: Why it waits.
-        frames: Frames written so far.
-        dropped: Frames left out because the output was not ready or too slow.
-    """
+class OutputStatus(BaseModel):
+    """State and counters of an output, as the API answers them."""
 
     kind: Kind
     target: str
-    state: OutputState
-    error: str | None
-    frames: int
-    dropped: int
+    """Address or folder, without passwords."""
+    state: Literal["connecting", "running", "waiting", "stopped"] = "connecting"
+    error: str | None = None
+    """Why it waits."""
+    frames: int = 0
+    """Frames written so far."""
+    dropped: int = 0
+    """Frames left out because the output was not ready or too slow."""
 
 
 class Output(ABC, Generic[Item]):
     """Queue of items and a thread that writes them; a failure is tried again after a pause.
 
-    Args:
-        kind: Kind of output.
-        target: Address or folder for messages, without passwords.
-        depth: Number of items that may wait. The oldest is dropped when one more comes.
+    The oldest item is dropped when more than ``depth`` wait.
     """
 
     def __init__(self, kind: Kind, target: str, depth: int) -> None:
-        self.kind, self.target = kind, target
+        self.status = OutputStatus(kind=kind, target=target)
         self._depth = depth
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._state: OutputState = "connecting"
-        self._error: str | None = None
-        self._frames = self._dropped = 0
         self._backoff = Backoff(
             FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, JITTER, random.Random()
         )
@@ -108,25 +95,17 @@ class Output(ABC, Generic[Item]):
         with self._changed:
             first, self._closing = not self._closing, True
             self._changed.notify_all()
-        if self._thread.ident is None:
-            return
         self._thread.join(DRAIN_SECONDS)
         if first:
-            lost = self._dropped + len(self._items)
-            _log.info("%s %s: %d written, %d dropped", self.kind, self.target, self._frames, lost)
-
-    @property
-    def status(self) -> OutputStatus:
-        """State and counters."""
-        state: OutputState = "stopped" if self._closing else self._state
-        return OutputStatus(self.kind, self.target, state, self._error, self._frames, self._dropped)
+            now = self.status
+            now.state, lost = "stopped", now.dropped + len(self._items)
+            _log.info("%s %s: %d written, %d dropped", now.kind, now.target, now.frames, lost)
 
     @abstractmethod
     def _write(self, item: Item) -> bool:
         """Write one item, opening what is needed; returns False if it had to be left out.
 
-        Raises:
-            EdgecarError: Writing failed; `_reset` is called, and the next item tries again.
+        After an exception `_reset` is called, and the next item tries again.
         """
 
     @abstractmethod
@@ -136,19 +115,20 @@ class Output(ABC, Generic[Item]):
     def _make_room(self) -> None:
         """Drop the oldest item, or more where items depend on those before them."""
         self._items.popleft()
-        self._dropped += 1
+        self.status.dropped += 1
 
     def _run(self) -> None:
         while (item := self._next()) is not None:
             began = time.monotonic()
             try:
-                if self._write(item):
-                    self._frames += 1
-                else:
-                    self._dropped += 1
-                self._state, self._error = "running", None
+                written = self._write(item)
             except Exception as error:  # no output may end another one
                 self._wait_after(error, time.monotonic() - began)
+                continue
+            with self._changed:
+                self.status.frames += written
+                self.status.dropped += not written
+                self.status.state, self.status.error = "running", None
         self._reset_quietly()
 
     def _next(self) -> Item | None:
@@ -157,18 +137,19 @@ class Output(ABC, Generic[Item]):
             return self._items.popleft() if self._items else None
 
     def _wait_after(self, error: Exception, success_seconds: float) -> None:
+        now, reason = self.status, str(error) or type(error).__name__
         if not isinstance(error, EdgecarError):
-            _log.exception("%s %s failed", self.kind, self.target)
+            _log.exception("%s %s failed", now.kind, now.target)
         self._reset_quietly()
-        self._dropped += 1
-        self._state, self._error = "waiting", str(error) or type(error).__name__
         self._backoff.succeeded(success_seconds)
         seconds = self._backoff.next_seconds()
-        _log.warning("%s %s: %s (again in %.1f s)", self.kind, self.target, self._error, seconds)
+        _log.warning("%s %s: %s (again in %.1f s)", now.kind, now.target, reason, seconds)
         until = time.monotonic() + seconds
         with self._changed:
+            now.state, now.error = "waiting", reason
+            now.dropped += 1
             while not self._closing and (left := until - time.monotonic()) > 0:
-                self._dropped += len(self._items)
+                now.dropped += len(self._items)
                 self._items.clear()
                 self._changed.wait(left)
 
@@ -176,7 +157,7 @@ class Output(ABC, Generic[Item]):
         try:
             self._reset()
         except Exception as error:
-            _log.warning("%s %s: %s", self.kind, self.target, error)
+            _log.warning("%s %s: %s", self.status.kind, self.status.target, error)
 
 
 class Coded(NamedTuple):
@@ -201,8 +182,8 @@ class PacketOutput(Output[Coded]):
         self._synchronised = False
 
     @abstractmethod
-    def _opened(self, item: Coded) -> OutputContainer:
-        """Open a container that begins with this picture, a keyframe."""
+    def _opened(self) -> OutputContainer:
+        """Open a container that begins with a keyframe."""
 
     @abstractmethod
     def _explained(self, error: Exception) -> MediaError:
@@ -214,7 +195,7 @@ class PacketOutput(Output[Coded]):
 
     def _make_room(self) -> None:
         # Each picture needs the one before it: the rest up to a keyframe is useless.
-        self._dropped += len(self._items)
+        self.status.dropped += len(self._items)
         self._items.clear()
         self._synchronised = False
 
@@ -225,7 +206,7 @@ class PacketOutput(Output[Coded]):
         try:
             if self._container is None or self._stream is None or self._is_over(item):
                 self._reset()
-                self._container = self._opened(item)
+                self._container = self._opened()
                 self._stream = self._container.add_stream_from_template(item.stream)
                 self._coder_stream, self._began_ticks = item.stream, item.ticks
             packet = cast("Packet[VideoStream]", Packet(item.data))
@@ -253,9 +234,8 @@ class Coder(Output[Frame]):
         self._video = video
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
-        self._timeline = _new_timeline()
-        self._last_keyframe: int | None = None
         self._colour = COLOUR_NOT_STATED  # that of the frame the coder was opened for
+        self._last_keyframe: int | None = None
 
     def start(self) -> None:
         super().start()
@@ -277,21 +257,18 @@ class Coder(Output[Frame]):
             if item.colour != self._colour:  # as after a change of the camera's settings
                 item = frame_in(item, self._colour)
             picture = picture_from_frame(item, even=True)
-            picture.pts, picture.time_base = self._timeline.place(item), CLOCK
-            if self._keyframe_is_due(picture.pts):
+            picture.pts = ticks = self._timeline.place(item)
+            picture.time_base, last = CLOCK, self._last_keyframe
+            # By time, not by number of frames: cameras stutter, and frames are dropped.
+            if last is None or (ticks - last) * CLOCK >= self._video.keyframe_seconds:
                 picture.pict_type = av.video.frame.PictureType.I
-                self._last_keyframe = picture.pts
+                self._last_keyframe = ticks
             self._hand_on(stream.encode(picture))
         except (av.FFmpegError, ValueError) as error:
             raise MediaError(
-                f"frames of {self.target} cannot be coded ({reason_of(error)})"
+                f"frames of {self.status.target} cannot be coded ({reason_of(error)})"
             ) from error
         return True
-
-    def _keyframe_is_due(self, ticks: int) -> bool:
-        """Decide by time, not by number of frames: cameras stutter, and frames are dropped."""
-        last = self._last_keyframe
-        return last is None or (ticks - last) * CLOCK >= self._video.keyframe_seconds
 
     def _open(self, first: Frame, size: tuple[int, int]) -> VideoStream:
         self._container = av.open("/dev/null", "w", format="null")
@@ -310,6 +287,7 @@ class Coder(Output[Frame]):
         context.thread_count = CODER_THREADS
         state_colour(context, first.colour)
         self._container.start_encoding()
+        self._timeline = Timeline(CLOCK, ASSUMED_RATE, from_zero=False, warnings=Counter())
         self._stream, self._last_keyframe, self._colour = stream, None, first.colour
         return stream
 
@@ -326,8 +304,3 @@ class Coder(Output[Frame]):
             self._hand_on(self._stream.encode(None))
             self._container.close()
         self._container = self._stream = None
-        self._timeline = _new_timeline()
-
-
-def _new_timeline() -> Timeline:
-    return Timeline(CLOCK, ASSUMED_RATE, from_zero=False, warnings=Counter())

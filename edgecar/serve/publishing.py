@@ -51,7 +51,8 @@ class Publisher(Output[StreamFrame]):
             self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
         except zmq.ZMQError as error:
             raise MediaError(
-                f"nothing can be published at {self.target} ({error}); choose another address"
+                f"nothing can be published at {self._settings.address} ({error}); "
+                "choose another address"
             ) from error
         return True
 
@@ -62,11 +63,7 @@ class Publisher(Output[StreamFrame]):
 
 
 def _i420(item: StreamFrame) -> NDArray[np.uint8]:
-    """Return the planes below each other, as OpenCV's ``COLOR_YUV2BGR_I420`` takes them.
-
-    Raises:
-        MediaError: A side is odd.
-    """
+    """Return the planes below each other, as OpenCV's ``COLOR_YUV2BGR_I420`` takes them."""
     frame = item.frame
     height, width = frame.size
     if height % 2 or width % 2:
@@ -127,11 +124,9 @@ def received_frames(
                 ) from error
             if camera and name != camera.encode():  # subscriptions are by prefix
                 continue
-            yield _received(json.loads(header), np.frombuffer(pixels, np.uint8))
-
-
-def _received(metadata: dict[str, Any], codes: NDArray[np.uint8]) -> Received:
-    name, height, width = metadata["camera"], metadata["height"], metadata["width"]
-    if metadata["pixels"] == "bgr":
-        return Received(name, codes.reshape(height, width, 3), None, metadata)
-    return Received(name, None, codes.reshape(-1, width), metadata)
+            facts, codes = json.loads(header), np.frombuffer(pixels, np.uint8)
+            height, width = facts["height"], facts["width"]
+            if facts["pixels"] == "bgr":
+                yield Received(facts["camera"], codes.reshape(height, width, 3), None, facts)
+            else:
+                yield Received(facts["camera"], None, codes.reshape(-1, width), facts)

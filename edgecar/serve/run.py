@@ -3,37 +3,27 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Any, cast
 
-import h11
-import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import hypercorn.asyncio
+from hypercorn.config import Config
 
-from edgecar.errors import EdgecarError, SettingsError
+from edgecar.errors import SettingsError
+from edgecar.serve import security
 from edgecar.serve.api import application
 from edgecar.serve.security import Redactor
 from edgecar.serve.service import Service
 
-LogFormat = Literal["text", "json"]
-
-REQUEST_SECONDS = 10.0
-"""Time in which a whole request must arrive."""
-
 OPEN_REQUESTS_SECONDS = 1
 """Time for open requests when the service ends; endless streams are cut off after it."""
 
-LOOK_SECONDS = 0.05
-"""Pause between two looks for a signal."""
-
-BACKLOG = 128
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log = logging.getLogger(__name__)
@@ -46,21 +36,17 @@ def listening_socket(host: str, port: int) -> socket.socket:
         SettingsError: The address is unknown or taken.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise SettingsError(f"host {host} is not known ({error.strerror}); give another") from error
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
+        return socket.create_server(address, family=family, backlog=128)
     except OSError as error:
-        listening.close()
+        reason = os.strerror(error.errno or 0)
         raise SettingsError(
-            f"{host}:{port} cannot be listened at ({error.strerror}); give a free port and an "
-            "address of this machine"
+            f"{host}:{port} cannot be listened at ({reason}); give a free port and an address of "
+            "this machine"
         ) from error
-    return listening
 
 
 def serve(service: Service, listening: socket.socket, started: Callable[[], None]) -> None:
@@ -68,99 +54,60 @@ def serve(service: Service, listening: socket.socket, started: Callable[[], None
 
     ``started`` is called once callers can connect.
     """
-    received: list[int] = []
-    wanted = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup ignores one
-    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in wanted}
-    try:
-        with answering(service, listening) as server:
+
+    async def answer_until_signalled() -> None:
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores one
+                loop.add_signal_handler(number, ended.set)
+        try:
             started()
-            while server.is_alive() and not received:
-                time.sleep(LOOK_SECONDS)
-        if not received:
-            raise EdgecarError("the HTTP server failed; see the log")
-    finally:
-        service.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        _log.info("ended")
+            await answer(service, listening, ended)
+        finally:
+            await asyncio.to_thread(service.close)
+            _log.info("ended")
+
+    asyncio.run(answer_until_signalled())
 
 
-@contextmanager
-def answering(service: Service, listening: socket.socket) -> Iterator[threading.Thread]:
-    """Answer HTTP requests in a thread while the block runs, then drain and close the socket."""
-    settings = service.settings.server
-    config = uvicorn.Config(
-        application(service),
-        http=ImpatientProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        # By default uvicorn believes everybody on this machine.
-        proxy_headers=bool(settings.proxies),
-        forwarded_allow_ips=list(settings.proxies),
-        timeout_graceful_shutdown=OPEN_REQUESTS_SECONDS,
-        limit_concurrency=512,
-        h11_max_incomplete_event_size=16 << 10,
-    )
-    server = uvicorn.Server(config)
-    # A thread of its own: in the main one uvicorn would take over the signals.
-    thread = threading.Thread(
-        target=server.run, kwargs={"sockets": [listening]}, name="edgecar-http", daemon=True
-    )
-    thread.start()
-    try:
-        yield thread
-    finally:
-        service.begin_draining()
-        server.should_exit = True
-        thread.join()
-        listening.close()
+async def answer(service: Service, listening: socket.socket, ended: asyncio.Event) -> None:
+    """Answer HTTP requests until an event is set, then drain and close the socket.
 
-
-class ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 that hangs up if a request does not arrive in time; uvicorn waits for ever.
-
-    A caller who opens connections and sends a byte now and then would otherwise soon hold all that
-    there may be, without a token. Middleware cannot see a request before its head is complete.
+    The server gives a request's head `REQUEST_SECONDS` to arrive, however many bytes come in that
+    time; `Guard` limits the rest. A caller who sends a byte now and then holds nothing for long.
     """
-
-    _timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self._timer:
-            self._timer.cancel()
-
-    def _watch(self) -> None:
-        arriving = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
-        if arriving and self._timer is None:
-            self._timer = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
-        elif not arriving and self._timer:
-            self._timer.cancel()
-            self._timer = None
+    logger = logging.getLogger("hypercorn")
+    logger.setLevel(logging.ERROR)
+    settings = {
+        "bind": [f"fd://{listening.detach()}"],
+        "errorlog": logger,
+        "include_server_header": False,
+        "include_date_header": False,
+        "keep_alive_timeout": security.REQUEST_SECONDS,
+        "graceful_timeout": OPEN_REQUESTS_SECONDS,
+    }
+    config, app = Config.from_mapping(settings), cast("Any", application(service))
+    serving = asyncio.create_task(hypercorn.asyncio.serve(app, config, shutdown_trigger=ended.wait))
+    ending = asyncio.create_task(ended.wait())
+    await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    service.begin_draining()
+    # No longer: a caller who does not read an answer must not keep the service.
+    await asyncio.wait({serving}, timeout=2 * OPEN_REQUESTS_SECONDS)
+    if serving.done():
+        serving.result()
 
 
-def start_logging(kind: LogFormat) -> Redactor:
+def start_logging(*, as_json: bool) -> Redactor:
     """Send the log of the whole process to stderr; returns the filter to be told of secrets."""
     redactor = Redactor()
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(redactor)
     lines = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
-    handler.setFormatter(JsonLines() if kind == "json" else lines)
+    handler.setFormatter(JsonLines() if as_json else lines)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are written by callers
     # Both would otherwise print past the log, passwords included.
     logging.captureWarnings(True)
     threading.excepthook = _log_failure_of_thread

@@ -1,7 +1,9 @@
 """Security of a service: who may call it, which files callers may name, and what is logged."""
 
+import asyncio
 import hashlib
 import hmac
+import ipaddress
 import logging
 import re
 import secrets
@@ -9,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -20,7 +22,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgecar.artifact import is_artifact_path
 from edgecar.errors import SettingsError
 from edgecar.media.sources import source_from
-from edgecar.serve.settings import NAME, Camera, Server
+from edgecar.serve.settings import NAME, CameraSettings, Server
+
+REQUEST_SECONDS = 10.0
+"""Time in which the head of a request must arrive, and again for its body."""
 
 LARGEST_BODY = 64 << 10
 """Bytes of a request; the settings of a camera take a few hundred."""
@@ -115,17 +120,17 @@ class Guard:
         else:
             await self.app(scope, _limited(receive), send_with_headers)
 
-    def session_for(self, token: str, caller: str) -> str | None:
+    def session_for(self, token: str, request: Request) -> str | None:
         """Return the cookie's value for a browser that knows the token; None if it does not."""
         if self._knows(token):
             return self._session
-        self._failures.allows(caller)
+        self._failures.allows(self._caller(request))
         return None
 
     def _refusal(self, request: Request) -> tuple[int, str] | None:
         """Return status and reason if a request must go no further."""
         headers, path = request.headers, request.scope["path"]
-        host, caller = headers.get("host", ""), caller_of(request)
+        host, caller = headers.get("host", ""), self._caller(request)
         if not self._is_ours(host):
             return 421, f"this is not {host[:64]!r}; add it to server.hosts in the service's file"
         if not self._requests.allows(caller):
@@ -160,6 +165,22 @@ class Guard:
         own = {*server.hosts, server.host, *LOCAL_NAMES}  # nor one of the local names
         return name.lower() in {each.lower() for each in own}
 
+    def _caller(self, request: Request) -> str:
+        """Return the address that a request comes from; a known proxy says for whom it calls."""
+        caller = request.client.host if request.client else ""
+        forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
+        while forwarded and self._is_proxy(caller):
+            caller = forwarded.pop().strip() or caller
+        return caller
+
+    def _is_proxy(self, address: str) -> bool:
+        if not self._server.proxies:
+            return False
+        try:
+            return any(ipaddress.ip_address(address) in each for each in self._server.proxies)
+        except ValueError:
+            return False
+
     def _admits(self, request: Request) -> bool:
         if self._token is None:
             return True
@@ -174,22 +195,23 @@ class Guard:
         return self._token is None or hmac.compare_digest(_digest(token), self._token)
 
 
-def caller_of(request: Request) -> str:
-    """Return the address that a request comes from."""
-    return request.client.host if request.client else ""
-
-
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def _limited(receive: Receive) -> Receive:
-    """Refuse a body as soon as more than `LARGEST_BODY` bytes of it have come."""
-    left = LARGEST_BODY
+    """Refuse a body that is too large, and hang up on a caller that does not end it in time."""
+    left, until, arriving = LARGEST_BODY, time.monotonic() + REQUEST_SECONDS, True
 
     async def limited() -> Message:
-        nonlocal left
-        message = await receive()
+        nonlocal left, arriving
+        if not arriving:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, until - time.monotonic()))
+        except asyncio.TimeoutError:
+            return {"type": "http.disconnect"}
+        arriving = message.get("more_body", False)
         left -= len(message.get("body", b""))
         if left < 0:
             raise HTTPException(*TOO_LARGE)
@@ -198,7 +220,9 @@ def _limited(receive: Receive) -> Receive:
     return limited
 
 
-def check_allowed(camera: Camera, server: Server, before: Camera | None = None) -> None:
+def check_allowed(
+    camera: CameraSettings, server: Server, before: CameraSettings | None = None
+) -> None:
     """Refuse paths outside the server's folders.
 
     The service's own file may name any path: its author has the machine. A path that it named is
@@ -217,7 +241,7 @@ def check_allowed(camera: Camera, server: Server, before: Camera | None = None) 
             )
 
 
-def _paths(camera: Camera) -> list[tuple[str, Path]]:
+def _paths(camera: CameraSettings) -> list[tuple[str, Path]]:
     """Return all files and folders that a camera names, each with its kind."""
     paths = []
     source = source_from(camera.source)  # parsed as it will be when it is opened
@@ -252,10 +276,13 @@ class Redactor(logging.Filter):
         """Replace these from now on."""
         self._secrets.update(each for each in secrets if len(each) >= SHORTEST_SECRET)
 
-    def hide_those_of(self, camera: Camera) -> None:
-        """Replace the credentials in a camera's addresses from now on."""
+    def hide_those_of(self, camera: CameraSettings) -> None:
+        """Replace the logins and the values of queries in a camera's addresses from now on."""
         for url in (camera.source, camera.push.url if camera.push else ""):
-            for secret in _secrets_in(url):
+            login = url.partition("://")[2].rpartition("@")[0]
+            query = re.split("[&#]", url.partition("?")[2])
+            values = [part.partition("=")[2] for part in query]
+            for secret in (login, login.partition(":")[2], *values):
                 self.hide(secret, unquote(secret))
 
     def redacted(self, text: str) -> str:
@@ -278,22 +305,3 @@ class Redactor(logging.Filter):
         if record.exc_info:  # formatters use this text instead of their own
             record.exc_text = self.redacted(logging.Formatter().formatException(record.exc_info))
         return True
-
-
-def _secrets_in(url: str) -> list[str]:
-    """Return a URL's password, its ``user:password`` and the values of its query.
-
-    Example:
-        >>> _secrets_in("rtsp://admin:pass@10.0.0.5/main?token=abc")
-        ['admin:pass', 'pass', 'abc']
-    """
-    _, separator, rest = url.partition("://")
-    if not separator:
-        return []
-    user = rest.rpartition("@")[0]
-    try:
-        query = urlsplit(url).query
-    except ValueError:
-        query = url.partition("?")[2]
-    values = [part.partition("=")[2] for part in query.split("&")]
-    return [secret for secret in (user, user.partition(":")[2], *values) if secret]

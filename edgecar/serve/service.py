@@ -21,13 +21,13 @@ from edgecar.runtime.camera import StreamFrame
 from edgecar.runtime.pipeline import ALL, Pipeline
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import PassReason, Snapshot
-from edgecar.serve.camera import CameraRun
+from edgecar.serve.camera import STEP_SECONDS, CameraRun
 from edgecar.serve.config import StateFile, mistakes_in
 from edgecar.serve.networks import Networks, Shedder
 from edgecar.serve.publishing import Publisher
 from edgecar.serve.security import Redactor, check_allowed
-from edgecar.serve.settings import Camera, Settings
-from edgecar.serve.status import STEP_SECONDS, CameraStatus, EngineStatus, Health, ServiceStatus
+from edgecar.serve.settings import CameraSettings, Settings
+from edgecar.serve.status import CameraStatus, EngineStatus, Health, ServiceStatus
 from edgecar.spec import CODERS
 
 LIVE_CHANGES = {"network", "shed", "priority", "coder", "publish"}
@@ -43,11 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class CallError(SettingsError):
-    """A request that cannot be carried out.
-
-    Attributes:
-        status: HTTP status of the answer.
-    """
+    """A request that cannot be carried out, and the HTTP status of the answer."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -56,11 +52,6 @@ class CallError(SettingsError):
 
 class Service(AbstractContextManager["Service"]):
     """Runs cameras until it is closed; every method is for any thread.
-
-    Args:
-        settings: Settings of the service.
-        networks: Engines; for tests.
-        redactor: Log filter, which is told of all secrets.
 
     Raises:
         SettingsError: The state of the last run cannot be read.
@@ -73,6 +64,8 @@ class Service(AbstractContextManager["Service"]):
         redactor: Redactor | None = None,
     ) -> None:
         self.settings = settings
+        self.load = 0.0
+        """Share of the restoring thread's time that was spent in the latest seconds."""
         self._redactor = redactor or Redactor()
         if settings.server.token:
             self._redactor.hide(settings.server.token.get_secret_value())
@@ -87,7 +80,7 @@ class Service(AbstractContextManager["Service"]):
         self._shedder = Shedder()
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first call only sets the mark
-        self._load = self._cpu_share = 0.0
+        self._cpu_share = 0.0
         self._began = time.monotonic()
         self._draining, self._closing = threading.Event(), threading.Event()
         self._pipeline = self._new_pipeline()
@@ -111,17 +104,13 @@ class Service(AbstractContextManager["Service"]):
         return self._cameras.get(name)
 
     def camera(self, name: str) -> CameraRun:
-        """Return a camera.
-
-        Raises:
-            CallError: There is none of that name.
-        """
+        """Return a camera; raises `CallError` if there is none of that name."""
         camera = self.find(name)
         if camera is None:
             raise CallError(f"no camera {name!r}; GET /api/cameras lists them", 404)
         return camera
 
-    def add(self, settings: Camera) -> CameraStatus:
+    def add(self, settings: CameraSettings) -> CameraStatus:
         """Run one more camera, and keep it for the next start.
 
         Raises:
@@ -145,13 +134,10 @@ class Service(AbstractContextManager["Service"]):
     def change(self, name: str, changes: Mapping[str, Any]) -> CameraStatus:
         """Change settings of a camera while others go on.
 
-        Args:
-            name: Name of the camera, which cannot change.
-            changes: Settings and their new values. An address that comes back as it was shown,
-                without its password, is left as it is.
+        An address that comes back as it was shown, without its password, is left as it is.
 
         Raises:
-            CallError: There is none of that name.
+            CallError: There is no camera of that name.
             SettingsError: A setting is wrong or not allowed.
         """
         with self._changing:
@@ -160,35 +146,27 @@ class Service(AbstractContextManager["Service"]):
             table = old.model_dump(mode="json")
             wanted = {k: v for k, v in changes.items() if not _is_redacted(v, table.get(k))}
             try:
-                new = Camera.model_validate({**table, **wanted})
+                new = CameraSettings.model_validate({**table, **wanted})
             except ValidationError as error:
                 raise SettingsError(mistakes_in(error.errors())) from error
             if new.name != name:
                 raise SettingsError(f"a camera keeps its name; remove {name!r} and add another")
             check_allowed(new, self.settings.server, before=old)
-            changed = {k for k in Camera.model_fields if getattr(new, k) != getattr(old, k)}
+            changed = {k for k in CameraSettings.model_fields if getattr(new, k) != getattr(old, k)}
             if changed:
                 self._state.note(name, new)
             self._redactor.hide_those_of(new)
-            restarts = not changed <= LIVE_CHANGES
-            if restarts:
-                camera.stop()
-            camera.change(new)
-            if restarts:
-                camera.start()
+            camera.change(new, restart=not changed <= LIVE_CHANGES)
             return camera.status
 
     def remove(self, name: str) -> None:
-        """Stop a camera and forget it; its recordings stay.
-
-        Raises:
-            CallError: There is none of that name.
-        """
+        """Stop a camera and forget it; its recordings stay."""
         with self._changing:
             camera = self.camera(name)
             self._state.note(name, None)
             self._cameras = {n: each for n, each in self._cameras.items() if n != name}
-            camera.stop()
+            camera.stop_reading()
+            camera.finish_outputs()
 
     def statuses(self) -> list[CameraStatus]:
         """Return the status of every camera; some may be removed meanwhile."""
@@ -197,25 +175,20 @@ class Service(AbstractContextManager["Service"]):
     @property
     def status(self) -> ServiceStatus:
         """State of the service as a whole."""
+        engines = []
+        for (network, coder), restorer in self._networks.open.items():
+            info = restorer.engine.info
+            facts = {"provider": info.provider, "precision": info.precision, "device": info.device}
+            engines.append(EngineStatus(network=network, coder=coder, engine=info.name, **facts))
         return ServiceStatus(
             version=version("edgecar"),
             uptime_seconds=round(time.monotonic() - self._began, 1),
             draining=self.draining,
             networks=sorted({name for coder in CODERS for name in shipped_names(coder)}),
-            load=round(self._load, 3),
+            load=round(self.load, 3),
             cpu_share=round(self._cpu_share, 3),
             memory_mib=round(self._process.memory_info().rss / (1 << 20), 1),
-            engines=[
-                EngineStatus(
-                    network=network,
-                    coder=coder,
-                    engine=info.name,
-                    provider=info.provider,
-                    precision=info.precision,
-                    device=info.device,
-                )
-                for (network, coder), info in self._networks.open.items()
-            ],
+            engines=engines,
         )
 
     @property
@@ -225,11 +198,6 @@ class Service(AbstractContextManager["Service"]):
             return Health(status="draining")
         alive = all(thread.is_alive() for thread in self._threads)
         return Health(status="ok" if alive else "failed")
-
-    @property
-    def load(self) -> float:
-        """Share of the restoring thread's time that was spent in the latest seconds."""
-        return self._load
 
     @property
     def draining(self) -> bool:
@@ -262,7 +230,12 @@ class Service(AbstractContextManager["Service"]):
             self._pipeline.close()
             list(pool.map(CameraRun.finish_outputs, cameras))
         for place in places:
-            _log.info("camera %s: %s", place.name, _outcomes(place.stats.snapshot()))
+            now = place.stats.snapshot()
+            counts = ", ".join(f"{count} {outcome}" for outcome, count in now.outcomes.items())
+            _log.info(
+                *("camera %s: %d read, %s, %d given up on their way", place.name),
+                *(now.frames_read, counts, now.frames_in_flight),
+            )
         for thread in self._threads:
             thread.join(DRAIN_SECONDS)
         if self._publisher:
@@ -272,7 +245,7 @@ class Service(AbstractContextManager["Service"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _new_camera(self, settings: Camera) -> CameraRun:
+    def _new_camera(self, settings: CameraSettings) -> CameraRun:
         self._redactor.hide_those_of(settings)
         return CameraRun(settings, self._pipeline, self._networks, self._publisher)
 
@@ -289,9 +262,8 @@ class Service(AbstractContextManager["Service"]):
     def _dispatch(self) -> None:
         """Give restored frames to their cameras; replace the pipeline if it fails."""
         while not self._closing.is_set():
-            pipeline = self._pipeline
             try:
-                for frame in pipeline:
+                for frame in self._pipeline:
                     camera = self.find(frame.camera)
                     if camera:
                         camera.deliver(frame)
@@ -300,42 +272,29 @@ class Service(AbstractContextManager["Service"]):
             if self._closing.wait(REBUILD_SECONDS):
                 return
             with self._changing, suppress(Exception):
-                pipeline.close()
+                self._pipeline.close()
                 self._pipeline = self._new_pipeline()
                 for camera in self._cameras.values():
                     camera.move_to(self._pipeline)
 
     def _tick(self) -> None:
-        """Sample load, history and memory at a steady pace."""
+        """Sample load, history and memory at a steady pace, and shed load."""
         last = time.monotonic()
         while not self._closing.wait(STEP_SECONDS):
             try:
-                now = time.monotonic()
-                spent = sum([camera.tick() for camera in self._cameras.values()])
-                self._load, last = spent / (now - last), now
+                now, cameras = time.monotonic(), self._cameras
+                spent = sum([camera.tick() for camera in cameras.values()])
+                self.load, last = spent / (now - last), now
                 self._cpu_share = self._process.cpu_percent() / (100 * (psutil.cpu_count() or 1))
-                self._shed()
+                demands = [demand for camera in cameras.values() if (demand := camera.demand)]
+                for name, level in self._shedder.levels(demands).items():
+                    if cameras[name].level != level:
+                        cameras[name].take_level(level)
+                        running = cameras[name].running
+                        _log.warning("camera %s: load %.2f, now %s", name, self.load, running)
                 give_back_memory()
             except Exception:  # a failure here must not end the service
                 _log.exception("sampling load and history failed")
-
-    def _shed(self) -> None:
-        """Give each camera the network that the load allows."""
-        cameras = self._cameras
-        demands = [demand for camera in cameras.values() if (demand := camera.demand)]
-        for name, level in self._shedder.levels(demands).items():
-            camera = cameras[name]
-            if camera.level != level:
-                camera.take_level(level)
-                _log.warning("camera %s: load %.2f, now %s", name, self._load, camera.running)
-
-
-def _outcomes(now: Snapshot) -> str:
-    """Return the outcome of every frame in words."""
-    return (
-        f"{now.frames_read} read, {now.frames_restored} restored, {now.frames_passed} passed, "
-        f"{now.frames_dropped} dropped, {now.frames_in_flight} given up on their way"
-    )
 
 
 def _is_redacted(value: object, stored: object) -> bool:

@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     ValidationInfo,
     field_validator,
@@ -26,7 +27,6 @@ CAMERA_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp
 """Addresses a camera may have. FFmpeg knows others, which read or join files."""
 
 PUSH_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps")
-LONGEST_ADDRESS = 2048
 SHORTEST_TOKEN = 16
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 ZEROMQ_ADDRESS = r"^(ipc|tcp)://.+"
@@ -43,11 +43,9 @@ def _in_folder_of_file(path: Path, info: ValidationInfo) -> Path:
 
 
 PathInFile = Annotated[Path, AfterValidator(_in_folder_of_file)]
+Address = Annotated[str, Field(min_length=1, max_length=2048)]
 Name = Annotated[str, Field(pattern=NAME, description="Letters, digits, dot, dash, underscore.")]
-Network = Annotated[
-    str, Field(min_length=1, max_length=LONGEST_ADDRESS, description="A shipped network or a file.")
-]
-Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"]
+Network = Annotated[Address, Field(description="A shipped network or a file.")]
 
 
 class Table(BaseModel):
@@ -72,7 +70,7 @@ class Record(Table):
 class Push(Table):
     """Server that the restored stream is sent to."""
 
-    url: str = Field(max_length=LONGEST_ADDRESS)
+    url: Address
 
     @field_validator("url")
     @classmethod
@@ -84,16 +82,16 @@ class Video(Table):
     """Encoder settings of restored streams (H.264)."""
 
     crf: int = Field(23, ge=0, le=MAX_CRF)
-    preset: Preset = "veryfast"
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "veryfast"
     keyframe_seconds: float = Field(2, ge=0.2, le=10)
     """Time between keyframes: the most that a kill costs of a recording."""
 
 
-class Camera(Table):
+class CameraSettings(Table):
     """One camera: its source, its network and its outputs."""
 
     name: Name
-    source: str = Field(min_length=1, max_length=LONGEST_ADDRESS)
+    source: Address = Field(coerce_numbers_to_str=True)
     """URL, number of a camera, or a file in one of the server's folders."""
     enabled: bool = True
     network: Network = "edgecar-s"
@@ -117,12 +115,6 @@ class Camera(Table):
     video: Video = Video()
     record: Record | None = None
     push: Push | None = None
-
-    @field_validator("source", mode="before")
-    @classmethod
-    def _numbered(cls, source: object) -> object:
-        is_number = isinstance(source, int) and not isinstance(source, bool)
-        return str(source) if is_number else source
 
     @field_validator("source")
     @classmethod
@@ -164,7 +156,7 @@ class Server(Table):
     """Folders in which files named by callers must lie: sources, recordings and networks."""
     hosts: tuple[str, ...] = ()
     """Further names by which callers may reach the server."""
-    proxies: tuple[str, ...] = ()
+    proxies: tuple[IPvAnyNetwork, ...] = ()
     """Addresses of reverse proxies, whose X-Forwarded-For is believed."""
     max_cameras: int = Field(64, ge=1, le=1024)
     requests_per_second: float = Field(200, gt=0, le=1_000_000)
@@ -198,7 +190,7 @@ class EngineChoice(Table):
 class Publish(Table):
     """ZeroMQ socket at which restored frames are published."""
 
-    address: str = Field(pattern=ZEROMQ_ADDRESS, max_length=LONGEST_ADDRESS)
+    address: Address = Field(pattern=ZEROMQ_ADDRESS)
     pixels: Literal["bgr", "i420"] = "bgr"
 
 
@@ -210,7 +202,7 @@ class Settings(Table):
     publish: Publish | None = None
     state: PathInFile = Field(Path("edgecar-state.json"), validate_default=True)
     """File in which changes made while the service runs are kept."""
-    camera: tuple[Camera, ...] = ()
+    camera: tuple[CameraSettings, ...] = ()
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Settings":
@@ -226,14 +218,9 @@ class Settings(Table):
 def smaller_than(network: str) -> tuple[str, ...]:
     """Return shipped networks to fall back on, the next smaller one first, then `PASS`.
 
-    Args:
-        network: A shipped name, or a file, which `edgecar export` names after its network.
-
     Example:
-        >>> smaller_than("edgecar-m")
-        ('edgecar-s', 'edgecar-xs', 'pass')
-        >>> smaller_than("exported/edgecar-xs.h264.int8.onnx")
-        ('pass',)
+        >>> smaller_than("edgecar-m"), smaller_than("exported/edgecar-xs.h264.int8.onnx")
+        (('edgecar-s', 'edgecar-xs', 'pass'), ('pass',))
     """
     name = Path(network).name.partition(".")[0]
     # The cost of other networks is unknown; the smallest one is cheaper than any of them.

@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
@@ -16,7 +16,7 @@ from edgecar.media.live import LiveReader, LiveSource, LiveStats
 from edgecar.media.reader import Reader
 from edgecar.media.sources import RTSP_SOUND, Backoff, LiveSettings, source_from
 from edgecar.media.timing import JoinedTimes
-from edgecar.serve.settings import Camera
+from edgecar.serve.settings import CameraSettings
 
 State = Literal["connecting", "running", "waiting", "stopped", "ended"]
 
@@ -38,34 +38,33 @@ _log = logging.getLogger(__name__)
 Opened = Reader | LiveReader
 
 
+def open_camera(camera: CameraSettings) -> Opened:
+    """Open a file, or connect to a camera."""
+    source = source_from(camera.source)
+    if source.kind == "file":
+        return Reader(source, keep_size=True, read_coding=True)
+    settings = LiveSettings(rtsp_transport=camera.rtsp_transport)
+    return LiveReader(source, settings, read_coding=True)
+
+
 class SupervisedSource(LiveSource):
     """Endless frames of one camera: after a failure it is opened again, with growing waits.
 
     Iterate over it in one thread; everything else is for any thread. Files are played at their own
     pace. The frames of all connections are on one clock.
-
-    Args:
-        camera: Camera to read.
-        opener: Opens the source; for tests.
-        sleep: Waits for some seconds, or until `close`; for tests.
     """
 
-    def __init__(
-        self,
-        camera: Camera,
-        *,
-        opener: Callable[[Camera], Opened] | None = None,
-        sleep: Callable[[float], object] | None = None,
-    ) -> None:
+    live = True
+
+    def __init__(self, camera: CameraSettings) -> None:
         self.facts: StreamFacts | None = None
         """Facts of the latest connection."""
         self.codec = ""
         """FFmpeg's short name of the stream's codec."""
         self.restarts = 0
         """Number of times the source was opened again after a failure."""
-        self._camera, self._opener = camera, opener or open_camera
+        self._camera = camera
         self._closing = threading.Event()
-        self._sleep = sleep or self._closing.wait
         self._backoff = Backoff(
             FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, JITTER, random.Random()
         )
@@ -76,30 +75,26 @@ class SupervisedSource(LiveSource):
         self._times = JoinedTimes(TICK)
 
     @property
-    def live(self) -> bool:
-        return True
-
-    @property
     def state(self) -> State:
         """State of the source."""
+        inner = self._inner
         if self._closing.is_set():
             return "stopped"
         if self._ended:
             return "ended"
-        inner = self._inner
-        if isinstance(inner, LiveReader) and inner.stats.state != "streaming":
-            return "waiting" if inner.stats.last_error else "connecting"
-        if inner is not None:
-            return "running"
-        return "waiting" if self._error else "connecting"
+        if inner is None or (isinstance(inner, LiveReader) and inner.stats.state != "streaming"):
+            return "waiting" if self.error else "connecting"
+        return "running"
 
     @property
     def error(self) -> str | None:
         """Why the source is waiting, without passwords."""
         inner = self._inner
-        if self.state != "waiting":
+        if self._closing.is_set():
             return None
-        return inner.stats.last_error if isinstance(inner, LiveReader) else self._error
+        if isinstance(inner, LiveReader) and inner.stats.state != "streaming":
+            return inner.stats.last_error
+        return self._error
 
     @property
     def stats(self) -> LiveStats:
@@ -122,7 +117,7 @@ class SupervisedSource(LiveSource):
             inner.close()
 
     def _frames_of_one_opening(self) -> Iterator[Frame]:
-        with self._opener(self._camera) as inner:
+        with open_camera(self._camera) as inner:
             self._inner, self._error = inner, None
             first, self.facts, self.codec = self.facts is None, inner.facts, inner.codec
             has_sound = inner.facts.sound is not None or RTSP_SOUND in inner.facts.notes.lost
@@ -134,15 +129,14 @@ class SupervisedSource(LiveSource):
                 for frame in inner if inner.live else self._paced(inner):
                     yield self._times.place(frame, time.monotonic())
             finally:
-                if isinstance(inner, LiveReader):
-                    self._counted = _sum(self._counted, inner.stats)
+                self._counted = self.stats
                 self._inner = None
                 self._times.restart()
         if inner.live and not self._closing.is_set():
             raise MediaError(f"{inner.source.shown} ended; it is opened again")
         self._ended = not self._camera.loop
         if inner.facts.still and not self._ended:
-            self._sleep(STILL_SECONDS)
+            self._closing.wait(STILL_SECONDS)
 
     def _paced(self, frames: Opened) -> Iterator[Frame]:
         """Yield a file's frames when they are due."""
@@ -157,7 +151,6 @@ class SupervisedSource(LiveSource):
             yield frame
 
     def _wait_after(self, error: Exception, success_seconds: float) -> None:
-        self._inner = None
         if self._closing.is_set():
             return
         if not isinstance(error, EdgecarError):
@@ -166,21 +159,8 @@ class SupervisedSource(LiveSource):
         self._backoff.succeeded(success_seconds)
         seconds = self._backoff.next_seconds()
         _log.warning("camera %s: %s (again in %.1f s)", self._camera.name, self._error, seconds)
-        self._sleep(seconds)
+        self._closing.wait(seconds)
         self.restarts += 1
-
-
-def open_camera(camera: Camera) -> Opened:
-    """Open a file, or connect to a camera.
-
-    Raises:
-        MediaError: It cannot be opened.
-    """
-    source = source_from(camera.source)
-    if source.kind == "file":
-        return Reader(source, keep_size=True, read_coding=True)
-    settings = LiveSettings(rtsp_transport=camera.rtsp_transport)
-    return LiveReader(source, settings, read_coding=True)
 
 
 def _seconds(frame: Frame) -> float:

@@ -55,15 +55,12 @@ class Recorder(PacketOutput):
         long_enough = (item.ticks - self._began_ticks) * CLOCK >= self._record.segment_seconds
         return super()._is_over(item) or (item.keyframe and long_enough)
 
-    def _opened(self, item: Coded) -> OutputContainer:  # noqa: ARG002  # named by the clock
+    def _opened(self) -> OutputContainer:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._remove_old()
-        return av.open(
-            f"file:{self._free_path()}",
-            "w",
-            format="matroska" if self._record.format == "mkv" else "mp4",
-            container_options=FRAGMENTS[self._record.format],
-        )
+        kind = self._record.format
+        options, form = FRAGMENTS[kind], "matroska" if kind == "mkv" else "mp4"
+        return av.open(f"file:{self._free_path()}", "w", format=form, container_options=options)
 
     def _explained(self, error: Exception) -> MediaError:
         return MediaError(f"{self._folder} cannot be written ({reason_of(error)}); check the disk")
@@ -105,34 +102,37 @@ class Pusher(PacketOutput):
 
     def close(self) -> None:
         super().close()
-        process = self._process
-        if process is not None:  # it hangs in a call to the server
-            process.kill()
+        if self._process is not None:  # it hangs in a call to the server
+            self._process.kill()
 
-    def _opened(self, item: Coded) -> OutputContainer:  # noqa: ARG002  # the stream has its facts
+    def _opened(self) -> OutputContainer:
+        pipe = subprocess.PIPE
         command = [sys.executable, push_child.__file__]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-        )
-        assert process.stdin is not None
-        self._process = process
-        process.stdin.write(self._url.encode() + b"\n")  # no list of processes shows it there
+        self._process = subprocess.Popen(command, stdin=pipe, stderr=pipe, bufsize=0)
+        stdin = self._process.stdin
+        assert stdin is not None
+        stdin.write(self._url.encode() + b"\n")  # no list of processes shows it there
         options = {"flush_packets": "1"}
-        pipe, form = process.stdin, push_child.PIPE_FORMAT
-        return av.open(pipe, "w", format=form, container_options=options)
+        return av.open(stdin, "w", format=push_child.PIPE_FORMAT, container_options=options)
 
     def _explained(self, error: Exception) -> MediaError:
-        reason = self._last_words() or str(error)
-        return MediaError(f"{self.target} takes no stream ({reason}); check server and address")
+        """Say why the child ended, if it has."""
+        reason, process = str(error), self._process
+        if process is not None and process.stderr is not None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)
+                lines = process.stderr.read().decode(errors="replace").strip().splitlines()
+                reason = lines[-1].replace(self._url, self.status.target) if lines else reason
+        return MediaError(
+            f"{self.status.target} takes no stream ({reason}); check server and address"
+        )
 
     def _reset(self) -> None:
         process, self._process = self._process, None
         with suppress(av.FFmpegError, OSError, ValueError):  # the child may be gone
             super()._reset()
-        if process is None:
+        if process is None or process.stdin is None or process.stderr is None:
             return
-        assert process.stdin is not None
-        assert process.stderr is not None
         with suppress(OSError):
             process.stdin.close()
         try:
@@ -141,14 +141,3 @@ class Pusher(PacketOutput):
             process.kill()
             process.wait()
         process.stderr.close()
-
-    def _last_words(self) -> str:
-        """Return why the child ended; empty if it has not."""
-        process = self._process
-        if process is None or process.stderr is None:
-            return ""
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(END_SECONDS)
-            lines = process.stderr.read().decode(errors="replace").strip().splitlines()
-            return lines[-1].replace(self._url, self.target) if lines else ""
-        return ""

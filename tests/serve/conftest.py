@@ -1,6 +1,8 @@
 """A service with an engine that brightens by one code, and clips to play."""
 
+import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ import pytest
 from edgecar.engines.fake import FakeEngine
 from edgecar.runtime.restorer import Restorer
 from edgecar.serve.networks import Networks
-from edgecar.serve.run import answering, listening_socket
+from edgecar.serve.run import answer, listening_socket
 from edgecar.serve.service import Service
 from edgecar.serve.settings import EngineChoice, Settings
 from tests.runtime.test_restorer import fake_artifact
@@ -68,8 +70,17 @@ def served(service: Service) -> Iterator[SimpleNamespace]:
     """The service's ``url`` and ``port`` while a real server answers for it."""
     listening = listening_socket("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    with answering(service, listening):
+    loop, ended = asyncio.new_event_loop(), asyncio.Event()
+    thread = threading.Thread(
+        target=loop.run_until_complete, args=[answer(service, listening, ended)]
+    )
+    thread.start()
+    try:
         yield SimpleNamespace(url=f"http://127.0.0.1:{port}/", port=port)
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 from edgecar.serve.run import JsonLines, start_logging
 from edgecar.serve.security import Redactor
-from edgecar.serve.settings import Camera
+from edgecar.serve.settings import CameraSettings
 
 PASSWORD = "p@ss w/rd"
 ENCODED = "p%40ss%20w%2Frd"
@@ -19,7 +19,7 @@ ENCODED = "p%40ss%20w%2Frd"
 def redactor():
     made = Redactor()
     made.hide_those_of(
-        Camera(
+        CameraSettings(
             name="gate",
             source=f"rtsp://admin:{ENCODED}@10.0.0.5/main?key=secret33",
             push={"url": "rtsp://pusher:hunter44@h/y"},
@@ -45,11 +45,9 @@ def started():
     """What logging and threads do is put back at the end."""
     root, hook = logging.getLogger(), threading.excepthook
     handlers, level = root.handlers[:], root.level
-    uvicorn = logging.getLogger("uvicorn").level
     yield start_logging
     root.handlers[:], threading.excepthook = handlers, hook
     root.setLevel(level)
-    logging.getLogger("uvicorn").setLevel(uvicorn)
     logging.captureWarnings(False)
 
 
@@ -102,7 +100,7 @@ def test_json_lines_say_when_who_and_what(logged):
 
 @pytest.mark.parametrize("kind", ["json", "text"])
 def test_a_thread_that_fails_is_logged_as_everything_else(started, capsys, kind):
-    started(kind).hide("hunter44")
+    started(as_json=kind == "json").hide("hunter44")
 
     def fail():
         raise ValueError("hunter44")

@@ -168,7 +168,7 @@ def test_a_stream_is_pushed_and_pushed_again_when_the_server_comes_back(free_por
         until(fed, 40)
 
     fed_until(lambda: pusher.status.state == "waiting")  # nobody is there yet
-    assert "hunter22" not in pusher.status.error + pusher.target
+    assert "hunter22" not in pusher.status.error + pusher.status.target
     for _ in range(2):
         thread, shown = listening_server(free_port)
         fed_until(lambda shown=shown: len(shown) == 10)

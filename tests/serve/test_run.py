@@ -12,17 +12,17 @@ from edgecar.serve import run
 # A process of its own: were the signal not handled, it would end whoever runs the tests.
 SIGNALLED = """
 import signal, sys, threading
-import uvicorn
+import hypercorn.asyncio
 from edgecar.serve import run
 from edgecar.serve.service import Service
 from edgecar.serve.settings import Settings
 
-number, begin = int(sys.argv[1]), uvicorn.Server.run
+number, begin = int(sys.argv[1]), hypercorn.asyncio.serve
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs the tests may ignore it (nohup)
-def signalled(server, *arguments, **more):
+async def signalled(*arguments, **more):
     signal.raise_signal(number)
-    begin(server, *arguments, **more)
-uvicorn.Server.run = signalled
+    await begin(*arguments, **more)
+hypercorn.asyncio.serve = signalled
 
 before = signal.getsignal(number)
 service = Service(Settings.model_validate({"state": sys.argv[2]}))

@@ -11,11 +11,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from edgecar.errors import MediaError, SettingsError
-from edgecar.serve import run
+from edgecar.serve import security
 from edgecar.serve.api import application
 from edgecar.serve.camera import CameraRun
 from edgecar.serve.security import check_allowed
-from edgecar.serve.settings import Camera, Server
+from edgecar.serve.settings import CameraSettings, Server
 from edgecar.serve.source import open_camera
 from tests.serve.conftest import PATIENCE_SECONDS, served, until, write_clip
 
@@ -67,13 +67,13 @@ def test_no_way_of_writing_an_address_leads_out_of_the_folders(
     (allowed / "link.mp4").symlink_to(tmp_path / "secret.mp4")
     named = source.format(allowed=allowed, outside=tmp_path)
     with pytest.raises((SettingsError, ValueError), match=r"none of the server's|no camera is"):
-        service.add(Camera(name="yard", source=named))
+        service.add(CameraSettings(name="yard", source=named))
     assert service.names() == ["gate"]
 
 
 def test_a_file_whose_name_is_encoded_is_read_where_it_is_allowed(service, allowed):
     write_clip(allowed / "back door.mp4")
-    service.add(Camera(name="yard", source=f"file://{allowed}/back%20door.mp4"))
+    service.add(CameraSettings(name="yard", source=f"file://{allowed}/back%20door.mp4"))
     until(lambda: service.camera("yard").status.sequence)
 
 
@@ -92,9 +92,13 @@ def test_a_cameras_own_recording_folder_may_not_be_a_link_to_elsewhere(service, 
     (allowed / "recordings").mkdir()
     (allowed / "recordings" / "yard").symlink_to(tmp_path)
     with pytest.raises(SettingsError, match=r"recording folder .* none of the server's folders"):
-        service.add(Camera(name="yard", source="0", record={"folder": allowed / "recordings"}))
+        service.add(
+            CameraSettings(name="yard", source="0", record={"folder": allowed / "recordings"})
+        )
     service.add(
-        Camera(name="roof", source="0", enabled=False, record={"folder": allowed / "recordings"})
+        CameraSettings(
+            name="roof", source="0", enabled=False, record={"folder": allowed / "recordings"}
+        )
     )
 
 
@@ -159,7 +163,7 @@ def pages(segment: str, whole: str) -> dict[str, tuple[str, bytes]]:
 
 
 def first_frame(url: str):
-    with open_camera(Camera(name="gate", source=url)) as reader:
+    with open_camera(CameraSettings(name="gate", source=url)) as reader:
         return next(iter(reader))
 
 
@@ -295,7 +299,7 @@ def test_a_proxy_that_is_named_is_believed(make_service):
     ],
 )
 def test_who_does_not_end_a_request_is_hung_up_on(make_service, monkeypatch, begun):
-    monkeypatch.setattr(run, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(security, "REQUEST_SECONDS", 0.2)
     with (
         served(make_service(server={"token": TOKEN})) as server,
         socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as caller,
@@ -315,7 +319,7 @@ def hung_up(connection: socket.socket) -> bool:
 
 
 def test_who_asks_again_and_again_on_one_connection_is_not(make_service, monkeypatch):
-    monkeypatch.setattr(run, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(security, "REQUEST_SECONDS", 0.3)
     with served(make_service()) as server, httpx.Client(base_url=server.url) as client:
         pause = threading.Event()
         for _ in range(8):
@@ -341,7 +345,7 @@ SOURCES = [
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("push", [f"rtmp://u:{SECRET}@h/live/a", f"rtsp://h/a?token={SECRET}"])
 def test_what_callers_are_told_of_a_camera_holds_none(source, push):
-    camera = Camera(name="gate", source=source, push={"url": push}, enabled=False)
+    camera = CameraSettings(name="gate", source=source, push={"url": push}, enabled=False)
     run = CameraRun(camera, pipeline=None, networks=None, publisher=None)
     run.settings = camera.model_copy(update={"network": "pass"})
     assert SECRET not in run.status.model_dump_json()
@@ -351,4 +355,4 @@ def test_what_callers_are_told_of_a_camera_holds_none(source, push):
 def test_a_service_does_not_read_what_it_was_started_with(source, tmp_path):
     """A caller could read what the process has open; a file there must lie in a known folder."""
     with pytest.raises((ValueError, SettingsError)):
-        check_allowed(Camera(name="gate", source=source), Server(folders=[tmp_path]))
+        check_allowed(CameraSettings(name="gate", source=source), Server(folders=[tmp_path]))

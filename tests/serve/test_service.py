@@ -14,7 +14,7 @@ from edgecar.serve import camera as camera_module
 from edgecar.serve import service as service_module
 from edgecar.serve import source
 from edgecar.serve.service import CallError, Service
-from edgecar.serve.settings import Camera
+from edgecar.serve.settings import CameraSettings
 from tests.serve.conftest import fake_networks, until
 from tests.serve.network_camera import NetworkCamera
 
@@ -32,34 +32,35 @@ def test_cameras_run_side_by_side_and_are_restored(make_service, clip):
     service = make_service(table("gate", clip), table("yard", clip, network="pass"))
     running(service, "gate", "yard")
     gate, yard = service.camera("gate"), service.camera("yard")
-    frame = gate.latest.frame
+    frame = gate.frame
     assert frame.restored
     np.testing.assert_array_equal(frame.frame.y, np.minimum(frame.before.y, 254) + 1)
     assert gate.status.state == "running"
     assert gate.status.running == "edgecar-s"
     assert gate.status.codec == "h264"
     assert (gate.status.width, gate.status.height) == (64, 48)
-    assert not yard.latest.frame.restored
+    assert not yard.frame.restored
     assert yard.status.passed_because.keys() == {"as_asked"}
     frames = gate.status.frames
-    assert frames.read == frames.restored + frames.passed + frames.dropped + frames.in_flight
+    outcomes = ("restored", "passed", "dropped", "in_flight")
+    assert frames["read"] == sum(frames[outcome] for outcome in outcomes)
 
 
 def test_cameras_come_go_and_change_without_touching_others(make_service, clip):
     service = make_service(table("gate", clip), server={"folders": [str(clip.parent)]})
     running(service, "gate")
     first = service.camera("gate").place
-    service.add(Camera(name="yard", source=str(clip)))
+    service.add(CameraSettings(name="yard", source=str(clip)))
     running(service, "yard")
     assert service.change("yard", {"max_latency_ms": 500.0}).state in ("connecting", "running")
     running(service, "yard")
     place = service.camera("yard").place
     service.change("yard", {"network": "pass"})
     assert service.camera("yard").status.running == "pass"
-    until(lambda: not service.camera("yard").latest.frame.restored)
+    until(lambda: not service.camera("yard").frame.restored)
     assert service.camera("yard").place is place  # no new connection
     with pytest.raises(CallError, match="exists"):
-        service.add(Camera(name="yard", source=str(clip)))
+        service.add(CameraSettings(name="yard", source=str(clip)))
     service.remove("yard")
     with pytest.raises(CallError, match="no camera 'yard'"):
         service.camera("yard")
@@ -92,7 +93,7 @@ def test_changes_outlast_a_restart_and_the_file_counts_where_nothing_was_changed
     first = make_service(table("gate", clip), table("old", clip), table("yard", clip))
     first.change("gate", {"network": "edgecar-xs", "enabled": False})
     first.remove("old")
-    first.add(Camera(name="new", source="rtsp://u:hunter22@127.0.0.1:9/x"))
+    first.add(CameraSettings(name="new", source="rtsp://u:hunter22@127.0.0.1:9/x"))
     path = first.settings.state
     first.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600  # it holds a password
@@ -154,7 +155,7 @@ def test_a_change_that_is_not_allowed_changes_nothing(make_service, clip, change
 def test_there_may_be_so_many_cameras(make_service, clip):
     service = make_service(table("gate", clip), server={"max_cameras": 1})
     with pytest.raises(SettingsError, match="max_cameras"):
-        service.add(Camera(name="yard", source="rtsp://127.0.0.1:9/x"))
+        service.add(CameraSettings(name="yard", source="rtsp://127.0.0.1:9/x"))
 
 
 def test_an_engine_that_fails_lets_pictures_pass_and_is_opened_again(
@@ -172,10 +173,10 @@ def test_an_engine_that_fails_lets_pictures_pass_and_is_opened_again(
     service = make_service(table("gate", clip), networks=fake_networks(device))
     until(lambda: service.camera("gate").status.passed_because.get("engine_failed"))
     until(lambda: service.camera("gate").status.error == "device lost")
-    until(lambda: service.camera("gate").latest.frame)
-    assert not service.camera("gate").latest.frame.restored
+    until(lambda: service.camera("gate").frame)
+    assert not service.camera("gate").frame.restored
     broken.clear()
-    until(lambda: service.camera("gate").latest.frame.restored)
+    until(lambda: service.camera("gate").frame.restored)
     assert service.camera("gate").status.error is None
 
 
@@ -240,7 +241,7 @@ def test_a_service_drains(make_service, clip, tmp_path):
     (path,) = (tmp_path / "rec" / "gate").iterdir()
     with av.open(str(path)) as container:
         count = sum(1 for _ in container.decode(video=0))
-    assert count == service.camera("gate").latest.sequence  # every frame is in the recording
+    assert count == service.camera("gate").sequence  # every frame is in the recording
     assert not [t for t in threading.enumerate() if t.name.startswith("edgecar-")]
 
 
@@ -248,12 +249,12 @@ def test_history_has_what_the_page_draws(make_service, clip, monkeypatch):
     monkeypatch.setattr(service_module, "STEP_SECONDS", 0.05)
     service = make_service(table("gate", clip), table("off", clip, enabled=False))
     running(service, "gate")
-    history = service.camera("gate").history
-    until(lambda: any(value is not None for value in history.table().change_db))
-    shown = history.table().model_dump()
+    gate = service.camera("gate")
+    until(lambda: any(value is not None for value in gate.history.change_db))
+    shown = gate.history.model_dump()
     lengths = {len(series) for series in shown.values() if isinstance(series, list)}
     assert len(lengths) == 1
     (db,) = {value for value in shown["change_db"] if value is not None}
     assert db == pytest.approx(48.13, abs=0.2)  # of one code nearly everywhere
-    until(lambda: service.camera("off").history.table().qp)
-    assert set(service.camera("off").history.table().camera_fps) == {None}
+    until(lambda: service.camera("off").history.qp)
+    assert set(service.camera("off").history.camera_fps) == {None}

@@ -12,7 +12,7 @@ from edgecar.files import table_from_toml
 from edgecar.serve.api import application
 from edgecar.serve.config import load_settings
 from edgecar.serve.settings import (
-    Camera,
+    CameraSettings,
     EngineChoice,
     Publish,
     Push,
@@ -53,7 +53,7 @@ def test_the_example_is_right_and_has_every_setting_there_is(tmp_path, monkeypat
         (table["server"] | {"token_file": ""}, Server),
         (table["engine"], EngineChoice),
         (table["publish"], Publish),
-        (gate, Camera),
+        (gate, CameraSettings),
         (gate["video"], Video),
         (gate["record"], Record),
         (gate["push"], Push),

@@ -8,7 +8,7 @@ import pytest
 
 from edgecar.errors import MediaError
 from edgecar.serve import source as sources
-from edgecar.serve.settings import Camera
+from edgecar.serve.settings import CameraSettings
 from edgecar.serve.source import SupervisedSource, open_camera
 from tests.media import conftest as media
 from tests.serve.conftest import until, write_clip
@@ -16,8 +16,8 @@ from tests.serve.conftest import until, write_clip
 make_clip = media.make_clip  # the fixture
 
 
-def camera(source, **more) -> Camera:
-    return Camera(name="gate", source=str(source), **more)
+def camera(source, **more) -> CameraSettings:
+    return CameraSettings(name="gate", source=str(source), **more)
 
 
 class Flaky:
@@ -70,14 +70,17 @@ def test_a_file_is_played_at_its_own_pace(tmp_path):
 
 
 @pytest.mark.usefixtures("fast_pace")
-def test_what_cannot_be_opened_is_tried_again_after_growing_waits(tmp_path):
+def test_what_cannot_be_opened_is_tried_again_after_growing_waits(tmp_path, monkeypatch):
     waits = []
     flaky = Flaky([MediaError("no route"), MediaError("no route"), ValueError("a mistake of ours")])
     settings = camera(write_clip(tmp_path / "a.mp4", 5), loop=False)
-    source = SupervisedSource(settings, opener=flaky, sleep=waits.append)
+    monkeypatch.setattr(sources, "open_camera", flaky)
+    source = SupervisedSource(settings)
+    monkeypatch.setattr(source._closing, "wait", lambda seconds: waits.append(seconds))
     assert len(list(source)) == 5
     assert source.restarts == 3
-    assert waits[0] < waits[1] < waits[2]
+    first, second, third = (seconds for seconds in waits if seconds)
+    assert first < second < third
 
 
 def test_while_it_waits_it_says_why(tmp_path):
