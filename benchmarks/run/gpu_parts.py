@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.run.gpu_speed import Metadata, on_device
 from edgecar.engines.base import CODE, Batch, Codes, codes_from_unit
 from edgecar.engines.fake import FakeEngine
-from edgecar.runtime.cuda.device import Device, Memory
+from edgecar.runtime.cuda.device import WORD, Device, Memory
 from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
 from edgecar.runtime.tiles import plan_grid
 from edgecar.spec import Size
@@ -83,25 +83,27 @@ def types_part(device: Device) -> Metadata:
         np.multiply(frame[None, w.read[0] : w.read[2], w.read[1] : w.read[3]], CODE) for w in plan
     ])  # fmt: skip
     steps = np.clip(np.rint(units / np.float32(scale)), -128, 127)
+    rows = np.pad(frame, ((0, 0), (0, -FRAME[1] % WORD)))  # which begin at words
+    pitch = rows.shape[1]
     stream = device.stream()
     codes, table, count = (
         on_device(device, array, stream)
-        for array in (frame, windows, np.array([len(plan)], np.int32))
+        for array in (rows, windows, np.array([len(plan)], np.int32))
     )
     common = table.address, None, count.address, 0, BATCH, *TILE
     wanted = {"fp32": units, "fp16": units.astype(np.float16), "int8": steps.astype(np.int8)}
     for kind, tiles in wanted.items():
         made = device.memory(tiles.nbytes)
-        given: tuple[Any, ...] = (codes.address, *FRAME, FRAME[1], 1, *common, scale, made.address)
+        given: tuple[Any, ...] = (codes.address, *FRAME, pitch, 1, *common, scale, made.address)
         device.launch(f"gather_{kind}", TILE[0] * -(-TILE[1] // 4), BATCH, given, stream)
         got = from_device(device, made, stream).view(tiles.dtype).reshape(shape)
         check((got == tiles).all(), f"gather_{kind} differs from NumPy")
     for kind in ("fp32", "fp16"):
         made = on_device(device, wanted[kind], stream)
-        back = device.memory(frame.nbytes)
-        given = (made.address, 1, *common, back.address, FRAME[0], FRAME[1])
+        back = device.memory(rows.nbytes)
+        given = (made.address, 1, *common, back.address, FRAME[0], pitch)
         device.launch(f"scatter_{kind}", TILE[0] * (TILE[1] // 4 + 2), BATCH, given, stream)
-        got = from_device(device, back, stream).reshape(FRAME)
+        got = from_device(device, back, stream).reshape(rows.shape)
         for window in plan:
             top, left, bottom, right = window.keep
             same = got[top:bottom, left:right] == frame[top:bottom, left:right]

@@ -311,7 +311,7 @@ def frame_split(bench: Bench, runner: CudaRunner, size: Size, channels: int) -> 
     """Milliseconds of a frame's way up, of computing it where it lies, and of its way down."""
     device, count = bench.device, channels * size[0] * size[1]
     staged, memory = device.staging(count), device.memory(count)
-    given = DeviceArray(memory.address, (channels, *size), (size[0] * size[1], size[1]), memory)
+    given = DeviceArray(memory.address, (channels, *size), (size[0] * size[1], size[1], 1), memory)
 
     def up() -> None:
         device.upload(memory, staged, bench.stream)

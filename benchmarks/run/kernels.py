@@ -17,7 +17,7 @@ from typing import Any
 from edgecar.engines.accelerator import find_nvcc
 from edgecar.errors import SettingsError
 from edgecar.files import atomic_write
-from edgecar.runtime.cuda.device import CAPABILITIES, DEVICE_FLAGS, FILES, FOLDER
+from edgecar.runtime.cuda.device import CAPABILITIES, DEVICE_FLAGS, FOLDER, KERNELS
 
 FUNCTION = re.compile(r"Compiling entry function '(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -36,7 +36,7 @@ def compiled(nvcc: str, file: str, capability: str) -> dict[str, dict[str, int]]
 
     Args:
         nvcc: The compiler.
-        file: One of `FILES`.
+        file: One of `KERNELS`.
         capability: Such as ``8.7``.
 
     Returns:
@@ -95,7 +95,7 @@ def measured(nvcc: str) -> dict[str, Any]:
         "kernels": {
             capability: {
                 name: row
-                for file in FILES
+                for file in KERNELS
                 for name, row in compiled(nvcc, file, capability).items()
             }
             for capability in known_capabilities(nvcc)

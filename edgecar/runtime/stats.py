@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from statistics import fmean
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from edgecar.media.frame import CODING_NOT_STATED, Coding
-from edgecar.media.live import LiveStats
 from edgecar.spec import Size
+
+if TYPE_CHECKING:
+    from edgecar.media.live import LiveStats
 
 FRAMES_KEPT = 2048  # latest frames that percentiles are of: above a minute at 30 frames/s
 RECENT_SECONDS = 10.0  # time that rates and recent means look back on
@@ -274,7 +276,7 @@ class RunStats:
         with self._lock:
             self._queues[name] = depth
 
-    def watch_source(self, counts: Callable[[], LiveStats]) -> None:
+    def watch_source(self, counts: Callable[[], "LiveStats"]) -> None:
         """Take reconnects and corrupt frames from there at every snapshot."""
         self._source = counts
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.run.kernels import compiled, find_nvcc, known_capabilities, sources_sha256
-from edgecar.runtime.cuda.device import CAPABILITIES, DEVICE_FLAGS, FILES, FOLDER
+from edgecar.runtime.cuda.device import CAPABILITIES, DEVICE_FLAGS, FOLDER, KERNELS
 
 RESULT = json.loads((Path(__file__).parents[2] / "engines" / "kernels.json").read_text())
-NAMES = {name for names in FILES.values() for name in names}
+NAMES = {name for kernels in KERNELS.values() for name in kernels}
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_every_kernel_compiles_for_every_gpu(nvcc, tmp_path) -> None:
     """All files as one, for all GPUs in one go: most of the time goes into CUDA's own headers."""
     known = [capability.replace(".", "") for capability in known_capabilities(nvcc)]
     source, binary = tmp_path / "all.cu", tmp_path / "all.fatbin"
-    source.write_text("".join(f'#include "{FOLDER / file}"\n' for file in FILES))
+    source.write_text("".join(f'#include "{FOLDER / file}"\n' for file in KERNELS))
     targets = [f"-gencode=arch=compute_{each},code=sm_{each}" for each in known]
     command = [nvcc, *DEVICE_FLAGS, *targets, "-Xptxas", "-v", "-fatbin", source, "-o", binary]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -53,11 +53,11 @@ def test_every_kernel_compiles_for_every_gpu(nvcc, tmp_path) -> None:
 
 
 def test_file_compiles_alone(nvcc) -> None:
-    assert set(compiled(nvcc, "gather.cu", "8.7")) == set(FILES["gather.cu"])
+    assert set(compiled(nvcc, "gather.cu", "8.7")) == set(KERNELS["gather.cu"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", KERNELS)
 def test_file_compiles_alone_for_every_gpu(file, nvcc) -> None:
     for capability in known_capabilities(nvcc):
-        assert set(compiled(nvcc, file, capability)) == set(FILES[file])
+        assert set(compiled(nvcc, file, capability)) == set(KERNELS[file])

@@ -6,35 +6,25 @@ from typing import Any, Literal
 from edgecar.errors import MediaError
 from edgecar.media.color import matrix_weights
 from edgecar.media.frame import COLOUR_NOT_STATED, Colour
-from edgecar.runtime.cuda.arrays import DeviceArray, DeviceTensor, arrival
+from edgecar.runtime.cuda.arrays import DeviceArray, frame_from_array
 from edgecar.runtime.cuda.device import Device
 from edgecar.runtime.cuda.device_stream import GROUP
 from edgecar.spec import Size
 
 ONE = 1 << 16  # of the kernels' colour matrix (kernels/detector.cu)
 GREY = 114  # what YOLO's own letterbox is filled with
-ALIGNED_PX = 2  # luma samples of a sample of chroma, along either side
-
-ITEM_BYTES = {"fp32": 4, "fp16": 2}
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture lies in a detector's tensor; boxes found there are scaled back with it.
-
-    Attributes:
-        top: Row of its first pixel.
-        left: Column of it.
-        height: Height of the picture there.
-        width: Width of the picture there.
-        scale: By which it was made smaller or larger.
-    """
+    """Where a picture lies in a detector's tensor, in pixels; boxes are scaled back with it."""
 
     top: int
     left: int
     height: int
     width: int
     scale: float
+    """By which the picture was made smaller or larger."""
 
 
 class DetectorInput:
@@ -61,13 +51,14 @@ class DetectorInput:
         fill: int = GREY,
     ) -> None:
         self._device, self._side, self._kind, self._fill = device, side, kind, fill
+        self._item = {"fp32": 4, "fp16": 2}[kind]
         self._stream, self._done = device.stream(), device.event()
-        self._tensor = device.memory(3 * side[0] * side[1] * ITEM_BYTES[kind])
+        self._tensor = device.memory(3 * side[0] * side[1] * self._item)
         self._bgr = device.memory(1)
 
     def __call__(
         self, luma: Any, chroma: Any, colour: Colour = COLOUR_NOT_STATED
-    ) -> tuple[DeviceTensor, Placement]:
+    ) -> tuple[DeviceArray, Placement]:
         """The picture in the middle, resized (bilinear, centres on centres) with its shape kept.
 
         Args:
@@ -82,33 +73,28 @@ class DetectorInput:
             MediaError: They are no such planes.
         """
         picture, size = self._picture(luma, chroma, colour)
-        place = placement(size, self._side)
-        height, width = self._side
+        place, (height, width) = placement(size, self._side), self._side
         # Integers as the kernel takes them, after those of the picture.
         box = (place.top, place.left, place.height, place.width, height, width, self._fill)
         self._run(f"letterbox_{self._kind}", height * width, (*picture, *box, self._tensor.address))
-        item = ITEM_BYTES[self._kind]
-        strides = (3 * height * width * item, height * width * item, width * item, item)
-        shape = (1, 3, height, width)
-        found = DeviceTensor(self._tensor.address, shape, strides, self._tensor, self._kind)
-        return found, place
+        plane, row = height * width * self._item, width * self._item
+        shape, strides = (1, 3, height, width), (3 * plane, plane, row, self._item)
+        tensor = DeviceArray(self._tensor.address, shape, strides, self._tensor, self._kind)
+        return tensor, place
 
-    def bgr(self, luma: Any, chroma: Any, colour: Colour = COLOUR_NOT_STATED) -> DeviceTensor:
+    def bgr(self, luma: Any, chroma: Any, colour: Colour = COLOUR_NOT_STATED) -> DeviceArray:
         """The picture in its own size, ``(H, W, 3)`` of uint8, blue first; arguments as above."""
         picture, (height, width) = self._picture(luma, chroma, colour)
-        count = height * width * 3
-        if self._bgr.size != count:
-            self._bgr = self._device.memory(count)
-        groups = height * -(-width // GROUP)
-        self._run("nv12_to_bgr", groups, (*picture, self._bgr.address))
-        shape, strides = (height, width, 3), (width * 3, 3, 1)
-        return DeviceTensor(self._bgr.address, shape, strides, self._bgr, "uint8")
+        if self._bgr.size != height * width * 3:
+            self._bgr = self._device.memory(height * width * 3)
+        self._run("nv12_to_bgr", height * -(-width // GROUP), (*picture, self._bgr.address))
+        return DeviceArray(self._bgr.address, (height, width, 3), (width * 3, 3, 1), self._bgr)
 
     def _picture(self, luma: Any, chroma: Any, colour: Colour) -> tuple[tuple[int, ...], Size]:
         """Return the arguments that both kernels take first, and the size of the picture."""
-        y, uv = self._plane(luma), self._plane(chroma)
+        y, uv = (frame_from_array(plane, self._device, self._stream) for plane in (luma, chroma))
         _, height, width = y.shape
-        wanted = (1, -(-height // ALIGNED_PX), -(-width // ALIGNED_PX) * ALIGNED_PX)
+        wanted = (1, -(-height // 2), -(-width // 2) * 2)
         if y.shape[0] != 1 or uv.shape != wanted:
             raise MediaError(
                 f"got luma {y.shape} and chroma {uv.shape}, need chroma {wanted} for it: Cb and Cr "
@@ -116,12 +102,6 @@ class DetectorInput:
             )
         planes = (y.address, y.strides[1], uv.address, uv.strides[1])
         return (*planes, height, width, *kernel_matrix(colour)), (height, width)
-
-    def _plane(self, plane: Any) -> DeviceArray:
-        found = arrival(plane, self._device.handle(self._stream))
-        if found.stream is not None:
-            self._device.join(self._stream, found.stream)
-        return found.array
 
     def _run(self, kernel: str, items: int, arguments: tuple[int, ...]) -> None:
         self._device.launch(kernel, items, 1, arguments, self._stream)
@@ -153,6 +133,5 @@ def kernel_matrix(colour: Colour) -> tuple[int, int, int, int, int, int]:
     black, gain, chroma = (0, 1.0, 1.0) if colour.full_range else (16, 255 / 219, 255 / 224)
     red_cr, blue_cb = 2 * (1 - red) * chroma, 2 * (1 - blue) * chroma
     factors = (gain, red_cr, -blue_cb * blue / green, -red_cr * red / green, blue_cb)
-    luma, *others = (round(factor * ONE) for factor in factors)
-    from_cr, green_cb, green_cr, from_cb = others
+    luma, from_cr, green_cb, green_cr, from_cb = (round(factor * ONE) for factor in factors)
     return black, luma, from_cr, green_cb, green_cr, from_cb

@@ -9,15 +9,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
+THREADS = 256  # in a block
+WORD = 16  # bytes that a thread of the kernel ``changed`` compares
 
-THREADS = 256
-"""In a block."""
+FOLDER = Path(__file__).parent / "kernels"
+
+CAPABILITIES = ("7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "11.0")
+"""GPUs that the kernels are kept compiling for: T4 to Thor."""
+
+DEVICE_FLAGS = ("-std=c++17", "-O3", "-fmad=false")
+"""For nvcc. What is rounded must not depend on the compiler: no fused multiply-add."""
+
+_TILES = "ppp" + "iiii"  # plan, chosen, found; first, batch, tile height and width
+_PICTURE = "pipi" + "ii" + "iiiiii"  # luma and chroma with pitches; height, width; matrix
+
+KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "changed.cu": {"changed": "pp" + "iiii" + "pi" + "ii" + "ip", "listed": "piipp"},
+        "gather.cu": {
+            f"gather_{kind}": "piiii" + _TILES + "fp" for kind in ("fp32", "fp16", "int8")
+        },
+        "scatter.cu": {f"scatter_{kind}": "pi" + _TILES + "pii" for kind in ("fp32", "fp16")},
+        "detector.cu": {
+            "nv12_to_bgr": _PICTURE + "p",
+            **{f"letterbox_{kind}": _PICTURE + "iiiiiii" + "p" for kind in ("fp32", "fp16")},
+        },
+    }
+)
+"""Kernels of each file, with the type of each argument: address, 32-bit integer or float."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +57,7 @@ class Memory:
 
     address: int
     size: int
-    host: Bytes | None = None
+    host: NDArray[np.uint8] | None = None
     owner: Any = None
 
 
@@ -53,6 +77,9 @@ class Device(Protocol):
     def staging(self, size: int) -> Memory:
         """Page-locked memory of the CPU; with `shared`, kernels reach it as well."""
 
+    def free_bytes(self) -> int:
+        """Device memory that nobody has taken, other programs included."""
+
     def stream(self) -> Any:
         """A queue of work."""
 
@@ -61,9 +88,6 @@ class Device(Protocol):
 
     def join(self, stream: Any, handle: int) -> None:
         """Let a stream's further work wait for what another library's was given so far."""
-
-    def free_bytes(self) -> int:
-        """Device memory that nobody has taken, other programs included."""
 
     def event(self) -> Any:
         """A mark in a stream."""
@@ -84,34 +108,16 @@ class Device(Protocol):
         """Copy as much as a staging memory holds."""
 
     def copy_rows(
-        self,
-        to: tuple[int, int],
-        source: tuple[int, int],
-        width: int,
-        rows: int,
-        stream: Any,
+        self, to: tuple[int, int], source: tuple[int, int], width: int, rows: int, stream: Any
     ) -> None:
-        """Copy rows of bytes within the device.
-
-        Args:
-            to: Address and bytes from row to row.
-            source: The same of what is copied.
-            width: Bytes of a row.
-            rows: How many.
-            stream: To do it on.
-        """
+        """Copy rows of ``width`` bytes within the device, between (address, pitch) pairs."""
 
     def launch(
         self, kernel: str, items: int, layers: int, arguments: tuple[Any, ...], stream: Any
     ) -> None:
-        """Run a kernel.
+        """Run a kernel on ``items`` threads along x and ``layers`` along y.
 
-        Args:
-            kernel: Its name.
-            items: Threads along x that have something to do.
-            layers: Number of layers of them, along y.
-            arguments: As its source lists them; addresses as integers, None for a null one.
-            stream: To do it on.
+        Arguments are those that its source lists; addresses are integers, None for a null one.
         """
 
     def call(self, function: Callable[[], None], stream: Any) -> None:
@@ -122,46 +128,3 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
-
-
-FOLDER = Path(__file__).parent / "kernels"
-STANDARD = "c++17"
-WORD = 16
-"""Bytes that a thread of ``changed`` compares."""
-
-CAPABILITIES = ("7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "11.0")
-"""GPUs that the kernels are kept compiling for: T4 to Thor."""
-
-Kind = Literal["p", "i", "f"]
-"""Type of an argument: address, 32-bit integer, 32-bit float."""
-
-_TILES = "ppp" + "iiii"  # tiles, chosen, found; first, batch, tile height and width
-_PICTURE = "pipi" + "ii" + "iiiiii"  # luma and chroma with pitches; height, width; matrix
-
-ARGUMENTS: Mapping[str, str] = MappingProxyType(
-    {
-        "changed": "pp" + "iiii" + "pi" + "ii" + "ip",
-        "listed": "piipp",
-        **{f"gather_{kind}": "piiii" + _TILES + "fp" for kind in ("fp32", "fp16", "int8")},
-        **{f"scatter_{kind}": "pi" + _TILES + "pii" for kind in ("fp32", "fp16")},
-        "nv12_to_bgr": _PICTURE + "p",
-        **{f"letterbox_{kind}": _PICTURE + "iiiiiii" + "p" for kind in ("fp32", "fp16")},
-    }
-)
-"""Arguments of each kernel, a letter of `Kind` for each, in the order of its source."""
-
-FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "changed.cu": ("changed", "listed"),
-        "gather.cu": ("gather_fp32", "gather_fp16", "gather_int8"),
-        "scatter.cu": ("scatter_fp32", "scatter_fp16"),
-        "detector.cu": ("nv12_to_bgr", "letterbox_fp32", "letterbox_fp16"),
-    }
-)
-"""Kernels by file."""
-
-HOST_FLAGS = (f"-std={STANDARD}", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
-"""For a C++ compiler, which makes functions of kernels: no fused multiply-add, as on the GPU."""
-
-DEVICE_FLAGS = (f"-std={STANDARD}", "-O3", "-fmad=false")
-"""For nvcc. What is rounded must not depend on the compiler: no fused multiply-add."""

@@ -6,6 +6,7 @@ The CPU waits for nothing but the number of tiles to run, which the engine does 
 """
 
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from edgecar.engines.tiles import TileEngine
 from edgecar.errors import EngineError
 from edgecar.runtime.cuda.arrays import DeviceArray
 from edgecar.runtime.cuda.device import WORD, Device, Memory
+from edgecar.runtime.runner import Ticket
 from edgecar.runtime.tiles import Tile
 from edgecar.spec import Size
 
@@ -30,22 +32,20 @@ def words_of_tile(channels: int, tile: Size) -> int:
     return channels * tile[0] * (tile[1] // WORD + 2)
 
 
-@dataclass(eq=False)
-class FrameOnDevice:
-    """One frame on its way through a device.
+@dataclass(eq=False, kw_only=True)
+class FrameOnDevice(Ticket):
+    """Ticket of a frame on its way through a device.
 
     Attributes:
         source: Stream of frames that it is from.
         slot: Number of the buffers that it lies in.
-        tiles: Number of tiles to run.
-        chosen: True if they are those that read a change, False if they are all.
+        chosen: True if its tiles are those that read a change, False if they are all.
         to_host: True if the output is brought down.
         left: Tiles whose output is not in the frame yet.
     """
 
     source: "DeviceStream"
     slot: int
-    tiles: int
     chosen: bool
     to_host: bool
     left: int
@@ -55,6 +55,7 @@ class DeviceStream:
     """The frames of one camera, all of one size, in the memory of a device.
 
     Args:
+        name: Camera that the frames are from.
         device: Device that everything lies on.
         engine: Engine whose tiles are cut out of frames; it stays the caller's.
         plan: Tiles of the engine's shape that cover a frame.
@@ -65,15 +66,15 @@ class DeviceStream:
 
     def __init__(
         self,
+        name: Hashable,
         device: Device,
         engine: TileEngine,
         plan: list[Tile],
         size: Size,
         computing: Any,
-        *,
-        reuse: bool = True,
+        reuse: bool,
     ) -> None:
-        self.size, self._device, self.engine = size, device, engine
+        self.name, self.size, self.engine, self._device = name, size, engine, device
         self._count, self._reuse = len(plan), reuse
         self._pitch = -(-size[1] // PITCH_PX) * PITCH_PX
         frame_bytes = engine.channels * size[0] * self._pitch
@@ -90,11 +91,8 @@ class DeviceStream:
             [device.event() for _ in both] for _ in range(3)
         )
         self._compared = device.event()
-        table = np.array([[*tile.read[:2], *tile.keep] for tile in plan], np.int32)
-        self._tiles, self._all = (
-            self._constant(table),
-            self._constant(np.array([len(plan)], np.int32)),
-        )
+        self._tiles = self._constant([[*tile.read[:2], *tile.keep] for tile in plan])
+        self._all = self._constant([len(plan)])
         self._flags = device.memory(4 * len(plan))
         # Of both frames, since one is looked through while the other's tiles are still cut out.
         self._chosen = [device.memory(4 * len(plan)) for _ in both]
@@ -109,30 +107,35 @@ class DeviceStream:
         """True if no further frame may begin before a result was taken."""
         return len(self._on_the_way) >= SLOTS
 
-    def begin(
-        self, frame: Codes | DeviceArray, after: Any = None, *, to_host: bool = True
-    ) -> FrameOnDevice:
+    def begin(self, frame: Codes | DeviceArray, after: Any) -> FrameOnDevice:
         """Bring a frame ``(channels, height, width)`` up and find the tiles to run.
 
-        A frame in CPU memory may be changed as soon as this returns. One in device memory must
-        stay until its result was taken. The caller runs the tiles and calls `send`.
+        A frame in CPU memory may be changed as soon as this returns, and its output is brought
+        down. One in device memory must stay until its result was taken, which stays there too. The
+        caller runs the tiles and calls `send`.
 
         Args:
             frame: The codes.
             after: Event after which they are there; None if they are.
-            to_host: Bring the output down, for `result`; else only `result_on_device` has it.
-
-        Raises:
-            EngineError: The device fails.
         """
-        slot = self._begun % SLOTS
+        device, slot = self._device, self._begun % SLOTS
         held, self._holds = self._holds, False
         self._bring(slot, frame, after)
         chosen = self._reuse and held
         tiles = self._changed(slot) if chosen else self._count
-        self._device.record(self._uploaded[slot], self._uploading)
-        self._device.wait(self._computing, self._uploaded[slot])
-        begun = FrameOnDevice(self, slot, tiles, chosen, to_host, tiles)
+        device.record(self._uploaded[slot], self._uploading)
+        device.wait(self._computing, self._uploaded[slot])
+        _, height, width = self.engine.shape
+        begun = FrameOnDevice(
+            stream=self.name,
+            tiles=tiles,
+            pixels=tiles * height * width,
+            source=self,
+            slot=slot,
+            chosen=chosen,
+            to_host=not isinstance(frame, DeviceArray),
+            left=tiles,
+        )
         self._on_the_way.append(begun)
         self._begun += 1
         self._holds = True
@@ -170,11 +173,8 @@ class DeviceStream:
         """Copy the output, so that the next frame may change it, and bring the copy down."""
         device, stream, down = self._device, self._computing, self._downloading
         slot, rows = frame.slot, self.engine.channels * self.size[0]
-        device.copy_rows(
-            (self._outputs[slot].address, self._pitch),
-            (self._restored.address, self._pitch),
-            *(self._pitch, rows, stream),
-        )
+        to, source = self._outputs[slot].address, self._restored.address
+        device.copy_rows((to, self._pitch), (source, self._pitch), self._pitch, rows, stream)
         device.record(self._computed[slot], stream)
         device.wait(down, self._computed[slot])
         if frame.to_host and not device.shared:
@@ -194,18 +194,15 @@ class DeviceStream:
         if not self._on_the_way or self._on_the_way[0] is not frame:
             raise EngineError("results of a stream are taken once, in the order of its frames")
         self._on_the_way.popleft()
-        slot = frame.slot
         if frame.to_host:
-            self._device.finish(self._downloaded[slot])
-            host = self._down[slot].host
-            assert host is not None
-            codes: Codes = self._rows(host)[:, :, : self.size[1]].copy()
+            self._device.finish(self._downloaded[frame.slot])
+            codes: Codes = self._pixels(self._down[frame.slot]).copy()
             return codes
-        self._device.finish(self._computed[slot])
-        memory = self._outputs[slot]
-        shape = (self.engine.channels, *self.size)
-        strides = (self.size[0] * self._pitch, self._pitch)
-        return DeviceArray(memory.address, shape, strides, memory)
+        self._device.finish(self._computed[frame.slot])
+        memory, shape = self._outputs[frame.slot], (self.engine.channels, *self.size)
+        return DeviceArray(
+            memory.address, shape, (self.size[0] * self._pitch, self._pitch, 1), memory
+        )
 
     def close(self) -> None:
         """Wait for everything on its way; memory is freed with the object."""
@@ -214,12 +211,16 @@ class DeviceStream:
             self._device.record(ended, stream)
             self._device.finish(ended)
 
-    def _rows(self, memory: Codes) -> Codes:
-        rows: Codes = memory.reshape(self.engine.channels, self.size[0], self._pitch)
-        return rows
+    def _pixels(self, staged: Memory) -> Codes:
+        """The frame in staging memory."""
+        assert staged.host is not None
+        rows = staged.host.reshape(self.engine.channels, self.size[0], self._pitch)
+        pixels: Codes = rows[:, :, : self.size[1]]
+        return pixels
 
-    def _constant(self, values: Any) -> Memory:
-        """Device memory with these numbers."""
+    def _constant(self, numbers: list[Any]) -> Memory:
+        """Device memory with these 32-bit numbers."""
+        values = np.array(numbers, np.int32)
         staged = self._device.staging(values.nbytes)
         assert staged.host is not None
         staged.host[:] = values.reshape(-1).view(np.uint8)
@@ -245,9 +246,7 @@ class DeviceStream:
                 source = frame.address + channel * frame.strides[0], frame.strides[1]
                 device.copy_rows((start, self._pitch), source, width, height, up)
         else:
-            host = self._up[slot].host
-            assert host is not None
-            self._rows(host)[:, :, : self.size[1]] = frame
+            self._pixels(self._up[slot])[:] = frame
             if not device.shared:
                 device.upload(self._frames[slot], self._up[slot], up)
         device.record(self._uploaded[slot], up)

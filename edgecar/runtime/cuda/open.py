@@ -34,10 +34,14 @@ def find_plan(artifact: Artifact, library: LibraryName) -> Path:
     """
     wanted = onnx_sha256(artifact)
     folders = {Path().resolve(), *([artifact.path.resolve().parent] if artifact.path else [])}
-    found = sorted(
-        path for folder in folders for path in folder.glob(f"*{SUFFIX}")
-        if _is_of(path, wanted, library)
-    )  # fmt: skip
+    found = []
+    for path in sorted(path for folder in folders for path in folder.glob(f"*{SUFFIX}")):
+        try:
+            metadata = read_plan_metadata(path)
+        except ArtifactError:  # another tool's, or spoilt: not one to run
+            continue
+        if (metadata.onnx_sha256, metadata.library) == (wanted, library):
+            found.append(path)
     if len(found) == 1:
         return found[0]
     named = artifact.path or artifact.metadata.model
@@ -48,14 +52,6 @@ def find_plan(artifact: Artifact, library: LibraryName) -> Path:
         )
     names = ", ".join(path.name for path in found)
     raise EngineError(f"{len(found)} {library} plans of {named} ({names}); keep one of them here")
-
-
-def _is_of(plan: Path, wanted: str, library: LibraryName) -> bool:
-    try:
-        metadata = read_plan_metadata(plan)
-    except ArtifactError:  # another tool's, or spoilt: not one to run
-        return False
-    return metadata.onnx_sha256 == wanted and metadata.library == library
 
 
 def open_on_gpu(

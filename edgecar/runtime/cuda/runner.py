@@ -3,15 +3,15 @@
 import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from edgecar.engines.base import Batch, Codes, Engine
+from edgecar.engines.base import Batch, Engine
 from edgecar.engines.tiles import ITEM_BYTES, TileEngine
 from edgecar.errors import EngineError, MediaError
-from edgecar.runtime.cuda.arrays import DeviceArray, arrival, is_on_device
+from edgecar.runtime.cuda.arrays import frame_from_array, is_on_device
 from edgecar.runtime.cuda.device import Device, Memory
 from edgecar.runtime.cuda.device_stream import SLOTS, DeviceStream, FrameOnDevice
 from edgecar.runtime.runner import Ticket
@@ -19,31 +19,8 @@ from edgecar.runtime.tiles import plan_grid
 from edgecar.spec import Size
 
 
-@dataclass(eq=False)
-class _CudaTicket(Ticket):
-    """Ticket with the frame that it stands for."""
-
-    frame: FrameOnDevice | None = None
-
-
-class _Piece(NamedTuple):
-    """Tiles of a frame in a batch: the first one, its slot in the batch, and their number."""
-
-    frame: FrameOnDevice
-    first: int
-    slot: int
-    tiles: int
-
-
 class TileBatch:
-    """A batch that fills with tiles of any frames; it runs when it is full, or when told to.
-
-    Args:
-        device: Device that it lies on.
-        engine: Engine that runs it.
-        computing: Stream that the engine works on.
-        graphs: Launch the engine as one graph where it allows that; the same bytes come out.
-    """
+    """A batch that fills with tiles of any frames; it runs when it is full, or when told to."""
 
     def __init__(self, device: Device, engine: TileEngine, computing: Any, graphs: bool) -> None:
         self._device, self._engine, self._computing = device, engine, computing
@@ -51,7 +28,8 @@ class TileBatch:
         self._replay: Callable[[], None] | None = None
         self._given = device.memory(engine.values * ITEM_BYTES[engine.reads])
         self._made = device.memory(engine.values * ITEM_BYTES[engine.writes])
-        self._pieces: list[_Piece] = []
+        self._pieces: list[tuple[FrameOnDevice, int, int, int]] = []
+        """Tiles of frames: the first one, its slot in the batch, and their number."""
         self._used = 0
 
     def add(self, frame: FrameOnDevice) -> None:
@@ -59,7 +37,7 @@ class TileBatch:
         first = 0
         while first < frame.tiles:
             count = min(frame.tiles - first, self._engine.shape[0] - self._used)
-            self._pieces.append(_Piece(frame, first, self._used, count))
+            self._pieces.append((frame, first, self._used, count))
             self._used += count
             first += count
             if self._used == self._engine.shape[0]:
@@ -69,11 +47,11 @@ class TileBatch:
 
     def holds(self, source: DeviceStream) -> bool:
         """Return True if tiles of a camera wait here."""
-        return any(piece.frame.source is source for piece in self._pieces)
+        return any(frame.source is source for frame, *_ in self._pieces)
 
     def drop(self, source: DeviceStream) -> None:
         """Leave out the tiles of a camera."""
-        self._pieces = [piece for piece in self._pieces if piece.frame.source is not source]
+        self._pieces = [piece for piece in self._pieces if piece[0].source is not source]
 
     def run(self) -> None:
         """Run what there is; frames whose last tile it holds are sent down."""
@@ -100,11 +78,8 @@ class TileBatch:
         if self._graphs and self._ran and self._replay is None:
             self._replay = self._device.captured(work, self._computing)
             self._graphs = self._replay is not None
-        if self._replay is not None:
-            self._replay()
-            return
         self._ran = True
-        work()
+        (self._replay or work)()
 
 
 class CudaRunner:
@@ -126,7 +101,7 @@ class CudaRunner:
         computing: Stream that the engine works on, one at a time; None makes one.
     """
 
-    depth = 2
+    depth = SLOTS
 
     def __init__(
         self,
@@ -139,8 +114,7 @@ class CudaRunner:
         computing: Any = None,
     ) -> None:
         self._device, self.engine, self._halo_px = device, engine, halo_px
-        self._reuses = reuse if callable(reuse) else lambda _size: bool(reuse)
-        self._graphs = graphs
+        self._reuse, self._graphs = reuse, graphs
         self._computing = computing or device.stream()
         self._arriving, self._arrived = device.stream(), device.event()
         self._streams: dict[Hashable, DeviceStream] = {}
@@ -157,37 +131,54 @@ class CudaRunner:
         with self.engine.turn:
             if not self.engine.is_open:
                 raise EngineError("the engine of these frames is closed; open it again")
-            began = time.perf_counter()
-            given, after = self._given(frame)
-            source = self._stream_of(stream, given.shape)
+            began, arrived = time.perf_counter(), None
+            if is_on_device(frame):
+                frame, arrived = (
+                    frame_from_array(frame, self._device, self._arriving),
+                    self._arrived,
+                )
+                self._device.record(arrived, self._arriving)
+            elif (
+                not isinstance(frame, np.ndarray)
+                or frame.dtype != np.uint8
+                or frame.ndim not in (2, 3)
+            ):
+                got = (
+                    f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame)
+                )
+                raise MediaError(f"got {got}, need uint8 (H, W) or (C, H, W)")
+            elif frame.ndim == 2:
+                frame = frame[None]
+            source = self._stream_of(stream, frame.shape)
             if source.is_full:
                 raise EngineError(f"{SLOTS} frames are on their way; take a result first")
             batch = self._batches[source.engine.shape]
             try:
                 if batch.holds(source):
-                    self._run(batch)
-                begun = source.begin(given, after, to_host=not isinstance(given, DeviceArray))
-                batch.add(begun)
+                    batch.run()
+                ticket = source.begin(frame, arrived)
+                batch.add(ticket)
             except EngineError:
-                self._give_up()
+                self._begin_anew()
                 raise
-            height, width = source.engine.shape[1:]
-            ticket = _CudaTicket(stream, begun.tiles, begun.tiles * height * width, frame=begun)
             ticket.seconds = time.perf_counter() - began
             return ticket
 
     def result(self, ticket: Ticket) -> Any:
         """See `FrameRunner`."""
-        assert isinstance(ticket, _CudaTicket)
-        assert ticket.frame is not None
+        assert isinstance(ticket, FrameOnDevice)
         with self.engine.turn:
-            began, source = time.perf_counter(), ticket.frame.source
+            began, source = time.perf_counter(), ticket.source
             if self._streams.get(ticket.stream) is not source:
                 raise EngineError("this frame was given up after a failure; submit it again")
             batch = self._batches[source.engine.shape]
-            if batch.holds(source):
-                self._run(batch)
-            planes = source.result(ticket.frame)
+            try:
+                if batch.holds(source):
+                    batch.run()
+            except EngineError:
+                self._begin_anew()
+                raise
+            planes = source.result(ticket)
             ticket.seconds += time.perf_counter() - began
             return planes
 
@@ -209,29 +200,11 @@ class CudaRunner:
         for stream in tuple(self._streams):
             self.forget(stream)
 
-    def _run(self, batch: TileBatch) -> None:
-        try:
-            batch.run()
-        except EngineError:
-            self._give_up()
-            raise
-
-    def _give_up(self) -> None:
-        """Begin anew with every camera: after a failure nobody knows whose tiles were run."""
+    def _begin_anew(self) -> None:
+        """Forget all cameras: after a failure nobody knows whose tiles were run."""
         for stream in tuple(self._streams):
             with suppress(EngineError):
                 self.forget(stream)
-
-    def _given(self, frame: Any) -> tuple[Codes | DeviceArray, Any]:
-        """Return the codes of a frame, and the event that they are there after, if any."""
-        if not is_on_device(frame):
-            return _host_codes(frame), None
-        device, arriving = self._device, self._arriving
-        found = arrival(frame, device.handle(arriving))
-        if found.stream is not None:
-            device.join(arriving, found.stream)
-        device.record(self._arrived, arriving)
-        return found.array, self._arrived
 
     def _stream_of(self, stream: Hashable, shape: tuple[int, ...]) -> DeviceStream:
         """Return what is kept of a camera; begins anew where its frames change their size."""
@@ -240,19 +213,17 @@ class CudaRunner:
             raise MediaError(f"got {channels} channel(s), the network takes {self.engine.channels}")
         size = height, width
         source = self._streams.get(stream)
-        if source is None or source.size != size:
-            self.forget(stream)
-            engine = self.engine.fitted(size)
-            align_px = engine.align_px
-            plan = plan_grid(size, engine.shape[1:], halo_px=self._halo_px, align_px=align_px)
-            if engine.shape not in self._batches:
-                self._batches[engine.shape] = TileBatch(
-                    self._device, engine, self._computing, self._graphs
-                )
-            source = DeviceStream(
-                self._device, engine, plan, size, self._computing, reuse=self._reuses(size)
-            )
-            self._streams[stream] = source
+        if source is not None and source.size == size:
+            return source
+        self.forget(stream)
+        device, computing, engine = self._device, self._computing, self.engine.fitted(size)
+        tile, align_px = engine.shape[1:], engine.align_px
+        plan = plan_grid(size, tile, halo_px=self._halo_px, align_px=align_px)
+        if engine.shape not in self._batches:
+            self._batches[engine.shape] = TileBatch(device, engine, computing, self._graphs)
+        reuse = self._reuse(size) if callable(self._reuse) else self._reuse
+        source = DeviceStream(stream, device, engine, plan, size, computing, reuse)
+        self._streams[stream] = source
         return source
 
 
@@ -283,10 +254,3 @@ class ReferenceTiles(TileEngine):
         shape = (batch, self.channels, height, width)
         given: Batch = self._given.host.view(np.float32).reshape(shape)
         self._back.host.view(np.float32).reshape(shape)[:] = self._engine.run(given)
-
-
-def _host_codes(frame: Any) -> Codes:
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim not in (2, 3):
-        got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame)
-        raise MediaError(f"got {got}, need uint8 (H, W) or (C, H, W)")
-    return frame if frame.ndim == 3 else frame[None]

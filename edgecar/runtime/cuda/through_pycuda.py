@@ -6,13 +6,12 @@ import weakref
 from collections.abc import Callable
 from ctypes import byref, c_void_p
 from functools import cache, wraps
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
 from edgecar.errors import EngineError
-from edgecar.runtime.cuda.device import ARGUMENTS, DEVICE_FLAGS, FILES, FOLDER, THREADS, Memory
+from edgecar.runtime.cuda.device import DEVICE_FLAGS, FOLDER, KERNELS, THREADS, Memory
 
 DRIVER = "libcuda.so.1"
 CAPTURE_OF_THREAD = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL in cuda.h
@@ -60,6 +59,7 @@ class CudaDevice:
                 "engines/README.md)"
             ) from error
         self._cuda, self._compiler = pycuda.driver, pycuda.compiler
+        self.failure: Any = self._cuda.Error
         try:
             self._cuda.init()
             gpu = self._cuda.Device(ordinal)
@@ -71,11 +71,6 @@ class CudaDevice:
         self.shared = bool(gpu.integrated and gpu.can_map_host_memory)
         self._kernel = cache(self._compiled)
         self._graphs: weakref.WeakSet[_Graph] = weakref.WeakSet()
-
-    @property
-    def failure(self) -> Any:
-        """Base of what pycuda raises."""
-        return self._cuda.Error
 
     def enter(self) -> None:
         """Make the context that of this thread, once."""
@@ -91,19 +86,21 @@ class CudaDevice:
 
     @_in_context
     def staging(self, size: int) -> Memory:
-        flags = self._cuda.host_alloc_flags
-        host = self._cuda.pagelocked_empty(
-            size, np.uint8, mem_flags=flags.DEVICEMAP if self.shared else 0
-        )
+        flags = self._cuda.host_alloc_flags.DEVICEMAP if self.shared else 0
+        host = self._cuda.pagelocked_empty(size, np.uint8, mem_flags=flags)
         host[:] = 0
         address = int(host.base.get_device_pointer()) if self.shared else 0
         return Memory(address, size, host, host)
 
     @_in_context
+    def free_bytes(self) -> int:
+        free: int = self._cuda.mem_get_info()[0]
+        return free
+
+    @_in_context
     def stream(self) -> Any:
         return self._cuda.Stream()
 
-    @_in_context
     def handle(self, stream: Any) -> int:
         handle: int = stream.handle
         return handle
@@ -120,11 +117,6 @@ class CudaDevice:
         ):
             if failed:
                 raise EngineError(f"CUDA failed to {what} an event of another stream: {failed}")
-
-    @_in_context
-    def free_bytes(self) -> int:
-        free: int = self._cuda.mem_get_info()[0]
-        return free
 
     @_in_context
     def event(self) -> Any:
@@ -203,18 +195,12 @@ class CudaDevice:
         self._context.detach()
 
     def _compiled(self, kernel: str) -> Any:
-        file = next(file for file, names in FILES.items() if kernel in names)
-        module = self._module(file)
-        function = module.get_function(kernel)
-        function.prepare(ARGUMENTS[kernel].replace("p", "P"))
-        return function
-
-    def _module(self, file: str) -> Any:
+        file = next(file for file, kernels in KERNELS.items() if kernel in kernels)
         try:
-            return self._compiler.SourceModule(
+            module = self._compiler.SourceModule(
                 (FOLDER / file).read_text(),
                 options=list(DEVICE_FLAGS),
-                include_dirs=[str(Path(FOLDER))],
+                include_dirs=[str(FOLDER)],
                 no_extern_c=True,
             )
         except (self._cuda.CompileError, OSError) as error:
@@ -222,6 +208,9 @@ class CudaDevice:
                 f"nvcc cannot compile {file}: {' '.join(str(error).split())[:300]}; put the CUDA "
                 "toolkit's bin folder on PATH"
             ) from error
+        function = module.get_function(kernel)
+        function.prepare(KERNELS[file][kernel].replace("p", "P"))
+        return function
 
 
 class _Graph:

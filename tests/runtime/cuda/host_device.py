@@ -9,10 +9,12 @@ import random
 import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from edgecar.runtime.cuda.arrays import DeviceArray
 from edgecar.runtime.cuda.device import Memory
 from tests.runtime.cuda.host_kernels import run
 
@@ -21,22 +23,22 @@ HANDLES = 1000  # of the first stream; those below mean default streams
 CAPACITY = 1 << 30
 
 
+@dataclass(eq=False)
 class Mark:
     """One setting of an event."""
 
-    def __init__(self, reached: bool = False) -> None:
-        self.reached = reached
+    reached: bool = False
 
 
+@dataclass(eq=False)
 class Event:
-    def __init__(self) -> None:
-        self.mark = Mark(reached=True)  # one that was never set holds nobody up
+    mark: Mark = field(default_factory=lambda: Mark(reached=True))  # never set, it holds nobody up
 
 
+@dataclass(eq=False)
 class Stream:
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.queue: deque[Callable[[], None] | Mark] = deque()
+    number: int
+    queue: deque[Callable[[], None] | Mark] = field(default_factory=deque)
 
     @property
     def ready(self) -> bool:
@@ -45,7 +47,7 @@ class Stream:
 
 
 class HostDevice:
-    """See above.
+    """A device in CPU memory, whose streams run as the lots of a seed say.
 
     Args:
         seed: Of the lots.
@@ -59,7 +61,7 @@ class HostDevice:
     ) -> None:
         self.shared = shared
         self._lots, self._prefer, self._capture = random.Random(seed), prefer, capture
-        self._streams: list[Stream] = []
+        self.streams: list[Stream] = []
         self.live: dict[int, int] = {}
         """Bytes of each allocation that somebody holds."""
         self.graphs: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -72,15 +74,12 @@ class HostDevice:
         self.replayed = 0
         """Graphs that were."""
 
-    def memory(self, size: int) -> Memory:
-        return self._allocated(size, 0)
-
     def staging(self, size: int) -> Memory:
-        memory = self._allocated(size, 0)
+        memory = self.memory(size)
         return memory if self.shared else Memory(0, size, memory.host)
 
-    def _allocated(self, size: int, fill: int) -> Memory:
-        raw = np.full(size + ALIGNED, fill, np.uint8)
+    def memory(self, size: int) -> Memory:
+        raw = np.zeros(size + ALIGNED, np.uint8)
         start = -raw.ctypes.data % ALIGNED
         self.live[id(raw)] = raw.nbytes
         weakref.finalize(raw, self.live.pop, id(raw))
@@ -88,15 +87,15 @@ class HostDevice:
         return Memory(host.ctypes.data, size, host)
 
     def stream(self) -> Stream:
-        self._streams.append(Stream(len(self._streams)))
-        return self._streams[-1]
+        self.streams.append(Stream(len(self.streams)))
+        return self.streams[-1]
 
     def handle(self, stream: Stream) -> int:
         return HANDLES + stream.number
 
     def join(self, stream: Stream, handle: int) -> None:
         event = self.event()
-        self.record(event, self._streams[handle - HANDLES])
+        self.record(event, self.streams[handle - HANDLES])
         self.wait(stream, event)
 
     def free_bytes(self) -> int:
@@ -107,18 +106,14 @@ class HostDevice:
 
     def record(self, event: Event, stream: Stream) -> None:
         mark = event.mark = Mark()
-
-        def reach() -> None:
-            mark.reached = True
-
-        self._enqueue(stream, reach)
+        self._enqueue(stream, lambda: setattr(mark, "reached", True))
 
     def wait(self, stream: Stream, event: Event) -> None:
         stream.queue.append(event.mark)
 
     def finish(self, event: Event) -> None:
         while not event.mark.reached:
-            ready = [stream for stream in self._streams if stream.ready]
+            ready = [stream for stream in self.streams if stream.ready]
             assert ready, "streams wait for one another"
             preferred = [stream for stream in ready if stream.number == self._prefer]
             stream = preferred[0] if preferred else self._lots.choice(ready)
@@ -149,18 +144,10 @@ class HostDevice:
         assert layers > 0
         self.launched += self._capturing is None
 
-        def launch() -> None:
-            run(kernel, *arguments)
-            self.done.append(kernel)
-
-        self._enqueue(stream, launch)
+        self._enqueue(stream, lambda: (run(kernel, *arguments), self.done.append(kernel)))
 
     def call(self, function: Callable[[], None], stream: Stream) -> None:
-        def call() -> None:
-            function()
-            self.done.append("network")
-
-        self._enqueue(stream, call)
+        self._enqueue(stream, lambda: (function(), self.done.append("network")))
 
     def captured(self, work: Callable[[], None], stream: Stream) -> Callable[[], None] | None:
         if not self._capture:
@@ -180,14 +167,26 @@ class HostDevice:
         pass
 
     def _move(self, name: str, to: int, source: int, size: int, stream: Stream) -> None:
-        def move() -> None:
-            ctypes.memmove(to, source, size)
-            self.done.append(name)
-
-        self._enqueue(stream, move)
+        self._enqueue(stream, lambda: (ctypes.memmove(to, source, size), self.done.append(name)))
 
     def _enqueue(self, stream: Stream, step: Callable[[], None]) -> None:
         if self._capturing is None:
             stream.queue.append(step)
         else:
             self._capturing.append(step)
+
+
+def on_device(device: HostDevice, frame, pitch: int) -> DeviceArray:
+    """A frame ``(channels, height, width)`` in memory whose rows are ``pitch`` bytes apart."""
+    channels, height, width = frame.shape
+    memory = device.memory(channels * height * pitch)
+    memory.host.reshape(channels, height, pitch)[:, :, :width] = frame
+    return DeviceArray(memory.address, frame.shape, (height * pitch, pitch, 1), memory)
+
+
+def from_device(array: DeviceArray):
+    """The values as another library would read them."""
+    given = array.__cuda_array_interface__
+    start = given["data"][0] - array.owner.address
+    values = array.owner.host[start:].view(np.dtype(given["typestr"]))
+    return np.lib.stride_tricks.as_strided(values, given["shape"], given["strides"])

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecar.runtime.cuda.device import ARGUMENTS, FILES, FOLDER, HOST_FLAGS
+from edgecar.runtime.cuda.device import FOLDER, KERNELS
 
+# No fused multiply-add, as on the GPU.
+FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
 TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int, "f": ctypes.c_float}
 
 
@@ -23,24 +25,25 @@ def _libraries() -> dict[str, Any]:
         pytest.skip("no C++ compiler here to compile the kernels' bodies with")
     folder = Path(mkdtemp(prefix="kernels-"))
     functions = {}
-    for file, names in FILES.items():
+    for file, kernels in KERNELS.items():
         library = folder / f"{file}.so"
-        command = [compiler, *HOST_FLAGS, "-shared", "-fPIC", "-x", "c++", FOLDER / file]
+        command = [compiler, *FLAGS, "-shared", "-fPIC", "-x", "c++", FOLDER / file]
         subprocess.run([*command, "-o", library], check=True)
         loaded = ctypes.CDLL(str(library))
-        for name in names:
+        for name, kinds in kernels.items():
             functions[name] = getattr(loaded, name)
             functions[name].restype = None
-            functions[name].argtypes = [TYPES[kind] for kind in ARGUMENTS[name]]
+            functions[name].argtypes = [TYPES[kind] for kind in kinds]
     shutil.rmtree(folder)  # they stay loaded
     return functions
 
 
 def run(name: str, *arguments: Any) -> None:
     """Run a kernel over its whole grid; arrays stand for their addresses, None for a null one."""
-    assert len(arguments) == len(ARGUMENTS[name])
+    kernel = _libraries()[name]
+    assert len(arguments) == len(kernel.argtypes)
     given = [
         argument.ctypes.data if isinstance(argument, np.ndarray) else argument
         for argument in arguments
     ]
-    _libraries()[name](*given)
+    kernel(*given)

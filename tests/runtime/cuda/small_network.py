@@ -1,40 +1,52 @@
 """A network small enough to know by heart, and what the NumPy runtime makes of frames with it."""
 
+from typing import Any
+
 import numpy as np
 
-from edgecar.artifact import Metadata
+from edgecar.artifact import Artifact, Metadata
+from edgecar.engines.fake import FakeEngine
+from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 
 HALO = 2
+SHAPE = (3, 16, 20)
 
 
 def blurred(batch):
     """A network of nine by nine pixels that pads with noughts; sees two pixels far."""
     padded = np.pad(batch, ((0, 0), (0, 0), (HALO, HALO), (HALO, HALO)))
     height, width = batch.shape[2:]
-    shifts = [(row, column) for row in range(0, 5, 2) for column in range(0, 5, 2)]
-    rows = [padded[:, :, r : r + height, c : c + width] for r, c in shifts]
     total = np.zeros_like(batch)
-    for number, part in enumerate(rows):
+    for number, (row, column) in enumerate((r, c) for r in range(0, 5, 2) for c in range(0, 5, 2)):
+        part = padded[:, :, row : row + height, column : column + width]
         total += part * np.float32((number + 1) / 45)
     return total
 
 
-def metadata(channels: int = 1, halo_px: int = HALO, align_px: int = 1) -> Metadata:
-    return Metadata("none", channels, halo_px, align_px, "local", 8, "fp32", "", "", 0.0, 0.0)
+def artifact(channels: int = 1, align_px: int = 1) -> Artifact:
+    halo_px = -(-HALO // align_px) * align_px
+    facts = Metadata("none", channels, halo_px, align_px, "local", 8, "fp32", "", "", 0.0, 0.0)
+    return Artifact(facts, b"")
 
 
-def planes(reference: Restorer, frame):
-    """What the NumPy runtime makes of ``(channels, height, width)``."""
-    return reference._planes(frame, "reference")
+class CapturableTiles(ReferenceTiles):
+    """Any engine in place of a plan, which a graph may capture, and which can be broken."""
+
+    broken: Exception | None = None
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.capturable = True
+
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+        if self.broken:
+            raise self.broken
+        super().enqueue(tiles, restored, stream)
 
 
 class InTurn:
-    """Frames through a runner, each submitted when the one before it was taken.
-
-    Args:
-        runner: A `FrameRunner`.
-    """
+    """Frames through a `FrameRunner`, each submitted when the one before it was taken."""
 
     def __init__(self, runner) -> None:
         self.runner, self.tiles = runner, 0
@@ -44,6 +56,19 @@ class InTurn:
         restored = self.runner.result(ticket)
         self.tiles += ticket.tiles
         return restored
+
+
+def runner_of(device, shape=SHAPE, channels=1, align_px=1, **options) -> InTurn:
+    """The GPU runtime with the small network."""
+    tiles = CapturableTiles(device, FakeEngine(blurred, channels, None, align_px), shape)
+    halo_px = artifact(channels, align_px).metadata.halo_px
+    return InTurn(CudaRunner(device, tiles, halo_px, **options))
+
+
+def wanted(frame, align_px: int = 1, function=blurred, shape=SHAPE):
+    """What the NumPy runtime makes of ``(channels, height, width)``."""
+    engine = FakeEngine(function, len(frame), shape, align_px)
+    return Restorer(artifact(len(frame), align_px), engine, reuse=False)._planes(frame, None)
 
 
 def a_clip(seed: int, size, channels: int = 1, frames: int = 5):

@@ -5,23 +5,15 @@ import gc
 import numpy as np
 import pytest
 
-from edgecar.artifact import Artifact
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError
-from edgecar.runtime.cuda.runner import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stream_cache import Reuse
 from tests.runtime.cuda.host_device import HostDevice
-from tests.runtime.cuda.small_network import a_clip, blurred, metadata
+from tests.runtime.cuda.small_network import CapturableTiles, a_clip, artifact, blurred
 
 CAMERAS = ("gate", "yard", "door")
 FRAMES = 6
-
-
-class CapturableTiles(ReferenceTiles):
-    def __init__(self, *arguments) -> None:
-        super().__init__(*arguments)
-        self.capturable = True
 
 
 @pytest.fixture(params=[False, True])
@@ -41,7 +33,7 @@ def held(device) -> tuple[int, int]:
     return sum(device.live.values()), len(device.graphs)
 
 
-def restored(restorer, cameras, size=(28, 36)) -> None:
+def restored(restorer, *cameras, size=(28, 36)) -> None:
     """Enough frames for each slot to run plainly, be captured and be launched again."""
     for name in cameras:
         for frame in a_clip(len(name), size, frames=FRAMES):
@@ -50,54 +42,43 @@ def restored(restorer, cameras, size=(28, 36)) -> None:
 
 @pytest.mark.parametrize("reuse", [True, False, Reuse(verify_every=2)])
 def test_a_forgotten_camera_leaves_nothing_on_the_device(reuse, device, engine) -> None:
-    restorer = Restorer(Artifact(metadata(), b""), engine, reuse=reuse)
-    before = held(device)
-    restored(restorer, CAMERAS[:1])
+    restorer, before = Restorer(artifact(), engine, reuse=reuse), held(device)
+    restored(restorer, CAMERAS[0])
     one = held(device)
     assert one[0] > before[0]
     assert one[1] > 0
     for _ in range(2):
-        restored(restorer, CAMERAS[1:])
+        restored(restorer, *CAMERAS[1:])
         for name in CAMERAS[1:]:
             restorer.forget(name)
         assert held(device) == one
+    restored(restorer, CAMERAS[0], size=(40, 48))  # frees what was kept of another size
+    restored(restorer, CAMERAS[0])
+    assert held(device) == one
     restorer.forget(CAMERAS[0])
     restorer.forget("never seen")
     assert held(device) == before
 
 
-def test_a_camera_of_another_size_frees_its_earlier_memory(device, engine) -> None:
-    restorer = Restorer(Artifact(metadata(), b""), engine)
-    restored(restorer, ["gate"])
-    before = held(device)
-    for size in ((40, 48), (28, 36)):
-        restored(restorer, ["gate"], size)
-    assert held(device) == before
-
-
 def test_a_restorer_that_is_closed_leaves_the_engine_as_it_was(device, engine) -> None:
-    before = held(device)
-    other = Restorer(Artifact(metadata(), b""), engine)
-    restored(other, ["gate"])
+    other, before = Restorer(artifact(), engine), held(device)
+    restored(other, "gate")
     with_other = held(device)
-    with Restorer(Artifact(metadata(), b""), engine) as restorer:
-        restored(restorer, CAMERAS)
+    with Restorer(artifact(), engine) as restorer:
+        restored(restorer, *CAMERAS)
         assert restorer.stats_of("gate").frames == FRAMES
     assert held(device) == with_other  # whose camera of the same name goes on
     other.close()
     assert held(device) == before
 
 
-def test_a_failure_frees_the_cameras_that_begin_anew(device, engine) -> None:
-    restorer = Restorer(Artifact(metadata(), b""), engine)
-    before = held(device)
-    restored(restorer, ["gate"])
-    launch, device.launch = device.launch, _refuse
+def test_a_failure_frees_the_cameras_that_begin_anew(device, engine, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise EngineError("CUDA failed: out of memory")
+
+    restorer, before = Restorer(artifact(), engine), held(device)
+    restored(restorer, "gate")
+    monkeypatch.setattr(device, "launch", refuse)
     with pytest.raises(EngineError):
         restorer.luma(np.zeros((28, 36), np.uint8), "gate")
-    device.launch = launch
     assert held(device) == before
-
-
-def _refuse(*_: object) -> None:
-    raise EngineError("CUDA failed: out of memory")

@@ -103,70 +103,19 @@ def test_without_pycuda_it_is_said(artifact, monkeypatch) -> None:
     assert "needs pycuda, which is not installed; pip install pycuda" in refusal(artifact)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_restorer_runs_a_plan_by_the_engines_name(shared, artifact, monkeypatch) -> None:
-    """With a function for the plan, and the CPU for the GPU."""
-    device, shape = HostDevice(shared=shared), (2, 64, 64)
-    network = FakeEngine(lambda batch: 1 - batch)
-    monkeypatch.setattr(opening, "CudaDevice", lambda: device)
-    monkeypatch.setattr(
-        opening, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
-    )
-    frame = np.random.default_rng(0).integers(0, 256, (90, 130), np.uint8)
-    with Restorer(artifact, "tensorrt-rtx") as restorer:
-        assert isinstance(restorer.engine, ReferenceTiles)
-        assert (restorer.luma(frame) == 255 - frame).all()
-        assert restorer.stats.windows_run == 6
-
-
-def test_a_plan_that_computes_something_else_is_refused(exported, tmp_path, monkeypatch) -> None:
-    network, device = exported("edgecar-xs"), HostDevice()
-    artifact = read_artifact(built(tmp_path, network) / "net.onnx")
-    assert artifact.metadata.known_answer == network.metadata.known_answer
-    monkeypatch.setattr(opening, "CudaDevice", lambda: device)
-
-    def runs(function) -> None:
-        engine = FakeEngine(function, align_px=2)
-        monkeypatch.setattr(
-            opening, "TensorrtTiles", lambda _path: ReferenceTiles(device, engine, (2, 64, 64))
-        )
-
-    with open_engine(artifact, "onnxruntime", threads=1) as truth:
-        runs(truth.run)
-        with open_on_gpu(artifact, "tensorrt-rtx", None) as engine:
-            assert engine.check.passed
-        runs(lambda batch: truth.run(batch) * np.float32(0.999))
-        with pytest.raises(AnswerError, match="on its known answer; this machine computes it"):
-            open_on_gpu(artifact, "tensorrt-rtx", None)
-
-
-def test_engines_do_not_open_plans_themselves(artifact) -> None:
-    with pytest.raises(EngineError, match="open it through a Restorer"):
-        open_engine(artifact, "tensorrt")
-
-
 @pytest.fixture
-def device(monkeypatch) -> HostDevice:
+def device(request, monkeypatch) -> HostDevice:
     """The CPU for the GPU, and a network that halves for every plan."""
-    device, shape = HostDevice(), (2, 64, 64)
-    network = FakeEngine(lambda batch: batch * np.float32(0.5))
-    monkeypatch.setattr(opening, "CudaDevice", lambda: device)
-    monkeypatch.setattr(
-        opening, "TensorrtTiles", lambda _path: ReferenceTiles(device, network, shape)
-    )
+    device = HostDevice(shared=getattr(request, "param", False))
+    plan_is(device, FakeEngine(lambda batch: batch * np.float32(0.5)), monkeypatch)
     return device
 
 
-@pytest.fixture
-def on_gpu(artifact, device):
-    """A function that opens a restorer by the engine's name."""
-
-    def open_restorer(**options) -> Restorer:
-        restorer = Restorer(artifact, "tensorrt-rtx", **options)
-        restorer.device = device
-        return restorer
-
-    return open_restorer
+def plan_is(device, engine, monkeypatch) -> None:
+    """Put an engine, and the CPU for the GPU, in the place of every plan."""
+    tiles = lambda _path: ReferenceTiles(device, engine, (2, 64, 64))  # noqa: E731
+    monkeypatch.setattr(opening, "CudaDevice", lambda: device)
+    monkeypatch.setattr(opening, "TensorrtTiles", tiles)
 
 
 def halved(frame):
@@ -184,61 +133,72 @@ def clip(frames: int = 4):
     return made
 
 
-def test_tiles_are_cut_on_the_gpu(on_gpu) -> None:
-    with on_gpu() as restorer:
+def test_a_plan_that_computes_something_else_is_refused(exported, tmp_path, monkeypatch) -> None:
+    network, device = exported("edgecar-xs"), HostDevice()
+    artifact = read_artifact(built(tmp_path, network) / "net.onnx")
+    assert artifact.metadata.known_answer == network.metadata.known_answer
+    with open_engine(artifact, "onnxruntime", threads=1) as truth:
+        plan_is(device, FakeEngine(truth.run, align_px=2), monkeypatch)
+        with open_on_gpu(artifact, "tensorrt-rtx", None) as engine:
+            assert engine.check.passed
+        wrong = FakeEngine(lambda batch: truth.run(batch) * np.float32(0.999), align_px=2)
+        plan_is(device, wrong, monkeypatch)
+        with pytest.raises(AnswerError, match="on its known answer; this machine computes it"):
+            open_on_gpu(artifact, "tensorrt-rtx", None)
+
+
+def test_engines_do_not_open_plans_themselves(artifact) -> None:
+    with pytest.raises(EngineError, match="open it through a Restorer"):
+        open_engine(artifact, "tensorrt")
+
+
+@pytest.mark.parametrize("device", [False, True], indirect=True)
+@pytest.mark.parametrize(
+    ("reuse", "tiles"),
+    [(True, 9), (False, 24), (Reuse(verify_every=2), 9), (Reuse(tolerance=1), 9)],
+    ids=str,
+)
+def test_restorer_runs_a_plan_by_the_engines_name(reuse, tiles, artifact, device) -> None:
+    """One tile of six sees the change; with a tolerance they are cut on the CPU."""
+    with Restorer(artifact, "tensorrt-rtx", reuse=reuse) as restorer:
         for frame in clip():
             assert (restorer.luma(frame) == halved(frame)).all()
         assert restorer.stats.frames == 4
-        assert restorer.stats.windows_run == 6 + 3  # one tile of six sees the change
-        assert restorer.stats.pixels_read == 9 * 64 * 64
-        assert restorer.device.done.count("scatter_fp32") == 3 + 3  # two tiles at a time
-
-
-@pytest.mark.parametrize("reuse", [False, Reuse(verify_every=2), Reuse(tolerance=1)])
-def test_ways_of_reuse_are_kept(reuse, on_gpu) -> None:
-    with on_gpu(reuse=reuse) as restorer:
-        for frame in clip():
-            assert (restorer.luma(frame) == halved(frame)).all()
-        tiles = {False: 24}.get(reuse, 9)
         assert restorer.stats.windows_run == tiles
-        if reuse and reuse.verify_every:
+        assert restorer.stats.pixels_read == tiles * 64 * 64
+        if reuse is True:
+            assert device.done.count("scatter_fp32") == 3 + 3  # two tiles at a time
+        if reuse and reuse != Reuse(tolerance=1) and reuse is not True:
             assert restorer.stats.frames_compared == 2
             assert restorer.stats.psnr_to_exact == np.inf
 
 
-def test_reuse_that_goes_wrong_is_seen(on_gpu) -> None:
-    with on_gpu(reuse=Reuse(verify_every=2)) as restorer:
+def test_reuse_that_goes_wrong_is_seen(artifact, device, monkeypatch) -> None:
+    with Restorer(artifact, "tensorrt-rtx", reuse=Reuse(verify_every=2)) as restorer:
         first, second, *_ = clip()
         restorer.luma(first)
-        launch = restorer.device.launch
-        restorer.device.launch = lambda kernel, *rest: (
-            None if kernel == "changed" else launch(kernel, *rest)
-        )
+        launch = device.launch
+        deaf = lambda kernel, *rest: kernel == "changed" or launch(kernel, *rest)  # noqa: E731
+        monkeypatch.setattr(device, "launch", deaf)
         with pytest.raises(EngineError, match=r"reuse gave \d+ other bytes"):
             restorer.luma(second)
 
 
-def together(restorer, frames, streams):
-    grey = [np.zeros(chroma_size(frame.shape), np.uint8) for frame in frames]
-    given = [Frame(y, u, u) for y, u in zip(frames, grey, strict=True)]
-    return [restored.y for restored in restorer.restore_all(given, streams)]
-
-
-def test_cameras_go_up_together(on_gpu) -> None:
-    with on_gpu() as restorer:
-        frames = [clip()[0], clip()[2]]
-        planes = together(restorer, frames, ["gate", "yard"])
-        for plane, frame in zip(planes, frames, strict=True):
-            assert (plane == halved(frame)).all()
-
-
-def test_failure_leaves_no_frame_on_its_way(on_gpu) -> None:
+@pytest.mark.usefixtures("device")
+def test_cameras_go_up_together_and_a_failure_leaves_no_frame_on_its_way(artifact) -> None:
     """Else every later frame would be answered with the one before it."""
-    with on_gpu() as restorer:
+
+    def together(*frames):
+        grey = [np.zeros(chroma_size(frame.shape), np.uint8) for frame in frames]
+        given = [Frame(y, u, u) for y, u in zip(frames, grey, strict=True)]
+        return [restored.y for restored in restorer.restore_all(given, ["gate", "yard"])]
+
+    with Restorer(artifact, "tensorrt-rtx") as restorer:
         first, second, third, fourth = clip()
-        restorer.luma(first, "gate")
+        for plane, frame in zip(together(first, third), (first, third), strict=True):
+            assert (plane == halved(frame)).all()
         with pytest.raises(WindowError):
-            together(restorer, [second, second[:40]], ["gate", "yard"])
+            together(second, second[:40])
         for frame in (third, fourth):
             assert (restorer.luma(frame, "gate") == halved(frame)).all()
 
@@ -273,10 +233,6 @@ def test_auto_takes_a_gpu_that_works_first(artifact, monkeypatch) -> None:
     monkeypatch.setattr(opening, "find_gpu", lambda: None)
     with Restorer(artifact, "auto") as restorer:
         assert (restorer.luma(clip()[0]) == halved(clip()[0])).all()
-
-
-def test_auto_takes_the_cpu_where_no_gpu_works(artifact, monkeypatch) -> None:
-    monkeypatch.setattr(opening, "find_gpu", lambda: None)
     artifact.path.with_name("net.rtx.plan").unlink()
     with Restorer(artifact, "auto", threads=1) as restorer:
         assert restorer.engine.info.device == "cpu"

@@ -1,4 +1,4 @@
-// Which windows of a frame differ from the frame before, and the list of them.
+// Which tiles of a frame differ from the frame before, and the list of them.
 #include "grid.cuh"
 
 enum { WORD = 16 };  // bytes that a thread compares at a time
@@ -25,28 +25,19 @@ SHARED int word_differs(const uint8_t* before, const uint8_t* after, int word, i
            masked(a.high ^ b.high, left - start - 8, right - start - 8) != 0;
 }
 
-// The same for rows that begin anywhere.
-SHARED int bytes_differ(const uint8_t* before, const uint8_t* after, int word, int left, int right) {
-    int differs = 0;
-    for (int column = word * WORD; column < (word + 1) * WORD; ++column)
-        if (column >= left && column < right) differs |= before[column] != after[column];
-    return differs;
-}
-
-// flags[window] = stamp where any byte that the window reads of any channel differs; else it keeps
+// flags[tile] = stamp where any byte that the tile reads of any channel differs; else it keeps
 // what an earlier frame, of another stamp, left there: nothing has to be cleared, and threads need
 // not agree on anything. Rows and columns that only repeat the frame's last ones change with them
 // and are not compared.
 //
-// Planes (channels, height, pitch), windows (count, 6), flags (count). Windows lie along y; a thread
+// Planes (channels, height, pitch), plan (count, 6), flags (count). Tiles lie along y; a thread
 // compares a word.
 KERNEL changed(const uint8_t* before, const uint8_t* after, int height, int width, int pitch,
-               int channels, const int* windows, int count, int tile_height, int tile_width,
+               int channels, const int* plan, int count, int tile_height, int tile_width,
                int stamp, int* flags) {
-    const bool whole_words = is_aligned(before, pitch, WORD) && is_aligned(after, pitch, WORD);
     EACH_LAYER(number, count) {
-        const int* window = windows + number * WINDOW_FIELDS;
-        const int top = window[READ_TOP], left = window[READ_LEFT];
+        const int* tile = plan + number * TILE_FIELDS;
+        const int top = tile[READ_TOP], left = tile[READ_LEFT];
         const int rows = least(top + tile_height, height) - top;
         const int right = least(left + tile_width, width);
         const int first = left / WORD, words = (right + WORD - 1) / WORD - first;
@@ -54,15 +45,13 @@ KERNEL changed(const uint8_t* before, const uint8_t* after, int height, int widt
             const int word = first + item % words, row = item / words;
             const long long at =
                 ((long long)(row / rows) * height + top + row % rows) * (long long)pitch;
-            if (whole_words ? word_differs(before + at, after + at, word, left, right)
-                            : bytes_differ(before + at, after + at, word, left, right))
-                flags[number] = stamp;
+            if (word_differs(before + at, after + at, word, left, right)) flags[number] = stamp;
         }
     }
 }
 
-// chosen = the numbers of windows whose flag is the stamp, in order; found[0] = how many there are. Every
-// window counts the flags before its own: there are few, and the order is always the same.
+// chosen = the numbers of tiles whose flag is the stamp, in order; found[0] = how many there are.
+// Every tile counts the flags before its own: there are few, and the order is always the same.
 KERNEL listed(const int* flags, int count, int stamp, int* chosen, int* found) {
     EACH_ITEM(number, count) {
         int before = 0;

@@ -3,7 +3,6 @@
 
 enum { FRACTION = 16 };  // bits of the colour matrix
 enum { WEIGHT = 11 };    // bits of weights between pixels, as in OpenCV's resize
-#define CODE ((float)(1.0 / 255.0))
 
 // Of YUV to RGB, in 1 / 65536: what a code above black, Cb and Cr add to red, green and blue.
 struct Matrix {
@@ -40,7 +39,6 @@ KERNEL nv12_to_bgr(const uint8_t* luma, int luma_pitch, const uint8_t* chroma, i
                    int green_cr, int blue_cb, uint8_t* bgr) {
     const Matrix m = {black, luma_gain, red_cr, green_cb, green_cr, blue_cb};
     const int groups = (width + GROUP - 1) / GROUP;
-    const bool whole_words = width % GROUP == 0 && is_aligned(bgr, 0, 4);
     EACH_ITEM(item, height * groups) {
         const int row = item / groups, column = item % groups * GROUP;
         const int count = least(GROUP, width - column);
@@ -55,7 +53,7 @@ KERNEL nv12_to_bgr(const uint8_t* luma, int luma_pitch, const uint8_t* chroma, i
                 words[byte / 4] |= (uint32_t)codes[channel] << (8 * (byte % 4));
             }
         }
-        if (whole_words) {
+        if (width % GROUP == 0) {
             for (int word = 0; word < 3; ++word) ((uint32_t*)out)[word] = words[word];
         } else {
             for (int byte = 0; byte < 3 * count; ++byte)
@@ -77,9 +75,6 @@ SHARED int between(int a, int b, int c, int d, int across, int down) {
     return (upper * (one - down) + lower * down + (1 << (2 * WEIGHT - 1))) >> (2 * WEIGHT);
 }
 
-SHARED void store(float value, float* out) { *out = value; }
-SHARED void store(float value, Half* out) { *out = half_from_float(value); }
-
 // tensor (3, side_height, side_width): red, green, blue in [0, 1], the picture resized to
 // (resized_height, resized_width) from (top, left) on, the rest filled with a code.
 #define LETTERBOX(name, Value)                                                                     \
@@ -93,9 +88,9 @@ SHARED void store(float value, Half* out) { *out = half_from_float(value); }
             const Bgr pixel = letterboxed(luma, luma_pitch, chroma, chroma_pitch, height, width,   \
                                           m, item / side_width - top, item % side_width - left,    \
                                           resized_height, resized_width, fill);                    \
-            store((float)pixel.red * CODE, tensor + item);                                         \
-            store((float)pixel.green * CODE, tensor + plane + item);                               \
-            store((float)pixel.blue * CODE, tensor + 2 * plane + item);                            \
+            tensor[item] = (Value)((float)pixel.red * CODE);                                       \
+            tensor[plane + item] = (Value)((float)pixel.green * CODE);                             \
+            tensor[2 * plane + item] = (Value)((float)pixel.blue * CODE);                          \
         }                                                                                          \
     }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <stdint.h>
-#include <string.h>
 
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
@@ -17,28 +16,34 @@
 #define EACH_ITEM(item, items) \
     const int item = blockIdx.x * blockDim.x + threadIdx.x; \
     if (item < (items))
+typedef __half Half;
 #else
 #define SHARED static inline
 #define SHARED_MEMBER inline
 #define KERNEL extern "C" void
 #define EACH_LAYER(layer, layers) for (int layer = 0; layer < (layers); ++layer)
 #define EACH_ITEM(item, items) for (int item = 0; item < (items); ++item)
+#ifdef __aarch64__
+typedef __fp16 Half;
+#else
+typedef _Float16 Half;
+#endif
 #endif
 
-// Four pixels are what a thread handles: a warp then reads and writes whole cache lines.
+// One code; multiplied, not divided by 255, as everywhere else.
+#define CODE ((float)(1.0 / 255.0))
+
+// Four pixels are what a thread handles: a warp then reads and writes whole cache lines. Rows of
+// frames begin at multiples of them (and of the words that `changed` compares).
 enum { GROUP = 4 };
 
-// Of a window, in this order: where it is read from, and what is kept of it (end exclusive).
-enum { READ_TOP, READ_LEFT, KEEP_TOP, KEEP_LEFT, KEEP_BOTTOM, KEEP_RIGHT, WINDOW_FIELDS };
+// Of a tile, in this order: where it is read from, and what is kept of it (end exclusive).
+enum { READ_TOP, READ_LEFT, KEEP_TOP, KEEP_LEFT, KEEP_BOTTOM, KEEP_RIGHT, TILE_FIELDS };
 
 SHARED int least(int a, int b) { return a < b ? a : b; }
 
 SHARED int clamped(int value, int low, int high) {
     return value < low ? low : value > high ? high : value;
-}
-
-SHARED bool is_aligned(const void* pointer, long long pitch, int bytes) {
-    return (((unsigned long long)pointer | (unsigned long long)pitch) & (bytes - 1)) == 0;
 }
 
 // Pixels that are loaded or stored as one.
@@ -53,53 +58,5 @@ SHARED float rounded(float value) {
     return rintf(value);
 #else
     return __builtin_rintf(value);
-#endif
-}
-
-// Half precision as bits, so that both compilers see one type.
-struct Half {
-    uint16_t bits;
-};
-
-SHARED Half half_from_float(float value) {
-#ifdef __CUDA_ARCH__
-    return Half{__half_as_ushort(__float2half_rn(value))};
-#else
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    const uint16_t sign = (bits >> 16) & 0x8000;
-    bits &= 0x7fffffff;
-    if (bits > 0x7f800000) return Half{(uint16_t)(sign | 0x7fff)};   // not a number
-    if (bits >= 0x47800000) return Half{(uint16_t)(sign | 0x7c00)};  // 65536 and more
-    int shift = 13;
-    uint32_t kept;
-    if (bits < 0x38800000) {  // below the least normal half: mantissa with its leading one
-        shift = 126 - (int)(bits >> 23);
-        if (shift > 24) return Half{sign};
-        bits = (bits & 0x7fffff) | 0x800000;
-        kept = bits >> shift;
-    } else {
-        kept = (bits - 0x38000000) >> shift;
-    }
-    const uint32_t rest = bits & ((1u << shift) - 1), tie = 1u << (shift - 1);
-    if (rest > tie || (rest == tie && (kept & 1))) ++kept;
-    return Half{(uint16_t)(sign | kept)};
-#endif
-}
-
-SHARED float float_from_half(Half half) {
-#ifdef __CUDA_ARCH__
-    return __half2float(__ushort_as_half(half.bits));
-#else
-    const uint32_t sign = (uint32_t)(half.bits & 0x8000) << 16, kept = half.bits & 0x7fff;
-    uint32_t bits = sign | ((kept << 13) + 0x38000000);
-    float value;
-    if (kept >= 0x7c00) bits = sign | 0x7f800000 | (kept & 0x3ff) << 13;
-    if (kept < 0x400) {  // below the least normal half: so many times 2 to the -24th
-        value = (float)kept * (1.0f / 16777216.0f);
-        return sign ? -value : value;
-    }
-    memcpy(&value, &bits, sizeof value);
-    return value;
 #endif
 }
