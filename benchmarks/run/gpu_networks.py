@@ -109,8 +109,8 @@ def open_tiles(
             if "has no CUDAExecutionProvider" in str(error) or "not installed" in str(error):
                 raise SkippedError(str(error)) from error
             raise
-    from edgecar.engines.plan import settings_for, write_plan
     from edgecar.engines.tensorrt import TensorrtTiles
+    from edgecar.engines.trt_build import settings_for, write_plan
     from edgecar.engines.trt_library import load_library
 
     library_name: LibraryName = "tensorrt-rtx" if name == "tensorrt-rtx" else "tensorrt"

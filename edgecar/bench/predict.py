@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 
 from edgecar.artifact import Artifact, find_artifact, read_artifact, shipped_names
+from edgecar.engines.plan import BuildSettings
 from edgecar.engines.targets import Target
-from edgecar.engines.trt_build import BuildSettings, with_tile
+from edgecar.engines.trt_build import with_tile
 from edgecar.errors import SettingsError
 from edgecar.runtime.tiles import plan_grid
 from edgecar.spec import Precision, Size

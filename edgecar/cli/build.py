@@ -1,8 +1,8 @@
 """``edgecar build``: an artifact to a TensorRT plan."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,37 +17,26 @@ from edgecar.cli.output import (
     status_line,
     stdout,
 )
-from edgecar.engines.gpu import Gpu, find_gpu
+from edgecar.engines.accelerator import gpu_here
+from edgecar.engines.gpu import Gpu
 from edgecar.engines.plan import (
     SUFFIX,
+    BuildSettings,
     PlanMetadata,
-    library_of,
     onnx_sha256,
     plan_path,
     read_plan,
     read_plan_metadata,
-    settings_for,
+    refuse_elsewhere,
     sidecar_of,
     why_not_here,
-    write_plan,
 )
 from edgecar.engines.targets import LibraryName, Target, own_target, target_named, target_of
-from edgecar.engines.trt_build import BuildSettings, Report
-from edgecar.engines.trt_library import TITLES, load_library
+from edgecar.engines.trt_build import Report, settings_for, write_plan
+from edgecar.engines.trt_library import TITLES, Library, load_library
 from edgecar.errors import ArtifactError, EdgecarError, EngineError, ExportError
 from edgecar.files import atomic_write, quoted
 from edgecar.spec import Precision
-
-
-@dataclass(frozen=True)
-class Order:
-    """Plan to build: its source, its target and its settings."""
-
-    path: Path
-    artifact: Artifact
-    target: Target
-    library: LibraryName
-    settings: BuildSettings
 
 
 def command(
@@ -114,7 +103,7 @@ def command(
 
     Example: edgecar build edgecar-s --target rtx
     """
-    gpu, absence = _gpu_here()
+    gpu, absence = gpu_here()
     changes = {
         "tile": size_named(tile) if tile else None,
         "batch": batch,
@@ -127,45 +116,44 @@ def command(
         "weakly_typed": weakly_typed or None,
         "detailed": detailed or None,
     }
+    plan = Path(model) if model.endswith(SUFFIX) else None
+    if plan and not rebuild:
+        metadata, _ = read_plan(plan)
+        refuse_elsewhere(plan, metadata, load_library(metadata.library).version, gpu)
+        _print(plan, metadata, "fits      this box", as_json)
+        return
+    before = read_plan_metadata(plan) if plan else None
+    if plan and before:  # the same once more, for the box that this is
+        model, output, library = str(plan.with_name(before.onnx)), plan, library or before.library
+        stored = asdict(before.settings) | {"compute_capability": None, "precision": None}
+        changes = {key: stored[key] if changes.get(key) is None else changes[key] for key in stored}
+        if target == "auto" and (gpu is None or before.library != "tensorrt"):
+            target = before.target
     with status_line("building") as report:
-        if model.endswith(SUFFIX):
-            if not rebuild:
-                _print(Path(model), _fitting(Path(model), gpu), "fits      this box", as_json)
-                return
-            order = _order_again(Path(model), target, library, gpu, changes)
-        else:
-            box = _target(target, gpu, absence)
-            load_library(library or box.library)  # first: without it the rest is in vain
-            artifact = read_artifact(find_artifact(model, codec))
-            if precision not in (None, artifact.metadata.precision):
-                artifact = _lowered(artifact, precision, _home(model), report)
-            settings = settings_for(artifact, box, **changes)
-            artifact = _beside(artifact, output.parent if output else _home(model))
-            path = output or plan_path(artifact.path or Path(model), box)
-            order = Order(path, artifact, box, library or box.library, settings)
-        if order.path.suffix != SUFFIX:
-            raise ArtifactError(f"output {order.path} is no {SUFFIX} file; name one")
-        check_files((order.path, sidecar_of(order.path)), (target, *(() if rebuild else (model,))))
-        loaded = load_library(order.library)
-        if order.path.exists() and not rebuild:
-            metadata = _current(order, loaded.version, gpu)
-            _print(order.path, metadata, f"kept      {order.path}, which is that already", as_json)
+        box = _target(target, gpu, absence)
+        loaded = load_library(library or box.library)  # first: without it the rest is in vain
+        artifact = read_artifact(find_artifact(model, codec))
+        if plan and before and onnx_sha256(artifact) != before.onnx_sha256:
+            raise ArtifactError(
+                f"{model} is not what {plan.name} was built from; build from it under another "
+                f"name: edgecar build {quoted(model)} -o OTHER{SUFFIX}"
+            )
+        home = Path(model).parent if is_artifact_path(model) else Path()
+        if precision not in (None, artifact.metadata.precision):
+            artifact = _lowered(artifact, precision, home, report)
+        settings = settings_for(artifact, box, **changes)
+        artifact = _beside(artifact, output.parent if output else home)
+        path = output or plan_path(artifact.path or Path(model), box)
+        if path.suffix != SUFFIX:
+            raise ArtifactError(f"output {path} is no {SUFFIX} file; name one")
+        check_files((path, sidecar_of(path)), (target, *(() if rebuild else (model,))))
+        if path.exists() and not rebuild:
+            metadata = _current(path, artifact, settings, loaded, gpu)
+            _print(path, metadata, f"kept      {path}, which is that already", as_json)
             return
-        metadata = write_plan(
-            order.artifact, order.path, loaded, order.target, order.settings, gpu, report
-        )
-    size_mb = order.path.stat().st_size / 1e6
-    _print(
-        order.path, metadata, f"wrote     {order.path} ({size_mb:.2f} MB) and its .json", as_json
-    )
-
-
-def _gpu_here() -> tuple[Gpu | None, str]:
-    """The GPU, or why there is none."""
-    try:
-        return find_gpu(), ""
-    except EngineError as error:
-        return None, str(error)
+        metadata = write_plan(artifact, path, loaded, box, settings, gpu, report)
+    size_mb = path.stat().st_size / 1e6
+    _print(path, metadata, f"wrote     {path} ({size_mb:.2f} MB) and its .json", as_json)
 
 
 def _target(name: str, gpu: Gpu | None, absence: str) -> Target:
@@ -179,33 +167,22 @@ def _target(name: str, gpu: Gpu | None, absence: str) -> Target:
     return target_of(gpu) or own_target(gpu)
 
 
-def _home(model: str) -> Path:
-    """Where a plan goes: beside a file of the user's, and for shipped networks here."""
-    return Path(model).parent if is_artifact_path(model) else Path()
-
-
 def _beside(artifact: Artifact, folder: Path) -> Artifact:
-    """The artifact in a folder, in one file: a plan is built again from it."""
+    """Return the artifact in a folder, in one file: a plan is built again from it."""
     source = artifact.path or Path(f"{artifact.metadata.model}.onnx")
     copy = folder / source.name
-    if copy.exists():
-        if read_artifact(copy).onnx != artifact.onnx:
-            raise ArtifactError(f"{copy} is not what {source} is; name the one to build from")
-    else:
+    if not copy.exists():
         with atomic_write(copy) as temporary:
             temporary.write_bytes(artifact.onnx)
+    elif read_artifact(copy).onnx != artifact.onnx:
+        raise ArtifactError(f"{copy} is not what {source} is; name the one to build from")
     return Artifact(artifact.metadata, artifact.onnx, copy)
 
 
 def _lowered(
     artifact: Artifact, precision: Precision | None, folder: Path, report: Report
 ) -> Artifact:
-    """The artifact in a lower precision: what was exported before, else past the gate now.
-
-    Raises:
-        ExportError: It is in a lower precision already, or there is no such export.
-        GateError: It would lose too much.
-    """
+    """Return the artifact in a lower precision: as exported before, else past the gate now."""
     if artifact.metadata.precision != "fp32" or precision not in ("fp16", "int8"):
         raise ExportError(
             f"the graph is in {artifact.metadata.precision} and cannot be made {precision}; export "
@@ -235,61 +212,22 @@ def _lowered(
     return Artifact(metadata, made.SerializeToString(), path)
 
 
-def _fitting(path: Path, gpu: Gpu | None) -> PlanMetadata:
-    """The metadata of a plan that runs here.
-
-    Raises:
-        EngineError: It does not; says why.
-    """
-    metadata = read_plan(path).metadata
-    library = load_library(library_of(metadata))
-    reason = why_not_here(metadata, library.version, gpu)
-    if reason:
-        raise EngineError(
-            f"{path} does not run here: {reason}; edgecar build {quoted(path)} --rebuild"
-        )
-    return metadata
-
-
-def _current(order: Order, version: str, gpu: Gpu | None) -> PlanMetadata:
-    """The metadata of a plan that is there already, if it is the one that was asked for.
-
-    Raises:
-        EngineError: It is another; says which.
-    """
-    metadata = read_plan(order.path).metadata
-    reason = why_not_here(metadata, version, gpu) if gpu else None
-    if metadata.version != version or metadata.library != order.library:
-        reason = f"it was built with {metadata.library} {metadata.version}, this is {version}"
-    elif metadata.onnx_sha256 != onnx_sha256(order.artifact):
+def _current(
+    path: Path, artifact: Artifact, settings: BuildSettings, library: Library, gpu: Gpu | None
+) -> PlanMetadata:
+    """Return the metadata of a plan that is there already; refuse one that was not asked for."""
+    metadata, _ = read_plan(path)
+    reason = why_not_here(metadata, library.version, gpu) if gpu else None
+    if (metadata.library, metadata.version) != (library.name, library.version):
+        built = f"{metadata.library} {metadata.version}"
+        reason = f"it was built with {built}, this is {library.version}"
+    elif metadata.onnx_sha256 != onnx_sha256(artifact):
         reason = f"it was built from another {metadata.onnx}"
-    elif metadata.settings != order.settings:
+    elif metadata.settings != settings:
         reason = "it was built with other settings"
     if reason:
-        raise EngineError(f"{order.path} is there, and {reason}; add --rebuild to replace it")
+        raise EngineError(f"{path} is there, and {reason}; add --rebuild to replace it")
     return metadata
-
-
-def _order_again(
-    path: Path, target: str, library: LibraryName | None, gpu: Gpu | None, changes: dict[str, Any]
-) -> Order:
-    """The same plan once more, for the box that this is."""
-    metadata = read_plan_metadata(path)
-    was = library_of(metadata)
-    here = (target_of(gpu) or own_target(gpu)) if gpu and was == "tensorrt" else None
-    box = target_named(target) if target != "auto" else here or target_named(metadata.target)
-    source = path.with_name(metadata.onnx)
-    artifact = read_artifact(source)
-    if onnx_sha256(artifact) != metadata.onnx_sha256:
-        raise ArtifactError(
-            f"{source} is not what {path.name} was built from; build from it under another name: "
-            f"edgecar build {quoted(source)} -o OTHER{SUFFIX}"
-        )
-    own = asdict(metadata.settings) | {"compute_capability": box.compute_capability}
-    given = {key: value for key, value in changes.items() if value is not None}
-    return Order(
-        path, artifact, box, library or was, settings_for(artifact, box, **{**own, **given})
-    )
 
 
 def _print(path: Path, metadata: PlanMetadata, outcome: str, as_json: bool) -> None:
@@ -299,26 +237,23 @@ def _print(path: Path, metadata: PlanMetadata, outcome: str, as_json: bool) -> N
     settings, network = metadata.settings, metadata.network
     height, width = settings.tile
     tiles = f"1 to {settings.batch} tiles" if settings.any_batch else f"{settings.batch} tile(s)"
-    gpu = metadata.gpu or (
-        f"compute capability {metadata.compute_capability}"
-        if metadata.compute_capability
-        else "any card from Ampere on"
-    )
-    stdout.print(f"network   {network.model}, {network.precision}, from {metadata.onnx}")
-    title = TITLES[library_of(metadata)]
-    stdout.print(f"built     by {title} {metadata.version} for {metadata.target}: {gpu}")
+    gpu = metadata.gpu or "any card from Ampere on"
+    if metadata.compute_capability and not metadata.gpu:
+        gpu = f"compute capability {metadata.compute_capability}"
     kept = f"{width - 2 * network.halo_px}x{height - 2 * network.halo_px}"
+    layers = f"{metadata.layers} before fusion"
+    if metadata.inspected:
+        counts = [f"{count} {kind}" for kind, count in metadata.inspected["layers"].items()]
+        memory_mib = metadata.inspected["device_memory_bytes"] / (1 << 20)
+        layers += f", then {', '.join(counts)}; {memory_mib:.0f} MiB of activations"
+    else:
+        layers += "; not inspected, for want of a GPU"
+    title = f"{TITLES[metadata.library]} {metadata.version}"
+    stdout.print(f"network   {network.model}, {network.precision}, from {metadata.onnx}")
+    stdout.print(f"built     by {title} for {metadata.target}: {gpu}")
     stdout.print(f"shape     {tiles} of {width}x{height} px, {kept} of them kept")
-    stdout.print(f"layers    {_layers(metadata)}; built in {metadata.build_seconds:.1f} s")
+    stdout.print(f"layers    {layers}; built in {metadata.build_seconds:.1f} s")
     stdout.print(outcome)
     next_step(
         f"edgecar run INPUT -o OUTPUT --engine {metadata.library} --network {quoted(metadata.onnx)}"
     )
-
-
-def _layers(metadata: PlanMetadata) -> str:
-    if metadata.inspected is None:
-        return f"{metadata.layers} before fusion; not inspected, for want of a GPU"
-    counts = ", ".join(f"{count} {kind}" for kind, count in metadata.inspected["layers"].items())
-    memory_mib = metadata.inspected["device_memory_bytes"] / (1 << 20)
-    return f"{metadata.layers} before fusion, then {counts}; {memory_mib:.0f} MiB of activations"

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from edgecar.cli.output import Json, next_step, print_json, status_line, stdout
 from edgecar.errors import AnswerError
 from edgecar.spec import CODERS
-
-if TYPE_CHECKING:
-    from edgecar.engines.accelerator import Accelerator
 
 
 def command(as_json: Json = False) -> None:
@@ -101,7 +98,7 @@ def _answer_lines(answers: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return list(zip(["answers", *[""] * len(others)], lines, strict=True))
 
 
-def _gpu_lines(found: "Accelerator") -> list[tuple[str, str]]:
+def _gpu_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     gpu = found["gpu"]
     if gpu is None:
         return [("gpu", f"none: {found['absence']}")]

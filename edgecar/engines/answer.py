@@ -18,7 +18,7 @@ import numpy as np
 from edgecar.artifact import Artifact, find_artifact, read_artifact
 from edgecar.engines.base import Codes, Engine
 from edgecar.errors import AnswerError, ArtifactError, EngineError
-from edgecar.metadata import KnownAnswer, Metadata
+from edgecar.metadata import Metadata
 from edgecar.spec import Precision, Size
 
 ROUNDING_CODES = 1 / 512
@@ -39,8 +39,11 @@ precisions allows by default."""
 FLAWLESS = 255**2 / 10**6
 """Mean squared error at 60 dB; a loss is never measured against less."""
 
+NETWORK = ("model", "channels", "halo_px", "align_px", "context", "trained_on", "weights_sha256")
+"""Metadata that the same network has in every precision."""
+
 Opener = Callable[[Artifact, Precision | None], tuple[Engine, Metadata]]
-"""Opens an engine in a precision, or in the engine's choice for None; checks its known answer."""
+"""Opens an engine in a precision, or in the engine's choice for None, unchecked."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,10 +74,8 @@ class AnswerCheck:
 
     def __str__(self) -> str:
         if self.exact:
-            return (
-                f"differs by {self.largest_codes:.3f} codes from FP32 (allowed "
-                f"{self.allowed_codes:.3f})"
-            )
+            codes, allowed = self.largest_codes, self.allowed_codes
+            return f"differs by {codes:.3f} codes from FP32 (allowed {allowed:.3f})"
         return f"loses {self.loss_db:.3f} dB against FP32 (allowed {self.allowed_db:.3f})"
 
 
@@ -105,17 +106,25 @@ def open_checked(artifact: Artifact, precision: Precision | None, opener: Opener
             raise
         except EngineError as absent:  # no plan of it, say
             raise error from absent
-        note = f"{_unlike(error)}; {fp32.path or 'the same file'} runs in FP32 instead"
+        wrong = str(error).partition("; ")[0]  # without what to do
+        note = f"{wrong}; {fp32.path or 'the same file'} runs in FP32 instead"
         engine.info = replace(engine.info, note=note)
         _log.warning("warning   %s", note)
         return engine
 
 
 def _opened(artifact: Artifact, precision: Precision | None, opener: Opener) -> Engine:
-    """Open an engine; one that is not what the artifact promises is closed again."""
+    """Open an engine; one that does not reproduce the known answer is closed again."""
     engine, metadata = opener(artifact, precision)
     try:
-        engine.check = _required(engine, metadata)
+        engine.check = check_answer(engine, metadata)
+        if engine.check and not engine.check.passed:
+            info = engine.info
+            beside = "export the network in fp32 beside it, or " if info.precision != "fp32" else ""
+            raise AnswerError(
+                f"{metadata.model} in {info.precision} on {info.provider} {engine.check} on its "
+                f"known answer; this machine computes it wrongly: {beside}give --engine another"
+            )
     except BaseException:
         engine.close()
         raise
@@ -123,36 +132,70 @@ def _opened(artifact: Artifact, precision: Precision | None, opener: Opener) -> 
 
 
 def check_answer(engine: Engine, metadata: Metadata) -> AnswerCheck | None:
-    """Run a known answer through an engine.
+    """Run the known answer of an engine's artifact through it.
 
-    Args:
-        engine: Open engine.
-        metadata: Metadata of what it runs.
-
-    Returns:
-        The outcome; None if there is no known answer, or the engine's only shape does not suit it.
-
-    Raises:
-        EngineError: The engine fails.
+    Returns None if there is no known answer, or the engine's only shape does not suit it.
     """
     answer = metadata.known_answer
-    if answer is None:
-        return None
     tile = engine.info.shape[1:] if engine.info.shape else None
-    kept = _comparable(answer, metadata, tile)
-    if kept is None:
+    kept = _comparable(metadata, tile)
+    if answer is None or kept is None:
         return None
+    region = (slice(None), slice(kept[0]), slice(kept[1]))
+    got = np.zeros((answer.shape[0], *kept), np.uint8)
     began = time.perf_counter()
-    got = np.full(answer.shape, 0, np.uint8)
 
     def take(_number: int, codes: Codes) -> None:
-        got[:, : kept[0], : kept[1]] = codes[:, : kept[0], : kept[1]]
+        got[:] = codes[region]
 
     with np.errstate(invalid="ignore"):  # what is no number becomes a wrong code
         engine.run_codes([mirrored(answer.codes(), tile or answer.shape[1:])], take)
     milliseconds = 1000 * (time.perf_counter() - began)
-    region = (slice(None), slice(kept[0]), slice(kept[1]))
-    return _judged(got[region], answer, region, metadata, engine.info.precision, milliseconds)
+    expected = answer.expected_codes()[region]
+    apart = np.abs(got - expected)
+    largest = max(0.0, float(apart.max()) - 0.5)
+    # Of the squared error, what rounding to codes does not explain.
+    rounding = np.mean((np.rint(expected) - expected) ** 2)
+    error = max(0.0, float(np.mean(apart**2) - rounding))
+    loss_db = 10 * math.log10(1 + error / max(answer.error_codes2, FLAWLESS))
+    exact = metadata.precision == engine.info.precision == "fp32"
+    tolerance = max(PARITY_TOLERANCE * metadata.parity_max_error, LEAST_TOLERANCE)
+    allowed_codes = 255 * tolerance + ROUNDING_CODES
+    stated = metadata.quality.budget_db if metadata.quality else REDUCED_DB
+    allowed_db = max(answer.allowed_db, stated)
+    return AnswerCheck(
+        passed=largest <= allowed_codes if exact else loss_db <= allowed_db,
+        exact=exact,
+        largest_codes=largest,
+        allowed_codes=allowed_codes,
+        psnr_db=10 * math.log10(255**2 / error) if error else None,
+        loss_db=loss_db,
+        allowed_db=allowed_db,
+        milliseconds=milliseconds,
+    )
+
+
+def _comparable(metadata: Metadata, tile: Size | None) -> Size | None:
+    """Return how many rows and columns of a known answer an engine of one shape can reproduce.
+
+    Its tile is filled with the mirrored picture, so that the network sees no edge of the picture at
+    the bottom and on the right. What is nearer to them than the halo differs. Where a network pools
+    over the whole picture, all of it does, unless the output was computed for this tile.
+    """
+    answer = metadata.known_answer
+    if answer is None:
+        return None
+    size: Size = (answer.shape[1], answer.shape[2])
+    made_for = answer.tile or size
+    if tile == made_for or (tile is None and answer.tile is None):
+        return size
+    if tile is None or answer.tile is not None or metadata.context != "local":
+        return None
+    rows, columns = (
+        side if side == whole else min(side, whole) - metadata.halo_px
+        for side, whole in zip(size, tile, strict=True)
+    )
+    return (rows, columns) if rows > 0 and columns > 0 else None
 
 
 def mirrored(codes: Codes, size: Size) -> Codes:
@@ -172,96 +215,18 @@ def fp32_of(artifact: Artifact) -> Artifact | None:
     metadata, path = artifact.metadata, artifact.path
     if metadata.precision == "fp32":
         return artifact
-    beside = path and path.with_name(f"{path.stem.removesuffix(f'.{metadata.precision}')}.onnx")
-    candidates: list[Path] = [beside] if beside else []
+    candidates: list[Path] = []
+    if path:
+        candidates.append(
+            path.with_name(f"{path.stem.removesuffix(f'.{metadata.precision}')}.onnx")
+        )
     if metadata.coder:
         with contextlib.suppress(ArtifactError):  # no network of that name ships
             candidates.append(find_artifact(metadata.model, metadata.coder))
     for candidate in candidates:
-        try:
+        with contextlib.suppress(ArtifactError):  # no such file, or none of ours
             found = read_artifact(candidate)
-        except ArtifactError:  # no such file, or none of ours
-            continue
-        if found.metadata.precision == "fp32" and _same_network(found.metadata, metadata):
-            return found
+            same = all(getattr(found.metadata, key) == getattr(metadata, key) for key in NETWORK)
+            if found.metadata.precision == "fp32" and same:
+                return found
     return None
-
-
-def _same_network(one: Metadata, other: Metadata) -> bool:
-    names = ("model", "channels", "halo_px", "align_px", "context", "trained_on", "weights_sha256")
-    return all(getattr(one, name) == getattr(other, name) for name in names)
-
-
-def _required(engine: Engine, metadata: Metadata) -> AnswerCheck | None:
-    """Raises AnswerError if the engine does not reproduce the known answer."""
-    check = check_answer(engine, metadata)
-    if check is None or check.passed:
-        return check
-    info = engine.info
-    asked = "give --engine another" if info.precision == "fp32" else (
-        "export the network in fp32 beside it, or give --engine another"
-    )  # fmt: skip
-    raise AnswerError(
-        f"{metadata.model} in {info.precision} on {info.provider} {check} on its known answer; "
-        "this "
-        f"machine computes it wrongly: {asked}"
-    )
-
-
-def _unlike(error: AnswerError) -> str:
-    """Return what was got and needed, without what to do."""
-    return str(error).partition("; ")[0]
-
-
-def _comparable(answer: KnownAnswer, metadata: Metadata, tile: Size | None) -> Size | None:
-    """Return how many rows and columns of a known answer an engine of one shape can reproduce.
-
-    Its tile is filled with the mirrored picture, so that the network sees no edge of the picture at
-    the bottom and on the right. What is nearer to them than the halo differs. Where a network pools
-    over the whole picture, all of it does, unless the output was computed for this tile.
-    """
-    size: Size = (answer.shape[1], answer.shape[2])
-    if tile is None:
-        return size if answer.tile is None else None
-    if tile in (answer.tile, size if answer.tile is None else None):
-        return size
-    if answer.tile is not None or metadata.context != "local":
-        return None
-    rows, columns = (
-        side if side == whole else min(side, whole) - metadata.halo_px
-        for side, whole in zip(size, tile, strict=True)
-    )
-    return (rows, columns) if rows > 0 and columns > 0 else None
-
-
-def _judged(
-    got: Codes,
-    answer: KnownAnswer,
-    region: tuple[slice, ...],
-    metadata: Metadata,
-    computed: Precision,
-    milliseconds: float,
-) -> AnswerCheck:
-    expected = answer.expected_codes()[region]
-    apart = np.abs(got - expected)
-    largest = max(0.0, float(apart.max()) - 0.5)
-    # Of the squared error, what rounding to codes does not explain.
-    rounding = np.mean((np.rint(expected) - expected) ** 2)
-    error = max(0.0, float(np.mean(apart**2) - rounding))
-    loss_db = 10 * math.log10(1 + error / max(answer.error_codes2, FLAWLESS))
-    exact = metadata.precision == computed == "fp32"
-    allowed_codes = (
-        255 * max(PARITY_TOLERANCE * metadata.parity_max_error, LEAST_TOLERANCE) + ROUNDING_CODES
-    )
-    stated = metadata.quality.budget_db if metadata.quality else REDUCED_DB
-    allowed_db = max(answer.allowed_db, stated)
-    return AnswerCheck(
-        passed=largest <= allowed_codes if exact else loss_db <= allowed_db,
-        exact=exact,
-        largest_codes=largest,
-        allowed_codes=allowed_codes,
-        psnr_db=10 * math.log10(255**2 / error) if error else None,
-        loss_db=loss_db,
-        allowed_db=allowed_db,
-        milliseconds=milliseconds,
-    )

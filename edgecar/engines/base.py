@@ -1,4 +1,4 @@
-"""The seam between edgecar and the libraries that run networks."""
+"""Interface between edgecar and the libraries that run networks."""
 
 import threading
 from abc import abstractmethod
@@ -23,10 +23,10 @@ Codes = NDArray[np.uint8]
 """``(C, H, W)`` 8-bit codes."""
 
 CODE = np.float32(1 / 255)
-"""One code. Multiplied, not divided by 255: that is what engines make of a division in a graph."""
+"""One code. Multiplied, not divided by 255, as engines do with a division in a graph."""
 
 Take = Callable[[int, Codes], None]
-"""Called with the number of a window and its output, which is valid during the call only."""
+"""Called with the number of a tile and its output, which is valid during the call only."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class EngineInfo:
 class Engine(Closing):
     """Runs one artifact.
 
-    The same window gives the same bytes whatever its place or neighbours in a batch and, for
-    engines of any shape, whatever the shape of the window around it (that is tested). Any number of
-    threads may use an engine: each call waits until the one before it has returned.
+    The same tile gives the same bytes whatever its place or neighbours in a batch and, for engines
+    of any shape, whatever the shape of the tile around it. Any number of threads may use an engine:
+    each call waits until the one before it has returned.
     """
 
     info: EngineInfo
@@ -67,11 +67,12 @@ class Engine(Closing):
         self.channels, self.align_px = channels, align_px
         self.turn = threading.RLock()
         """Lock held during every call."""
-        self._open = True
-        self._scratch: dict[tuple[int, ...], Batch] = {}
+        self.is_open = True
+        """True until `close`."""
+        self._scratch: Batch = np.zeros(0, np.float32)
 
     def run(self, batch: Batch) -> Batch:
-        """Restore a batch of windows.
+        """Restore a batch of tiles.
 
         The result is a new array. Values are as the network gives them, not clipped.
 
@@ -85,31 +86,12 @@ class Engine(Closing):
         with self.turn:
             return np.array(self._run_checked(batch))
 
-    def _run_checked(self, batch: Batch) -> Batch:
-        """`run` without the lock; the next call may overwrite the result."""
-        self._check_open()
-        if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[1] != self.channels:
-            raise EngineError(
-                f"got a batch {batch.dtype} {batch.shape}, need float32 (N, {self.channels}, H, W)"
-            )
-        if not len(batch):
-            raise EngineError("got a batch of no windows, need one that is not empty")
-        size = batch.shape[2:]
-        self._check_size(*size)
-        fixed = self.info.shape
-        if fixed is not None and (batch.shape[0], *size) != fixed:
-            raise EngineError(
-                f"got a batch of {batch.shape[0]} windows {size[0]}x{size[1]} px, this engine was "
-                f"built for {fixed[0]} of {fixed[1]}x{fixed[2]}"
-            )
-        return self._run(np.ascontiguousarray(batch))
-
-    def run_codes(self, windows: Sequence[Codes], take: Take) -> None:
-        """Restore windows of 8-bit codes; the output is rounded to even and clipped to 0..255.
+    def run_codes(self, tiles: Sequence[Codes], take: Take) -> None:
+        """Restore tiles of 8-bit codes; the output is rounded to even and clipped to 0..255.
 
         Args:
-            windows: ``(C, H, W)`` each, not necessarily contiguous; sides as for `run`. They must
-                not change before this returns.
+            tiles: ``(C, H, W)`` each, not necessarily contiguous; sides as for `run`. They must not
+                change before this returns.
             take: Receives every output once, in any order.
 
         Raises:
@@ -117,58 +99,68 @@ class Engine(Closing):
         """
         with self.turn:
             self._check_open()
-            for codes in windows:
+            for codes in tiles:
                 if codes.dtype != np.uint8 or codes.ndim != 3 or codes.shape[0] != self.channels:
                     raise EngineError(
-                        f"got a window {codes.dtype} {codes.shape}, need uint8 "
+                        f"got a tile {codes.dtype} {codes.shape}, need uint8 "
                         f"({self.channels}, H, W)"
                     )
                 self._check_size(*codes.shape[1:])
-            self._run_codes(windows, take)
+            self._run_codes(tiles, take)
 
     @abstractmethod
-    def _run(self, batch: Batch) -> Batch: ...
+    def _run(self, batch: Batch) -> Batch:
+        """Restore a batch that fits; the next call may overwrite the result."""
 
-    def _run_codes(self, windows: Sequence[Codes], take: Take) -> None:
-        """`run_codes` by way of `run`, in batches where the engine takes only those."""
+    def _run_codes(self, tiles: Sequence[Codes], take: Take) -> None:
+        """Restore codes by way of `_run`, in full batches where the engine takes only those."""
         most = self.info.shape[0] if self.info.shape else 1
-        for start in range(0, len(windows), most):
-            group = windows[start : start + most]
-            batch = self._batch((most, *group[0].shape))
+        for start in range(0, len(tiles), most):
+            group = tiles[start : start + most]
+            shape = (most, *group[0].shape)
+            if self._scratch.shape != shape:
+                self._scratch = np.zeros(shape, np.float32)
             for slot, codes in enumerate(group):
-                np.multiply(codes, CODE, out=batch[slot])
-            output = self._run_checked(batch)
+                np.multiply(codes, CODE, out=self._scratch[slot])
+            output = self._run_checked(self._scratch)
             for slot in range(len(group)):
                 take(start + slot, codes_from_unit(output[slot]))
 
-    def _batch(self, shape: tuple[int, ...]) -> Batch:
-        """A float buffer of this shape; that of the last run if it fits."""
-        if shape not in self._scratch:
-            self._scratch = {shape: np.zeros(shape, np.float32)}
-        return self._scratch[shape]
-
-    @property
-    def is_open(self) -> bool:
-        """True until `close`."""
-        return self._open
+    def _run_checked(self, batch: Batch) -> Batch:
+        self._check_open()
+        if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[1] != self.channels:
+            raise EngineError(
+                f"got a batch {batch.dtype} {batch.shape}, need float32 (N, {self.channels}, H, W)"
+            )
+        if not len(batch):
+            raise EngineError("got a batch of no tiles, need one that is not empty")
+        size = batch.shape[2:]
+        self._check_size(*size)
+        fixed = self.info.shape
+        if fixed is not None and (batch.shape[0], *size) != fixed:
+            raise EngineError(
+                f"got a batch of {batch.shape[0]} tiles {size[0]}x{size[1]} px, this engine was "
+                f"built for {fixed[0]} of {fixed[1]}x{fixed[2]}"
+            )
+        return self._run(np.ascontiguousarray(batch))
 
     def _check_open(self) -> None:
-        if not self._open:
+        if not self.is_open:
             raise EngineError(f"{self.info.name} engine is closed; open it again")
 
     def _check_size(self, height: int, width: int) -> None:
         align = self.align_px
         if height % align or width % align or not height * width:
             raise EngineError(
-                f"got windows of {height}x{width} px, need sides that are multiples of "
-                f"{align} px and not empty"
+                f"got tiles of {height}x{width} px, need sides that are multiples of {align} px "
+                "and not empty"
             )
 
     def close(self) -> None:
         """Free what the engine holds, after the call under way; further runs are refused."""
         with self.turn:
-            if self._open:
-                self._open = False
+            if self.is_open:
+                self.is_open = False
                 self._free()
 
     def _free(self) -> None:
@@ -176,16 +168,18 @@ class Engine(Closing):
 
 
 def codes_from_unit(unit: Batch) -> Codes:
-    """Values in [0, 1] as 8-bit codes: times 255, rounded to even, clipped.
+    """Return values in [0, 1], of any shape, as 8-bit codes: times 255, rounded to even, clipped.
 
     Elementwise in numpy on purpose: the bits must not depend on where in a row a pixel lies, which
     mixed vector and scalar code of other libraries does not promise.
-
-    Args:
-        unit: Any shape.
     """
     scaled = np.multiply(unit, np.float32(255))
     np.rint(scaled, out=scaled)
     np.clip(scaled, 0, 255, out=scaled)
     codes: Codes = scaled.astype(np.uint8)
     return codes
+
+
+def one_line(error: Exception) -> str:
+    """Return what a library said, on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

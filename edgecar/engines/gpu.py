@@ -5,9 +5,10 @@ that `edgecar build` and `edgecar doctor` can say what is missing.
 """
 
 import ctypes
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t
+from ctypes import byref, c_char_p, c_int, c_size_t
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgecar.errors import EngineError
 
@@ -22,27 +23,16 @@ MULTIPROCESSORS, INTEGRATED, MAJOR, MINOR = 16, 18, 75, 76
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU.
+    """One GPU."""
 
-    Attributes:
-        name: Name that its driver gives.
-        compute_capability: Such as ``8.7``.
-        multiprocessors: Number of multiprocessors.
-        memory_mib: Device memory in MiB. On a Jetson this is shared with the CPU.
-        integrated: It shares memory with the CPU, so that nothing has to be copied.
-        cuda: Newest version of CUDA that the driver runs, such as ``12.6``.
-        board: Name of the board in the device tree; empty on servers.
-        l4t: First line of a Jetson's release file; empty elsewhere.
-    """
-
-    name: str
-    compute_capability: str
+    name: str  # that its driver gives
+    compute_capability: str  # such as 8.7
     multiprocessors: int
-    memory_mib: int
-    integrated: bool
-    cuda: str
-    board: str
-    l4t: str
+    memory_mib: int  # on a Jetson shared with the CPU
+    integrated: bool  # it shares memory with the CPU, so that nothing has to be copied
+    cuda: str  # newest version that the driver runs, such as 12.6
+    board: str  # name in the device tree; empty on servers
+    l4t: str  # first line of a Jetson's release file; empty elsewhere
 
 
 def find_gpu(ordinal: int = 0) -> Gpu:
@@ -51,66 +41,47 @@ def find_gpu(ordinal: int = 0) -> Gpu:
     Raises:
         EngineError: There is no NVIDIA driver, or no such GPU.
     """
-    driver = _Driver()
-    count = driver.number("cuDeviceGetCount")
+    try:
+        driver = ctypes.CDLL(DRIVER)
+    except OSError as error:
+        raise EngineError(f"no NVIDIA driver here ({error})") from error
+
+    def call(name: str, *arguments: Any) -> None:
+        code = getattr(driver, name)(*arguments)
+        if code:
+            text = c_char_p()
+            driver.cuGetErrorString(code, byref(text))
+            words = f"{text.value.decode()} ({code})" if text.value else f"error {code}"
+            raise EngineError(f"the NVIDIA driver refuses {name}: {words}")
+
+    def number(name: str, *arguments: int) -> int:
+        answer = c_int()
+        call(name, byref(answer), *arguments)
+        return answer.value
+
+    call("cuInit", 0)
+    count = number("cuDeviceGetCount")
     if ordinal >= count:
         raise EngineError(f"the NVIDIA driver lists {count} GPU(s), asked for number {ordinal}")
-    device = driver.number("cuDeviceGet", ordinal)
-    cuda = driver.number("cuDriverGetVersion")  # 1000 times the major, 10 times the minor
+    device = number("cuDeviceGet", ordinal)
+    multiprocessors, integrated, major, minor = (
+        number("cuDeviceGetAttribute", attribute, device)
+        for attribute in (MULTIPROCESSORS, INTEGRATED, MAJOR, MINOR)
+    )
+    name, memory = ctypes.create_string_buffer(NAME_BYTES), c_size_t()
+    call("cuDeviceGetName", name, NAME_BYTES, device)
+    call("cuDeviceTotalMem_v2", byref(memory), device)
+    cuda = number("cuDriverGetVersion")  # 1000 times the major, 10 times the minor
     return Gpu(
-        name=driver.name(device),
-        compute_capability=f"{driver.fact(device, MAJOR)}.{driver.fact(device, MINOR)}",
-        multiprocessors=driver.fact(device, MULTIPROCESSORS),
-        memory_mib=driver.memory(device) >> 20,
-        integrated=bool(driver.fact(device, INTEGRATED)),
+        name=name.value.decode(errors="replace"),
+        compute_capability=f"{major}.{minor}",
+        multiprocessors=multiprocessors,
+        memory_mib=memory.value >> 20,
+        integrated=bool(integrated),
         cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
         board=_first_line(DEVICE_TREE_MODEL) if L4T_RELEASE.exists() else "",
         l4t=_first_line(L4T_RELEASE),
     )
-
-
-class _Driver:
-    """The few calls that need no context."""
-
-    def __init__(self) -> None:
-        try:
-            self._library = ctypes.CDLL(DRIVER)
-        except OSError as error:
-            raise EngineError(f"no NVIDIA driver here ({error})") from error
-        self._call("cuInit", 0)
-
-    def number(self, name: str, *arguments: int) -> int:
-        """Return what a call writes to the integer it is given first."""
-        answer = c_int()
-        self._call(name, byref(answer), *arguments)
-        return answer.value
-
-    def fact(self, device: int, attribute: int) -> int:
-        answer = c_int()
-        self._call("cuDeviceGetAttribute", byref(answer), attribute, device)
-        return answer.value
-
-    def name(self, device: int) -> str:
-        text = ctypes.create_string_buffer(NAME_BYTES)
-        self._call("cuDeviceGetName", text, NAME_BYTES, device)
-        return text.value.decode(errors="replace")
-
-    def memory(self, device: int) -> int:
-        answer = c_size_t()
-        self._call("cuDeviceTotalMem_v2", byref(answer), device)
-        return answer.value
-
-    def _call(self, name: str, *arguments: object) -> None:
-        error: int = getattr(self._library, name)(*arguments)
-        if error:
-            raise EngineError(f"the NVIDIA driver refuses {name}: {self._words(error)}")
-
-    def _words(self, error: int) -> str:
-        text = c_char_p()
-        describe = self._library.cuGetErrorString
-        describe.argtypes = [c_int, POINTER(c_char_p)]
-        described = describe(error, byref(text)) == 0 and text.value
-        return f"{text.value.decode()} ({error})" if described and text.value else f"error {error}"
 
 
 def _first_line(path: Path) -> str:

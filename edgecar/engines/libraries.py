@@ -1,18 +1,13 @@
 """The one place where ONNX Runtime and OpenVINO are imported, without their telemetry.
 
 Both report their import over the network and leave files in the home folder unless told not to
-before they are imported. Python imports a library once for a whole process, so a program that
-imports one of them itself before edgecar does decides for itself.
+before they are imported. A program that imports one of them before edgecar does decides for itself.
 """
 
-import contextlib
 import importlib
-import io
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 KERNELS, KERNELS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64"
@@ -24,16 +19,15 @@ ONNXRUNTIME_SILENCE = "ORT_DISABLE_TELEMETRY"
 BUILD_SERVER = "TF_BUILD"
 """Marks a build server, on which OpenVINO asks its telemetry package to stay silent."""
 
+_importing = threading.Lock()
+
 
 def imported_onnxruntime(submodule: str = "") -> Any:
-    """ONNX Runtime, or one of its submodules, with telemetry off.
+    """Return ONNX Runtime, or one of its submodules, with telemetry off.
 
     Since version 1.29 its import writes files to the home folder and looks up a server. The only
     documented way to prevent that is an environment variable, so it is set for this process and
     its children unless the caller has set it to something else.
-
-    Args:
-        submodule: Name below ``onnxruntime``, such as ``quantization``.
 
     Raises:
         ImportError: It is not installed.
@@ -43,7 +37,7 @@ def imported_onnxruntime(submodule: str = "") -> Any:
 
 
 def imported_openvino() -> Any:
-    """OpenVINO with telemetry off and few kernels kept.
+    """Return OpenVINO with telemetry off and few kernels kept.
 
     Raises:
         ImportError: It is not installed.
@@ -51,34 +45,13 @@ def imported_openvino() -> Any:
     with _importing:
         if "openvino" not in sys.modules:
             os.environ.setdefault(KERNELS, KERNELS_KEPT)
-            with _as_on_a_build_server():
+            before = os.environ.get(BUILD_SERVER)
+            os.environ[BUILD_SERVER] = before or "1"  # during the import only
+            try:
                 importlib.import_module("openvino.opset13")
+            finally:
+                if before is None:
+                    del os.environ[BUILD_SERVER]
+                else:
+                    os.environ[BUILD_SERVER] = before
     return importlib.import_module("openvino")
-
-
-_importing = threading.Lock()
-
-
-@contextlib.contextmanager
-def _as_on_a_build_server() -> Iterator[None]:
-    """Mark this process as a build server for a moment, if it is not one."""
-    before = os.environ.get(BUILD_SERVER)
-    os.environ[BUILD_SERVER] = before or "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[BUILD_SERVER]
-        else:
-            os.environ[BUILD_SERVER] = before
-
-
-def load_cuda_libraries(onnxruntime: ModuleType) -> None:
-    """Load those of ``pip install 'onnxruntime-gpu[cuda,cudnn]'``; a system's own are found anyway.
-
-    What is missing shows when a session falls back to another provider.
-    """
-    preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
-    if preload is not None:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
-            preload()

@@ -1,12 +1,14 @@
 """ONNX Runtime: the default on ARM CPUs; CUDA and TensorRT where its GPU build is present."""
 
+import contextlib
+import io
 import os
 import platform
 from typing import Any
 
 from edgecar.artifact import Artifact
-from edgecar.engines.base import Batch, Engine, EngineInfo
-from edgecar.engines.libraries import imported_onnxruntime, load_cuda_libraries
+from edgecar.engines.base import Batch, Engine, EngineInfo, one_line
+from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.trt_lint import refuse_misread_bytes
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
@@ -21,7 +23,7 @@ FULL_PRECISION = ("NVIDIA_TF32_OVERRIDE", "0")
 
 
 class OnnxRuntimeEngine(Engine):
-    """Runs an artifact of any window shape in the arithmetic its graph asks for, where it can.
+    """Runs an artifact of any tile shape in the arithmetic its graph asks for, where it can.
 
     An FP32 graph is computed in FP32 on ``cuda``, and in TF32 if ``precision`` says so. The
     ``tensorrt`` provider has no such option: it computes FP32 in TF32 unless the environment has
@@ -46,18 +48,20 @@ class OnnxRuntimeEngine(Engine):
     ) -> None:
         own = _computed(artifact.metadata.precision, provider, precision)
         if precision not in (None, own):
+            instead = "" if precision == "tf32" else f" or export the network in {precision}"
+            if own == "tf32":
+                instead = f", or set {'='.join(FULL_PRECISION)}"
             raise EngineError(
                 f"got --precision {precision}, but ONNX Runtime computes this graph in {own}; "
-                f"{_instead(own, precision)}"
+                f"leave --precision out{instead}"
             )
         if provider == "tensorrt":
             refuse_misread_bytes(artifact.onnx)
-        given = {"use_tf32": str(int(own == "tf32"))} if provider == "cuda" else {}
-        self._session = new_session(artifact.onnx, provider, given, threads)
+        options = {"use_tf32": str(int(own == "tf32"))} if provider == "cuda" else {}
+        self._session = new_session(artifact.onnx, provider, options, threads)
         self._input = self._session.get_inputs()[0].name
-        suffix = "" if provider == "cpu" else f":{provider}"
         info = EngineInfo(
-            name=f"onnxruntime{suffix}",
+            name="onnxruntime" if provider == "cpu" else f"onnxruntime:{provider}",
             provider=provider_line(provider),
             precision=own,
             shape=None,
@@ -69,7 +73,7 @@ class OnnxRuntimeEngine(Engine):
         try:
             output: Batch = self._session.run(None, {self._input: batch})[0]
         except Exception as error:  # its classes are private and share no base
-            raise EngineError(f"ONNX Runtime failed on {batch.shape}: {_cause(error)}") from error
+            raise EngineError(f"ONNX Runtime failed on {batch.shape}: {one_line(error)}") from error
         return output
 
     def _free(self) -> None:
@@ -77,75 +81,49 @@ class OnnxRuntimeEngine(Engine):
 
 
 def new_session(onnx: bytes, provider: str, given: dict[str, str], threads: int = 0) -> Any:
-    """Open a session of ONNX Runtime on one provider and no other.
-
-    Args:
-        onnx: The graph with its weights.
-        provider: ``cpu``, ``cuda`` or ``tensorrt``.
-        given: Options of the provider.
-        threads: CPU threads; 0 leaves the number to the library.
-
-    Raises:
-        EngineError: The provider is absent, fell back to another, or refuses the graph.
-    """
+    """Open a session on one provider, with its options, and on no other."""
+    gpu_package = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
     try:
         library = imported_onnxruntime()
     except ImportError as error:
-        package = "'edgecar[onnxruntime]'" if provider == "cpu" else "'onnxruntime-gpu[cuda,cudnn]'"
-        raise EngineError(f"ONNX Runtime is not installed; pip install {package}") from error
-    wanted = PROVIDERS[provider]
+        install = "pip install 'edgecar[onnxruntime]'" if provider == "cpu" else gpu_package
+        raise EngineError(f"ONNX Runtime is not installed; {install}") from error
+    wanted, version = PROVIDERS[provider], library.__version__
     if wanted not in library.get_available_providers():
         raise EngineError(
-            f"ONNX Runtime {library.__version__} here has no {wanted}; "
-            f"pip install 'onnxruntime-gpu[cuda,cudnn]' or leave :{provider} out"
+            f"ONNX Runtime {version} here has no {wanted}; {gpu_package} or leave :{provider} out"
         )
-    if provider != "cpu":
-        load_cuda_libraries(library)
+    if provider != "cpu" and hasattr(library, "preload_dlls"):  # since 1.21
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+            library.preload_dlls()
     options = library.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
         session = library.InferenceSession(onnx, options, providers=[(wanted, given)])
     except Exception as error:  # its classes are private and share no base
-        raise EngineError(f"ONNX Runtime refused the artifact: {_cause(error)}") from error
+        raise EngineError(f"ONNX Runtime refused the artifact: {one_line(error)}") from error
     used = session.get_providers()[0]
     if used != wanted:
         raise EngineError(
-            f"asked ONNX Runtime for {wanted}, it fell back to {used}; pip install "
-            "'onnxruntime-gpu[cuda,cudnn]', and check that the driver fits ONNX Runtime "
-            f"{library.__version__}"
+            f"asked ONNX Runtime for {wanted}, it fell back to {used}; {gpu_package}, and check "
+            f"that the driver fits ONNX Runtime {version}"
         )
     return session
 
 
 def provider_line(provider: str) -> str:
-    """Name and version of the library with the provider in use."""
+    """Return name and version of the library with the provider in use."""
     version = imported_onnxruntime().__version__
     return f"ONNX Runtime {version} {PROVIDERS[provider].removesuffix('ExecutionProvider')}"
 
 
 def _computed(own: Precision, provider: str, asked: Precision | None) -> Precision:
-    """Return the arithmetic in which a graph is computed.
-
-    x86 CPUs have no kernels for halves, which are widened.
-    """
+    """Return the arithmetic in which a graph is computed."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     if own == "fp16" and provider == "cpu" and x86:
-        return "fp32"
+        return "fp32"  # x86 CPUs have no kernels for halves, which are widened
     name, full = FULL_PRECISION
     if own == "fp32" and provider == "tensorrt" and os.environ.get(name) != full:
         return "tf32"
     return "tf32" if own == "fp32" and provider == "cuda" and asked == "tf32" else own
-
-
-def _instead(computed: Precision, asked: Precision | None) -> str:
-    if computed == "tf32":
-        return f"set {'='.join(FULL_PRECISION)}, or leave --precision out"
-    if asked == "tf32":
-        return "leave --precision out"
-    return f"leave --precision out or export the network in {asked}"
-
-
-def _cause(error: Exception) -> str:
-    """Return what the library said, on one line."""
-    return " ".join(str(error).split())[:200]

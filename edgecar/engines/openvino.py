@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,28 +21,28 @@ NAMES: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 # too; the bits are the same. But compiling costs what a few million pixels gain, for small networks
 # as for larger ones, and the graph holds activations of its own: shapes that keep coming back get
 # one, the larger the sooner, as long as there is memory.
-PAYS_PX = 8 << 20  # computed in a shape: four 1080p frames, a hundred windows of 256×320
+PAYS_PX = 8 << 20  # computed in a shape: four 1080p frames, a hundred tiles of 256×320
 LEAST_RETURNS = 2  # a picture that is seen once gets none
 COMPILED_MEMORY = 320 << 20  # bytes of activations, all shapes together
 FORGOTTEN_RUNS = 2000
 # From then on a shape is compiled only in place of a forgotten one: no camera grows for days.
 SETTLED_RUNS = 2000
 
-PROBE_PX = 96  # side of what both are compared on
+PROBE_PX = 96  # side of the picture on which graphs for one shape and for any are compared
 
 # OpenVINO keeps 5000 layers as they were made for shapes that the graph for any shape has met: a
 # megabyte each time that xs meets one.
 LAYERS_KEPT = "128"
 
-IN_FLIGHT = 2  # windows: while the network computes one, codes of its neighbours are copied
+IN_FLIGHT = 2  # tiles: while the network computes one, codes of its neighbours are copied
 
 
 class OpenvinoEngine(Engine):
-    """Runs an artifact of any window shape.
+    """Runs an artifact of any tile shape.
 
     Left to itself OpenVINO computes in bfloat16 on CPUs that have it; ``info.precision`` says what
     it chose, and ``precision="fp32"`` forbids it. Codes are converted inside the graph, on all
-    threads; the bytes are those of the conversions in numpy (that is tested).
+    threads; the bytes are those of the conversions in numpy.
 
     Args:
         artifact: Artifact to run.
@@ -65,60 +65,75 @@ class OpenvinoEngine(Engine):
             openvino = imported_openvino()
         except ImportError as error:
             raise EngineError("OpenVINO is not installed; pip install openvino") from error
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            **({"CPU_RUNTIME_CACHE_CAPACITY": LAYERS_KEPT} if device == "CPU" else {}),
-        }
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+        if device == "CPU":
+            settings["CPU_RUNTIME_CACHE_CAPACITY"] = LAYERS_KEPT
         if precision is not None:
             settings["INFERENCE_PRECISION_HINT"] = HINTS.get(precision, "f32")
+        metadata = artifact.metadata
         try:
             core = openvino.Core()
-            model = core.read_model(artifact.onnx)
-            if _enlarges(model) and not _repeats_right(device):
-                _spell_out_repeats(model)
-            self._compiler = _Compiler(core, model, device, settings)
-            self._most_px = COMPILED_MEMORY // artifact.metadata.bytes_per_px
+            self._model = core.read_model(artifact.onnx)
+            _spell_out_repeats(self._model)
+            self._compile = partial(core.compile_model, device_name=device, config=settings)
+            self._most_px = COMPILED_MEMORY // metadata.bytes_per_px
             hint = self._codes.any_shape.get_property("INFERENCE_PRECISION_HINT")
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refused the artifact: {_cause(error)}") from error
-        own = artifact.metadata.precision
-        eight = own == "int8" and _computes_in_int8(self._codes.any_shape)
-        chosen: Precision = "int8" if eight else NAMES[str(hint.get_type_name())]
+        eight_bits = metadata.precision == "int8" and _computes_in_int8(self._codes.any_shape)
+        chosen: Precision = "int8" if eight_bits else NAMES[str(hint.get_type_name())]
         if precision not in (None, chosen):
             raise EngineError(
-                f"got --precision {precision}, but this {device} "
-                f"computes {artifact.metadata.model} "
+                f"got --precision {precision}, but this {device} computes {metadata.model} "
                 f"in {chosen}; leave --precision out or choose {chosen}"
             )
-        if eight and not self._same_at_one_shape(artifact):
+        if eight_bits and not self._same_at_one_shape(metadata.channels, metadata.align_px):
             self._most_px = 0  # no graph for one shape, ever
             del self._codes  # made with room for some
         version = openvino.get_version().split("-")[0]
         info = EngineInfo("openvino", f"OpenVINO {version} {device}", chosen, None, device.lower())
-        super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
+        super().__init__(info, metadata.channels, metadata.align_px)
 
-    def _same_at_one_shape(self, artifact: Artifact) -> bool:
+    def _same_at_one_shape(self, channels: int, align_px: int) -> bool:
         """Return True if graphs for one shape and for any give the same bytes.
 
         In floating point they do. In eight bits OpenVINO fuses elementwise steps into roundings in
         the one and not in the other; seen in msfan, on every tenth pixel at least.
         """
-        side = max(PROBE_PX, artifact.metadata.align_px) // artifact.metadata.align_px
-        shape = (1, artifact.metadata.channels, *[side * artifact.metadata.align_px] * 2)
-        codes = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        one = self._compiler.of_codes(shape)(codes)[0]
+        side = max(PROBE_PX, align_px) // align_px * align_px
+        codes = np.random.default_rng(0).integers(0, 256, (1, channels, side, side), np.uint8)
+        one = self._compiled_for_codes(codes.shape)(codes)[0]
         return bool(np.array_equal(one, self._codes.any_shape(codes)[0]))
 
     @cached_property
     def _codes(self) -> "_Requests":
-        """Requests of the graph from codes to codes."""
-        return _Requests(self._compiler.of_codes, self._most_px)
+        """Requests of the graph from 8-bit codes to the same."""
+        return _Requests(self._compiled_for_codes, self._most_px)
 
     @cached_property
     def _units(self) -> "_Requests":
-        """Requests of the graph as it was exported."""
-        return _Requests(self._compiler.as_exported, self._most_px)
+        """Requests of the graph as it was exported: float32 in [0, 1] to the same."""
+        return _Requests(partial(self._compiled, self._model), self._most_px)
+
+    def _compiled(self, model: Any, shape: tuple[int, ...] | None) -> Any:
+        """Compile a graph for one shape, or for any."""
+        if shape is not None:
+            model = model.clone()
+            model.reshape(shape)
+        return self._compile(model)
+
+    def _compiled_for_codes(self, shape: tuple[int, ...] | None) -> Any:
+        openvino = imported_openvino()
+        operators = openvino.opset13
+        steps = openvino.preprocess.PrePostProcessor(self._model.clone())
+        steps.input().tensor().set_element_type(openvino.Type.u8)
+        steps.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+        model = steps.build()
+        unit = model.get_results()[0].input_value(0)
+        scaled = operators.multiply(unit, operators.constant(np.float32(255)))
+        rounded = operators.clamp(operators.round(scaled, "half_to_even"), 0.0, 255.0)
+        codes = operators.convert(rounded, "u8")
+        return self._compiled(openvino.Model([codes], model.get_parameters()), shape)
 
     def _run(self, batch: Batch) -> Batch:
         try:
@@ -129,7 +144,7 @@ class OpenvinoEngine(Engine):
         output: Batch = result[0]
         return output
 
-    def _run_codes(self, windows: Sequence[Codes], take: Take) -> None:
+    def _run_codes(self, tiles: Sequence[Codes], take: Take) -> None:
         running: deque[tuple[int, Any]] = deque()
 
         def finish_one() -> None:
@@ -138,7 +153,7 @@ class OpenvinoEngine(Engine):
             take(number, request.get_output_tensor().data[0])
 
         try:
-            for number, codes in enumerate(windows):
+            for number, codes in enumerate(tiles):
                 if len(running) == IN_FLIGHT:
                     finish_one()
                 busy = [request for _, request in running]
@@ -159,39 +174,8 @@ class OpenvinoEngine(Engine):
                 request.wait()
 
     def _free(self) -> None:
-        for graph in ("_codes", "_units"):
+        for graph in ("_codes", "_units", "_model"):
             self.__dict__.pop(graph, None)
-
-
-class _Compiler:
-    """Makes executables of a graph, for one shape or for any."""
-
-    def __init__(self, core: Any, model: Any, device: str, settings: dict[str, Any]) -> None:
-        self._core, self._model, self._device, self._settings = core, model, device, settings
-
-    def as_exported(self, shape: tuple[int, ...] | None = None) -> Any:
-        """Compile the graph from float32 in [0, 1] to the same."""
-        return self._compiled(self._model.clone(), shape)
-
-    def of_codes(self, shape: tuple[int, ...] | None = None) -> Any:
-        """Compile the graph from 8-bit codes to the same."""
-        openvino = imported_openvino()
-        operators = openvino.opset13
-        model = self._model.clone()
-        steps = openvino.preprocess.PrePostProcessor(model)
-        steps.input().tensor().set_element_type(openvino.Type.u8)
-        steps.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
-        model = steps.build()
-        unit = model.get_results()[0].input_value(0)
-        scaled = operators.multiply(unit, operators.constant(np.float32(255)))
-        rounded = operators.clamp(operators.round(scaled, "half_to_even"), 0.0, 255.0)
-        codes = operators.convert(rounded, "u8")
-        return self._compiled(openvino.Model([codes], model.get_parameters()), shape)
-
-    def _compiled(self, model: Any, shape: tuple[int, ...] | None) -> Any:
-        if shape is not None:
-            model.reshape(shape)
-        return self._core.compile_model(model, self._device, self._settings)
 
 
 class _Requests:
@@ -208,7 +192,7 @@ class _Requests:
         self._settled_px = 0  # compiled at one time, while that could still grow
 
     def of_shape(self, shape: tuple[int, ...]) -> list[Any]:
-        """The fastest requests at hand for a batch of this shape, `IN_FLIGHT` of them."""
+        """Return the fastest requests at hand for a batch of this shape, `IN_FLIGHT` of them."""
         self._runs += 1
         self._seen[shape] += 1
         self._last_run[shape] = self._runs
@@ -230,77 +214,43 @@ class _Requests:
         return sum(map(_pixels, (*self.fixed, shape))) <= limit_px
 
 
-def _computes_in_int8(executable: Any) -> bool:
-    """Return True if any convolution runs in eight bits; without kernels all run in floats."""
-    for node in executable.get_runtime_model().get_ordered_ops():
-        metadata = {key: str(value.value) for key, value in node.get_rt_info().items()}
-        if (
-            metadata.get("layerType") == "Convolution"
-            and metadata.get("runtimePrecision") in EIGHT_BITS
-        ):
-            return True
-    return False
-
-
-def _enlarges(model: Any) -> bool:
-    """Return whether a layer makes pictures larger by repeating pixels."""
-    return any(_repeats(layer) > 1 for layer in model.get_ops())
-
-
-def _repeats(layer: Any) -> int:
-    """Number of times that a layer repeats each pixel in either direction; 1 for other layers."""
-    if layer.get_type_name() != "Interpolate" or layer.get_attributes()["mode"] != "nearest":
-        return 1
-    scales = layer.input_value(1).get_node()
-    if scales.get_type_name() != "Constant":
-        return 1
-    along = [float(scale) for scale in scales.get_data()]
-    whole = len(along) == 4 and along[2] == along[3] and along[2].is_integer()
-    return int(along[2]) if whole and along[:2] == [1, 1] else 1
-
-
-@cache
-def _repeats_right(device: str) -> bool:
-    """Return whether OpenVINO enlarges by repetition as it should on this machine.
-
-    OpenVINO 2026.4 gives wrong pixels or an error on x86 CPUs without AVX2.
-    """
-    openvino = imported_openvino()
-    operators = openvino.opset13
-    picture = np.arange(2048, dtype=np.float32).reshape(2, 4, 16, 16)
-    given = operators.parameter([-1, 4, -1, -1], np.float32)
-    larger = operators.interpolate(
-        given,
-        operators.constant(np.array([1, 1, 2, 2], np.float32)),
-        "nearest",
-        "scales",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-    )
-    compiled = openvino.Core().compile_model(openvino.Model([larger], [given]), device)
-    try:
-        return bool(np.array_equal(compiled(picture)[0], picture.repeat(2, 2).repeat(2, 3)))
-    except RuntimeError:
-        return False
-
-
-def _spell_out_repeats(model: Any) -> None:
-    """Put copies of the channels, sorted into blocks of pixels, in place of a repetition."""
-    operators = imported_openvino().opset13
-    for layer in model.get_ops():
-        if (times := _repeats(layer)) > 1:
-            copies = operators.tile(layer.input_value(0), np.array([1, times**2, 1, 1]))
-            blocks = operators.depth_to_space(copies, "blocks_first", times)
-            layer.output(0).replace(blocks.output(0))
-    model.validate_nodes_and_infer_types()
+def _requests(executable: Any) -> list[Any]:
+    return [executable.create_infer_request() for _ in range(IN_FLIGHT)]
 
 
 def _pixels(shape: tuple[int, ...]) -> int:
     return shape[0] * shape[2] * shape[3]
 
 
-def _requests(executable: Any) -> list[Any]:
-    return [executable.create_infer_request() for _ in range(IN_FLIGHT)]
+def _computes_in_int8(executable: Any) -> bool:
+    """Return True if any convolution runs in eight bits; without kernels all run in floats."""
+    for node in executable.get_runtime_model().get_ordered_ops():
+        facts = {key: str(value.value) for key, value in node.get_rt_info().items()}
+        if facts.get("layerType") == "Convolution" and facts.get("runtimePrecision") in EIGHT_BITS:
+            return True
+    return False
+
+
+def _spell_out_repeats(model: Any) -> None:
+    """Replace layers that repeat pixels by copies of the channels, sorted into blocks of pixels.
+
+    OpenVINO 2026.4 repeats pixels wrongly, or fails, on x86 CPUs without AVX2. Elsewhere this gives
+    the same bytes and takes 1 % (glfusion) longer.
+    """
+    operators = imported_openvino().opset13
+    for layer in model.get_ops():
+        if layer.get_type_name() != "Interpolate" or layer.get_attributes()["mode"] != "nearest":
+            continue
+        scales = layer.input_value(1).get_node()
+        if scales.get_type_name() != "Constant":
+            continue
+        along = [float(scale) for scale in scales.get_data()]
+        times = int(along[-1])
+        if times > 1 and along == [1, 1, times, times]:
+            copies = operators.tile(layer.input_value(0), np.array([1, times**2, 1, 1]))
+            blocks = operators.depth_to_space(copies, "blocks_first", times)
+            layer.output(0).replace(blocks.output(0))
+    model.validate_nodes_and_infer_types()
 
 
 def _cause(error: Exception) -> str:

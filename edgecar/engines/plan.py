@@ -8,79 +8,63 @@ other bytes than they name, is not loaded.
 
 import hashlib
 import json
-import time
-from collections import Counter
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from edgecar.artifact import Artifact
-from edgecar.engines.answer import mirrored
-from edgecar.engines.base import CODE
 from edgecar.engines.gpu import Gpu
-from edgecar.engines.select import default_engine, open_engine
-from edgecar.engines.targets import LibraryName, Target
-from edgecar.engines.trt_build import BuildSettings, Report, build_engine
-from edgecar.engines.trt_library import TITLES, Library
-from edgecar.engines.trt_lint import refuse_misread_bytes
-from edgecar.errors import ArtifactError, EngineError, WindowError
-from edgecar.files import atomic_write, cache_folder, quoted
-from edgecar.metadata import Metadata, answer_from_table, packed_answer, quality_from_table
-from edgecar.spec import Size
+from edgecar.engines.targets import LIBRARIES, LibraryName, Target
+from edgecar.engines.trt_library import TITLES
+from edgecar.errors import ArtifactError, EngineError
+from edgecar.files import atomic_write, quoted
+from edgecar.metadata import Metadata, answer_from_table, quality_from_table
+from edgecar.spec import Precision, Size
 
 FORMAT = 1
 SUFFIX = ".plan"
 
 
 @dataclass(frozen=True)
-class PlanMetadata:
-    """Metadata of a plan.
+class BuildSettings:
+    """How a plan is built."""
 
-    Attributes:
-        library: Library that it was built with.
-        version: Version of that library.
-        target: Name of the target; the file's for one of the user's.
-        gpu: GPU that it was built on; empty if there was none.
-        compute_capability: Compute capability that it runs on; empty: any from Ampere on.
-        cuda: Newest version of CUDA that the driver there ran; empty if there was none.
-        board: Jetson that it was built on, with its release; empty elsewhere.
-        onnx: Name of the file it was built from, in the same folder.
-        onnx_sha256: Hash of that graph with its weights (`onnx_sha256`).
-        plan_sha256: Hash of the plan.
-        network: Metadata of that file.
-        settings: How it was built.
-        layers: Number of layers before they were fused.
-        inspected: Layers of the plan by type of what they write, and bytes of device memory; None
-            where it could not be loaded.
-        build_seconds: How long building took.
-    """
-
-    library: str
-    version: str
-    target: str
-    gpu: str
-    compute_capability: str
-    cuda: str
-    board: str
-    onnx: str
-    onnx_sha256: str
-    plan_sha256: str
-    network: Metadata
-    settings: BuildSettings
-    layers: int
-    inspected: dict[str, Any] | None
-    build_seconds: float
+    tile: Size  # (height, width) that the engine reads
+    batch: int  # tiles at a time; with `any_batch` the most of them
+    workspace_mib: int  # scratch memory that may be planned with
+    any_batch: bool = False  # take from one tile to `batch`, and be fastest with `batch`
+    level: int = 3  # effort from 0 to 5; TensorRT's own default
+    # To build for; TensorRT-RTX only. Empty: TensorRT builds for the GPU here, TensorRT-RTX one
+    # plan for every card from Ampere on.
+    compute_capability: str = ""
+    precision: Precision = "fp32"  # of the graph
+    weakly_typed: bool = False  # let TensorRT choose types, as 10.x may do
+    version_compatible: bool = False  # the plan also loads in later versions of TensorRT
+    hardware_compatible: bool = False  # the plan also loads on other GPUs from Ampere on
+    dla_core: int | None = None  # deep learning accelerator to run on; None is the GPU
+    detailed: bool = False  # keep what the inspector needs to name every layer's type
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A plan that its metadata vouch for."""
+class PlanMetadata:
+    """Source, maker and purpose of a plan."""
 
-    path: Path
-    metadata: PlanMetadata
-    content: bytes
+    library: LibraryName
+    version: str  # of the library
+    target: str  # name of the target file
+    gpu: str  # that it was built on; empty if there was none
+    compute_capability: str  # that it runs on; empty: any from Ampere on
+    cuda: str  # newest version that the driver there ran; empty if there was none
+    board: str  # Jetson that it was built on, with its release; empty elsewhere
+    onnx: str  # name of the file it was built from, in the same folder
+    onnx_sha256: str  # of that graph with its weights
+    plan_sha256: str  # of the plan
+    network: Metadata  # of that file
+    settings: BuildSettings
+    layers: int  # before they were fused
+    # Layers by type of what they write, and bytes of memory; None where it could not be loaded.
+    inspected: dict[str, Any] | None
+    build_seconds: float
 
 
 def plan_path(onnx: Path, target: Target) -> Path:
@@ -104,123 +88,12 @@ def onnx_sha256(artifact: Artifact) -> str:
     return hashlib.sha256(artifact.onnx).hexdigest()
 
 
-def library_of(metadata: PlanMetadata) -> LibraryName:
-    """Return the library that a plan was built with."""
-    return "tensorrt-rtx" if metadata.library == "tensorrt-rtx" else "tensorrt"
-
-
-def settings_for(artifact: Artifact, target: Target, **changes: Any) -> BuildSettings:
-    """Return the settings with which a graph is built for a target.
-
-    Args:
-        artifact: The graph.
-        target: The box.
-        changes: Fields of `BuildSettings`; None leaves the target's.
-
-    Raises:
-        WindowError: The tile does not suit the network.
-        EngineError: The target does not take the graph's precision.
-    """
-    metadata = artifact.metadata
-    if metadata.precision not in target.precisions:
-        raise EngineError(
-            f"{target.name} takes {', '.join(target.precisions)}, the graph is in "
-            f"{metadata.precision}; export it with --precision {target.precisions[0]}"
-        )
-    own = {
-        "tile": target.tile,
-        "batch": target.batch,
-        "workspace_mib": target.workspace_mib,
-        "compute_capability": target.compute_capability,
-        "precision": metadata.precision,
-    }
-    given = {key: value for key, value in changes.items() if value is not None}
-    settings = BuildSettings(**{**own, **given})
-    least = 2 * metadata.halo_px + metadata.align_px
-    for side in settings.tile:
-        if side % metadata.align_px or side < least:
-            raise WindowError(
-                f"tile {settings.tile[1]}x{settings.tile[0]} px, {metadata.model} needs sides that "
-                f"are multiples of {metadata.align_px} px and at least {least} px; give --tile "
-                "WIDTHxHEIGHT"
-            )
-    return settings
-
-
-def write_plan(
-    artifact: Artifact,
-    path: Path,
-    library: Library,
-    target: Target,
-    settings: BuildSettings,
-    gpu: Gpu | None,
-    report: Report = lambda _what: None,
-) -> PlanMetadata:
-    """Build a plan and write it with its metadata; nothing is written if that fails.
-
-    Args:
-        artifact: A file that lies in the folder of ``path``.
-        path: Path of the plan.
-        library: To build with.
-        target: To build for.
-        settings: How.
-        gpu: GPU of this machine; None if there is none, which only TensorRT-RTX builds without.
-        report: Told what is being done.
-
-    Raises:
-        EngineError: The graph, or a setting, is refused, or this is another GPU than the target's.
-    """
-    if artifact.path is None:
-        raise EngineError("the artifact is in no file to build a plan from; write it to one")
-    _refuse_other_box(library, target, gpu)
-    refuse_misread_bytes(artifact.onnx)
-    kept = _timings(library, gpu)
-    timings = kept.read_bytes() if kept.is_file() else b""
-    began = time.perf_counter()
-    built = build_engine(library, artifact.onnx, settings, timings, report)
-    seconds = time.perf_counter() - began
-    if built.timing_cache:
-        _keep_private(kept, built.timing_cache)
-    metadata = PlanMetadata(
-        library=library.name,
-        version=library.version,
-        target=target.name,
-        gpu=gpu.name if gpu and not library.is_rtx else "",
-        compute_capability=_capability(library, settings, gpu),
-        cuda=gpu.cuda if gpu else "",
-        board=f"{gpu.board}; {gpu.l4t}" if gpu and gpu.l4t else "",
-        onnx=artifact.path.name,
-        onnx_sha256=onnx_sha256(artifact),
-        plan_sha256=hashlib.sha256(built.plan).hexdigest(),
-        network=metadata_at_tile(artifact, settings.tile),
-        settings=settings,
-        layers=built.layers,
-        inspected=inspected(library, built.plan) if gpu else None,
-        build_seconds=round(seconds, 3),
-    )
+def save_plan(path: Path, metadata: PlanMetadata, content: bytes) -> None:
+    """Write a plan with its metadata."""
     with atomic_write(path) as temporary:
-        temporary.write_bytes(built.plan)
+        temporary.write_bytes(content)
     with atomic_write(sidecar_of(path)) as temporary:
         temporary.write_text(json.dumps({"format": FORMAT, **asdict(metadata)}, indent=2) + "\n")
-    return metadata
-
-
-def metadata_at_tile(artifact: Artifact, tile: Size) -> Metadata:
-    """Return an artifact's metadata with a known answer that a plan of one tile can reproduce.
-
-    A network that pools over its whole input gives another output in each tile: it is computed
-    here, on the CPU, by an engine that passed the artifact's own check.
-    """
-    metadata, answer = artifact.metadata, artifact.metadata.known_answer
-    if answer is None or metadata.context == "local":
-        return metadata
-    name = "onnxruntime" if find_spec("onnxruntime") else default_engine()
-    codes = answer.codes()
-    height, width = codes.shape[1:]
-    with open_engine(artifact, name) as opened:
-        unit = opened.run(mirrored(codes, tile)[None] * CODE)[0, :, :height, :width]
-    made = packed_answer(codes, 255 * unit, answer.error_codes2, answer.allowed_db, tile)
-    return replace(metadata, known_answer=made)
 
 
 def read_plan_metadata(path: Path) -> PlanMetadata:
@@ -237,14 +110,13 @@ def read_plan_metadata(path: Path) -> PlanMetadata:
         )
     try:
         table = json.loads(sidecar.read_text())
-        if table.pop("format") != FORMAT:
-            raise ValueError("another format")
-        metadata, settings = table["network"], table["settings"]
-        quality = metadata["quality"]
-        quality = quality_from_table(quality) if quality else None
-        stored = metadata.get("known_answer")  # plans built before there was one have none
-        answer = answer_from_table(stored) if stored else None
-        table["network"] = Metadata(**{**metadata, "quality": quality, "known_answer": answer})
+        if table.pop("format") != FORMAT or table["library"] not in LIBRARIES:
+            raise ValueError("another format or library")
+        facts, settings = table["network"], table["settings"]
+        quality, answer = facts["quality"], facts.get("known_answer")  # older ones have none
+        facts["quality"] = quality_from_table(quality) if quality else None
+        facts["known_answer"] = answer_from_table(answer) if answer else None
+        table["network"] = Metadata(**facts)
         table["settings"] = BuildSettings(**{**settings, "tile": tuple(settings["tile"])})
         missing = {field.name for field in fields(PlanMetadata)} ^ set(table)
         if missing:
@@ -257,8 +129,8 @@ def read_plan_metadata(path: Path) -> PlanMetadata:
         ) from error
 
 
-def read_plan(path: Path) -> Plan:
-    """Return a plan with its metadata; `why_not_here` tells if it runs here.
+def read_plan(path: Path) -> tuple[PlanMetadata, bytes]:
+    """Return a plan's metadata and its bytes; `why_not_here` tells if it runs here.
 
     Raises:
         ArtifactError: It or its metadata are missing, or it has other bytes than they name.
@@ -272,93 +144,29 @@ def read_plan(path: Path) -> Plan:
             f"{path}: other bytes than {sidecar_of(path).name} names (cut off, or replaced); build "
             f"it again with: edgecar build {quoted(path)} --rebuild"
         )
-    return Plan(path, metadata, content)
+    return metadata, content
 
 
 def why_not_here(metadata: PlanMetadata, version: str, gpu: Gpu | None) -> str | None:
-    """Return why a plan does not run on this machine, in words; None if it should.
-
-    Args:
-        metadata: Metadata of the plan.
-        version: Version of the library of that name here.
-        gpu: GPU of this machine; None if there is none.
-    """
-    title = TITLES[library_of(metadata)]
-    if metadata.version != version and not metadata.settings.version_compatible:
-        return f"it was built with {title} {metadata.version}, this is {version}"
+    """Return why a plan does not run with a version of its library on a GPU; None if it should."""
+    settings, wanted = metadata.settings, metadata.compute_capability
+    if metadata.version != version and not settings.version_compatible:
+        return f"it was built with {TITLES[metadata.library]} {metadata.version}, this is {version}"
     if gpu is None:
         return "there is no NVIDIA GPU here"
-    wanted, got = metadata.compute_capability, gpu.compute_capability
-    there = f"{metadata.gpu} ({wanted})" if metadata.gpu else f"compute capability {wanted}"
-    if not wanted or metadata.settings.hardware_compatible:
-        ampere = float(got) >= 8
-        return (
-            None if ampere else f"it was built for GPUs from Ampere on, this is {gpu.name} ({got})"
-        )
-    if wanted != got or (metadata.gpu and metadata.gpu != gpu.name):
-        return f"it was built for {there}, this is {gpu.name} ({got})"
-    return None
+    if not wanted or settings.hardware_compatible:
+        runs, there = float(gpu.compute_capability) >= 8, "GPUs from Ampere on"
+    else:
+        runs = wanted == gpu.compute_capability and metadata.gpu in ("", gpu.name)
+        there = f"{metadata.gpu} ({wanted})" if metadata.gpu else f"compute capability {wanted}"
+    here = f"{gpu.name} ({gpu.compute_capability})"
+    return None if runs else f"it was built for {there}, this is {here}"
 
 
-def inspected(library: Library, plan: bytes) -> dict[str, Any] | None:
-    """Return what TensorRT's inspector says of a plan; None if it cannot be loaded here."""
-    trt = library.trt
-    engine = trt.Runtime(library.log).deserialize_cuda_engine(plan)
-    if engine is None:
-        return None
-    inspector = engine.create_engine_inspector()
-    described = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    return {
-        "layers": layer_types(described),
-        "device_memory_bytes": int(getattr(engine, "device_memory_size_v2", 0)),
-    }
-
-
-def layer_types(described: dict[str, Any]) -> dict[str, int]:
-    """Return how many layers write which type, from the inspector's description.
-
-    Without detailed verbosity layers are mere names, of an unknown type.
-
-    Example:
-        >>> layer_types({"Layers": [{"Outputs": [{"Format/Datatype": "Half"}]}, "Reformat"]})
-        {'Half': 1, 'unknown': 1}
-    """
-    counts: Counter[str] = Counter()
-    for layer in described.get("Layers", []):
-        outputs = layer.get("Outputs") if isinstance(layer, dict) else None
-        first = outputs[0] if outputs else {}
-        counts[first.get("Format/Datatype") or first.get("Datatype") or "unknown"] += 1
-    return dict(sorted(counts.items()))
-
-
-def _refuse_other_box(library: Library, target: Target, gpu: Gpu | None) -> None:
-    """TensorRT times kernels on the GPU at hand: it builds for that one only."""
-    if library.is_rtx:
-        return
-    if gpu is None:
+def refuse_elsewhere(path: Path, metadata: PlanMetadata, version: str, gpu: Gpu | None) -> None:
+    """Raise EngineError if a plan does not run on this machine (`why_not_here`)."""
+    reason = why_not_here(metadata, version, gpu)
+    if reason:
         raise EngineError(
-            f"{library.title} builds on the GPU that will run the plan, and there is none here; "
-            f"run this on the {target.name} itself"
+            f"{path} does not run here: {reason}; edgecar build {quoted(path)} --rebuild"
         )
-    if target.compute_capability not in ("", gpu.compute_capability):
-        raise EngineError(
-            f"target {target.name} has compute capability {target.compute_capability}, this is "
-            f"{gpu.name} ({gpu.compute_capability}); run this on the {target.name} itself"
-        )
-
-
-def _capability(library: Library, settings: BuildSettings, gpu: Gpu | None) -> str:
-    return settings.compute_capability if library.is_rtx or gpu is None else gpu.compute_capability
-
-
-def _timings(library: Library, gpu: Gpu | None) -> Path:
-    """The file of timings on this kind of GPU."""
-    name = "".join(c if c.isalnum() else "-" for c in gpu.name.lower()) if gpu else "none"
-    return cache_folder("engines", f"{library.name}-{library.version}-{name}.timings")
-
-
-def _keep_private(path: Path, content: bytes) -> None:
-    with suppress(OSError):  # a build without them takes longer and gives the same
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content)

@@ -89,9 +89,33 @@ def open_engine(
     return open_checked(artifact, precision, opener)
 
 
+def largest_weight(onnx_bytes: bytes) -> int:
+    """Return the largest magnitude of weights in eight bits in a graph; 0 if it holds none."""
+    import numpy as np
+    import onnx
+
+    graph = onnx.load_model_from_string(onnx_bytes).graph
+    dequantised = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    largest = 0
+    for tensor in graph.initializer:
+        if tensor.name in dequantised and tensor.data_type in (
+            onnx.TensorProto.INT8,
+            onnx.TensorProto.UINT8,
+        ):
+            codes = onnx.numpy_helper.to_array(tensor).astype(np.int32)
+            largest = max(largest, int(np.abs(codes).max(initial=0)))
+    return largest
+
+
 def _unchecked(artifact: Artifact, name: str, precision: Precision | None, threads: int) -> Engine:
     if name in ON_CPU and artifact.metadata.precision == "int8" and _is_x86():
-        _refuse_saturating(artifact)
+        largest = largest_weight(artifact.onnx)
+        if largest > LARGEST_WEIGHT:  # in files of earlier versions
+            raise AnswerError(
+                f"{artifact.path or artifact.metadata.model}: its INT8 weights go up to {largest}, "
+                "whose sums overflow on CPUs without VNNI; export it again, which limits them to "
+                f"{LARGEST_WEIGHT}"
+            )
     if name == "openvino":
         from edgecar.engines.openvino import OpenvinoEngine
 
@@ -109,30 +133,3 @@ def _unchecked(artifact: Artifact, name: str, precision: Precision | None, threa
 
 def _is_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
-
-
-def _refuse_saturating(artifact: Artifact) -> None:
-    """Refuse a graph in eight bits whose sums may overflow, as files of earlier versions do."""
-    largest = largest_weight(artifact.onnx)
-    if largest > LARGEST_WEIGHT:
-        raise AnswerError(
-            f"{artifact.path or artifact.metadata.model}: its INT8 weights go up to {largest}, "
-            "whose sums overflow on CPUs without VNNI; export it again, which limits them to "
-            f"{LARGEST_WEIGHT}"
-        )
-
-
-def largest_weight(onnx_bytes: bytes) -> int:
-    """Return the largest magnitude of weights in eight bits in a graph; 0 if it holds none."""
-    import numpy as np
-    import onnx
-
-    graph = onnx.load_model_from_string(onnx_bytes).graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    codes = [
-        onnx.numpy_helper.to_array(constants[node.input[0]]).astype(np.int32)
-        for node in graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in constants
-        if constants[node.input[0]].data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-    ]
-    return max((int(np.abs(values).max(initial=0)) for values in codes), default=0)

@@ -21,56 +21,37 @@ MULTIPROCESSORS_PER_TILE = 4
 
 @dataclass(frozen=True)
 class Target:
-    """A box that plans are built for.
+    """A box that plans are built for; the keys of its file."""
 
-    Attributes:
-        name: Name of the file.
-        title: Name for people.
-        matches: Words in the names of its GPU or board.
-        library: TensorRT, or its edition for RTX cards.
-        compute_capability: Such as ``8.7``; empty where one plan is for several.
-        precisions: Precisions worth building, the one to prefer first.
-        tile: ``(height, width)`` that an engine reads, halos included.
-        batch: Tiles at a time.
-        workspace_mib: Scratch memory that TensorRT may plan with.
-        dla_cores: Deep learning accelerators beside the GPU.
-        int8_tops: Published ceiling of dense INT8 arithmetic, 10¹² operations a second; 0: unknown.
-        fp16_tflops: The same of dense FP16.
-        memory_gb_s: Published memory bandwidth, 10⁹ bytes a second.
-        source: Source of these figures.
-    """
-
-    name: str
-    title: str
-    matches: tuple[str, ...]
-    library: LibraryName
-    compute_capability: str
-    precisions: tuple[Precision, ...]
-    tile: Size
-    batch: int
-    workspace_mib: int
-    dla_cores: int
-    int8_tops: float
-    fp16_tflops: float
-    memory_gb_s: float
-    source: str
+    name: str  # of the file
+    title: str  # for people
+    matches: tuple[str, ...]  # words in the names of its GPU or board
+    library: LibraryName  # TensorRT, or its edition for RTX cards
+    compute_capability: str  # such as 8.7; empty where one plan is for several
+    precisions: tuple[Precision, ...]  # worth building, the one to prefer first
+    tile: Size  # (height, width) that an engine reads, halos included
+    batch: int  # tiles at a time
+    workspace_mib: int  # scratch memory that TensorRT may plan with
+    dla_cores: int = 0  # deep learning accelerators beside the GPU
+    # Published ceilings of dense arithmetic, 10¹² operations a second, and of memory, 10⁹ bytes a
+    # second; 0: unknown.
+    int8_tops: float = 0
+    fp16_tflops: float = 0
+    memory_gb_s: float = 0
+    source: str = "-"  # of these figures
 
 
 @cache
 def all_targets() -> dict[str, Target]:
-    """Every target that ships, by name."""
+    """Return every target that ships, by name."""
     files = sorted(shipped("engines", "targets").glob("*.toml"))
-    return {path.stem: target_from_toml(path) for path in files}
+    return {path.stem: _target_from_toml(path) for path in files}
 
 
 def target_named(name: str) -> Target:
-    """A target that ships, or a file of the user's.
-
-    Raises:
-        SettingsError: There is neither, or the file is not understood.
-    """
+    """Return a target that ships, or that of a .toml file; any other name is a `SettingsError`."""
     if name.endswith(".toml"):
-        return target_from_toml(Path(name))
+        return _target_from_toml(Path(name))
     if name not in all_targets():
         raise SettingsError(
             f"no target is called {name!r}; choose auto, {', '.join(all_targets())}, or a .toml "
@@ -80,7 +61,7 @@ def target_named(name: str) -> Target:
 
 
 def target_of(gpu: Gpu) -> Target | None:
-    """The target that a GPU or its board is named after; None if there is none.
+    """Return the target that a GPU or its board is named after; None if there is none.
 
     The longest match decides, of whole words: an ``L40`` is no ``L4``.
     """
@@ -95,49 +76,10 @@ def target_of(gpu: Gpu) -> Target | None:
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
-def target_from_toml(path: Path) -> Target:
-    """A target from its file.
-
-    Raises:
-        SettingsError: It is no TOML, or a key is missing, unknown or of another type.
-    """
-    try:
-        table = table_from_toml(path)
-    except (OSError, ValueError) as error:  # not TOML, or not even text
-        raise SettingsError(f"cannot read target {path}: {error}") from error
-    known = {field.name: field.type for field in fields(Target) if field.name != "name"}
-    for key in sorted(set(table) ^ set(known)):
-        what = "unknown key" if key in table else "missing key"
-        raise SettingsError(f"{path}: {what} {key!r}; the keys are {', '.join(known)}")
-    values = {key: _checked(path, key, known[key], table[key]) for key in known}
-    return Target(name=path.stem, **values)
-
-
-def _checked(path: Path, key: str, kind: Any, value: Any) -> Any:
-    fits = {
-        "matches": _all_of(str, value),
-        "precisions": _all_of(str, value) and set(value) <= set(get_args(Precision)),
-        "tile": _all_of(int, value) and len(value) == 2 and min(value) > 0,
-        "library": value in LIBRARIES,
-    }
-    if key not in fits:
-        least = 1 if key in ("batch", "workspace_mib") else 0
-        number = kind in (int, float)
-        fits[key] = type(value) in (int, kind) and value >= least if number else type(value) is kind
-    if not fits[key]:
-        raise SettingsError(f"{path}: {key} is {value!r}, which it cannot be")
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _all_of(kind: type, value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(entry) is kind for entry in value)
-
-
 def own_target(gpu: Gpu) -> Target:
-    """A target for a GPU that none ships for, from what its driver says."""
-    name = "-".join(re.findall(r"[a-z0-9]+", gpu.name.lower()))
+    """Return a target for a GPU that none ships for, from what its driver says."""
     return Target(
-        name=name,
+        name="-".join(re.findall(r"[a-z0-9]+", gpu.name.lower())),
         title=gpu.name,
         matches=(gpu.name,),
         library="tensorrt",
@@ -146,9 +88,40 @@ def own_target(gpu: Gpu) -> Target:
         tile=OWN_TILE,
         batch=min(OWN_BATCH, max(1, gpu.multiprocessors // MULTIPROCESSORS_PER_TILE)),
         workspace_mib=max(256, gpu.memory_mib // 16),
-        dla_cores=0,
-        int8_tops=0,
-        fp16_tflops=0,
-        memory_gb_s=0,
-        source="-",
     )
+
+
+def _target_from_toml(path: Path) -> Target:
+    """Return the target of a file; one that is not understood is a `SettingsError`."""
+    try:
+        table = table_from_toml(path)
+    except (OSError, ValueError) as error:  # not TOML, or not even text
+        raise SettingsError(f"cannot read target {path}: {error}") from error
+    known = {field.name: field.type for field in fields(Target) if field.name != "name"}
+    for key in sorted(set(table) ^ set(known)):
+        what = "unknown key" if key in table else "missing key"
+        raise SettingsError(f"{path}: {what} {key!r}; the keys are {', '.join(known)}")
+    for key, value in table.items():
+        if not _fits(key, known[key], value):
+            raise SettingsError(f"{path}: {key} is {value!r}, which it cannot be")
+    values: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in table.items()
+    }
+    return Target(name=path.stem, **values)
+
+
+def _fits(key: str, kind: Any, value: Any) -> bool:
+    """Return True if a value is of the type, and in the range, of a field."""
+    if kind in (int, float):
+        least = 1 if key in ("batch", "workspace_mib") else 0
+        return type(value) in (int, kind) and value >= least
+    if kind is str:
+        return type(value) is str
+    if key == "library":
+        return value in LIBRARIES
+    if not isinstance(value, list) or not value:
+        return False
+    if key == "tile":
+        return len(value) == 2 and all(type(side) is int and side > 0 for side in value)
+    allowed = get_args(Precision) if key == "precisions" else value
+    return all(type(entry) is str and entry in allowed for entry in value)

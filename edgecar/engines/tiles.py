@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgecar.artifact import Artifact
-from edgecar.engines.base import Batch, Engine, EngineInfo
+from edgecar.engines.base import Batch, Engine, EngineInfo, one_line
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.onnxruntime import new_session, provider_line
 from edgecar.errors import EngineError
@@ -58,12 +58,7 @@ class TileEngine(Engine):
         self.reads, self.writes, self.scale, self.capturable = reads, writes, scale, capturable
 
     def on(self, device: Any, stream: Any = None) -> "TileEngine":
-        """Use a device from now on, and close it with the engine; returns the engine.
-
-        Args:
-            device: Device that runs the engine.
-            stream: Stream to enqueue work on; None makes one.
-        """
+        """Use a device from now on, and close it with the engine; returns the engine."""
         self.device, self.stream = device, stream or device.stream()
         return self
 
@@ -79,15 +74,10 @@ class TileEngine(Engine):
 
     @abstractmethod
     def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
-        """Restore a batch.
+        """Enqueue the restoring of a batch on a stream.
 
-        Args:
-            tiles: Address of ``(batch, channels, height, width)`` of `reads`, a multiple of 256.
-            restored: Address of as many values of `writes`.
-            stream: Stream to enqueue the work on.
-
-        Raises:
-            EngineError: The library refuses.
+        Tiles are at an address, a multiple of 256: ``(batch, channels, height, width)`` of `reads`.
+        As many values of `writes` are put at the other.
         """
 
     def _run(self, batch: Batch) -> Batch:
@@ -96,11 +86,10 @@ class TileEngine(Engine):
         if (self.reads, self.writes) != ("fp32", "fp32"):
             raise EngineError(f"{self.info.name} takes {self.reads}, batches are fp32")
         up, down = device.staging(4 * self.values), device.staging(4 * self.values)
-        given, made = (up, down) if device.shared else (
-            device.memory(up.size), device.memory(down.size)
-        )  # fmt: skip
+        given, made = up, down
         up.host.view(np.float32)[:] = batch.reshape(-1)
         if not device.shared:
+            given, made = device.memory(up.size), device.memory(down.size)
             device.upload(given, up, stream)
         self.enqueue(given.address, made.address, stream)
         if not device.shared:
@@ -112,25 +101,14 @@ class TileEngine(Engine):
         return restored
 
     def _free(self) -> None:
-        self._unload()
         if self.device is not None:
             self.device.close()
-
-    def _unload(self) -> None:
-        """Give the library's memory back."""
 
 
 class OnnxRuntimeTiles(TileEngine):
     """ONNX Runtime on tiles where they lie, without copies.
 
-    Args:
-        artifact: Artifact to run.
-        shape: ``(batch, height, width)``.
-        stream: Handle of the stream that all work is enqueued on; None for CPU memory.
-        tf32: Compute an FP32 graph in TF32.
-
-    Raises:
-        EngineError: ONNX Runtime or its CUDA provider is absent, or refuses the graph.
+    All work is enqueued on the stream of a handle; with None, tiles lie in CPU memory.
     """
 
     def __init__(
@@ -140,23 +118,19 @@ class OnnxRuntimeTiles(TileEngine):
         stream: int | None,
         tf32: bool = False,
     ) -> None:
-        cuda = stream is not None
-        provider = "cuda" if cuda else "cpu"
-        # TF32 is on by default, and cuts products to ten bits of mantissa.
-        given = {"user_compute_stream": str(stream), "use_tf32": str(int(tf32))} if cuda else {}
-        self._session = new_session(artifact.onnx, provider, given)
+        provider = "cpu" if stream is None else "cuda"
+        given, name, device = {}, "onnxruntime", "cpu"
         self._options = imported_onnxruntime().RunOptions()
-        if cuda:  # whoever reads the output waits on the same stream
+        if stream is not None:
+            # TF32 is on by default, and cuts products to ten bits of mantissa.
+            given = {"user_compute_stream": str(stream), "use_tf32": str(int(tf32))}
+            # Whoever reads the output waits on the same stream.
             self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._device = provider
+            name, device = "onnxruntime:cuda", "cuda:0"
+        self._session, self._provider = new_session(artifact.onnx, provider, given), provider
         self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
-        info = EngineInfo(
-            name="onnxruntime:cuda" if cuda else "onnxruntime",
-            provider=provider_line(provider),
-            precision="tf32" if tf32 else artifact.metadata.precision,
-            shape=shape,
-            device="cuda:0" if cuda else "cpu",
-        )
+        precision = "tf32" if tf32 else artifact.metadata.precision
+        info = EngineInfo(name, provider_line(provider), precision, shape, device)
         super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
 
     def fitted(self, size: Size) -> TileEngine:
@@ -175,11 +149,9 @@ class OnnxRuntimeTiles(TileEngine):
         batch, height, width = self.shape
         shape = (batch, self.channels, height, width)
         binding = self._session.io_binding()
-        binding.bind_input(self._names[0], self._device, 0, np.float32, shape, tiles)
-        binding.bind_output(self._names[1], self._device, 0, np.float32, shape, restored)
+        binding.bind_input(self._names[0], self._provider, 0, np.float32, shape, tiles)
+        binding.bind_output(self._names[1], self._provider, 0, np.float32, shape, restored)
         try:
             self._session.run_with_iobinding(binding, self._options)
         except Exception as error:  # its classes are private and share no base
-            raise EngineError(
-                f"ONNX Runtime failed: {' '.join(str(error).split())[:200]}"
-            ) from error
+            raise EngineError(f"ONNX Runtime failed: {one_line(error)}") from error

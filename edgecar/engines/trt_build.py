@@ -1,11 +1,28 @@
-"""An ONNX graph to a TensorRT plan."""
+"""An ONNX graph to a TensorRT plan with its metadata."""
 
+import hashlib
+import json
+import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgecar.artifact import Artifact
+from edgecar.engines.answer import mirrored
+from edgecar.engines.base import CODE, one_line
+from edgecar.engines.gpu import Gpu
+from edgecar.engines.plan import BuildSettings, PlanMetadata, onnx_sha256, save_plan
+from edgecar.engines.select import default_engine, open_engine
+from edgecar.engines.targets import Target
 from edgecar.engines.trt_library import Library
-from edgecar.errors import EngineError
+from edgecar.engines.trt_lint import refuse_misread_bytes
+from edgecar.errors import EngineError, OutputError, WindowError
+from edgecar.files import atomic_write, cache_folder
+from edgecar.metadata import Metadata, packed_answer
 from edgecar.spec import Precision, Size
 
 if TYPE_CHECKING:
@@ -14,127 +31,181 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 """Called with what is being done."""
 
-BUILDER_LEVEL = 3  # of 0 to 5; TensorRT's own default
 LOWER: dict[Precision, tuple[str, ...]] = {"fp16": ("FP16",), "int8": ("INT8", "FP16")}
 """Flags without which a network that is not strongly typed stays in FP32."""
 
 
-@dataclass(frozen=True)
-class BuildSettings:
-    """How a plan is built.
+def settings_for(artifact: Artifact, target: Target, **changes: Any) -> BuildSettings:
+    """Return the target's settings for a graph, with changes that are not None."""
+    metadata = artifact.metadata
+    if metadata.precision not in target.precisions:
+        raise EngineError(
+            f"{target.name} takes {', '.join(target.precisions)}, the graph is in "
+            f"{metadata.precision}; export it with --precision {target.precisions[0]}"
+        )
+    settings = replace(
+        BuildSettings(target.tile, target.batch, target.workspace_mib),
+        compute_capability=target.compute_capability,
+        precision=metadata.precision,
+        **{key: value for key, value in changes.items() if value is not None},
+    )
+    least = 2 * metadata.halo_px + metadata.align_px
+    for side in settings.tile:
+        if side % metadata.align_px or side < least:
+            raise WindowError(
+                f"tile {settings.tile[1]}x{settings.tile[0]} px, {metadata.model} needs sides that "
+                f"are multiples of {metadata.align_px} px and at least {least} px; give --tile "
+                "WIDTHxHEIGHT"
+            )
+    return settings
 
-    Attributes:
-        tile: ``(height, width)`` that the engine reads.
-        batch: Tiles at a time; with ``any_batch`` the most of them.
-        any_batch: Take from one tile to ``batch``, and be fastest with ``batch``.
-        workspace_mib: Scratch memory that may be planned with.
-        level: Effort from 0 to 5.
-        compute_capability: To build for; TensorRT-RTX only. Empty: TensorRT builds for the GPU
-            here, TensorRT-RTX one plan for every card from Ampere on.
-        precision: Precision of the graph.
-        weakly_typed: Let TensorRT choose types, as 10.x may do.
-        version_compatible: The plan also loads in later versions of TensorRT.
-        hardware_compatible: The plan also loads on other GPUs from Ampere on.
-        dla_core: Deep learning accelerator to run on; None is the GPU.
-        detailed: Keep what the inspector needs to name every layer's type.
+
+def write_plan(
+    artifact: Artifact,
+    path: Path,
+    library: Library,
+    target: Target,
+    settings: BuildSettings,
+    gpu: Gpu | None,
+    report: Report = lambda _what: None,
+) -> PlanMetadata:
+    """Build a plan and write it with its metadata; nothing is written if that fails.
+
+    The artifact must lie in the folder of ``path``. Only TensorRT-RTX builds without a GPU.
     """
+    if artifact.path is None:
+        raise EngineError("the artifact is in no file to build a plan from; write it to one")
+    if not library.is_rtx:
+        _refuse_other_box(library, target, gpu)
+    refuse_misread_bytes(artifact.onnx)
+    kind = "".join(c if c.isalnum() else "-" for c in gpu.name.lower()) if gpu else "none"
+    timings = cache_folder("engines", f"{library.name}-{library.version}-{kind}.timings")
+    began = time.perf_counter()
+    plan, layers = build_engine(library, artifact.onnx, settings, timings, report)
+    metadata = PlanMetadata(
+        library=library.name,
+        version=library.version,
+        target=target.name,
+        gpu=gpu.name if gpu and not library.is_rtx else "",
+        compute_capability=settings.compute_capability
+        if library.is_rtx or gpu is None
+        else gpu.compute_capability,
+        cuda=gpu.cuda if gpu else "",
+        board=f"{gpu.board}; {gpu.l4t}" if gpu and gpu.l4t else "",
+        onnx=artifact.path.name,
+        onnx_sha256=onnx_sha256(artifact),
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
+        network=metadata_at_tile(artifact, settings.tile),
+        settings=settings,
+        layers=layers,
+        inspected=_inspected(library, plan) if gpu else None,
+        build_seconds=round(time.perf_counter() - began, 3),
+    )
+    save_plan(path, metadata, plan)
+    return metadata
 
-    tile: Size
-    batch: int
-    workspace_mib: int
-    any_batch: bool = False
-    level: int = BUILDER_LEVEL
-    compute_capability: str = ""
-    precision: Precision = "fp32"
-    weakly_typed: bool = False
-    version_compatible: bool = False
-    hardware_compatible: bool = False
-    dla_core: int | None = None
-    detailed: bool = False
+
+def _refuse_other_box(library: Library, target: Target, gpu: Gpu | None) -> None:
+    """Raise EngineError unless the target's GPU is here: TensorRT times kernels on it."""
+    if gpu is None:
+        wrong = f"{library.title} builds on the GPU that will run the plan, and there is none here"
+    elif target.compute_capability not in ("", gpu.compute_capability):
+        wrong = (
+            f"target {target.name} has compute capability {target.compute_capability}, this is "
+            f"{gpu.name} ({gpu.compute_capability})"
+        )
+    else:
+        return
+    raise EngineError(f"{wrong}; run this on the {target.name} itself")
 
 
-@dataclass(frozen=True)
-class Built:
-    """Outcome of a build.
+def metadata_at_tile(artifact: Artifact, tile: Size) -> Metadata:
+    """Return an artifact's metadata with a known answer that a plan of one tile can reproduce.
 
-    Attributes:
-        plan: Bytes of the plan.
-        layers: Number of layers before they were fused.
-        timing_cache: To build the next plan sooner; empty with TensorRT-RTX, which times nothing.
+    A network that pools over its whole input gives another output in each tile: it is computed
+    here, on the CPU, by an engine that passed the artifact's own check.
     """
+    metadata, answer = artifact.metadata, artifact.metadata.known_answer
+    if answer is None or metadata.context == "local":
+        return metadata
+    name = "onnxruntime" if find_spec("onnxruntime") else default_engine()
+    codes = answer.codes()
+    height, width = codes.shape[1:]
+    with open_engine(artifact, name) as opened:
+        unit = opened.run(mirrored(codes, tile)[None] * CODE)[0, :, :height, :width]
+    made = packed_answer(codes, 255 * unit, answer.error_codes2, answer.allowed_db, tile)
+    return replace(metadata, known_answer=made)
 
-    plan: bytes
-    layers: int
-    timing_cache: bytes
+
+def _inspected(library: Library, plan: bytes) -> dict[str, Any] | None:
+    """Return what TensorRT's inspector says of a plan; None if it cannot be loaded here."""
+    trt = library.trt
+    engine = trt.Runtime(library.log).deserialize_cuda_engine(plan)
+    if engine is None:
+        return None
+    inspector = engine.create_engine_inspector()
+    described = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    kinds: Counter[str] = Counter()
+    for layer in described.get("Layers", []):  # mere names without detailed verbosity
+        outputs = layer.get("Outputs") if isinstance(layer, dict) else None
+        first = outputs[0] if outputs else {}
+        kinds[first.get("Format/Datatype") or first.get("Datatype") or "unknown"] += 1
+    memory = int(getattr(engine, "device_memory_size_v2", 0))
+    return {"layers": dict(sorted(kinds.items())), "device_memory_bytes": memory}
 
 
 def build_engine(
     library: Library,
     onnx_bytes: bytes,
     settings: BuildSettings,
-    timing_cache: bytes = b"",
+    timings: Path | None = None,
     report: Report = lambda _what: None,
-) -> Built:
-    """Build a plan.
+) -> tuple[bytes, int]:
+    """Return a plan, and the number of layers before they were fused.
 
-    Args:
-        library: To build with.
-        onnx_bytes: A graph with one input ``(N, C, H, W)`` and one output of that shape.
-        settings: How.
-        timing_cache: Cache of an earlier build; one of another GPU or version is not used.
-        report: Told what is being done.
-
-    Raises:
-        EngineError: The graph, or a setting, is refused.
+    Timings of kernels are kept in a file, so that the next plan is built sooner.
     """
     trt = library.trt
-    library.log.quiet()
-    fixed = with_tile(onnx_bytes, settings)
+    library.log.complaints.clear()
+    model = with_tile(onnx_bytes, settings)
     try:
         builder = trt.Builder(library.log)
     except (RuntimeError, TypeError) as error:  # without a GPU, pybind has nothing to return
         cause = library.cause(str(error))
         raise EngineError(f"{library.title} cannot build here: {cause}") from error
-    network = builder.create_network(_network_flags(trt, settings))
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(0 if settings.weakly_typed else typed)
     parser = trt.OnnxParser(network, library.log)  # must live until the plan is built
-    if not parser.parse(fixed.SerializeToString()):
-        raise EngineError(f"{library.title} cannot read the graph: {_first_error(parser)}")
+    if not parser.parse(model.SerializeToString()):
+        said = parser.get_error(0).desc() if parser.num_errors else "it does not say why"
+        raise EngineError(f"{library.title} cannot read the graph: {' '.join(said.split())[:300]}")
     config = builder.create_builder_config()
     _configure(library, config, settings)
     _place(library, builder, config, settings)
-    cache = _use_timing_cache(library, config, timing_cache)
     if settings.any_batch:
-        _add_profile(builder, config, fixed, settings)
+        _add_profile(builder, config, model, settings)
     if hasattr(config, "progress_monitor"):
         config.progress_monitor = _monitor(trt, report)
+    kept = None if library.is_rtx else timings  # which times nothing
+    if kept:
+        _read_timings(config, kept)
     plan = builder.build_serialized_network(network, config)  # None says no, without an exception
     if plan is None:
-        raise EngineError(_no_plan(library, settings))
-    return Built(
-        bytes(plan),
-        network.num_layers,
-        b"" if cache is None else bytes(config.get_timing_cache().serialize()),
-    )
-
-
-def _no_plan(library: Library, settings: BuildSettings) -> str:
-    cause = library.cause("it does not say why")
-    if "OutOfMemory" not in cause:
-        return f"{library.title} built no plan: {cause}"
-    height, width = settings.tile
-    return (
-        f"{library.title} needs more scratch memory than {settings.workspace_mib} MiB for "
-        f"{settings.batch} tile(s) of {width}x{height} px at a time; use a smaller --batch "
-        "or --tile, or a larger --workspace-mib"
-    )
+        cause, (height, width) = library.cause(), settings.tile
+        if "OutOfMemory" not in cause:
+            raise EngineError(f"{library.title} built no plan: {cause}")
+        raise EngineError(
+            f"{library.title} needs more scratch memory than {settings.workspace_mib} MiB for "
+            f"{settings.batch} tile(s) of {width}x{height} px at a time; use a smaller --batch "
+            "or --tile, or a larger --workspace-mib"
+        )
+    if kept:
+        _keep_timings(config, kept)
+    return bytes(plan), network.num_layers
 
 
 def with_tile(onnx_bytes: bytes, settings: BuildSettings) -> "ModelProto":
-    """The graph for one tile shape: shapes that are known need no arithmetic when it runs.
-
-    Raises:
-        EngineError: It is no such graph.
-    """
+    """Return the graph for one tile shape: known shapes need no arithmetic when it runs."""
     import onnx
 
     try:
@@ -150,17 +221,10 @@ def with_tile(onnx_bytes: bytes, settings: BuildSettings) -> "ModelProto":
         del model.graph.value_info[:]
         return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except Exception as error:  # protobuf's own classes are private to its implementation
-        cause = " ".join(str(error).split())[:200] or type(error).__name__
         height, width = settings.tile
         raise EngineError(
-            f"not a graph from pictures to pictures of {height}x{width} px: {cause}"
+            f"not a graph from pictures to pictures of {height}x{width} px: {one_line(error)}"
         ) from error
-
-
-def _network_flags(trt: Any, settings: BuildSettings) -> int:
-    if settings.weakly_typed:
-        return 0
-    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
 def _configure(library: Library, config: Any, settings: BuildSettings) -> None:
@@ -172,14 +236,13 @@ def _configure(library: Library, config: Any, settings: BuildSettings) -> None:
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if settings.precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default: ten bits of mantissa
-    if settings.weakly_typed:
-        for name in LOWER.get(settings.precision, ()):
-            if not hasattr(trt.BuilderFlag, name):
-                raise EngineError(
-                    f"{library.title} has no weak typing; leave --weakly-typed out, the graph says "
-                    "its types itself"
-                )
-            config.set_flag(getattr(trt.BuilderFlag, name))
+    for name in LOWER.get(settings.precision, ()) if settings.weakly_typed else ():
+        if not hasattr(trt.BuilderFlag, name):
+            raise EngineError(
+                f"{library.title} has no weak typing; leave --weakly-typed out, the graph says "
+                "its types itself"
+            )
+        config.set_flag(getattr(trt.BuilderFlag, name))
     if settings.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if settings.hardware_compatible:
@@ -215,18 +278,8 @@ def _place(library: Library, builder: Any, config: Any, settings: BuildSettings)
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
 
 
-def _use_timing_cache(library: Library, config: Any, content: bytes) -> Any:
-    """The cache in use; None where there are no timings to keep."""
-    if library.is_rtx:
-        return None
-    cache = config.create_timing_cache(content)
-    if not config.set_timing_cache(cache, ignore_mismatch=False):
-        cache = config.create_timing_cache(b"")  # of another GPU or version
-        config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache
-
-
 def _add_profile(builder: Any, config: Any, model: "ModelProto", settings: BuildSettings) -> None:
+    """Allow batches from one tile on."""
     picture = model.graph.input[0]
     channels = picture.type.tensor_type.shape.dim[1].dim_value
     shapes = [(batch, channels, *settings.tile) for batch in (1, settings.batch, settings.batch)]
@@ -236,28 +289,34 @@ def _add_profile(builder: Any, config: Any, model: "ModelProto", settings: Build
         raise EngineError(f"TensorRT refuses batches from 1 to {settings.batch}")
 
 
+def _read_timings(config: Any, file: Path) -> None:
+    cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
+    if not config.set_timing_cache(cache, ignore_mismatch=False):  # of another GPU or version
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def _keep_timings(config: Any, file: Path) -> None:
+    with suppress(OSError, OutputError):  # a build without them takes longer and gives the same
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
+
+
 def _monitor(trt: Any, report: Report) -> Any:
-    """Passes on the phases and steps of a build."""
+    """Return an object that passes on the phases and steps of a build."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self._steps: dict[str, int] = {}
 
-        def phase_start(self, phase_name: str, _parent: str | None, num_steps: int) -> None:
-            self._steps[phase_name] = num_steps
-            report(phase_name)
+        def phase_start(self, phase: str, _parent: str | None, steps: int) -> None:
+            report(f"{phase}, {steps} steps")
 
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            report(f"{phase_name}, step {step + 1} of {self._steps.get(phase_name, step + 1)}")
+        def step_complete(self, phase: str, step: int) -> bool:
+            report(f"{phase}, step {step + 1}")
             return True  # False would cancel the build
 
-        def phase_finish(self, phase_name: str) -> None:
-            self._steps.pop(phase_name, None)
+        def phase_finish(self, phase: str) -> None:
+            pass
 
     return Monitor()
-
-
-def _first_error(parser: Any) -> str:
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    return " ".join(errors[0].desc().split())[:300] if errors else "it does not say why"

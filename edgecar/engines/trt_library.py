@@ -25,23 +25,16 @@ INSTALL: dict[LibraryName, str] = {
 
 @dataclass(frozen=True)
 class Library:
-    """One of the two, imported.
-
-    Attributes:
-        name: As given to ``--library``.
-        trt: Its module.
-        log: Its messages, to be quoted when it refuses.
-    """
+    """One of the two, imported."""
 
     name: LibraryName
-    trt: Any
-    log: Any
+    trt: Any  # its module
+    log: Any  # its complaints, to be quoted when it refuses
 
     @property
     def version(self) -> str:
-        """Such as ``10.3.0``."""
-        version: str = self.trt.__version__
-        return version
+        """Version, such as ``10.3.0``."""
+        return str(self.trt.__version__)
 
     @property
     def title(self) -> str:
@@ -53,27 +46,23 @@ class Library:
         """True if plans are made for RTX cards, without a GPU if need be."""
         return self.name == "tensorrt-rtx"
 
-    def cause(self, otherwise: str) -> str:
-        """The first complaint since `quiet`, in a line; the rest follows from it."""
+    def cause(self, otherwise: str = "it does not say why") -> str:
+        """Return the first complaint since the log was cleared; the rest follows from it."""
         return self.log.complaints[0] if self.log.complaints else otherwise
 
 
 @cache
 def load_library(name: LibraryName) -> Library:
-    """Import a library; once a process, because its logger must outlive all that it makes.
-
-    Raises:
-        EngineError: It is not installed; says how to come by it, and where.
-    """
+    """Import a library; once a process, because its logger must outlive all that it makes."""
     try:
         trt: Any = importlib.import_module(MODULES[name])
     except (ImportError, OSError) as error:  # OSError: its own libraries are missing
         raise EngineError(f"{TITLES[name]} is not installed; {INSTALL[name]}") from error
-    return Library(name, trt, _logger(trt))
+    return Library(name, trt, new_log(trt))
 
 
-def _logger(trt: Any) -> Any:
-    """Keeps complaints instead of printing them: they end in one line of an `EngineError`."""
+def new_log(trt: Any) -> Any:
+    """Return a logger that keeps complaints, for the one line of an `EngineError`."""
     serious = (trt.Logger.INTERNAL_ERROR, trt.Logger.ERROR)
 
     class Log(trt.ILogger):  # type: ignore[misc]
@@ -84,8 +73,5 @@ def _logger(trt: Any) -> Any:
         def log(self, severity: Any, message: str) -> None:
             if severity in serious:
                 self.complaints.append(" ".join(message.split())[:300])
-
-        def quiet(self) -> None:
-            self.complaints.clear()
 
     return Log()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgecar.cli import build as verb
+from edgecar.engines import accelerator
 from edgecar.engines.gpu import Gpu
 from edgecar.errors import EngineError
 from tests.engines.fake_tensorrt import fake_tensorrt
@@ -31,7 +32,7 @@ def put_in(monkeypatch, gpu: Gpu | None) -> None:
             raise EngineError("no NVIDIA driver here (libcuda.so.1)")
         return gpu
 
-    monkeypatch.setattr(verb, "find_gpu", find_gpu)
+    monkeypatch.setattr(accelerator, "find_gpu", find_gpu)
 
 
 @pytest.fixture

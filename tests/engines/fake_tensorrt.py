@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edgecar.engines.trt_library import Library, _logger
+from edgecar.engines.trt_library import Library, new_log
 
 BOTH = json.loads(Path(__file__).with_name("tensorrt_names.json").read_text())["both"]
 MODULE_NAMES = {name.partition(".")[0] for name in BOTH} - {
@@ -108,4 +108,4 @@ def fake_tensorrt(version: str, timings: list[bytes] | None = None) -> Library:
         timings: Gets the timings that every build starts from.
     """
     module = Fake103(version, [] if timings is None else timings)
-    return Library("tensorrt", module, _logger(module))
+    return Library("tensorrt", module, new_log(module))

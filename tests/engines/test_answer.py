@@ -14,8 +14,8 @@ from edgecar.artifact import Artifact, find_artifact, read_artifact
 from edgecar.engines import select
 from edgecar.engines.answer import check_answer
 from edgecar.engines.fake import FakeEngine
-from edgecar.engines.plan import metadata_at_tile
 from edgecar.engines.select import open_engine
+from edgecar.engines.trt_build import metadata_at_tile
 from edgecar.errors import AnswerError, ArtifactError
 from edgecar.metadata import KnownAnswer, Quality, answer_from_table, packed_answer, write_metadata
 from edgecar.runtime.restorer import Restorer
@@ -122,7 +122,7 @@ def test_fp32_that_is_something_else_is_refused(name, network, truth, opens) -> 
     ) as said:
         open_engine(network)
     assert "\n" not in str(said.value)
-    assert not opened[0]._open
+    assert not opened[0].is_open
 
 
 @pytest.mark.parametrize("name", WRONG)

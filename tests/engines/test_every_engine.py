@@ -314,9 +314,9 @@ def test_engine_of_one_shape_takes_no_other() -> None:
     assert engine.info.shape == (2, 8, 16)
     assert engine.run(np.zeros((2, 3, 8, 16), np.float32)).shape == (2, 3, 8, 16)
     for batch, said in (
-        ((1, 3, 8, 16), "got a batch of 1 windows 8x16 px, this engine was built for 2 of 8x16"),
-        ((2, 3, 16, 16), "windows 16x16 px"),
-        ((2, 3, 8, 8), "windows 8x8 px"),
+        ((1, 3, 8, 16), "got a batch of 1 tiles 8x16 px, this engine was built for 2 of 8x16"),
+        ((2, 3, 16, 16), "tiles 16x16 px"),
+        ((2, 3, 8, 8), "tiles 8x8 px"),
         ((2, 1, 8, 16), r"need float32 \(N, 3, H, W\)"),
         ((2, 3, 4, 16), "multiples of 8 px"),
     ):

@@ -11,12 +11,11 @@ from edgecar.engines.plan import (
     plan_path,
     read_plan,
     read_plan_metadata,
-    settings_for,
     sidecar_of,
     why_not_here,
-    write_plan,
 )
 from edgecar.engines.targets import target_named
+from edgecar.engines.trt_build import settings_for, write_plan
 from edgecar.engines.trt_library import Library, load_library
 from edgecar.errors import ArtifactError, EngineError, WindowError
 from edgecar.metadata import Quality
@@ -48,10 +47,9 @@ def built(artifact, library):
 
 
 def test_facts_come_back_as_they_were(built, artifact, library) -> None:
-    plan = read_plan(built)
-    metadata = plan.metadata
+    metadata, content = read_plan(built)
     assert built.name == "edgecar-s.rtx.plan"
-    assert plan.content == built.read_bytes()
+    assert content == built.read_bytes()
     assert metadata.network == artifact.metadata
     assert metadata.settings == settings_for(artifact, target_named("rtx"), **SMALL)
     assert (metadata.library, metadata.version) == ("tensorrt-rtx", library.version)

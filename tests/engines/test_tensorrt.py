@@ -10,9 +10,10 @@ import pytest
 from edgecar.artifact import read_artifact
 from edgecar.engines.fake import FakeEngine
 from edgecar.engines.gpu import Gpu
-from edgecar.engines.plan import plan_path, settings_for, write_plan
+from edgecar.engines.plan import plan_path
 from edgecar.engines.targets import target_named
 from edgecar.engines.tensorrt import TensorrtTiles
+from edgecar.engines.trt_build import settings_for, write_plan
 from edgecar.engines.trt_library import Library, load_library
 from edgecar.errors import ArtifactError, EngineError
 from edgecar.runtime.cuda.runner import CudaRunner

@@ -4,7 +4,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgecar.artifact import read_artifact
-from edgecar.engines.trt_build import BuildSettings, build_engine, with_tile
+from edgecar.engines.plan import BuildSettings
+from edgecar.engines.trt_build import build_engine, with_tile
 from edgecar.engines.trt_library import load_library
 from edgecar.errors import EngineError
 from edgecar.files import WEIGHTS
@@ -37,21 +38,21 @@ def refusal(library, onnx_bytes: bytes, **changes) -> str:
 @every_network
 def test_every_graph_becomes_a_plan(name, kind, any_batch, exported, reduced, library) -> None:
     artifact = exported(name) if kind == "fp32" else reduced(name, kind)
-    built = build_engine(library, artifact.onnx, settings(any_batch=any_batch))
-    assert len(built.plan) > 1000
-    assert built.layers > 3
+    plan, layers = build_engine(library, artifact.onnx, settings(any_batch=any_batch))
+    assert len(plan) > 1000
+    assert layers > 3
 
 
 def test_any_batch_builds_too(exported, library) -> None:
     one = build_engine(library, exported("edgecar-s").onnx, settings())
     any_batch = build_engine(library, exported("edgecar-s").onnx, settings(any_batch=True))
-    assert any_batch.layers > one.layers  # shapes that are not known take arithmetic
+    assert any_batch[1] > one[1]  # shapes that are not known take arithmetic
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", SHIPPED)
 def test_every_graph_that_ships_becomes_a_plan(file, library) -> None:
-    assert build_engine(library, read_artifact(WEIGHTS / file).onnx, settings()).plan
+    assert build_engine(library, read_artifact(WEIGHTS / file).onnx, settings())[0]
 
 
 def test_tile_and_batch_are_in_the_graph(exported) -> None:
@@ -68,7 +69,7 @@ def test_gpu_that_is_built_for_decides_what_is_built(exported, library) -> None:
     plans = {
         capability: build_engine(
             library, exported("edgecar-s").onnx, settings(compute_capability=capability)
-        ).plan
+        )[0]
         for capability in ("7.5", "8.9")
     }
     assert plans["7.5"] != plans["8.9"]
@@ -77,8 +78,8 @@ def test_gpu_that_is_built_for_decides_what_is_built(exported, library) -> None:
 def test_progress_is_told(exported, library) -> None:
     told: list[str] = []
     build_engine(library, exported("edgecar-xs").onnx, settings(), report=told.append)
-    assert told[0] == "Building engine"
-    assert any(line.startswith("Building engine, step 1 of ") for line in told)
+    assert told[0].startswith("Building engine, ")
+    assert "Building engine, step 1" in told
 
 
 def graph_of(operator: str) -> bytes:

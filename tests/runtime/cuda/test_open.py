@@ -11,10 +11,11 @@ import pytest
 
 from edgecar.artifact import read_artifact, write_metadata
 from edgecar.engines.fake import FakeEngine
-from edgecar.engines.plan import plan_path, settings_for, sidecar_of, write_plan
+from edgecar.engines.plan import plan_path, sidecar_of
 from edgecar.engines.select import open_engine
 from edgecar.engines.targets import target_named
 from edgecar.engines.tiles import OnnxRuntimeTiles
+from edgecar.engines.trt_build import settings_for, write_plan
 from edgecar.engines.trt_library import load_library
 from edgecar.errors import AnswerError, EngineError, WindowError
 from edgecar.media.frame import Frame, chroma_size
