@@ -63,7 +63,7 @@ class PipelineSettings:
 
 
 class Camera:
-    """One source on its way through a pipeline."""
+    """One source on its way through a pipeline, whose lock guards everything but the counters."""
 
     def __init__(self, name: str, source: FrameSource, settings: PipelineSettings) -> None:
         self.name, self.source, self.settings = name, source, settings
@@ -71,6 +71,7 @@ class Camera:
         policy = settings.policy
         self.newest = policy == "newest" or (policy is None and source.live)
         self.depth = 1 if self.newest else DEPTH
+        """Frames in each of the two queues."""
         self.read: deque[StreamFrame] = deque()
         self.done: deque[StreamFrame] = deque()
         self.in_hand = 0  # being restored
@@ -82,8 +83,8 @@ class Camera:
         """Restorers that restored a frame of this camera and still keep memory for it."""
         self.told: set[PassReason] = set()
         """Reasons to pass a frame that were logged."""
-        self._earlier_work = Stats()  # of restorers let go of
-        self._counting = threading.Lock()
+        self.work = Stats()
+        """What all restorers did for this camera."""
         self.stats.watch_restorer(lambda: self.work)
         self.stats.watch_queue("read", lambda: len(self.read))
         self.stats.watch_queue("done", lambda: len(self.done))
@@ -95,20 +96,10 @@ class Camera:
         """Nothing more will come out."""
         return self.read_to_end and not (self.read or self.in_hand or self.done)
 
-    @property
-    def work(self) -> Stats:
-        """Sum of what all restorers did for this camera."""
-        with self._counting:
-            now = (each.stats_of(self.name) for each in self.restorers)
-            return sum(now, self._earlier_work)
-
     def forget(self, restorer: Restorer | None = None) -> None:
-        """Free the memory that a restorer keeps for it, and let go of it; None: of all."""
-        with self._counting:
-            gone = self.restorers if restorer is None else {restorer} & self.restorers
-            for each in gone:
-                self._earlier_work += each.stats_of(self.name)
-            self.restorers = self.restorers - gone
+        """Free the memory that a restorer keeps for it; None: that of all restorers."""
+        gone = self.restorers if restorer is None else {restorer} & self.restorers
+        self.restorers = self.restorers - gone
         for each in gone:  # which may have to wait for a frame of another camera
             each.forget(self.name)
 
@@ -121,6 +112,8 @@ class Camera:
 
 class StreamFrame:
     """A frame of a camera, restored or as it came in.
+
+    Planes are shared with the restorer: copy them before you write into them.
 
     Attributes:
         frame: Planes, times and colour.

@@ -16,9 +16,9 @@ from edgecar.media.color import Layout, compared, compared_facts
 from edgecar.media.live import LiveReader
 from edgecar.media.reader import Reader
 from edgecar.media.sources import is_url, source_from
-from edgecar.media.writer import Codec, NullWriter, Writer, open_writer
+from edgecar.media.writer import Codec, Writer, open_writer
 from edgecar.redaction import redacted
-from edgecar.runtime.camera import PipelineSettings, StreamFrame
+from edgecar.runtime.camera import PipelineSettings
 from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.prometheus import listening_address, serve_metrics
 from edgecar.runtime.restorer import Restorer
@@ -188,10 +188,12 @@ def run_cameras(job: Job, readers: Readers, restorer: Restorer, progress: Progre
         EngineError: The engine failed.
     """
     report = Report(restorer, ", ".join(sorted({reader.codec for reader in readers.values()})))
-    outputs: dict[str, _Output] = {}
+    counts = [r.frame_count if isinstance(r, Reader) else None for r in readers.values()]
+    expected = job.frames or (None if None in counts else sum(filter(None, counts)))
+    writers: dict[str, list[Writer]] = {}
     with ExitStack() as stack:
         for name, reader in readers.items():
-            outputs[name] = _output(job_of(job, name, len(readers)), reader, report, stack)
+            writers[name] = _writers(job_of(job, name, len(readers)), reader, report, stack)
         address = listening_address(job.metrics) if job.metrics else None
         began = time.perf_counter()
         with Pipeline(readers, restorer, job.settings) as pipeline:
@@ -201,11 +203,15 @@ def run_cameras(job: Job, readers: Readers, restorer: Restorer, progress: Progre
                 stack.enter_context(serve_metrics(port, counted, host))
             try:
                 for frame in islice(pipeline, job.frames):
-                    outputs[frame.camera].write(frame)
+                    pictures = [frame.frame]
+                    if job.compare:
+                        pictures.append(compared(frame.before, frame.frame, job.compare))
+                    for writer, picture in zip(writers[frame.camera], pictures, strict=False):
+                        writer.write(picture)
                     report.frames += 1
                     if frame.passed_because:
                         report.passed_because[frame.passed_because] += 1
-                    progress(report.frames, _expected(job, readers))
+                    progress(report.frames, expected)
             except KeyboardInterrupt:
                 # How a camera's recording ends; a file's is cut short and thrown away.
                 if not all(reader.live for reader in readers.values()):
@@ -214,22 +220,9 @@ def run_cameras(job: Job, readers: Readers, restorer: Restorer, progress: Progre
         report.stats = {name: snapshot() for name, snapshot in counted.items()}
     for name, reader in readers.items():
         report.warnings.update(reader.warnings)
-        report.warnings.update(outputs[name].writer.warnings)
+        for writer in writers[name][:1]:
+            report.warnings.update(writer.warnings)
     return report
-
-
-@dataclass
-class _Output:
-    """Where the frames of one camera go."""
-
-    job: Job
-    writer: Writer | NullWriter
-    comparison: Writer | None = None
-
-    def write(self, frame: StreamFrame) -> None:
-        self.writer.write(frame.frame)
-        if self.comparison is not None and self.job.compare is not None:
-            self.comparison.write(compared(frame.before, frame.frame, self.job.compare))
 
 
 def job_of(job: Job, name: str, cameras: int) -> Job:
@@ -246,24 +239,18 @@ def job_of(job: Job, name: str, cameras: int) -> Job:
     return replace(job, output=str(folder / f"{name}{SUFFIXES[job.codec]}"))
 
 
-def _output(job: Job, reader: Reader | LiveReader, report: Report, stack: ExitStack) -> _Output:
+def _writers(
+    job: Job, reader: Reader | LiveReader, report: Report, stack: ExitStack
+) -> list[Writer]:
+    """Open the output of a camera, if there is one, and its comparison, if one is asked for."""
     if job.output == NULL:
-        return _Output(job, NullWriter())
+        return []
     output = Path(job.output)
-    like = reader if isinstance(reader, Reader) else reader.facts
-    writer = stack.enter_context(open_writer(output, like=like, codec=job.codec))
-    report.outputs.append(output)
-    if not job.compare:
-        return _Output(job, writer)
-    path = job.compare_path(output)
-    facts = compared_facts(reader.facts, job.compare)
-    report.outputs.append(path)
-    return _Output(job, writer, stack.enter_context(open_writer(path, like=facts, codec=job.codec)))
-
-
-def _expected(job: Job, readers: Readers) -> int | None:
-    """How many frames there will be in all; None if nobody knows."""
-    counts = [r.frame_count if isinstance(r, Reader) else None for r in readers.values()]
-    if job.frames:
-        return job.frames
-    return None if None in counts else sum(count for count in counts if count)
+    like = {output: reader if isinstance(reader, Reader) else reader.facts}
+    if job.compare:
+        like[job.compare_path(output)] = compared_facts(reader.facts, job.compare)
+    report.outputs += like
+    return [
+        stack.enter_context(open_writer(path, like=facts, codec=job.codec))
+        for path, facts in like.items()
+    ]

@@ -16,6 +16,7 @@ CellMap = NDArray[np.uint8]
 
 COMPARED_PX = 4  # bytes that are compared as one number
 KEPT_PX = 32  # side of the cells in which stale outputs are gathered
+STEP_PX = 32  # step of the sides of tiles
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,18 @@ class Grid:
     and every pixel more would pull in another halo. On a coarse one neighbours are gathered.
 
     Attributes:
-        size: ``(height, width)`` of the frame, rounded up to ``align_px``.
+        size: ``(height, width)`` of the frame.
         halo_px: How far the network sees.
         align_px: Alignment of the network, whose outputs depend on whole multiples of it.
         kept_px: Side of the coarse cells; a multiple of 4, rounded up to the fine ones.
+        step_px: Step of the sides of tiles; a multiple of ``align_px``.
     """
 
     size: Size
     halo_px: int
     align_px: int = 1
     kept_px: int = KEPT_PX
+    step_px: int = STEP_PX
 
     @property
     def fine_px(self) -> int:
@@ -43,26 +46,17 @@ class Grid:
         return math.lcm(COMPARED_PX, self.align_px)
 
     @property
-    def cell_px(self) -> int:
-        """Side of the cells in which stale outputs are gathered."""
-        return math.lcm(self.kept_px, self.align_px)
-
-    @property
-    def shape(self) -> Size:
-        """Rows and columns of the coarse grid; the last ones may reach over the frame's edge."""
-        return -(-self.size[0] // self.cell_px), -(-self.size[1] // self.cell_px)
-
-    @property
     def stored_size(self) -> Size:
-        """The frame's size rounded up to whole cells of the coarse grid."""
-        return self.shape[0] * self.cell_px, self.shape[1] * self.cell_px
+        """The frame's size rounded up to whole cells of the fine grid."""
+        height, width = (-(-side // self.fine_px) * self.fine_px for side in self.size)
+        return height, width
 
 
 def changed_cells(before: Codes, after: Codes, fine_px: int) -> CellMap:
     """Cells of the fine grid in which any byte differs.
 
     Args:
-        before: ``(C, H, W)``, contiguous; sides are multiples of ``fine_px``.
+        before: ``(C, H, W)`` with contiguous rows; sides are multiples of ``fine_px``.
         after: Later frame of the same shape.
         fine_px: A multiple of 4.
     """
@@ -80,13 +74,10 @@ def tolerated_cells(before: Codes, after: Codes, fine_px: int, tolerance: int) -
 
 
 def stale_cells(changed: CellMap, grid: Grid) -> CellMap:
-    """Cells of the fine grid whose outputs depend on a changed one; none beyond the frame."""
+    """Cells of the fine grid whose outputs depend on a changed one."""
     reach = -(-grid.halo_px // grid.fine_px)
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     stale: CellMap = np.asarray(cv2.dilate(changed, kernel), np.uint8)
-    height, width = (-(-side // grid.fine_px) for side in grid.size)
-    stale[height:] = 0
-    stale[:, width:] = 0
     return stale
 
 

@@ -32,6 +32,18 @@ Choose = Callable[[StreamFrame], Restorer | PassReason]
 Failed = Callable[[Restorer, EdgecarError], PassReason]
 """Told of a restorer that failed; why its frames pass."""
 
+Taken = list[tuple[StreamFrame, Camera]]
+"""Frames that were taken from queues, each of another camera."""
+
+
+@dataclass(eq=False)
+class _Group:
+    """Frames that one restorer has in hand; `begun` is None once they passed."""
+
+    restorer: Restorer
+    frames: Taken = field(default_factory=list)
+    begun: Round | None = None
+
 
 class Pipeline(Closing):
     """Iterates over restored frames of all cameras as they become ready.
@@ -47,8 +59,8 @@ class Pipeline(Closing):
         endless: Wait for cameras to be added where there are none, until `close`.
         failed: Called where a restorer fails, instead of ending all.
         together: Cameras of which a frame is restored in one go; engines that take batches of one
-            shape like many. With others the next frame is chosen when the last one is done, which
-            halves its age where there are four. None: by the restorer's engine.
+            shape like many. With 1, a live camera's next frame is chosen when the last one is done:
+            it is as new as can be. None: by the restorer's engine.
     """
 
     def __init__(
@@ -71,9 +83,10 @@ class Pipeline(Closing):
         self._changed = threading.Condition()
         self._stopping = False
         self._failure: BaseException | None = None
-        self._restore_seconds = 0.0
+        self._restore_seconds = self._finished_at = 0.0
         self._turn: deque[Camera] = deque()
-        self._begun: deque[_Round] = deque()
+        self._rounds: deque[tuple[Taken, list[_Group], float]] = deque()
+        """On their way: all frames, those of them that are being restored, and since when."""
         self._thread = threading.Thread(target=self._restore, name="edgecar-restore", daemon=True)
         with self._changed:  # all of them are there before one is restored
             for name, source in sources.items():
@@ -99,11 +112,10 @@ class Pipeline(Closing):
                 raise SettingsError(f"a camera {name!r} runs already; choose another name")
             self.cameras[name] = camera
             self._turn.append(camera)
-            thread = threading.Thread(
+            camera.thread = threading.Thread(
                 target=self._read, args=(camera,), name="edgecar-read", daemon=True
             )
-            camera.thread = thread
-            thread.start()
+            camera.thread.start()
             self._changed.notify_all()
         return camera
 
@@ -125,22 +137,17 @@ class Pipeline(Closing):
     def __next__(self) -> StreamFrame:
         """The next frame of any camera; each camera's are in order."""
         with self._changed:
-            while True:
-                ready = next((camera for camera in self._turn if camera.done), None)
-                if ready is not None:
-                    frame = ready.done.popleft()
-                    gone = self._taken_out()
-                    self._changed.notify_all()
-                    break
-                if self._failure is not None:
-                    raise self._failure
-                broken = next((c for c in self._turn if c.ended and c.error is not None), None)
-                if broken is not None and broken.error is not None:
-                    raise broken.error
+            while not (ready := next((camera for camera in self._turn if camera.done), None)):
+                broken = (camera.error for camera in self._turn if camera.ended and camera.error)
+                if failure := self._failure or next(broken, None):
+                    raise failure
                 over = not self._endless and all(camera.ended for camera in self._turn)
                 if self._stopping or over:
                     raise StopIteration
                 self._changed.wait()
+            frame = ready.done.popleft()
+            gone = self._taken_out()
+            self._changed.notify_all()
         for camera in gone:
             camera.forget()
         ready.stats.times.add("age", self._clock() - frame.arrived_seconds)
@@ -174,14 +181,16 @@ class Pipeline(Closing):
             camera.forget()
 
     def _read(self, camera: Camera) -> None:
+        """Queue a camera's frames until it ends, and close it."""
         error: BaseException | None = None
         try:
             frames = iter(camera.source)
             while not (self._stopping or camera.removed):
                 with camera.stats.times.timed("read"):
                     frame = next(frames, None)
-                if frame is None or not self._put(camera, frame):
+                if frame is None:
                     break
+                self._put(camera, frame)
         except BaseException as caught:  # raised again where it can be caught
             error = caught
         try:
@@ -195,8 +204,8 @@ class Pipeline(Closing):
         for each in gone:
             each.forget()
 
-    def _put(self, camera: Camera, frame: Frame) -> bool:
-        """Queue a frame that was read; False if it is not wanted any more."""
+    def _put(self, camera: Camera, frame: Frame) -> None:
+        """Queue a frame that was read, unless nobody wants it any more."""
         camera.stats.count_read(frame.coding)
         waiting = StreamFrame(frame, camera.name, camera.stats, self._clock())
         with self._changed:
@@ -206,10 +215,9 @@ class Pipeline(Closing):
                 self._changed.wait()
             if self._stopping or camera.removed:
                 camera.stats.count_dropped()
-                return False
-            camera.read.append(waiting)
-            self._changed.notify_all()
-            return True
+            else:
+                camera.read.append(waiting)
+                self._changed.notify_all()
 
     def _taken_out(self) -> list[Camera]:
         """Take out removed cameras that nothing comes out of any more; the caller forgets them."""
@@ -220,16 +228,16 @@ class Pipeline(Closing):
 
     def _restore(self) -> None:
         """Begin the next round before the last one is finished, where the engine gains by that."""
-        begun = self._begun
+        rounds = self._rounds
         try:
             while True:
-                ahead = max((group.restorer.depth for r in begun for group in r.groups), default=1)
-                frames = self._next_round(wait=not begun) if len(begun) < max(1, ahead) else None
-                if frames:
-                    begun.append(self._begin(frames))
-                elif begun:
-                    self._finish(begun[0])
-                    begun.popleft()
+                depths = [group.restorer.depth for _, groups, _ in rounds for group in groups]
+                ahead = len(rounds) < max(depths, default=1)
+                if ahead and (taken := self._take(wait=not rounds)):
+                    self._begin(taken)
+                elif rounds:
+                    self._finish(*rounds[0])
+                    rounds.popleft()
                 else:
                     return
         except BaseException as error:  # raised again where it can be caught
@@ -238,99 +246,103 @@ class Pipeline(Closing):
                 self._stopping = True
                 self._changed.notify_all()
 
-    def _next_round(self, wait: bool) -> list[tuple[StreamFrame, Camera]] | None:
-        """Take at most one frame of each camera; None when everything is over.
+    def _take(self, wait: bool) -> Taken:
+        """Take at most one frame of each camera; none when everything is over.
 
         Args:
-            wait: Wait until there is a frame; else None is returned where there is none.
+            wait: Wait until there is a frame.
         """
         with self._changed:
             while not self._stopping:
                 ready = [c for c in self._turn if c.read and len(c.done) < c.depth]
+                if self._together == 1 and not wait:
+                    ready = [camera for camera in ready if not camera.newest]
                 if ready:
                     chosen = ready[: self._together]
-                    frames = [(camera.read.popleft(), camera) for camera in chosen]
+                    taken = [(camera.read.popleft(), camera) for camera in chosen]
                     for camera in chosen:
                         camera.in_hand += 1
                         self._turn.remove(camera)
                         self._turn.append(camera)
                     self._changed.notify_all()
-                    return frames
+                    return taken
                 ended = all(camera.read_to_end and not camera.read for camera in self._turn)
                 if (ended and not self._endless) or not wait:
-                    return None
+                    break
                 self._changed.wait()
-        return None
+        return []
 
-    def _begin(self, frames: list[tuple[StreamFrame, Camera]]) -> "_Round":
-        """Start to restore frames, each of another camera, or let them pass."""
-        chosen: dict[Restorer, list[tuple[StreamFrame, Camera]]] = {}
-        for frame, camera in frames:
-            way = self._way_of(frame)
-            reason = self._reason_to_pass(frame, camera, way) if isinstance(way, Restorer) else way
-            if reason is None and isinstance(way, Restorer):
-                chosen.setdefault(way, []).append((frame, camera))
-            elif reason is not None:
-                _pass(frame, camera, reason)
-        begun = _Round(frames, [_Group(*pair) for pair in chosen.items()])
-        for group in begun.groups:
+    def _begin(self, taken: Taken) -> None:
+        """Start to restore frames, or let them pass."""
+        groups: dict[Restorer, _Group] = {}
+        for frame, camera in taken:
+            way = self._way_of(frame, camera)
+            if isinstance(way, Restorer):
+                groups.setdefault(way, _Group(way)).frames.append((frame, camera))
+            else:
+                _pass(frame, camera, way)
+        self._rounds.append((taken, list(groups.values()), time.perf_counter()))
+        for group in groups.values():
+            frames, names = zip(*((f.before, c.name) for f, c in group.frames), strict=True)
             try:
-                group.begun = group.restorer.begin(
-                    [frame.before for frame, _ in group.frames],
-                    [camera.name for _, camera in group.frames],
-                )
+                group.begun = group.restorer.begin(frames, names)
+            except EdgecarError as error:
+                self._give_up(group, error)
+            else:
                 for _, camera in group.frames:
                     camera.restorers |= {group.restorer}
-            except EdgecarError as error:
-                self._give_up(group, error, begun)
-        return begun
 
-    def _finish(self, begun: "_Round") -> None:
+    def _finish(self, taken: Taken, groups: list[_Group], began: float) -> None:
         """Wait for the frames of a round, and give them out."""
-        for group in begun.groups:
+        for group in groups:
             if group.begun is None:
                 continue
             try:
                 restored = group.restorer.finish(group.begun)
             except EdgecarError as error:
-                self._give_up(group, error, begun)
+                self._give_up(group, error)
                 continue
-            seconds = time.perf_counter() - group.began
+            now = time.perf_counter()
+            seconds = now - max(began, self._finished_at)  # it may have waited for the one before
+            self._finished_at = now
             self._restore_seconds += SLOW_START * (seconds - self._restore_seconds)
-            for (frame, camera), after in zip(group.frames, restored, strict=True):
+            tickets = group.begun.tickets
+            for (frame, camera), after, done in zip(group.frames, restored, tickets, strict=True):
                 frame.frame, frame.restored = after, True
+                camera.work.count(after.size, done.tiles, done.pixels, done.seconds)
                 camera.stats.times.add("restore", seconds)
                 camera.stats.count_restored()
         with self._changed:
-            for frame, camera in begun.frames:
+            for frame, camera in taken:
                 camera.in_hand -= 1
                 camera.done.append(frame)
             self._changed.notify_all()
 
-    def _give_up(self, group: "_Group", error: EdgecarError, begun: "_Round") -> None:
+    def _give_up(self, failed: _Group, error: EdgecarError) -> None:
         """Let all frames pass that a restorer has in hand when it fails."""
         if self._failed is None:
             raise error
-        reason = self._failed(group.restorer, error)
-        group.begun = None
-        for other in (*begun.groups, *(other for r in self._begun for other in r.groups)):
-            if other is group or (other.restorer is group.restorer and other.begun is not None):
-                other.begun = None
-                for frame, camera in other.frames:
-                    if frame.passed_because is None:
+        reason = self._failed(failed.restorer, error)
+        on_the_way = [group for _, groups, _ in self._rounds for group in groups]
+        for group in on_the_way:
+            if group is failed or (group.restorer is failed.restorer and group.begun is not None):
+                group.begun = None
+                for frame, camera in group.frames:
+                    if not frame.restored and frame.passed_because is None:
                         _pass(frame, camera, reason)
         with self._changed:
             cameras = list(self._turn)
         for each in cameras:  # it may be closed now, and another one opened in its place
-            each.forget(group.restorer)
+            each.forget(failed.restorer)
 
-    def _way_of(self, frame: StreamFrame) -> Restorer | PassReason:
+    def _way_of(self, frame: StreamFrame, camera: Camera) -> Restorer | PassReason:
+        """Return the restorer of a frame, or the reason why it passes."""
         restorer = self._restorer
-        return restorer if isinstance(restorer, Restorer) else restorer(frame)
-
-    def _reason_to_pass(
-        self, frame: StreamFrame, camera: Camera, restorer: Restorer
-    ) -> PassReason | None:
+        if not isinstance(restorer, Restorer):
+            way = restorer(frame)
+            if not isinstance(way, Restorer):
+                return way
+            restorer = way
         coding, settings = frame.before.coding, camera.settings
         limits = restorer.limits.but(settings.skip_below_qp, settings.skip_above_quality)
         reason = limits.reason_to_pass(coding)
@@ -341,27 +353,10 @@ class Pipeline(Closing):
             return reason
         if settings.max_latency_ms is not None:
             age = self._clock() - frame.arrived_seconds
-            if 1e3 * (age + self._restore_seconds) > settings.max_latency_ms:
+            wait = (len(self._rounds) + 1) * self._restore_seconds
+            if 1e3 * (age + wait) > settings.max_latency_ms:
                 return "over_latency_budget"
-        return None
-
-
-@dataclass(eq=False)
-class _Group:
-    """Frames of a round that one restorer has in hand; `begun` is None once they passed."""
-
-    restorer: Restorer
-    frames: list[tuple[StreamFrame, Camera]]
-    begun: Round | None = None
-    began: float = field(default_factory=time.perf_counter)
-
-
-@dataclass(eq=False)
-class _Round:
-    """At most one frame of each camera, with those of them that are being restored."""
-
-    frames: list[tuple[StreamFrame, Camera]]
-    groups: list[_Group]
+        return restorer
 
 
 def _pass(frame: StreamFrame, camera: Camera, reason: PassReason) -> None:

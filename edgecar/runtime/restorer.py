@@ -33,6 +33,15 @@ from edgecar.runtime.tuning import Tuning, Tunings, tuning_key
 from edgecar.spec import Coder, Precision, Size
 
 
+@dataclass(frozen=True)
+class Round:
+    """Frames of several cameras on their way, their codes as the network takes them, tickets."""
+
+    frames: Sequence[Frame]
+    planes: Sequence[Codes]
+    tickets: Sequence[Ticket]
+
+
 class Restorer(Closing):
     """Cleans frames of any size with one artifact.
 
@@ -134,8 +143,7 @@ class Restorer(Closing):
             raise EngineError(
                 f"{self.metadata.model} restores RGB; call the restorer with a BGR picture"
             )
-        restored: Codes = self._planes(y[None], stream)[0]
-        return restored
+        return np.array(self._planes(np.array(y[None]), stream)[0])
 
     def __call__(self, bgr: Codes, stream: Hashable = None) -> Codes:
         """Restore a picture, ``(H, W, 3)`` uint8 in BGR order; same shape and order out.
@@ -147,15 +155,15 @@ class Restorer(Closing):
         """
         bgr = bgr_from_array(bgr)
         if self.metadata.channels == 3:
-            restored = self._planes(bgr.transpose(2, 0, 1)[::-1], stream)
-            return np.ascontiguousarray(restored[::-1].transpose(1, 2, 0))
+            return _bgr_from_planes(self._planes(_planes_from_bgr(bgr), stream))
         y = luma_from_bgr(bgr)
-        return bgr_with_luma(bgr, y, self.luma(y, stream))
+        return bgr_with_luma(bgr, y, self._planes(y[None], stream)[0])
 
     def restore(self, frame: Frame, stream: Hashable = None) -> Frame:
         """Restore a video frame; timestamps and colour metadata pass through.
 
-        One that the weights were not trained for (`limits`) is given back as it is.
+        One that the weights were not trained for (`limits`) is given back as it is. The luma of the
+        result is read-only, since the next frame starts from it.
         """
         reason = self.limits.reason_to_pass(frame.coding)
         if reason:
@@ -175,16 +183,17 @@ class Restorer(Closing):
         Raises:
             EngineError: The engine fails.
         """
+        kept = [frame.with_luma(frame.y.copy()) for frame in frames]  # callers may change theirs
         with self._turn:
-            return self.finish(self.begin(frames, streams))
+            return self.finish(self.begin(kept, streams))
 
-    def begin(self, frames: Sequence[Frame], streams: Sequence[Hashable]) -> "Round":
+    def begin(self, frames: Sequence[Frame], streams: Sequence[Hashable]) -> Round:
         """Start to restore frames of several cameras; `finish` waits for them.
 
         Two rounds of the same cameras may be on their way; finish them in order.
 
         Args:
-            frames: Frames of any sizes.
+            frames: Frames of any sizes, which must not be changed any more.
             streams: Camera of each frame, no two the same.
 
         Raises:
@@ -193,20 +202,19 @@ class Restorer(Closing):
         if self.metadata.channels == 1:
             planes = [frame.y[None] for frame in frames]
         else:
-            planes = [bgr_from_frame(frame).transpose(2, 0, 1)[::-1] for frame in frames]
+            planes = [_planes_from_bgr(bgr_from_frame(frame)) for frame in frames]
         return Round(frames, planes, self._submit(planes, streams))
 
-    def finish(self, begun: "Round") -> list[Frame]:
-        """Wait for frames that were begun, and return them restored.
+    def finish(self, begun: Round) -> list[Frame]:
+        """Wait for frames that were begun, and return them restored; their luma is read-only.
 
         Raises:
             EngineError: The engine failed; these cameras begin anew with their next frames.
         """
-        planes = self._results(begun.planes, begun.tickets)
+        restored = zip(begun.frames, self._results(begun), strict=True)
         if self.metadata.channels == 1:
-            return [f.with_luma(plane[0]) for f, plane in zip(begun.frames, planes, strict=True)]
-        bgrs = [np.ascontiguousarray(plane[::-1].transpose(1, 2, 0)) for plane in planes]
-        return [frame_with_bgr(f, bgr) for f, bgr in zip(begun.frames, bgrs, strict=True)]
+            return [frame.with_luma(planes[0]) for frame, planes in restored]
+        return [frame_with_bgr(frame, _bgr_from_planes(planes)) for frame, planes in restored]
 
     @property
     def depth(self) -> int:
@@ -216,21 +224,23 @@ class Restorer(Closing):
     def whole(self, y: Codes) -> Codes:
         """Restore a luma plane in one tile, without tiling: the reference for tests.
 
-        StreamCache grows with the frame. Does not count in `stats` and reuses nothing.
+        Memory grows with the frame. Does not count in `stats` and reuses nothing.
         """
         if self.engine.info.shape is not None:
             raise EngineError("an engine of one shape cannot run a whole frame; use another engine")
         aligned = aligned_size((y.shape[0], y.shape[1]), self.metadata.align_px)
         edges = [(0, side - length) for side, length in zip(aligned, y.shape, strict=True)]
-        restored = np.empty((1, *aligned), np.uint8)
+        restored: list[Codes] = []
         with self._turn:
-            take = partial(_keep, restored)
-            self.engine.run_codes([np.pad(y, edges, "edge")[None]], take)
-        return restored[0, : y.shape[0], : y.shape[1]]
+            self.engine.run_codes(
+                [np.pad(y, edges, "edge")[None]],
+                lambda _number, output: restored.append(output[0].copy()),
+            )
+        return restored[0][: y.shape[0], : y.shape[1]]
 
     def plan(self, size: Size) -> list[Tile]:
         """Return the tiles that cover a frame of ``(height, width)`` in CPU memory."""
-        return CpuRunner(self.engine, self.metadata, self.tunings, None, self._tile).plan(size)
+        return CpuRunner(self.engine, self.metadata, self.tunings, tile=self._tile).plan(size)
 
     def count_passed(self, reason: PassReason) -> None:
         """Note in `stats` that a frame was given back as it is."""
@@ -256,10 +266,10 @@ class Restorer(Closing):
             if self._open is not None:
                 self.engine.close()
 
-    def _planes(self, frame: Codes, stream: Hashable) -> Codes:
-        """Restore ``(C, H, W)`` codes."""
+    def _planes(self, planes: Codes, stream: Hashable) -> Codes:
+        """Restore ``(C, H, W)`` codes, which must not be changed any more."""
         with self._turn:
-            return self._results([frame], self._submit([frame], [stream]))[0]
+            return self._results(Round([], [planes], self._submit([planes], [stream])))[0]
 
     def _submit(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Ticket]:
         """Start on ``(C, H, W)`` codes, each of another stream."""
@@ -273,36 +283,35 @@ class Restorer(Closing):
                 self._runner = self._open_runner((frames[0].shape[1], frames[0].shape[2]))
             try:
                 pairs = zip(frames, streams, strict=True)
-                return [self._runner.submit(frame, stream) for frame, stream in pairs]
+                tickets = [self._runner.submit(frame, stream) for frame, stream in pairs]
+                self._runner.start()
             except BaseException:
                 self._begin_anew(streams)
                 raise
+        return tickets
 
-    def _results(self, frames: Sequence[Codes], tickets: Sequence[Ticket]) -> list[Codes]:
+    def _results(self, begun: Round) -> list[Codes]:
         """Wait for frames, and count them."""
         with self._turn:
             runner = self._runner
             assert runner is not None
             try:
-                restored = [runner.result(ticket) for ticket in tickets]
+                restored = [runner.result(ticket) for ticket in begun.tickets]
             except BaseException:
-                self._begin_anew([ticket.stream for ticket in tickets])
+                self._begin_anew([ticket.stream for ticket in begun.tickets])
                 raise
-            for frame, ticket, planes in zip(frames, tickets, restored, strict=True):
+            for frame, ticket, planes in zip(begun.planes, begun.tickets, restored, strict=True):
                 size: Size = (frame.shape[1], frame.shape[2])
                 for stats in (self.stats, self._stats_of.setdefault(ticket.stream, Stats())):
                     stats.count(size, ticket.tiles, ticket.pixels, ticket.seconds)
                 if self._reuse and self._reuse.compares(self.stats.frames):
-                    self._reuse.compare(self._in_full(frame), planes, self.stats)
+                    # The first frame of a stream is computed in full.
+                    anew = object()
+                    self._reuse.compare(
+                        runner.result(runner.submit(frame, anew)), planes, self.stats
+                    )
+                    runner.forget(anew)
         return restored
-
-    def _in_full(self, frame: Codes) -> Codes:
-        """Restore a frame as the first of a stream, for which nothing can be used again."""
-        assert self._runner is not None
-        stream = object()
-        full: Codes = self._runner.result(self._runner.submit(frame, stream))
-        self._runner.forget(stream)
-        return full
 
     def _begin_anew(self, streams: Sequence[Hashable]) -> None:
         """Forget streams after a failure: no result may come a frame late."""
@@ -323,35 +332,25 @@ class Restorer(Closing):
                 self.engine.device,
                 self.engine,
                 self.metadata.halo_px,
-                reuse=self._reuses,
+                reuse=lambda size: self._reuse_for(size) is not None,
                 computing=self.engine.stream,
             )
-        return CpuRunner(self.engine, self.metadata, self.tunings, self._reuse, self._tile)
+        return CpuRunner(self.engine, self.metadata, self.tunings, self._reuse_for, self._tile)
 
-    def _reuses(self, size: Size) -> bool:
+    def _reuse_for(self, size: Size) -> Reuse | None:
         """A tuning may do without reuse, unless more was asked of it than speed."""
-        if self._reuse is None:
-            return False
-        return self._reuse != Reuse() or self.tunings.of(size).reuse
+        if self._reuse == Reuse() and not self.tunings.of(size).reuse:
+            return None
+        return self._reuse
 
 
-@dataclass(frozen=True)
-class Round:
-    """Frames of several cameras on their way through a restorer.
-
-    Attributes:
-        frames: Frames as they came.
-        planes: Codes of each as the network takes them.
-        tickets: Ticket of each.
-    """
-
-    frames: Sequence[Frame]
-    planes: Sequence[Codes]
-    tickets: Sequence[Ticket]
+def _planes_from_bgr(bgr: Codes) -> Codes:
+    """Return a new array ``(3, H, W)``, red first."""
+    return np.array(bgr.transpose(2, 0, 1)[::-1], order="C")
 
 
-def _keep(restored: Codes, _number: int, output: Codes) -> None:
-    restored[:] = output
+def _bgr_from_planes(planes: Codes) -> Codes:
+    return np.array(planes[::-1].transpose(1, 2, 0), order="C")
 
 
 def _opener(artifact: Artifact, name: str, precision: Precision | None) -> Callable[[int], Engine]:

@@ -1,8 +1,10 @@
 """The interface that pixels are restored through, and its implementation in CPU memory."""
 
 import math
+import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,9 +14,8 @@ from edgecar.artifact import Metadata
 from edgecar.engines.base import Codes, Engine
 from edgecar.errors import EngineError, MediaError
 from edgecar.runtime.change_map import Grid
-from edgecar.runtime.regions import AtlasPacker, TilePlan
-from edgecar.runtime.stream_cache import Reuse, StreamCache, TileRun
-from edgecar.runtime.tiles import Tile, aligned_size, plan_grid, plan_windows
+from edgecar.runtime.stream_cache import Reuse, StreamCache
+from edgecar.runtime.tiles import Tile, plan_grid, plan_windows
 from edgecar.runtime.tuning import Tunings
 from edgecar.spec import Size
 
@@ -25,37 +26,35 @@ TILE_MEMORY = 512 << 20
 
 @dataclass(eq=False)
 class Ticket:
-    """A frame on its way through a runner.
+    """A frame on its way through a runner; its counts are known once its result was taken.
 
     Attributes:
         stream: Camera that the frame is from.
         tiles: Number of tiles that were run for it.
         pixels: Number of pixels that the network read for it, halos included.
-        seconds: Time spent on it so far.
-        error: Failure that ended it; `FrameRunner.result` raises it.
+        seconds: Time spent on it.
     """
 
     stream: Hashable
     tiles: int = 0
     pixels: int = 0
     seconds: float = 0.0
-    error: BaseException | None = None
 
 
 class FrameRunner(Protocol):
     """Restores frames of any number of streams; one thread at a time may use it.
 
     Attributes:
-        depth: Frames of a stream worth having on their way at a time: 2 where a device computes
-            one while the CPU prepares the next, 1 where the CPU does both.
+        depth: Frames of a stream worth having on their way at a time: while one is computed, the
+            next is prepared.
     """
 
     depth: int
 
     def submit(self, frame: Any, stream: Hashable) -> Ticket:
-        """Start on a frame ``(C, H, W)`` of uint8 codes; at most two of a stream are on their way.
+        """Take a frame ``(C, H, W)`` of uint8 codes; at most two of a stream are on their way.
 
-        The frame may be overwritten as soon as this returns. Tiles of all streams share batches.
+        A frame in CPU memory must not be changed any more: the next one is compared with it.
 
         Raises:
             EngineError: The engine fails, or two frames of the stream are on their way.
@@ -63,8 +62,14 @@ class FrameRunner(Protocol):
             WindowError: The frame is smaller than the engine's tile.
         """
 
+    def start(self) -> None:
+        """Begin to compute what was submitted, in batches of all streams' tiles.
+
+        Without it, that begins with a result that is asked for or with the stream's next frame.
+        """
+
     def result(self, ticket: Ticket) -> Any:
-        """Wait for a frame and return it, in memory that nobody else holds.
+        """Wait for a frame and return it; in CPU memory it is read-only.
 
         Tickets of a stream are taken in the order in which they were given.
 
@@ -81,89 +86,99 @@ class FrameRunner(Protocol):
 
 @dataclass(eq=False)
 class _CpuTicket(Ticket):
-    """Ticket with the frame's tiles while it waits, and its output once it was computed."""
+    """Ticket with the frame, its stream's cache, and the job that computes it once that began."""
 
+    frame: Codes | None = None
     cache: StreamCache | None = None
-    run: TileRun | None = None
-    planes: Codes | None = None
+    restored: Codes | None = None
+    job: "Future[None] | None" = None
 
 
 class CpuRunner:
-    """Change map, regions, atlas, engine: everything in CPU memory.
-
-    A frame is computed when somebody asks for it or for another one that waits, or when the next
-    frame of its stream comes, together with all others that wait.
+    """Change map, regions, engine: everything in CPU memory, in one thread of its own.
 
     Args:
         engine: Engine to run tiles with; it stays the caller's to close.
         metadata: Metadata of the artifact that the engine runs.
         tunings: Settings by the size of frames.
-        reuse: How outputs are used again; None computes every frame in full.
+        reuse: Function that says how outputs are used again for frames of a size; None computes
+            every frame in full.
         tile: ``(height, width)`` of equal tiles, halos included; None lets free regions cover the
             frame.
     """
 
-    depth = 1
+    depth = 2
 
     def __init__(
         self,
         engine: Engine,
         metadata: Metadata,
         tunings: Tunings,
-        reuse: Reuse | None = None,
+        reuse: Callable[[Size], Reuse | None] = lambda _size: None,
         tile: Size | None = None,
     ) -> None:
         self._engine, self._metadata, self._tunings = engine, metadata, tunings
         self._reuse, self._tile = reuse, tile
         self._plans: dict[Size, list[Tile]] = {}
-        self._packers: dict[Size, AtlasPacker] = {}
         self.caches: dict[Hashable, StreamCache] = {}
         """Last frame and output of each stream."""
-        self._waiting: list[_CpuTicket] = []
+        self._tickets: list[_CpuTicket] = []  # those whose results were not taken
+        self._worker: ThreadPoolExecutor | None = None
+        self._worker_id = 0
 
     def submit(self, frame: Codes, stream: Hashable) -> Ticket:
         """See `FrameRunner`."""
-        began = time.perf_counter()
         if frame.dtype != np.uint8:
             raise MediaError(f"got {frame.dtype} pixels, need uint8 codes in 0..255")
-        if any(ticket.stream == stream for ticket in self._waiting):
-            self._compute()
-        cache = self._cache_of(stream, frame.shape)
-        padded = cache.take(frame)
-        reuses = self._reuse and (self._reuse != Reuse() or self._tunings.of(cache.size).reuse)
-        plan = cache.stale() if reuses else TilePlan(self.plan(cache.size))
-        ticket = _CpuTicket(stream, len(plan.tiles), plan.pixels)
-        ticket.cache = cache
-        ticket.run = TileRun(plan, padded, cache.restored, cache.scratch)
-        ticket.seconds = time.perf_counter() - began
-        self._waiting.append(ticket)
+        before = [ticket for ticket in self._tickets if ticket.stream == stream]
+        if len(before) == self.depth:
+            raise EngineError(f"{self.depth} frames are on their way; take a result first")
+        if before:
+            self.start()
+        ticket = _CpuTicket(stream, frame=frame, cache=self._cache_of(stream, frame.shape))
+        self._tickets.append(ticket)
         return ticket
+
+    def start(self) -> None:
+        """See `FrameRunner`."""
+        waiting = [ticket for ticket in self._tickets if ticket.job is None]
+        if not waiting:
+            return
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, "cpu-runner")
+        job = self._worker.submit(self._compute, waiting)
+        for ticket in waiting:
+            ticket.job = job
 
     def result(self, ticket: Ticket) -> Codes:
         """See `FrameRunner`."""
         assert isinstance(ticket, _CpuTicket)
-        if ticket in self._waiting:
-            self._compute()
-        if ticket.error is not None:
-            raise ticket.error
-        if ticket.planes is None:
-            raise EngineError("the result of this frame was taken before; submit it again")
-        planes, ticket.planes = ticket.planes, None
-        return planes
+        if ticket not in self._tickets:
+            raise EngineError("this frame was taken before, or given up; submit it again")
+        self.start()
+        assert ticket.job is not None
+        try:
+            ticket.job.result()
+        finally:
+            if ticket in self._tickets:
+                self._tickets.remove(ticket)
+        restored, ticket.restored = ticket.restored, None
+        assert restored is not None
+        return restored
 
     def forget(self, stream: Hashable) -> None:
         """See `FrameRunner`."""
         self.caches.pop(stream, None)
-        for ticket in self._waiting:
-            if ticket.stream == stream:
-                ticket.error = EngineError(f"stream {stream!r} was forgotten; submit it again")
-        self._waiting = [ticket for ticket in self._waiting if ticket.error is None]
+        self._tickets = [ticket for ticket in self._tickets if ticket.stream != stream]
 
     def close(self) -> None:
         """See `FrameRunner`."""
-        for stream in tuple(self.caches):
-            self.forget(stream)
-        self._packers.clear()
+        self.caches.clear()
+        self._tickets.clear()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            # The collector of garbage may close a runner in any thread, this one's as well.
+            worker.shutdown(wait=threading.get_ident() != self._worker_id, cancel_futures=True)
 
     def plan(self, size: Size) -> list[Tile]:
         """Return the tiles that cover a frame of ``(height, width)``."""
@@ -180,53 +195,42 @@ class CpuRunner:
             self._plans[size] = plan
         return self._plans[size]
 
-    def _compute(self) -> None:
-        """Run the tiles of all frames that wait in one go, so that they fill batches."""
-        tickets, self._waiting = self._waiting, []
+    def _compute(self, tickets: list[_CpuTicket]) -> None:
+        """Run the tiles of frames of several streams in one go, so that they fill batches."""
+        self._worker_id = threading.get_ident()
         began = time.perf_counter()
-        inputs = [
-            (ticket.run, number, codes)
-            for ticket in tickets
-            if ticket.run is not None
-            for number, codes in enumerate(ticket.run.inputs())
-        ]
-
-        def take(position: int, output: Codes) -> None:
-            run, number, _ = inputs[position]
-            run.take(number, output)
-
-        try:
-            self._engine.run_codes([codes for _, _, codes in inputs], take)
-        except BaseException as error:  # raised for each of them by `result`
-            for ticket in tickets:
-                ticket.error = error
-            return
-        seconds = time.perf_counter() - began
-        pixels = max(1, sum(ticket.pixels for ticket in tickets))
+        begun = []
         for ticket in tickets:
-            cache, run = ticket.cache, ticket.run
-            assert cache is not None
-            assert run is not None
-            ticket.seconds += seconds * ticket.pixels / pixels
-            cache.accept(run.plan, ticket.seconds)
-            ticket.planes = cache.output()
-            ticket.cache = ticket.run = None
+            assert ticket.cache is not None
+            assert ticket.frame is not None
+            run = ticket.cache.begin(ticket.frame)
+            ticket.frame = None
+            ticket.tiles, ticket.pixels = len(run.tiles), sum(tile.pixels for tile in run.tiles)
+            begun.append((ticket, ticket.cache, run))
+        tiles = [(run, tile) for _, _, run in begun for tile in run.tiles]
+
+        def take(number: int, output: Codes) -> None:
+            run, tile = tiles[number]
+            tile.write(output, run.restored)
+
+        self._engine.run_codes([tile.cut(run.padded) for run, tile in tiles], take)
+        for ticket, cache, run in begun:
+            ticket.restored = cache.accept(run)
+        pixels = max(1, sum(ticket.pixels for ticket in tickets))
+        seconds = time.perf_counter() - began
+        for ticket in tickets:
+            ticket.seconds = seconds * ticket.pixels / pixels
 
     def _cache_of(self, stream: Hashable, shape: tuple[int, ...]) -> StreamCache:
         """Return the cache of a stream; a new one where its frames change their size."""
         cache = self.caches.get(stream)
-        if cache is None or cache.restored.shape != shape:
-            size: Size = (shape[1], shape[2])
-            metadata, tuning = self._metadata, self._tunings.of(size)
-            aligned = aligned_size(size, metadata.align_px)
-            grid = Grid(aligned, metadata.halo_px, metadata.align_px, tuning.kept_px)
+        if cache is None or cache.shape != shape:
+            channels, height, width = shape
+            size, metadata = (height, width), self._metadata
+            tuning = self._tunings.of(size)
+            step_px = math.lcm(tuning.step_px, metadata.align_px)
+            grid = Grid(size, metadata.halo_px, metadata.align_px, tuning.kept_px, step_px)
             free = not (self._engine.info.shape or self._tile) and metadata.context == "local"
-            tolerance = self._reuse.tolerance if self._reuse else 0
-            if size not in self._packers:
-                step_px = math.lcm(tuning.step_px, metadata.align_px)
-                self._packers[size] = AtlasPacker(aligned, step_px)
-            cache = StreamCache(
-                grid, shape[0], self.plan(size), free, tolerance, self._packers[size]
-            )
+            cache = StreamCache(grid, channels, self.plan(size), free, self._reuse(size))
             self.caches[stream] = cache
         return cache

@@ -1,17 +1,16 @@
 """Exact reuse: where a network's input did not change, neither did its output."""
 
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from edgecar.engines.base import Codes
 from edgecar.errors import ReuseError
 from edgecar.runtime.change_map import CellMap, Grid, changed_cells, stale_cells, tolerated_cells
-from edgecar.runtime.regions import Atlas, AtlasPacker, CostModel, RegionMerger, TilePlan
+from edgecar.runtime.regions import price, tiles_of
 from edgecar.runtime.stats import Stats
 from edgecar.runtime.tiles import Tile
-from edgecar.spec import Size
 
 MOST_FREE = 8  # a pipeline holds about as many frames; what is more is given back
 
@@ -55,76 +54,8 @@ def _give_back(free: list[Codes], memory: Codes) -> None:
         free.append(memory)
 
 
-class Scratch:
-    """A picture to lay tiles on, kept from frame to frame."""
-
-    def __init__(self) -> None:
-        self._codes = np.zeros(0, np.uint8)
-
-    def picture(self, channels: int, atlas: Atlas) -> Codes:
-        """``(C, H, W)``; what lay there before may still be seen between the tiles."""
-        shape = (channels, *atlas.size)
-        count = channels * atlas.pixels
-        if self._codes.size < count:
-            self._codes = np.zeros(count, np.uint8)
-        return self._codes[:count].reshape(shape)
-
-
-@dataclass
-class TileRun:
-    """Tiles of a frame to run, and the place of their output.
-
-    Attributes:
-        plan: Tiles, and their atlas if they share one.
-        padded: The frame they read, ``(C, H, W)``.
-        restored: Gets what they keep, ``(C, H, W)``.
-        scratch: To lay them on.
-    """
-
-    plan: TilePlan
-    padded: Codes
-    restored: Codes
-    scratch: Scratch = field(default_factory=Scratch)
-
-    def inputs(self) -> list[Codes]:
-        """Return what the engine reads: every tile, or all of them on their atlas."""
-        reads = [tile.read for tile in self.plan.tiles]
-        views = [self.padded[:, top:bottom, left:right] for top, left, bottom, right in reads]
-        atlas = self.plan.atlas
-        if atlas is None:
-            return views
-        picture = self.scratch.picture(self.padded.shape[0], atlas)
-        for view, (row, column) in zip(views, atlas.places, strict=True):
-            picture[:, row : row + view.shape[1], column : column + view.shape[2]] = view
-        return [picture]
-
-    def take(self, number: int, output: Codes) -> None:
-        """Keep what the engine made of one input.
-
-        Args:
-            number: Number of the input, in the order of `inputs`.
-            output: Output, of the same shape as that input.
-        """
-        atlas = self.plan.atlas
-        if atlas is None:
-            self._keep(number, output)
-            return
-        for tile, (row, column) in enumerate(atlas.places):
-            self._keep(tile, output[:, row:, column:])
-
-    def _keep(self, number: int, output: Codes) -> None:
-        tile = self.plan.tiles[number]
-        top, left, bottom, right = tile.keep
-        rows, columns = tile.kept_in_tile
-        self.restored[:, top:bottom, left:right] = output[:, rows, columns]
-
-
 # Frames after which a lossy output is compared with the exact one, where nothing else was asked.
 LOSS_EVERY = 25
-
-# On a busy scene the search for tiles takes a tenth of what the smallest network does: it is left
-# out where it was in vain before, but for a try now and then.
-FULL_ABOVE_RISE = 0.02
 
 
 @dataclass(frozen=True)
@@ -150,11 +81,6 @@ class Reuse:
     def compare(self, full: Codes, restored: Codes, stats: Stats) -> None:
         """Count the loss of a frame restored with reuse against the same frame computed in full.
 
-        Args:
-            full: The frame computed in full, ``(C, H, W)``.
-            restored: The frame restored with reuse, ``(C, H, W)``.
-            stats: Receives the mean square loss and the count of comparisons.
-
         Raises:
             ReuseError: The frames differ although reuse is to be exact (`tolerance` 0).
         """
@@ -169,11 +95,37 @@ class Reuse:
             )
 
 
+# A pixel of a tile of its own costs more than one of a large tile: shapes that change, less to
+# share among threads.
+PART_FACTOR = 1.2
+
+# Where comparing was in vain several times in a row, so many frames are computed in full without.
+MOST_BLIND = 8
+
+
+@dataclass
+class FrameRun:
+    """A frame on its way.
+
+    Attributes:
+        tiles: Tiles to run.
+        padded: Frame that they read.
+        restored: Frame that gets their output.
+        known: Frame that the output is that of: the one read, but for changes within a tolerance.
+    """
+
+    tiles: list[Tile]
+    padded: Codes
+    restored: Codes
+    known: Codes
+
+
 class StreamCache:
     """The last frame of one camera and its output.
 
     One frame is enough: with B-frames that alternate between references, a second one was tried and
-    left hardly a cell less to compute.
+    left hardly a cell less to compute. Neither is copied: the frame is compared where it lies, and
+    the output is the array that was handed out.
 
     Args:
         grid: Grid of the frames.
@@ -181,125 +133,104 @@ class StreamCache:
         plan: Tiles that cover a frame.
         free: The network sees only as far as its halo and the engine takes any shape: what is stale
             may be cut out as it comes. Else tiles of the plan are run.
-        tolerance: See `Reuse`.
-        packer: Packer of atlases, shared by cameras that share an engine; None makes one.
+        reuse: How outputs are used again; None runs every tile of every frame.
     """
 
     def __init__(
-        self,
-        grid: Grid,
-        channels: int,
-        plan: list[Tile],
-        free: bool,
-        tolerance: int,
-        packer: AtlasPacker | None = None,
+        self, grid: Grid, channels: int, plan: list[Tile], free: bool, reuse: Reuse | None
     ) -> None:
-        self.restored = np.zeros((channels, *_frame_of(plan)), np.uint8)
-        """The output of the last frame, to be brought up to date by the caller."""
-        self._pool = FramePool(self.restored.shape)
-        self.scratch = Scratch()
-        """To lay tiles on."""
-        self._grid, self._plan, self._tolerance = grid, plan, tolerance
-        self._packer = packer or AtlasPacker(grid.size)
-        self._merger = RegionMerger(grid) if free else None
-        self._cost = CostModel()
-        self._full_above = 1.0  # share of stale cells at which the search for tiles was in vain
-        self._known = np.zeros((channels, *grid.stored_size), np.uint8)
-        self._now = np.zeros_like(self._known)
-        self._holds = False
+        self.shape = (channels, *grid.size)
+        self._grid, self._plan, self._free, self._reuse = grid, plan, free, reuse
+        self._restored = FramePool(self.shape)
+        self._padded = FramePool((channels, *grid.stored_size))
+        self._last: tuple[Codes, Codes] | None = None  # frame and output
+        self._in_vain = self._blind = 0
 
-    @property
-    def size(self) -> Size:
-        """``(height, width)`` of the frames."""
-        return self.restored.shape[1], self.restored.shape[2]
+    def begin(self, frame: Codes) -> FrameRun:
+        """Find the tiles to run for a frame ``(C, H, W)``, which must not change any more.
 
-    def take(self, frame: Codes) -> Codes:
-        """Copy a frame ``(C, H, W)``; returns it as the network reads it.
-
-        The last row and column are repeated up to the alignment.
+        Until `accept` nothing is remembered, so that a failure leaves no output behind that is half
+        one frame's and half another's.
         """
+        last, self._last = self._last, None
+        padded = self._whole_cells(frame)
+        if last is None or self._reuse is None:
+            return FrameRun(self._plan, padded, self._restored.array(), padded)
+        known, restored = last
+        tiles = self._stale_tiles(known, padded)
+        if tiles and tiles is not self._plan:
+            before, restored = restored, self._restored.array()
+            np.copyto(restored, before)
+        elif tiles:
+            restored = self._restored.array()
+        if not self._reuse.tolerance or tiles is self._plan:
+            return FrameRun(tiles, padded, restored, padded)
+        # What is not computed is the output of what was known, however little that differs: else a
+        # slow fade would never be noticed.
+        known = known.copy()
+        for tile in tiles:
+            top, left, bottom, right = tile.keep
+            known[:, top:bottom, left:right] = padded[:, top:bottom, left:right]
+        self._repeat_edges(known)
+        return FrameRun(tiles, padded, restored, known)
+
+    def accept(self, run: FrameRun) -> Codes:
+        """Remember a frame whose tiles were run, and return its output, which is read-only."""
+        run.restored.flags.writeable = False
+        if self._reuse is not None:
+            self._last = run.known, run.restored
+        return run.restored
+
+    def _whole_cells(self, frame: Codes) -> Codes:
+        """Return the frame itself, or a copy that is filled up to whole cells."""
         height, width = frame.shape[1:]
-        rows, columns = self._grid.size
-        now = self._now
-        now[:, :height, :width] = frame
-        now[:, :height, width:columns] = now[:, :height, width - 1 : width]
-        now[:, height:rows, :columns] = now[:, height - 1 : height, :columns]
-        return now[:, :rows, :columns]
+        if (height, width) == self._grid.stored_size and frame.strides[2] == 1:
+            return frame
+        padded = self._padded.array()
+        padded[:, :height, :width] = frame
+        self._repeat_edges(padded)
+        return padded
 
-    def stale(self) -> TilePlan:
-        """Return the tiles that the frame that was taken makes necessary.
+    def _repeat_edges(self, padded: Codes) -> None:
+        """Repeat the last row and column of a frame as far as the array reaches."""
+        height, width = self._grid.size
+        padded[:, :height, width:] = padded[:, :height, width - 1 : width]
+        padded[:, height:] = padded[:, height - 1 : height]
 
-        From now until `accept` the memory holds nothing, so that a failure between leaves no output
-        behind that is half one frame's and half another's.
-        """
-        held, self._holds = self._holds, False
-        full = TilePlan(self._plan)
-        if not held:
-            return full
-        changed = self._changed()
-        if not changed.any():
-            return TilePlan([])
-        if self._merger is None:
-            return TilePlan([tile for tile in self._plan if self._reads(tile, changed)])
+    def _stale_tiles(self, known: Codes, now: Codes) -> list[Tile]:
+        """Return the tiles that read a change; the plan where running all of it costs less."""
+        if self._blind:
+            self._blind -= 1
+            return self._plan
+        changed = self._changed(known, now)
+        tiles = self._tiles_for(changed) if changed.any() else []
+        if tiles is not self._plan:
+            self._in_vain = 0
+            return tiles
+        self._blind = min(MOST_BLIND, 2**self._in_vain // 2)
+        self._in_vain += 1
+        return self._plan
+
+    def _changed(self, known: Codes, now: Codes) -> CellMap:
+        assert self._reuse is not None
+        if self._reuse.tolerance:
+            return tolerated_cells(known, now, self._grid.fine_px, self._reuse.tolerance)
+        return changed_cells(known, now, self._grid.fine_px)
+
+    def _tiles_for(self, changed: CellMap) -> list[Tile]:
+        if not self._free:
+            tiles = [tile for tile in self._plan if self._reads(tile, changed)]
+            return tiles if len(tiles) < len(self._plan) else self._plan
+        full = price(self._plan)
         stale = stale_cells(changed, self._grid)
-        share = float(stale.mean())
-        if share >= self._full_above:
-            self._full_above += FULL_ABOVE_RISE * (1 - self._full_above)
-            return full
-        tiles = self._merger.tiles(stale)
-        packed = TilePlan(tiles, self._packer.atlas(tiles))
-        if packed.atlas and self._cost.prefers(packed, full):
-            return packed
-        self._full_above = share
-        return full
-
-    def output(self) -> Codes:
-        """A copy of `restored`, for whoever asked for the frame to keep or to write into."""
-        copy = self._pool.array()
-        np.copyto(copy, self.restored)
-        return copy
-
-    def accept(self, plan: TilePlan, seconds: float) -> None:
-        """`restored` is now the output of the frame that was taken.
-
-        Args:
-            plan: Tiles that were run.
-            seconds: How long all of it took.
-        """
-        self._cost.learn(plan, seconds)
-        if self._tolerance:
-            # What was not computed is the output of what was known, however little that differs:
-            # else a slow fade would never be noticed.
-            for tile in plan.tiles:
-                known, now = (self._kept(tile, frame) for frame in (self._known, self._now))
-                known[:] = now
-        else:
-            self._known, self._now = self._now, self._known
-        self._holds = True
-
-    def _kept(self, tile: Tile, stored: Codes) -> Codes:
-        """Return what a tile keeps, up to the end of the stored frame at its edges."""
-        top, left, bottom, right = tile.keep
-        height, width = self.restored.shape[1:]
-        return stored[
-            :, top : None if bottom == height else bottom, left : None if right == width else right
-        ]
-
-    def _changed(self) -> CellMap:
-        if self._tolerance:
-            return tolerated_cells(self._known, self._now, self._grid.fine_px, self._tolerance)
-        return changed_cells(self._known, self._now, self._grid.fine_px)
+        if PART_FACTOR * int(stale.sum()) * self._grid.fine_px**2 >= full:
+            return self._plan
+        tiles = tiles_of(stale, self._grid)
+        return tiles if PART_FACTOR * price(tiles) < full else self._plan
 
     def _reads(self, tile: Tile, changed: CellMap) -> bool:
-        side = self._grid.fine_px
         top, left, bottom, right = tile.read
-        rows, columns = (
-            slice(top // side, -(-bottom // side)),
-            slice(left // side, -(-right // side)),
-        )
+        side = self._grid.fine_px
+        rows = slice(top // side, -(-bottom // side))
+        columns = slice(left // side, -(-right // side))
         return bool(changed[rows, columns].any())
-
-
-def _frame_of(plan: list[Tile]) -> Size:
-    """Size of the frame that a plan covers."""
-    return max(tile.keep[2] for tile in plan), max(tile.keep[3] for tile in plan)

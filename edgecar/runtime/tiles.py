@@ -1,18 +1,16 @@
 """Plans: which tiles of a frame a network reads, and what is kept of each.
 
-Two planners. `plan_grid` covers a frame with tiles of one shape, for engines built for that
-shape. `plan_windows` covers it with as few rectangles as a memory limit allows, for engines that
-take any shape. Both keep every pixel from exactly one tile, and neither blends: with the true
-halo there is nothing to hide.
-
-A tile that touches the frame's edge has no halo there, so the network's own zero padding acts
-where it would on the whole frame.
+`plan_grid` covers a frame with tiles of one shape, `plan_windows` with as few rectangles as a
+memory limit allows. Every pixel is kept from exactly one tile, and nothing is blended: with the
+true halo there is nothing to hide. A tile at the frame's edge has no halo there, so that the
+network's own zero padding acts where it would on the whole frame.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
 
+from edgecar.engines.base import Codes
 from edgecar.errors import WindowError
 from edgecar.spec import Rect, Size
 
@@ -40,6 +38,11 @@ class Tile:
         return self.read[2] - self.read[0], self.read[3] - self.read[1]
 
     @property
+    def pixels(self) -> int:
+        """Number of pixels that the network reads."""
+        return self.size[0] * self.size[1]
+
+    @property
     def kept_in_tile(self) -> tuple[slice, slice]:
         """Rows and columns of the tile's output that are kept."""
         top, left = self.read[:2]
@@ -47,6 +50,17 @@ class Tile:
             slice(self.keep[0] - top, self.keep[2] - top),
             slice(self.keep[1] - left, self.keep[3] - left),
         )
+
+    def cut(self, frame: Codes) -> Codes:
+        """Return the view of an aligned frame ``(C, H, W)`` that the network reads."""
+        top, left, bottom, right = self.read
+        return frame[:, top:bottom, left:right]
+
+    def write(self, output: Codes, restored: Codes) -> None:
+        """Copy what is kept of the tile's output into a frame."""
+        top, left, bottom, right = self.keep
+        rows, columns = self.kept_in_tile
+        restored[:, top:bottom, left:right] = output[:, rows, columns]
 
 
 def aligned_size(frame: Size, align_px: int) -> Size:
@@ -60,7 +74,7 @@ def aligned_size(frame: Size, align_px: int) -> Size:
     return height, width
 
 
-def tile_around(keep: Rect, frame: Size, halo_px: int, align_px: int = 1) -> Tile:
+def tile_around(keep: Rect, frame: Size, halo_px: int, align_px: int = 1, step_px: int = 1) -> Tile:
     """The smallest tile whose output is exact on ``keep``.
 
     Args:
@@ -68,20 +82,30 @@ def tile_around(keep: Rect, frame: Size, halo_px: int, align_px: int = 1) -> Til
         frame: Size of the frame.
         halo_px: Halo of the artifact; a multiple of ``align_px``.
         align_px: Alignment of the artifact.
+        step_px: Sides of the tile are multiples of it, or those of the frame; a multiple of
+            ``align_px``.
 
     Example:
         >>> tile_around((0, 10, 5, 20), (40, 40), halo_px=4, align_px=2).read
         (0, 6, 10, 24)
     """
-    height, width = aligned_size(frame, align_px)
-    top, left, bottom, right = keep
-    read = (
-        max(0, top // align_px * align_px - halo_px),
-        max(0, left // align_px * align_px - halo_px),
-        min(height, -(-bottom // align_px) * align_px + halo_px),
-        min(width, -(-right // align_px) * align_px + halo_px),
+    sides = aligned_size(frame, align_px)
+    (top, bottom), (left, right) = (
+        _read_around(*ends, side, halo_px, align_px, step_px)
+        for ends, side in zip((keep[::2], keep[1::2]), sides, strict=True)
     )
-    return Tile(read, keep)
+    return Tile((top, left, bottom, right), keep)
+
+
+def _read_around(
+    first: int, last: int, side: int, halo_px: int, align_px: int, step_px: int = 1
+) -> tuple[int, int]:
+    """Where reading starts and ends along one axis to be exact from ``first`` to ``last``."""
+    start = max(0, first // align_px * align_px - halo_px)
+    end = min(side, -(-last // align_px) * align_px + halo_px)
+    length = min(side, -(-(end - start) // step_px) * step_px)
+    end = min(side, start + length)
+    return end - length, end
 
 
 def plan_windows(
@@ -112,9 +136,9 @@ def plan_windows(
     )
     # Total and largest tile are products of the sides', so every grid is weighed at once.
     fitting = [
-        (_read(row) * _read(column), row, column)
+        (sum(map(_read, row)) * sum(map(_read, column)), row, column)
         for row, column in product(rows, columns)
-        if _longest(row) * _longest(column) <= max_read_px
+        if max(map(_read, row)) * max(map(_read, column)) <= max_read_px
     ]
     if not fitting:
         least = (2 * halo_px + align_px) ** 2
@@ -132,22 +156,13 @@ def _pieces(side: int, count: int, halo_px: int, align_px: int) -> list[Span]:
     edges = [0, *sorted(edge for edge in inner if 0 < edge < side), side]
     padded = -(-side // align_px) * align_px
     return [
-        (
-            max(0, first - halo_px),
-            min(padded, -(-last // align_px) * align_px + halo_px),
-            first,
-            last,
-        )
+        (*_read_around(first, last, padded, halo_px, align_px), first, last)
         for first, last in pairwise(edges)
     ]
 
 
-def _read(spans: list[Span]) -> int:
-    return sum(end - start for start, end, _, _ in spans)
-
-
-def _longest(spans: list[Span]) -> int:
-    return max(end - start for start, end, _, _ in spans)
+def _read(span: Span) -> int:
+    return span[1] - span[0]
 
 
 def _tiles(rows: list[Span], columns: list[Span]) -> list[Tile]:
@@ -203,15 +218,12 @@ def _steps(side: int, real: int, tile: int, halo_px: int, align_px: int) -> Iter
             f"tile {tile} px leaves nothing after two halos of {halo_px} px; use a tile of at "
             f"least {2 * halo_px + align_px} px"
         )
-    kept = 0
-    for start in range(0, side, step) if side > tile else (0,):
-        first = min(start, side - tile)
-        last = first + tile == side
-        end = real if last else first + tile - halo_px
+    kept, first = 0, 0
+    while first + tile < side:
+        end = first + tile - halo_px
         yield first, first + tile, kept, end
-        kept = end
-        if last:
-            return
+        kept, first = end, first + step
+    yield side - tile, side, kept, real
 
 
 def _check(frame: Size, halo_px: int, align_px: int) -> None:

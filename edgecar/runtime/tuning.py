@@ -15,8 +15,7 @@ from edgecar.artifact import Artifact
 from edgecar.engines.base import EngineInfo
 from edgecar.errors import SettingsError
 from edgecar.files import atomic_write, cache_folder
-from edgecar.runtime.change_map import COMPARED_PX, KEPT_PX
-from edgecar.runtime.regions import STEP_PX
+from edgecar.runtime.change_map import COMPARED_PX, KEPT_PX, STEP_PX
 from edgecar.spec import Size
 
 MAX_READ_PX = 1 << 20  # larger tiles read less halo but are not faster
@@ -30,7 +29,7 @@ class Tuning:
     Attributes:
         kept_px: Side of the cells in which stale outputs are gathered; a multiple of 4.
         max_read_px: Pixels that a tile of a full frame reads at most; memory may allow less.
-        step_px: Step of the heights that changed parts are packed into.
+        step_px: Step of the sides of tiles around changed parts.
         reuse: True if looking for what changed is worth its time.
         threads: CPU threads; None: as many as are allowed.
 
@@ -60,7 +59,7 @@ class Tuning:
         words = {
             "kept_px": f"cells of {self.kept_px} px",
             "max_read_px": f"tiles of at most {self.max_read_px} px",
-            "step_px": f"atlases in steps of {self.step_px} px",
+            "step_px": f"tiles in steps of {self.step_px} px",
             "reuse": "no reuse",
             "threads": f"{self.threads} thread(s)",
         }

@@ -85,11 +85,10 @@ def pixels_of_a_small_change(tuning: Tuning) -> int:
 
 
 def test_every_setting_arrives():
-    # Both changes lie in one run of cells of 64 px, but not in one of cells of 16 px. Atlases have
-    # heights in steps.
-    assert pixels_of_a_small_change(Tuning(kept_px=16, step_px=32)) == 64 * 96
+    # Both changes lie in one run of cells of 64 px, but not in one of cells of 16 px.
+    assert pixels_of_a_small_change(Tuning(kept_px=16, step_px=32)) == 2 * 64 * 64
     assert pixels_of_a_small_change(Tuning(kept_px=64, step_px=32)) == 64 * 160
-    assert pixels_of_a_small_change(Tuning(kept_px=64, step_px=128)) == 128 * 160
+    assert pixels_of_a_small_change(Tuning(kept_px=64, step_px=128)) == 128 * 256
     assert pixels_of_a_small_change(Tuning(reuse=False)) == SIZE[0] * SIZE[1]
     default = pixels_of_a_small_change(Tuning())
     assert default == pixels_of_a_small_change(Tuning(threads=3)) < SIZE[0] * SIZE[1]

@@ -164,6 +164,9 @@ class CudaRunner:
             ticket.seconds = time.perf_counter() - began
             return ticket
 
+    def start(self) -> None:
+        """See `FrameRunner`; full batches run at once, and others wait for more tiles."""
+
     def result(self, ticket: Ticket) -> Any:
         """See `FrameRunner`."""
         assert isinstance(ticket, FrameOnDevice)

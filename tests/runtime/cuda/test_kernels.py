@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from edgecar.engines.base import CODE, codes_from_unit
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.frame import Colour, Frame
-from edgecar.runtime.regions import TilePlan
-from edgecar.runtime.stream_cache import TileRun
 from edgecar.runtime.tiles import Tile, aligned_size, plan_grid
 from tests.runtime.cuda.host_kernels import run
 
@@ -147,9 +145,8 @@ def test_scatter_keeps_what_the_runtime_keeps(scene, kind, all_windows, batch) -
             None if all_windows else chosen, found, first, batch, *scene.tile,
             memory, scene.size[0], scene.pitch)  # fmt: skip
         some = [scene.plan[number] for number in chosen[first : first + batch]]
-        execution = TileRun(TilePlan(some), scene.padded, frame)
-        for slot in range(len(some)):
-            execution.take(slot, codes_from_unit(tiles[slot].astype(np.float32)))
+        for slot, tile in enumerate(some):
+            tile.write(codes_from_unit(tiles[slot].astype(np.float32)), frame)
     assert (kept == frame).all()
     assert (memory[:, :, scene.size[1] :] == behind).all()
 
