@@ -84,7 +84,7 @@ class Camera:
         self.told: set[PassReason] = set()
         """Reasons to pass a frame that were logged."""
         self.work = Stats()
-        """What all restorers did for this camera."""
+        """Sum of what all restorers did for this camera."""
         self.stats.watch_restorer(lambda: self.work)
         self.stats.watch_queue("read", lambda: len(self.read))
         self.stats.watch_queue("done", lambda: len(self.done))

@@ -38,11 +38,11 @@ Taken = list[tuple[StreamFrame, Camera]]
 
 @dataclass(eq=False)
 class _Group:
-    """Frames that one restorer has in hand; `begun` is None once they passed."""
+    """Frames that one restorer has in hand, or the failure to begin them; None once they passed."""
 
     restorer: Restorer
     frames: Taken = field(default_factory=list)
-    begun: Round | None = None
+    begun: Round | BaseException | None = None
 
 
 class Pipeline(Closing):
@@ -284,13 +284,12 @@ class Pipeline(Closing):
         self._rounds.append((taken, list(groups.values()), time.perf_counter()))
         for group in groups.values():
             frames, names = zip(*((f.before, c.name) for f, c in group.frames), strict=True)
+            for _, camera in group.frames:
+                camera.restorers |= {group.restorer}
             try:
                 group.begun = group.restorer.begin(frames, names)
-            except EdgecarError as error:
-                self._give_up(group, error)
-            else:
-                for _, camera in group.frames:
-                    camera.restorers |= {group.restorer}
+            except BaseException as error:  # raised after the frames that were begun before
+                group.begun = error
 
     def _finish(self, taken: Taken, groups: list[_Group], began: float) -> None:
         """Wait for the frames of a round, and give them out."""
@@ -298,9 +297,11 @@ class Pipeline(Closing):
             if group.begun is None:
                 continue
             try:
+                if isinstance(group.begun, BaseException):
+                    raise group.begun
                 restored = group.restorer.finish(group.begun)
             except EdgecarError as error:
-                self._give_up(group, error)
+                self._give_up(group.restorer, error)
                 continue
             now = time.perf_counter()
             seconds = now - max(began, self._finished_at)  # it may have waited for the one before
@@ -318,22 +319,20 @@ class Pipeline(Closing):
                 camera.done.append(frame)
             self._changed.notify_all()
 
-    def _give_up(self, failed: _Group, error: EdgecarError) -> None:
+    def _give_up(self, restorer: Restorer, error: EdgecarError) -> None:
         """Let all frames pass that a restorer has in hand when it fails."""
         if self._failed is None:
             raise error
-        reason = self._failed(failed.restorer, error)
-        on_the_way = [group for _, groups, _ in self._rounds for group in groups]
-        for group in on_the_way:
-            if group is failed or (group.restorer is failed.restorer and group.begun is not None):
+        reason = self._failed(restorer, error)
+        for group in [group for _, groups, _ in self._rounds for group in groups]:
+            if group.restorer is restorer and group.begun is not None:
                 group.begun = None
                 for frame, camera in group.frames:
-                    if not frame.restored and frame.passed_because is None:
-                        _pass(frame, camera, reason)
+                    _pass(frame, camera, reason)
         with self._changed:
             cameras = list(self._turn)
         for each in cameras:  # it may be closed now, and another one opened in its place
-            each.forget(failed.restorer)
+            each.forget(restorer)
 
     def _way_of(self, frame: StreamFrame, camera: Camera) -> Restorer | PassReason:
         """Return the restorer of a frame, or the reason why it passes."""
