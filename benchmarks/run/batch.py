@@ -80,11 +80,7 @@ def two_nodes(cores: int) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def measured(name: str, sources: Sequence[Path], out: Path, options: Sequence[str]) -> Done:
-    """Do the clips in one way.
-
-    Raises:
-        DataError: A clip failed.
-    """
+    """Do the clips in one way."""
     way = WAYS[name]
     if way.ray == "nodes":
         with two_nodes(usable_cores()) as (address, kill):
@@ -118,11 +114,7 @@ def _run(
 
 
 def rows_of(found: dict[str, list[Done]], network: str) -> list[dict[str, Any]]:
-    """Return a row for each way.
-
-    Raises:
-        DataError: Two ways gave other bytes, or nobody was hurt by the killing of a node.
-    """
+    """Return a row for each way."""
     first = found[ONE_PROCESS][0]
     reference = statistics.median(done.report["seconds"] for done in found[ONE_PROCESS])
     rows: list[dict[str, Any]] = []

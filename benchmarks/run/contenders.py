@@ -55,13 +55,7 @@ class Ways:
 
 
 def contenders_for(case: Case, ways: Ways, filters: Filters) -> dict[str, Pass]:
-    """Whatever is compared, by name.
-
-    Args:
-        case: Clip to read.
-        ways: Whose engines are used.
-        filters: Post-filters of FFmpeg, with their quality.
-    """
+    """Whatever is compared, by name."""
     windows = ready_windows(ways.dense, case.coded.frames[0].y)
     frames = len(case.coded.frames)
 
@@ -95,11 +89,7 @@ def contenders_for(case: Case, ways: Ways, filters: Filters) -> dict[str, Pass]:
 
 
 def ffmpeg_seconds(path: Path, video_filter: str, threads: int) -> float:
-    """How long the ``ffmpeg`` command takes to decode and filter a file, its start not counted.
-
-    Raises:
-        MediaError: It fails.
-    """
+    """How long the ``ffmpeg`` command takes to decode and filter a file, its start not counted."""
     number = str(threads)
     source = ("-threads", number, "-i", str(path))
     filtering = ("-filter_threads", number, "-vf", video_filter)

@@ -44,11 +44,7 @@ class Entry:
 
 
 def entries_of(path: Path) -> list[Entry]:
-    """The candidates of a suite.
-
-    Raises:
-        SettingsError: The file is not TOML, or a key is unknown or missing.
-    """
+    """The candidates of a suite."""
     try:
         table = table_from_toml(path)
     except (OSError, ValueError) as error:  # not TOML, or not even text

@@ -46,13 +46,7 @@ def artifact_of(shape: Shape) -> Artifact:
 
 
 def p50_ms(shapes: Iterable[Shape], seconds: float, size: Size = TIMED_SIZE) -> dict[Shape, float]:
-    """Median time of a frame on this machine's default engine, by deployed shape.
-
-    Args:
-        shapes: Shapes of candidates; those of one deployed shape are timed as one.
-        seconds: To go on for.
-        size: ``(height, width)`` of the frames.
-    """
+    """Median time of a frame on this machine's default engine, by deployed shape."""
     with ExitStack() as stack:
         restorers = {
             shape: stack.enter_context(dense_restorer(artifact_of(shape), "auto"))

@@ -20,11 +20,7 @@ OPSET, IR = 19, 10  # that TensorRT 10.3 reads
 
 
 def wide_network(precision: Precision) -> Artifact:
-    """`DEPTH` convolutions of 3x3 from `WIDTH` channels to as many, with weights drawn by lot.
-
-    Args:
-        precision: Inner arithmetic; input and output are FP32.
-    """
+    """`DEPTH` convolutions of 3x3 from `WIDTH` channels to as many, with weights drawn by lot."""
     from onnx import TensorProto, helper
 
     random, graph = np.random.default_rng(0), _Graph()

@@ -12,13 +12,13 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run.gpu_networks import Machine, Part, network_parts
-from benchmarks.run.gpu_parts import SkippedError, kernels_part, types_part
+from benchmarks.run.gpu_networks import network_parts
+from benchmarks.run.gpu_parts import Part, SkippedError, kernels_part, types_part
 from benchmarks.run.gpu_speed import SIZES, Bench, Metadata, kernel_speed
 from edgecar.bench.machine import COMMIT
 from edgecar.engines.gpu import find_gpu
@@ -41,14 +41,13 @@ class Outcome:
     found: Metadata
 
 
-def parts(machine: Machine) -> dict[str, Part]:
+def parts(bench: Bench) -> dict[str, Part]:
     """Everything there is to check, by name."""
-    device = machine.bench.device
     return {
-        "kernels and runtime": lambda: kernels_part(device),
-        "types of tiles": lambda: types_part(device),
-        "kernel speed": lambda: kernel_speed(machine.bench),
-        **network_parts(machine),
+        "kernels and runtime": lambda: kernels_part(bench.device),
+        "types of tiles": lambda: types_part(bench.device),
+        "kernel speed": lambda: kernel_speed(bench),
+        **network_parts(bench),
     }
 
 
@@ -64,14 +63,10 @@ def outcome(part: str, work: Part) -> Outcome:
         return Outcome(part, "failed", {"why": f"{type(error).__name__}: {error}"})
 
 
-def all_outcomes(
-    given: argparse.Namespace, keep: Callable[[list[Outcome]], None] = lambda _outcomes: None
-) -> list[Outcome]:
+def all_outcomes(given: argparse.Namespace, keep: Callable[[list[Outcome]], None]) -> list[Outcome]:
     """Run every part; all are skipped where there is no GPU, or nothing to reach it with.
 
-    Args:
-        given: The options.
-        keep: Told what there is after every part, so that a run that is cut off leaves something.
+    What there is goes to ``keep`` after every part, so that a run that is cut off leaves something.
     """
     try:
         gpu = find_gpu()
@@ -82,24 +77,14 @@ def all_outcomes(
         return [Outcome("gpu", "skipped", {"why": str(error)})]
     outcomes = [Outcome("gpu", "passed", asdict(gpu))]
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(device, given.seconds)
-        machine = Machine(bench, gpu, given.files, Path(folder), tuple(given.sizes))
-        for name, work in chosen(parts(machine), given.only).items():
-            sys.stderr.write(f"{name} …\n")
-            outcomes.append(outcome(name, work))
-            keep(outcomes)
+        bench = Bench(device, gpu, given.seconds, given.files, Path(folder), given.sizes)
+        for name, work in parts(bench).items():
+            if not given.only or any(word in name for word in given.only):
+                sys.stderr.write(f"{name} …\n")
+                outcomes.append(outcome(name, work))
+                keep(outcomes)
     device.close()
     return outcomes
-
-
-def chosen(named: dict[str, Part], only: Iterable[str]) -> dict[str, Part]:
-    """The parts with one of these in their name; all where none is given."""
-    wanted = list(only)
-    return {
-        name: part
-        for name, part in named.items()
-        if not wanted or any(word in name for word in wanted)
-    }
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -168,11 +153,7 @@ def result_rows(outcomes: list[Outcome]) -> list[dict[str, Any]]:
 
 
 def write_result(outcomes: list[Outcome], path: Path) -> str:
-    """A result file for ``benchmarks/results``, where there is something to put into it.
-
-    Returns:
-        One line that says which file was written, or why none.
-    """
+    """A result file for ``benchmarks/results``, where there is something to put into it."""
     rows = result_rows(outcomes)
     if not rows:
         return "no network was timed: no result file"

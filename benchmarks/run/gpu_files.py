@@ -23,11 +23,7 @@ Lower = Callable[[str, LowerPrecision], "Artifact"]
 
 
 def lowered_for_gpus(network: str, precision: LowerPrecision) -> "Artifact":
-    """A network that ships, in a precision, as TensorRT takes it.
-
-    Raises:
-        GateError: It would lose too much.
-    """
+    """A network that ships, in a precision, as TensorRT takes it."""
     from edgecar.artifact import Artifact
     from edgecar.exporter.to_onnx import Lowering, lowered_artifact, source_of
 
@@ -47,17 +43,7 @@ def prepare(
     lower: Lower = lowered_for_gpus,
     report: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, str]:
-    """Make what is not there yet.
-
-    Args:
-        folder: For the graphs.
-        networks: Names of networks that ship with weights.
-        lower: Function that makes a graph.
-        report: Told what became of each.
-
-    Returns:
-        Reason of each refusal by the name of the file.
-    """
+    """Make what is not there yet."""
     kept = folder / REFUSED
     refused: dict[str, str] = json.loads(kept.read_text()) if kept.is_file() else {}
     for network in networks:

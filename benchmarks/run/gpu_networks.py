@@ -1,14 +1,14 @@
 """Networks on a GPU: are they right there, and how fast (`benchmarks.run.gpu_check`)."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.run.gpu_parts import SkippedError, a_clip, check
+from benchmarks.run.gpu_parts import Part, SkippedError, a_clip, check
 from benchmarks.run.gpu_speed import (
     SIZES,
     Bench,
@@ -19,8 +19,7 @@ from benchmarks.run.gpu_speed import (
     overhead,
     restored,
 )
-from edgecar.engines.gpu import Gpu
-from edgecar.engines.targets import LibraryName, Target, own_target, target_of
+from edgecar.engines.targets import LibraryName
 from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
 from edgecar.errors import EngineError
 from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
@@ -44,36 +43,8 @@ INT8_SHARE = 0.99
 quantiser, an activation moves by a whole step, and with it all pixels that see it."""
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Machine that networks are run on.
-
-    Attributes:
-        bench: The GPU, and how long to time.
-        gpu: As its driver describes it.
-        files: Folder of what `benchmarks.run.gpu_files` made.
-        work: Folder for plans.
-        sizes: Sizes of frames to time.
-    """
-
-    bench: Bench
-    gpu: Gpu
-    files: Path
-    work: Path
-    sizes: tuple[str, ...] = tuple(SIZES)
-
-    @property
-    def target(self) -> Target:
-        """The box that this is, or one that is reckoned."""
-        return target_of(self.gpu) or own_target(self.gpu)
-
-
 def artifact_of(network: str, precision: Precision, files: Path) -> "Artifact":
-    """A network's graph: FP32 is in the tree, others were made before.
-
-    Raises:
-        SkippedError: It is not there, or the gate refused it; says which.
-    """
+    """A network's graph: FP32 is in the tree, others were made before."""
     try:
         import onnx  # noqa: F401
     except ImportError as error:
@@ -94,16 +65,12 @@ def artifact_of(network: str, precision: Precision, files: Path) -> "Artifact":
 
 
 def open_tiles(
-    machine: Machine, name: str, artifact: "Artifact", shape: tuple[int, int, int], stream: Any
+    bench: Bench, name: str, artifact: "Artifact", shape: tuple[int, int, int], stream: Any
 ) -> tuple[TileEngine, Metadata]:
-    """An engine for batches of one shape, and what is known of its making.
-
-    Raises:
-        SkippedError: Its library is not here, or it has nothing to do with this GPU.
-    """
+    """An engine for batches of one shape, and what is known of its making."""
     if name == "onnxruntime:cuda":
         try:
-            handle = machine.bench.device.handle(stream)
+            handle = bench.device.handle(stream)
             return OnnxRuntimeTiles(artifact, shape, handle), {}
         except EngineError as error:
             if "has no CUDAExecutionProvider" in str(error) or "not installed" in str(error):
@@ -118,33 +85,26 @@ def open_tiles(
         library = load_library(library_name)
     except EngineError as error:
         raise SkippedError(str(error)) from error
-    graph = in_a_file(artifact, machine.work)
-    plan = machine.work / f"{graph.path.stem if graph.path else 'network'}.{name}.plan"
-    settings = settings_for(
-        graph, machine.target, compute_capability="", tile=shape[1:], batch=shape[0]
-    )
-    metadata = write_plan(graph, plan, library, machine.target, settings, machine.gpu)
-    made = {"build_seconds": metadata.build_seconds, "inspected": metadata.inspected}
-    return TensorrtTiles(plan, library, machine.gpu), made
-
-
-def in_a_file(artifact: "Artifact", folder: Path) -> "Artifact":
-    """The artifact in one file in a folder, where a plan can be built from it."""
-    name = artifact.path.name if artifact.path else f"{artifact.metadata.model}.onnx"
-    path = folder / name
+    path = bench.work / (artifact.path or Path("network.onnx")).name
     path.write_bytes(artifact.onnx)
-    return replace(artifact, path=path)
+    graph, plan = replace(artifact, path=path), path.with_suffix(f".{name}.plan")
+    settings = settings_for(
+        graph, bench.target, compute_capability="", tile=shape[1:], batch=shape[0]
+    )
+    metadata = write_plan(graph, plan, library, bench.target, settings, bench.gpu)
+    made = {"build_seconds": metadata.build_seconds, "inspected": metadata.inspected}
+    return TensorrtTiles(plan, library, bench.gpu), made
 
 
-def network_part(machine: Machine, name: str, network: str, precision: Precision) -> Metadata:
+def network_part(bench: Bench, name: str, network: str, precision: Precision) -> Metadata:
     """Everything about one network in one precision on one engine."""
-    artifact = artifact_of(network, precision, machine.files)
-    target, bench = machine.target, machine.bench
+    artifact = artifact_of(network, precision, bench.files)
+    target = bench.target
     shape = (target.batch, *target.tile)
     free = bench.device.free_bytes()
     bench.least_free = free
     computing = bench.device.stream()
-    engine, made = open_tiles(machine, name, artifact, shape, computing)
+    engine, made = open_tiles(bench, name, artifact, shape, computing)
     with engine:
         bench.look()
         metadata: Metadata = {
@@ -155,14 +115,15 @@ def network_part(machine: Machine, name: str, network: str, precision: Precision
             "tile": target.tile,
             "batch": target.batch,
             **made,
-            **accuracy(machine, engine, artifact, computing),
+            **accuracy(bench, engine, artifact, computing),
         }
         same_bytes(bench, engine, artifact.metadata.halo_px, computing)
-        for label in machine.sizes:
+        for label in bench.sizes:
             metadata[label] = timings(bench, engine, artifact, SIZES[label], computing)
             bench.look()
     metadata["peak_mib"] = (free - bench.least_free) / (1 << 20)
-    return metadata
+    known = bench.ceilings.get((name, precision))  # unless that part was left out or failed
+    return with_floor(metadata, known, artifact) if known else metadata
 
 
 def timings(
@@ -181,15 +142,9 @@ def timings(
         runner.close()
 
 
-def accuracy(
-    machine: Machine, engine: TileEngine, artifact: "Artifact", computing: Any
-) -> Metadata:
-    """Against ONNX Runtime on the CPU on the same tiles, and tiled against whole.
-
-    Raises:
-        AssertionError: They differ by more than the precision explains.
-    """
-    device, metadata = machine.bench.device, artifact.metadata
+def accuracy(bench: Bench, engine: TileEngine, artifact: "Artifact", computing: Any) -> Metadata:
+    """Against ONNX Runtime on the CPU on the same tiles, and tiled against whole."""
+    device, metadata = bench.device, artifact.metadata
     (frame,) = a_clip(SIZES["480p"], frames=1)
     frame = np.repeat(frame[None], metadata.channels, 0)
     runner = CudaRunner(device, engine, metadata.halo_px, computing=computing)
@@ -217,11 +172,7 @@ def accuracy(
 
 
 def difference(got: Any, wanted: Any, precision: Precision, whose: str) -> Metadata:
-    """How far two outputs are apart.
-
-    Raises:
-        AssertionError: Farther than `MOST_CODES`, or in INT8 than `INT8_SHARE` allows.
-    """
+    """How far two outputs are apart."""
     codes = np.abs(np.asarray(got).astype(int) - wanted)
     largest, share = int(codes.max()), float((codes <= 1).mean())
     found = {"max_code_difference": largest, "within_one_code": share}
@@ -237,11 +188,7 @@ def difference(got: Any, wanted: Any, precision: Precision, whose: str) -> Metad
 
 
 def same_bytes(bench: Bench, engine: TileEngine, halo_px: int, computing: Any) -> None:
-    """Reuse and graphs, on and off, give the same bytes.
-
-    Raises:
-        AssertionError: They do not.
-    """
+    """Reuse and graphs, on and off, give the same bytes."""
     clip = [np.repeat(f[None], engine.channels, 0) for f in a_clip(SIZES["480p"], frames=4)]
     outputs = set()
     for reuse in (True, False):
@@ -254,16 +201,15 @@ def same_bytes(bench: Bench, engine: TileEngine, halo_px: int, computing: Any) -
     check(len(outputs) == 1, "reuse or graphs change the bytes")
 
 
-def ceilings_part(machine: Machine, name: str, precision: Precision) -> Metadata:
+def ceilings_part(bench: Bench, name: str, precision: Precision) -> Metadata:
     """Ceilings of this GPU: bytes of a copy, and arithmetic of wide convolutions."""
     from benchmarks.run.gpu_ceilings import WIDE_BATCH, WIDE_TILE, wide_network
     from edgecar.bench.predict import work_of_tile
 
     artifact = wide_network(precision)
-    bench = machine.bench
     computing = bench.device.stream()
-    shape = (min(WIDE_BATCH, machine.target.batch), *WIDE_TILE)
-    engine, _ = open_tiles(machine, name, artifact, shape, computing)
+    shape = (min(WIDE_BATCH, bench.target.batch), *WIDE_TILE)
+    engine, _ = open_tiles(bench, name, artifact, shape, computing)
     with engine:
         given, made = (bench.device.memory(4 * engine.values) for _ in range(2))
 
@@ -272,12 +218,9 @@ def ceilings_part(machine: Machine, name: str, precision: Precision) -> Metadata
 
         seconds = bench.timed(run, computing)
     macs = shape[0] * work_of_tile(artifact, WIDE_TILE).macs
-    return {
-        "engine": name,
-        "precision": precision,
-        "tera_ops": 2 * macs / seconds / 1e12,
-        "copy_gb_s": copy_speed(bench),
-    }
+    found = {"engine": name, "precision": precision, "tera_ops": 2 * macs / seconds / 1e12}
+    bench.ceilings[name, precision] = {**found, "copy_gb_s": copy_speed(bench)}
+    return bench.ceilings[name, precision]
 
 
 def with_floor(metadata: Metadata, ceilings: Metadata, artifact: "Artifact") -> Metadata:
@@ -309,47 +252,16 @@ def with_floor(metadata: Metadata, ceilings: Metadata, artifact: "Artifact") -> 
     return found
 
 
-Part = Callable[[], Metadata]
-
-
-def network_parts(machine: Machine) -> dict[str, Part]:
+def network_parts(bench: Bench) -> dict[str, Part]:
     """Every engine, precision and network, by name; ceilings first, which floors need."""
     found: dict[str, Part] = {}
-    ceilings: dict[tuple[str, Precision], Metadata] = {}
     for engine in ENGINES:
         for precision in PRECISIONS:
-            found[f"ceilings {engine} {precision}"] = _ceilings(
-                machine, engine, precision, ceilings
+            found[f"ceilings {engine} {precision}"] = partial(
+                ceilings_part, bench, engine, precision
             )
             for network in NETWORKS:
-                found[f"{engine} {network} {precision}"] = _network(
-                    machine, engine, network, precision, ceilings
+                found[f"{engine} {network} {precision}"] = partial(
+                    network_part, bench, engine, network, precision
                 )
     return found
-
-
-def _ceilings(
-    machine: Machine, engine: str, precision: Precision, kept: dict[tuple[str, Precision], Metadata]
-) -> Part:
-    def part() -> Metadata:
-        kept[engine, precision] = ceilings_part(machine, engine, precision)
-        return kept[engine, precision]
-
-    return part
-
-
-def _network(
-    machine: Machine,
-    engine: str,
-    network: str,
-    precision: Precision,
-    ceilings: dict[tuple[str, Precision], Metadata],
-) -> Part:
-    def part() -> Metadata:
-        metadata = network_part(machine, engine, network, precision)
-        known = ceilings.get((engine, precision))
-        if known is None:  # that part was left out, or failed and says so itself
-            return metadata
-        return with_floor(metadata, known, artifact_of(network, precision, machine.files))
-
-    return part

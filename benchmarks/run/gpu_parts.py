@@ -1,5 +1,6 @@
 """Checks that must hold on every GPU, a function each (`benchmarks.run.gpu_check`)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from edgecar.spec import Size
 TILE: Size = (96, 128)
 BATCH = 4
 FRAME: Size = (250, 330)  # no multiple of anything
+
+
+Part = Callable[[], Metadata]
 
 
 class SkippedError(Exception):

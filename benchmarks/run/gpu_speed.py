@@ -1,18 +1,21 @@
 """How fast a GPU copies, runs the kernels and restores frames (`benchmarks.run.gpu_check`)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgecar.engines.gpu import Gpu
+from edgecar.engines.targets import Target, own_target, target_of
 from edgecar.engines.tiles import ITEM_BYTES, TileEngine
 from edgecar.runtime.cuda.arrays import DeviceArray
 from edgecar.runtime.cuda.device import Device, Memory
 from edgecar.runtime.cuda.device_stream import GROUP, PITCH_PX, words_of_tile
 from edgecar.runtime.cuda.runner import CudaRunner
-from edgecar.runtime.tiles import Tile, plan_grid
+from edgecar.runtime.tiles import plan_grid
 from edgecar.spec import Size
 
 Metadata = dict[str, Any]
@@ -31,23 +34,38 @@ AIM = 0.7
 
 @dataclass
 class Bench:
-    """A GPU and how long to time on it.
+    """A GPU, and how and where things are timed on it.
 
     Attributes:
         device: The GPU.
+        gpu: As its driver describes it.
         seconds: For each figure.
+        files: Folder of what `benchmarks.run.gpu_files` made.
+        work: Folder for plans.
+        sizes: Sizes of frames to time.
         copy_bytes: Size of the copy that kernels are compared with.
         least_free: Least device memory that was seen free, in bytes.
+        ceilings: What was found of arithmetic and copies, by engine and precision.
     """
 
     device: Device
+    gpu: Gpu
     seconds: float = 1.0
+    files: Path = Path()
+    work: Path = Path()
+    sizes: Sequence[str] = tuple(SIZES)
     copy_bytes: int = 256 << 20
     least_free: int = field(init=False)
+    ceilings: dict[tuple[str, str], Metadata] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.least_free = self.device.free_bytes()
         self.stream, self._done = self.device.stream(), self.device.event()
+
+    @property
+    def target(self) -> Target:
+        """The box that this is, or one that is reckoned."""
+        return target_of(self.gpu) or own_target(self.gpu)
 
     def look(self) -> None:
         """Note how much memory is free."""
@@ -86,11 +104,6 @@ def on_device(device: Device, array: Any, stream: Any) -> Memory:
     return memory
 
 
-def window_table(plan: list[Tile]) -> Any:
-    """Windows as kernels read them."""
-    return np.array([[*window.read[:2], *window.keep] for window in plan], np.int32)
-
-
 def copy_speed(bench: Bench) -> float:
     """10⁹ bytes a second that copies within the device read and write together."""
     device, width = bench.device, 1 << 16
@@ -103,112 +116,82 @@ def copy_speed(bench: Bench) -> float:
     return 2 * bench.copy_bytes / bench.timed(copy) / 1e9
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """One frame cut into tiles: what gather, scatter and changed are launched on.
-
-    Attributes:
-        size: ``(height, width)`` of the frame.
-        tile: ``(height, width)`` of tiles.
-        batch: Tiles of a batch.
-        halo_px: Halo of the network.
-        channels: Channels of frame and tiles.
-    """
-
-    size: Size
-    tile: Size
-    batch: int
-    halo_px: int
-    align_px: int = 1
-    channels: int = 1
-
-    @property
-    def plan(self) -> list[Tile]:
-        """Its windows."""
-        return plan_grid(self.size, self.tile, halo_px=self.halo_px, align_px=self.align_px)
-
-    @property
-    def pitch(self) -> int:
-        """Bytes from row to row."""
-        return -(-self.size[1] // PITCH_PX) * PITCH_PX
-
-
 class Launches:
-    """The runtime's kernels on a frame, each ready to be timed.
+    """The runtime's kernels on a frame cut into tiles, each ready to be timed.
 
     Args:
         device: Device that the kernels run on.
-        tiling: Tiling of the frame.
-        reads: Type of numbers that the network reads.
-        writes: Type of numbers that the network writes.
+        size: ``(height, width)`` of the frame.
+        shape: Tiles of a batch, and ``(height, width)`` of a tile.
+        halo_px: Halo of the network.
+        kinds: Types of numbers that the network reads and writes.
         stream: To launch on.
+        align_px: Sides of tiles are multiples of this.
+        channels: Channels of frame and tiles.
     """
 
     def __init__(
-        self, device: Device, tiling: Tiling, reads: str, writes: str, stream: Any
+        self,
+        device: Device,
+        size: Size,
+        shape: tuple[int, int, int],
+        halo_px: int,
+        kinds: tuple[str, str],
+        stream: Any,
+        align_px: int = 1,
+        channels: int = 1,
     ) -> None:
-        self._device, self._tiling, self._stream = device, tiling, stream
-        self._reads, self._writes = reads, writes
-        plan = tiling.plan
-        self.windows = len(plan)
-        frame_bytes = tiling.channels * tiling.size[0] * tiling.pitch
+        self._device, self._stream, self._size, self._channels = device, stream, size, channels
+        (self._reads, self._writes), (self._batch, *tile) = kinds, shape
+        self._tile = height, width = tile[0], tile[1]
+        plan = plan_grid(size, self._tile, halo_px=halo_px, align_px=align_px)
+        self.windows, self._pitch = len(plan), -(-size[1] // PITCH_PX) * PITCH_PX
+        frame_bytes = channels * size[0] * self._pitch
         self._before, self._after, self._out = (device.memory(frame_bytes) for _ in range(3))
-        self._table = on_device(device, window_table(plan), stream)
+        table = np.array([[*each.read[:2], *each.keep] for each in plan], np.int32)
+        self._table = on_device(device, table, stream)
         self._count = on_device(device, np.array([len(plan)], np.int32), stream)
         self._flags, self._chosen, self._found = (
             device.memory(4 * count) for count in (len(plan), len(plan), 1)
         )
-        values = tiling.batch * tiling.channels * tiling.tile[0] * tiling.tile[1]
-        self.tiles, self.made = (
-            device.memory(values * ITEM_BYTES[kind])  # type: ignore[index]
-            for kind in (reads, writes)
+        values = self._batch * channels * height * width
+        read, written = (ITEM_BYTES[kind] for kind in kinds)  # type: ignore[index]
+        self.tiles, self.made = device.memory(values * read), device.memory(values * written)
+        kept = channels * sum(
+            (bottom - top) * (right - left)
+            for top, left, bottom, right in (each.keep for each in plan[: self._batch])
         )
-        tile = (self._table.address, None, self._count.address, 0, tiling.batch, *tiling.tile)
-        height, width = tiling.size
-        self._gather = (
-            self._after.address, height, width, tiling.pitch, tiling.channels, *tile, 1.0,
-            self.tiles.address,
-        )  # fmt: skip
-        self._scatter = (
-            self.made.address, tiling.channels, *tile, self._out.address, height, tiling.pitch,
-        )  # fmt: skip
-
-    @property
-    def moved(self) -> dict[str, int]:
-        """Bytes that each kernel must read and write at least."""
-        tiling = self._tiling
-        plan = tiling.plan[: tiling.batch]
-        pixels = tiling.batch * tiling.channels * tiling.tile[0] * tiling.tile[1]
-        kept = tiling.channels * sum(
-            (window.keep[2] - window.keep[0]) * (window.keep[3] - window.keep[1]) for window in plan
-        )
-        read = self.windows * tiling.channels * tiling.tile[0] * tiling.tile[1]
-        reads, writes = ITEM_BYTES[self._reads], ITEM_BYTES[self._writes]  # type: ignore[index]
-        return {
-            "gather": pixels * (1 + reads),
-            "scatter": kept * (1 + writes),
-            "changed": 2 * read,
+        self.moved = {
+            "gather": values * (1 + read),
+            "scatter": kept * (1 + written),
+            "changed": 2 * self.windows * channels * height * width,
         }
+        """Bytes that each kernel must read and write at least."""
+        common = (self._table.address, None, self._count.address, 0, self._batch, height, width)
+        self._gather = (
+            *(self._after.address, *size, self._pitch, channels, *common, 1.0),
+            self.tiles.address,
+        )
+        self._scatter = (
+            *(self.made.address, channels, *common, self._out.address, size[0], self._pitch),
+        )
 
     def gather(self) -> None:
         """A batch of tiles out of the frame."""
-        (height, width), layers = self._tiling.tile, self._tiling.batch * self._tiling.channels
-        items = height * -(-width // GROUP)
+        items, layers = self._tile[0] * -(-self._tile[1] // GROUP), self._batch * self._channels
         self._device.launch(f"gather_{self._reads}", items, layers, self._gather, self._stream)
 
     def scatter(self) -> None:
         """Copy the kept part of a batch into the frame."""
-        (height, width), layers = self._tiling.tile, self._tiling.batch * self._tiling.channels
-        items = height * (width // GROUP + 2)
+        items, layers = self._tile[0] * (self._tile[1] // GROUP + 2), self._batch * self._channels
         self._device.launch(f"scatter_{self._writes}", items, layers, self._scatter, self._stream)
 
     def changed(self) -> None:
-        """Which windows of the frame changed: none does, so that all of them are read."""
-        tiling = self._tiling
+        """Which tiles of the frame changed: none does, so that all of them are read."""
         self._device.launch(
-            *("changed", words_of_tile(tiling.channels, tiling.tile), self.windows),
-            (self._before.address, self._after.address, *tiling.size, tiling.pitch,
-             tiling.channels, self._table.address, self.windows, *tiling.tile, STAMP,
+            *("changed", words_of_tile(self._channels, self._tile), self.windows),
+            (self._before.address, self._after.address, *self._size, self._pitch,
+             self._channels, self._table.address, self.windows, *self._tile, STAMP,
              self._flags.address),
             self._stream,
         )  # fmt: skip
@@ -230,9 +213,9 @@ def kernel_speed(bench: Bench, size: Size = SIZES["1080p"], tile: Size = KERNEL_
         share = gb_s / copy_gb_s
         metadata[name] = {"gb_s": gb_s, "share_of_copy": share, "reaches_aim": share >= AIM}
 
-    tiling = Tiling(size, tile, KERNEL_BATCH, halo_px=12)
     for reads, writes in (("fp32", "fp32"), ("fp16", "fp16"), ("int8", "fp32")):
-        launches = Launches(bench.device, tiling, reads, writes, bench.stream)
+        shape, kinds = (KERNEL_BATCH, *tile), (reads, writes)
+        launches = Launches(bench.device, size, shape, 12, kinds, bench.stream)
         moved = launches.moved
         note(f"gather_{reads}", moved["gather"], launches.gather)
         if reads == writes:
@@ -332,18 +315,10 @@ def frame_split(bench: Bench, runner: CudaRunner, size: Size, channels: int) -> 
 def overhead(
     bench: Bench, engine: TileEngine, halo_px: int, size: Size, computing: Any
 ) -> Metadata:
-    """Time of the runtime's kernels beside the engine, for a frame computed in full.
-
-    Args:
-        bench: GPU and time for each figure.
-        engine: Engine that runs batches.
-        halo_px: Halo of the network.
-        size: ``(height, width)`` of the frames.
-        computing: Stream that the engine works on.
-    """
-    batch, *tile = engine.shape
-    tiling = Tiling(size, (tile[0], tile[1]), batch, halo_px, engine.align_px, engine.channels)
-    launches = Launches(bench.device, tiling, engine.reads, engine.writes, computing)
+    """Time of the runtime's kernels beside the engine, for a frame computed in full."""
+    batch = engine.shape[0]
+    kinds, more = (engine.reads, engine.writes), (engine.align_px, engine.channels)
+    launches = Launches(bench.device, size, engine.shape, halo_px, kinds, computing, *more)
     batches = -(-launches.windows // batch)
 
     def run() -> None:

@@ -29,12 +29,7 @@ MADE_FOR: tuple[ForEngine, ...] = ("openvino", "onnxruntime")
 
 
 def int8_row(weights: ShippedWeights, made_for: ForEngine) -> dict[str, Any]:
-    """Export weights in INT8 and measure what each arithmetic makes of the file.
-
-    Raises:
-        EngineError: An engine is not to be had here.
-        ExportError: The network cannot be exported at all.
-    """
+    """Export weights in INT8 and measure what each arithmetic makes of the file."""
     with TemporaryDirectory() as folder:
         plain = Path(folder) / "fp32.onnx"
         export(weights.network, plain, codec=weights.codec)

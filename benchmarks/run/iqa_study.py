@@ -63,15 +63,7 @@ def network_rows(
     done: tuple[int, float],
     sources: Sources,
 ) -> list[Row]:
-    """A row for each held-out set.
-
-    Args:
-        method: Name of the network in the table.
-        network: Scores in any unit.
-        recipe: It was trained by.
-        done: Steps, and seconds they took.
-        sources: Sets to measure on.
-    """
+    """A row for each held-out set."""
     metadata = {
         "streams": network.config.streams,
         "multi_scale": network.config.multi_scale,

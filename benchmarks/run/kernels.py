@@ -32,19 +32,7 @@ def known_capabilities(nvcc: str) -> list[str]:
 
 
 def compiled(nvcc: str, file: str, capability: str) -> dict[str, dict[str, int]]:
-    """Compile a file of kernels for one GPU.
-
-    Args:
-        nvcc: The compiler.
-        file: One of `KERNELS`.
-        capability: Such as ``8.7``.
-
-    Returns:
-        For each kernel: registers a thread, and bytes of stack, stores and loads of spills.
-
-    Raises:
-        SettingsError: It does not compile.
-    """
+    """Compile a file of kernels for one GPU."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(nvcc, *DEVICE_FLAGS, f"-arch=sm_{capability.replace('.', '')}"),

@@ -303,13 +303,7 @@ def beaten(row: Row, rows: Iterable[Row]) -> bool:
 def described(
     studies: Sequence[Named], columns: Columns, group: str | None = None
 ) -> Iterator[tuple[str, Cells]]:
-    """Tables that are described by their columns alone.
-
-    Args:
-        studies: Files with the rows.
-        columns: Title and template of each column.
-        group: Template of what rows of one table share; one table for each file if there is none.
-    """
+    """Tables that are described by their columns alone."""
     for name, study in studies:
         grouped: dict[str, list[Row]] = {}
         for row in study.rows:

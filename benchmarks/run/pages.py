@@ -35,20 +35,12 @@ def all_pages() -> list[Page]:
 
 
 def load_all(folder: Path) -> list[Named]:
-    """Stem and content of every result file in ``folder``, sorted by name.
-
-    Raises:
-        DataError: A file is not a result file.
-    """
+    """Stem and content of every result file in ``folder``, sorted by name."""
     return [(path.stem, read_results(path)) for path in sorted(folder.glob("*.json"))]
 
 
 def texts(results: Sequence[Named]) -> dict[str, str]:
-    """Text of every generated page by its path in `benchmarks`.
-
-    Raises:
-        DataError: Two headings of a page are the same, so that no link can tell them apart.
-    """
+    """Text of every generated page by its path in `benchmarks`."""
     pages = all_pages()
     found = {"README.md": readme(results, pages)}
     for page in pages:
@@ -138,11 +130,7 @@ def charts(results: Sequence[Named]) -> dict[str, Results]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the pages and charts, or with ``--check`` say if they are current.
-
-    Returns:
-        Exit code: 0 done or current, 1 a result file is unfit, 3 stale.
-    """
+    """Write the pages and charts, or with ``--check`` say if they are current."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run.pages", description=__doc__)
     parser.add_argument("--check", action="store_true", help="Write nothing; exit 3 if stale.")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="Folder of results and pages.")

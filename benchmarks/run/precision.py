@@ -162,12 +162,7 @@ def _measure_arithmetics(save: Path, only: str | None) -> None:
 
 
 def measured(weights: ShippedWeights, study: Study) -> Iterator[Row]:
-    """The rows of one network's weights, FP32 first.
-
-    Raises:
-        EngineError: The engine is not to be had here.
-        ExportError: The network cannot be exported at all.
-    """
+    """The rows of one network's weights, FP32 first."""
     with TemporaryDirectory() as folder:
         made = artifacts_of(weights, study, Path(folder))
     found = {name: m.artifact for name, m in made.items() if m.artifact}

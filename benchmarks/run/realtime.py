@@ -93,15 +93,7 @@ def measured(
     warm_up_frames: int,
     done: Set[CaseKey],
 ) -> Iterator[dict[str, Any]]:
-    """A row for every coding of every clip, but for those done already.
-
-    Args:
-        clips: Clips to measure.
-        artifact: The network.
-        seconds: To spend on a case; there are at least three rounds.
-        warm_up_frames: Frames that reuse restores before.
-        done: Cases to leave out.
-    """
+    """A row for every coding of every clip, but for those done already."""
     filters = filters_here()
     with tempfile.TemporaryDirectory() as folder:
         for case in _cases(clips, artifact.metadata.model, Path(folder), done):
@@ -116,19 +108,7 @@ def measured(
 def case_row(
     case: Case, ways: Ways, filters: Filters, seconds: float, warm_up_frames: int
 ) -> dict[str, Any]:
-    """Measure one case.
-
-    Args:
-        case: Clip to read.
-        ways: Opened with the same artifact and arithmetic.
-        filters: Those of FFmpeg that are here, with their quality.
-        seconds: To spend on rounds; there are at least three.
-        warm_up_frames: Frames that reuse restores before.
-
-    Raises:
-        ReuseError: Reuse changed a byte of the output.
-        MediaError: FFmpeg failed.
-    """
+    """Measure one case."""
     difference = _no_difference(case, ways)
     contenders = contenders_for(case, ways, filters)
     timed_rounds(contenders, 0, 1)  # shapes of whole frames are compiled, files cached
@@ -169,11 +149,7 @@ def case_row(
 
 
 def _no_difference(case: Case, ways: Ways) -> int:
-    """Return what `max_difference` found.
-
-    Raises:
-        ReuseError: It is not 0.
-    """
+    """Return what `max_difference` found."""
     difference = max_difference(case.path, ways)
     if difference:
         raise ReuseError(
@@ -197,11 +173,7 @@ def max_difference(clip: Path, ways: Ways) -> int:
 
 
 def changed_tiles_share(lumas: Sequence[Codes]) -> float:
-    """Mean share of tiles of 64 px in which a frame differs from the one before.
-
-    Args:
-        lumas: ``(H, W)``, at least two.
-    """
+    """Mean share of tiles of 64 px in which a frame differs from the one before."""
     height, width = lumas[0].shape
     padding = ((0, -height % TILE_PX), (0, -width % TILE_PX))
     padded = [np.pad(luma, padding)[None] for luma in lumas]

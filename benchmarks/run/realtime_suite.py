@@ -76,12 +76,7 @@ class RealtimeClip:
     codings: tuple[VideoCoding, ...]
 
     def load(self) -> list[Frame]:
-        """Decode it.
-
-        Raises:
-            MediaError: It is no video.
-            DataError: It has less than two frames, so that nothing can change.
-        """
+        """Decode it."""
         if isinstance(self.source, Path):
             with open_reader(self.source) as reader:
                 frames = list(islice(reader, self.frames))
@@ -100,19 +95,7 @@ def load_suite(
     grid: str | None = None,
     frames: int | None = None,
 ) -> list[RealtimeClip]:
-    """Read the clips of a suite, none of them decoded yet.
-
-    Args:
-        path: TOML with tables ``grids.NAME`` and ``[[clips]]``.
-        data: Folder that files are relative to.
-        only: Take only clips whose name contains this.
-        grid: Take this grid for all clips.
-        frames: Number of frames of each clip at most.
-
-    Raises:
-        SettingsError: The suite is no TOML, or a key or value in it is not understood.
-        DataError: A file is missing, or ``only`` names none.
-    """
+    """Read the clips of a suite, none of them decoded yet."""
     try:
         suite = Suite.model_validate(table_from_toml(path))
         clips = [_clip(entry, suite.grids, data, grid, frames) for entry in suite.clips]

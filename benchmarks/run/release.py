@@ -72,13 +72,7 @@ def admit(
         typer.Option("--answer-only", help="Renew the known answer of shipped WEIGHTS; no more."),
     ] = False,
 ) -> None:
-    """Ship WEIGHTS: round, export, measure, and enter them in the manifest.
-
-    Raises:
-        CheckpointError: How they were made is not known, or does not begin with a coder.
-        GateError: They are worse than those that ship for the same network and coder.
-        SettingsError: There are no test sets to measure them on.
-    """
+    """Ship WEIGHTS: round, export, measure, and enter them in the manifest."""
     if answer_only:
         renew_answer(weights.with_suffix(".onnx"))
         return
@@ -115,11 +109,7 @@ def admit(
 
 
 def renew_answer(path: Path) -> None:
-    """Compute the known answer of a shipped artifact again; nothing else of it changes.
-
-    Raises:
-        ArtifactError: It is no artifact.
-    """
+    """Compute the known answer of a shipped artifact again; nothing else of it changes."""
     artifact = read_artifact(path)
     answer = known_answer(onnx.load_model_from_string(artifact.onnx), artifact.metadata)
     model = onnx.load(path, load_external_data=False)  # as it lies there: weights stay outside
@@ -129,11 +119,7 @@ def renew_answer(path: Path) -> None:
 
 
 def training_of(weights: Path) -> dict[str, Any]:
-    """How weights were made: from the file beside them, or from the manifest if they ship.
-
-    Raises:
-        CheckpointError: There are no such metadata.
-    """
+    """How weights were made: from the file beside them, or from the manifest if they ship."""
     if weights.resolve().parent == WEIGHTS.resolve():
         for entry in manifest():
             if entry["file"] == weights.name:
@@ -212,17 +198,7 @@ def measured_psnr(artifact: Path, sets: list[Path]) -> dict[str, float]:
 
 
 def measured_gain(artifact: Path, codec: VideoCodec, data: Path, every: int) -> dict[str, float]:
-    """Mean gain in luma PSNR over coded clips, in dB by quantiser, in float32.
-
-    Args:
-        artifact: The exported file.
-        codec: To code the clips with.
-        data: The folder of the video suite, or of any clips.
-        every: Measure one in so many frames of a clip.
-
-    Returns:
-        ``{"crf 29": 0.3, …, "worst": 0.1}``; ``worst`` is the lowest gain of a clip at a quantiser.
-    """
+    """Mean gain in luma PSNR over coded clips, in dB by quantiser, in float32."""
     label, quantisers = QUANTISERS[codec]
     clips = load_clips(data).clips
     with Restorer(artifact, precision="fp32") as restorer:
@@ -246,12 +222,7 @@ def coarse_frames(codec: VideoCodec, data: Path) -> Iterator[tuple[Luma, Luma]]:
 
 
 def tiling_cost(artifact: Path, pictures: Iterable[tuple[Luma, Luma]]) -> dict[str, float]:
-    """Change of PSNR by small tiles against whole pictures, where a network pools.
-
-    Args:
-        artifact: The exported file.
-        pictures: Clean and coded luma.
-    """
+    """Change of PSNR by small tiles against whole pictures, where a network pools."""
     with Restorer(artifact, precision="fp32", tile=(TILE_PX, TILE_PX), reuse=False) as restorer:
         if restorer.metadata.context == "local":
             return {}
@@ -263,11 +234,7 @@ def tiling_cost(artifact: Path, pictures: Iterable[tuple[Luma, Luma]]) -> dict[s
 
 
 def refuse_worse(new: Entry, old: Entry) -> None:
-    """Compare what was measured of both, on average.
-
-    Raises:
-        GateError: The new weights are worse, or nothing was measured of both.
-    """
+    """Compare what was measured of both, on average."""
     shared = [name for name in figures(old) if name in figures(new) and name != WORST]
     if not shared:
         raise GateError("nothing was measured of old and new alike; give the same --data")

@@ -61,11 +61,7 @@ SHED: dict[Policy, dict[str, Any]] = {"shed": {}, "drop": {"shed": []}}
 
 
 def coded_clips(data: Path, folder: Path) -> list[Path]:
-    """The clips as cameras send them, in files of raw H.264 for players and RTSP servers.
-
-    Raises:
-        MediaError: A clip is missing.
-    """
+    """The clips as cameras send them, in files of raw H.264 for players and RTSP servers."""
     paths: list[Path] = []
     for number, name in enumerate(CLIPS):
         path = folder / f"{number}-{Path(name).stem}.mkv"
@@ -83,15 +79,7 @@ def coded_clips(data: Path, folder: Path) -> list[Path]:
 def settings_of(
     sources: Sequence[str], network: str, policy: Policy, state: Path, **first: object
 ) -> Settings:
-    """A service's settings, a camera for each source.
-
-    Args:
-        sources: Addresses or files.
-        network: Network of all cameras.
-        policy: Policy of all cameras.
-        state: Where the service keeps its own.
-        first: More settings of the first camera.
-    """
+    """A service's settings, a camera for each source."""
     cameras = [
         {"name": f"camera-{number}", "source": source, "network": network, **SHED[policy]}
         for number, source in enumerate(sources)
@@ -103,15 +91,7 @@ def settings_of(
 def loaded(
     clips: Sequence[Path], network: str, seconds: float, folder: Path, policy: Policy
 ) -> dict[str, Any]:
-    """Play clips for so long, and see what becomes of their frames.
-
-    Args:
-        clips: One a camera.
-        network: Shipped, or an artifact.
-        seconds: How long, after the warm-up.
-        folder: For the service's state.
-        policy: Behaviour under load.
-    """
+    """Play clips for so long, and see what becomes of their frames."""
     state = folder / f"{time.monotonic_ns()}.json"
     process = psutil.Process()
     with Service(settings_of([str(clip) for clip in clips], network, policy, state)) as service:
@@ -150,15 +130,7 @@ def loaded(
 def soaked(
     clips: Sequence[Path], network: str, seconds: float, folder: Path, policy: Policy
 ) -> dict[str, Any]:
-    """Restore RTSP cameras that are killed again and again; what grew and what was lost.
-
-    Args:
-        clips: One a camera.
-        network: Shipped, or an artifact.
-        seconds: How long.
-        folder: For recordings and state.
-        policy: Behaviour under load.
-    """
+    """Restore RTSP cameras that are killed again and again; what grew and what was lost."""
     servers = [RtspCamera(_pictures_of(clip)) for clip in clips]
     for server in servers:
         server.start()

@@ -48,16 +48,7 @@ are accepted, for a camera's address is more than a string."""
 
 
 def fuzz(examples: int, folder: Path) -> tuple[Counter[int], list[str]]:
-    """Requests of all kinds to all operations but the endless one.
-
-    Args:
-        examples: Requests to each operation, with right and with wrong data.
-        folder: For the service's state and a clip.
-
-    Returns:
-        How many answers had which status, and what was wrong with some: those of the 500s, and
-        those that are not as the schema says.
-    """
+    """Requests of all kinds to all operations but the endless one."""
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis.errors import Unsatisfiable
@@ -120,13 +111,7 @@ def fuzzed(examples: int, folder: Path) -> dict[str, Any]:
 
 
 def killed(kills: int, kind: str, folder: Path) -> dict[str, Any]:
-    """Recordings that are killed, and what they lack.
-
-    Args:
-        kills: How many.
-        kind: ``mp4`` or ``mkv``.
-        folder: For the files.
-    """
+    """Recordings that are killed, and what they lack."""
     rng = random.Random(0)
     lost: list[int] = []
     began = time.monotonic()

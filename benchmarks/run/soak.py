@@ -56,11 +56,7 @@ class Camera:
         return f"rtsp://127.0.0.1:{self._port}/main"
 
     def start(self) -> None:
-        """Listen.
-
-        Raises:
-            SettingsError: GStreamer's RTSP server is not installed.
-        """
+        """Listen."""
         options = ["--port", str(self._port), "--interval-ms", str(INTERVAL_MS)]
         command = [PYTHON, rtsp_server.__file__, str(self._pictures), *options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -106,15 +102,7 @@ def write_pictures_of(bitstream: bytes, path: Path) -> None:
 def soaked(
     network: str, seconds: float, every_seconds: float, detector_ms: float, pictures: Path
 ) -> dict[str, Any]:
-    """Restore for so long; what grew, what became of the frames, and how old they were.
-
-    Args:
-        network: A shipped one.
-        seconds: How long.
-        every_seconds: Between restarts of the server.
-        detector_ms: Time that a detector takes for each frame.
-        pictures: See `write_pictures`.
-    """
+    """Restore for so long; what grew, what became of the frames, and how old they were."""
     camera, over = Camera(pictures), threading.Event()
     camera.start()
     restarts: list[int] = []
