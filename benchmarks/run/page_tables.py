@@ -7,7 +7,8 @@ from typing import Any
 from edgecar.bench.results import Results, Row
 from edgecar.bench.tables import SPEED_COLUMNS, colour_of
 from edgecar.evaluate import tables
-from edgecar.evaluate.tables import NONE, VIDEO_CODECS, Cells, Columns, published, table_cells
+from edgecar.evaluate.table import NONE, Cells, Columns, table_cells
+from edgecar.evaluate.tables import VIDEO_CODECS, published
 from edgecar.zoo.shipped import WORST, manifest
 
 FRAME_RATE = 30  # of the papers' TFLOPS

@@ -15,9 +15,9 @@ from benchmarks.run.summary import FIGURES
 from edgecar.bench.chart import chart
 from edgecar.bench.machine import machine_line
 from edgecar.bench.results import Results, read_results
-from edgecar.bench.tables import markdown
 from edgecar.errors import DataError, EdgecarError
-from edgecar.evaluate import tables
+from edgecar.evaluate.table import Cells, markdown
+from edgecar.evaluate.tables import INTROS
 from edgecar.files import atomic_write, table_from_toml
 
 FOLDER = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def page_text(page: Page, results: Sequence[Named]) -> str:
         level = "###" if "title" in section else "##"
         if "title" in section:
             parts.append(f"## {section['title']}")
-        intro = getattr(tables, section["intro_of"]) if "intro_of" in section else ""
+        intro = INTROS[section["intro_of"]] if "intro_of" in section else ""
         parts += [text for text in (section.get("intro", "").strip(), intro) if text]
         made = _section(section, studies)
         for heading, cells in made:
@@ -97,7 +97,7 @@ def page_text(page: Page, results: Sequence[Named]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _section(section: Page, studies: Sequence[Named]) -> list[tuple[str, tables.Cells]]:
+def _section(section: Page, studies: Sequence[Named]) -> list[tuple[str, Cells]]:
     if "columns" in section:
         columns = [(title, template) for title, template in section["columns"]]
         return list(described(studies, columns, section.get("group")))

@@ -24,9 +24,9 @@ from edgecar.artifact import Artifact, Quality, read_artifact
 from edgecar.bench.results import new_results, resumed, write_results
 from edgecar.bench.select_precision import ROUNDS, RUN_BY, Speed, dense_restorer, native_form, timed
 from edgecar.errors import GateError, SettingsError
-from edgecar.evaluate.clips import ClipSet, load_clips
-from edgecar.evaluate.stills import Pictures, evaluate_jpeg, load_pictures
-from edgecar.evaluate.video import NetworkMethod, evaluate_video
+from edgecar.evaluate.clips import ClipSet, Pictures, load_clips, load_pictures
+from edgecar.evaluate.quality import evaluate_jpeg, evaluate_video
+from edgecar.evaluate.study import NetworkMethod
 from edgecar.exporter.recipe import ForEngine, Lower
 from edgecar.exporter.to_onnx import Lowering, export
 from edgecar.media.video_codec import VideoCodec
@@ -232,12 +232,11 @@ def quality_of(
 
 
 def _stills_db(restorer: Restorer, study: Study) -> dict[str, float]:
-    return {
-        column: evaluate_jpeg(
-            restorer.luma, pictures, (QUALITY,), network=restorer.metadata.model, set_name=column
-        )[0]["psnr_out"]
-        for column, pictures in study.stills.items()
-    }
+    found: dict[str, float] = {}
+    for column, pictures in study.stills.items():
+        (row,) = evaluate_jpeg(pictures, column, (QUALITY,), [NetworkMethod(restorer)])
+        found[column] = row["psnr_out"]
+    return found
 
 
 def _row(

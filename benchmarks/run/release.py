@@ -24,10 +24,10 @@ from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
 from edgecar.compact import compact
 from edgecar.errors import CheckpointError, GateError, SettingsError
-from edgecar.evaluate.clips import load_clips
+from edgecar.evaluate.clips import load_clips, load_pictures
 from edgecar.evaluate.metrics import Luma, psnr
-from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
-from edgecar.evaluate.video import NetworkMethod, evaluate_video
+from edgecar.evaluate.quality import evaluate_jpeg, evaluate_video
+from edgecar.evaluate.study import NetworkMethod
 from edgecar.exporter.checks import known_answer
 from edgecar.exporter.to_onnx import Exported, export
 from edgecar.files import WEIGHTS, atomic_write
@@ -185,14 +185,8 @@ def measured_psnr(artifact: Path, sets: list[Path]) -> dict[str, float]:
     figures = {}
     with Restorer(artifact, precision="fp32") as restorer:
         for folder in sets:
-            rows = evaluate_jpeg(
-                restorer.luma,
-                load_pictures(folder),
-                QUALITIES,
-                network=restorer.metadata.model,
-                set_name=folder.name,
-            )
-            for row in rows:
+            methods = [NetworkMethod(restorer)]
+            for row in evaluate_jpeg(load_pictures(folder), folder.name, QUALITIES, methods):
                 figures[f"{folder.name} q{row['quality']}"] = round(row["psnr_out"], 3)
     return figures
 

@@ -1,21 +1,12 @@
 """Tables of results as the commands print them."""
 
-from collections.abc import Container, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from edgecar.bench.results import Row
-from edgecar.evaluate.tables import (
-    Cells,
-    bd_cells,
-    detection_cells,
-    jpeg_cells,
-    table_cells,
-    variants_tables,
-    video_cells,
-)
+from edgecar.evaluate.table import Table, printed, table_cells
 from edgecar.runtime.tune import WORTH
 
 if TYPE_CHECKING:  # it needs torch, of which tables do without
@@ -37,53 +28,13 @@ CONTEST_COLUMNS = (
     *(("Times FP32", "{ratio:.2f}"), ("Slowest quarter", "{least_ratio:.2f}")),
     *(("Loses dB", "{loss_db:.3f}"), ("Worst dB", "{worst_db:.3f}"), ("Outcome", "{ended}")),
 )
-WORDS = frozenset(
-    ("Network", "Input", "Engine", "Precision", "Graph", "Computed in", "Outcome", "On", "At")
-)
-"""Columns that are aligned to the left; figures are aligned to the right."""
-
-BY_CLASS = "mAP50 by class"
-NARROW = ((3, 5, 6, 7, 8), (3, 5, 9, 10, 11), (3, 4, 5, 12))
-"""Columns of detection by tables for 80 columns: at IoU 0.50, from there to 0.95, and by class."""
 
 
-def printed(
-    cells: Cells, *, left: Container[str] = WORDS, max_width: int | None = None, **looks: Any
-) -> Table:
-    """Make a table for the terminal.
-
-    Args:
-        cells: Header and lines.
-        left: Columns that are aligned to the left.
-        max_width: Width of a column at most, in letters.
-        looks: Title, caption and other settings of the table.
-    """
-    header, lines = cells
-    table = Table(box=SIMPLE_HEAD, title_justify="left", **looks)
-    for name in header:
-        table.add_column(name, justify="left" if name in left else "right", max_width=max_width)
-    for line in lines:
-        table.add_row(*line)
-    return table
-
-
-def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Make a table in Markdown."""
-    return "\n".join(
-        f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines)
-    )
-
-
-def bench_table(rows: Sequence[Row]) -> Table:
+def bench_table(rows: Sequence[Row]) -> RichTable:
     """Make the table of ``edgecar bench``; what was only counted has dashes for times."""
     coloured = [{**row, "colour": colour_of(row)} for row in rows]
-    table = printed(
-        table_cells(BENCH_COLUMNS, coloured),
-        caption="Memory (papers) is a comparison figure; peak is measured.",
-    )
-    for column in table.columns[:3]:
-        column.no_wrap = True
-    return table
+    caption = "Memory (papers) is a comparison figure; peak is measured."
+    return printed(Table(table_cells(BENCH_COLUMNS, coloured), caption=caption))
 
 
 def colour_of(row: Row) -> str:
@@ -91,7 +42,7 @@ def colour_of(row: Row) -> str:
     return "luma" if row["channels"] == 1 else "RGB"
 
 
-def contest_table(found: "Contest") -> Table:
+def contest_table(found: "Contest") -> RichTable:
     """Make the table of the precisions of a network: speed, loss and outcome of each."""
     height, width = found.size
     caption = (
@@ -110,55 +61,4 @@ def contest_table(found: "Contest") -> Table:
         }
         for standing in found.standings
     ]
-    return printed(table_cells(CONTEST_COLUMNS, rows), caption=caption, caption_justify="left")
-
-
-def jpeg_table(rows: Sequence[Row]) -> Table:
-    """Make the table of ``edgecar eval jpeg``: measured rows beside published ones."""
-    (set_name,) = {row["set"] for row in rows}
-    left = ("Quality", "Network", "Source")
-    cells = jpeg_cells([("this run", rows)], set_name)
-    return printed(cells, left=left, caption="Luma; averages over the set.")
-
-
-def video_table(rows: Sequence[Row], codec: str) -> Table:
-    """Make the table of ``edgecar eval h264`` and ``hevc``."""
-    caption = "First line: the coded clips, luma PSNR in dB and SSIM; below: gain over it."
-    return printed(video_cells(rows, codec), caption=caption)
-
-
-def variants_report(rows: Sequence[Row]) -> list[Table]:
-    """Make the tables of ``edgecar eval … --variants``."""
-    titled = variants_tables(rows)
-    if any(row["codec"] == "hevc" for row in rows):
-        titled["BD-rate in %, over x265 with its filters"] = bd_cells(rows)
-    return [
-        printed(cells, left=cells[0][:1], max_width=12, title=title)
-        for title, cells in titled.items()
-    ]
-
-
-def detection_tables(rows: Sequence[Row], *, narrow: bool = False) -> list[Table]:
-    """Make the tables of ``edgecar eval detect``.
-
-    Args:
-        rows: Result rows of one or several clips.
-        narrow: Fit 80 columns: three tables for each clip in place of one.
-    """
-    tables: list[Table] = []
-    for clip in dict.fromkeys(row["clip"] for row in rows):
-        own = [row for row in rows if row["clip"] == clip]
-        first, rare = own[0], own[0]["rare_boxes"]
-        objects = ", ".join(f"{entry['boxes']} {entry['name']}" for entry in first["classes"])
-        left_out = f"; {rare} of rarer classes left out" if rare else ""
-        header, lines = detection_cells(own)
-        for part in NARROW if narrow else (tuple(range(3, len(header))),):
-            chosen = tuple(header[i] for i in part), [[line[i] for i in part] for line in lines]
-            tables.append(printed(chosen, left=("At", "Network", BY_CLASS)))
-            for column in tables[-1].columns:
-                column.no_wrap = column.header != BY_CLASS
-        tables[
-            -len(NARROW) if narrow else -1
-        ].title = f"{clip}: {first['frames']} frames, {objects}{left_out}"
-    tables[-1].caption = "mAP × 100; [95 % interval over frames]: one with 0 in it shows nothing."
-    return tables
+    return printed(Table(table_cells(CONTEST_COLUMNS, rows), caption=caption))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.measure import Measurement
 
 from edgecar.cli.evaluate import (
     FRAMES,
@@ -13,30 +12,19 @@ from edgecar.cli.evaluate import (
     Baselines,
     Every,
     FrameLimit,
-    Networks,
     Outputs,
     Save,
     VideoNetworks,
-    counted,
+    opened,
 )
-from edgecar.cli.output import (
-    EngineName,
-    Json,
-    PrecisionName,
-    ReportPath,
-    check_files,
-    check_report,
-    size_named,
-    stderr,
-    stdout,
-)
+from edgecar.cli.output import EngineName, Json, PrecisionName, ReportPath, size_named, stderr
 from edgecar.errors import MediaError, SettingsError
 from edgecar.files import quoted
 from edgecar.media.video_codec import VideoCodec, VideoCoding
 from edgecar.spec import Coder
 
 if TYPE_CHECKING:
-    from edgecar.evaluate.postfilters import Postfilter
+    from edgecar.evaluate.study import Method
 
 SPP = "spp"
 
@@ -80,53 +68,42 @@ def command(
 
     Example: edgecar eval detect clip.mp4 --detector yolox_nano.onnx --crf 41 47 --network edgecar-m
     """
-    from edgecar.bench.tables import detection_tables
     from edgecar.evaluate.clips import Clip
-    from edgecar.evaluate.detection import Cleaner, Study, evaluate_detection
+    from edgecar.evaluate.detection import Study, evaluate_detection
     from edgecar.evaluate.detector import Detector
+    from edgecar.evaluate.tables import narrow_tables
 
     if crf and qp:
         raise SettingsError("got --crf and --qp; give one: CRF is of H.264, QP of HEVC")
-    outputs = Outputs(save, report, as_json)
-    check_files((save, report), (detector, *clips, *(network or [])))
-    check_report(report)
-    names, numbers = _apart(clips)
-    codec: VideoCodec = "hevc" if qp else "h264"
-    quantisers = list(dict.fromkeys([*(crf or qp or []), *numbers])) or QUANTISERS[codec]
-    opened = Detector(detector, size_named(detector_size) if detector_size else None)
-    height, width = opened.size
-    stderr.print(f"detector  {opened.name}: {opened.head.name} at {width}x{height}, ONNX Runtime")
-    study = Study(opened, confidence, least_boxes, every)
-    codings = [VideoCoding(codec, quantiser) for quantiser in quantisers]
-    networks = Networks(network, engine, precision, weights_for or codec)
-    filters = _postfilters(baseline)
-    with ExitStack() as stack:
-        cleaners: list[Cleaner] = [*filters, *networks.opened(stack)]
-        samples = outputs.sample_frames(len(cleaners))
-        sources = [Clip(Path(name), halve, frames) for name in names]
-        rows = counted(
-            evaluate_detection(sources, codings, cleaners, study, samples),
-            len(sources) * len(codings) * (1 + len(cleaners)),
-            "detecting",
-        )
-    outputs.write("detection", rows, samples)
-    wide = detection_tables(rows)
-    room = stdout.options.update(max_width=1000)
-    columns = max(Measurement.get(stdout, room, table).maximum for table in wide)
-    tables = detection_tables(rows, narrow=True) if columns > stdout.width else wide
-    outputs.show(rows, tables, f"edgecar run {quoted(names[0])} -o clean.mp4 --compare")
-
-
-def _apart(words: list[str]) -> tuple[list[str], list[int]]:
-    """Separate clips from the numbers after ``--crf 41``, which arrive among them."""
-    numbers = [word for word in words if word.isdigit() and not Path(word).exists()]
-    names = [word for word in words if word not in numbers]
+    outputs = Outputs("detection", save, report, as_json)
+    outputs.check(detector, *clips, *(network or []))
+    # Numbers after ``--crf 41`` arrive among the clips.
+    numbers = [word for word in clips if word.isdigit() and not Path(word).exists()]
+    names = [word for word in clips if word not in numbers]
     if not names:
         raise SettingsError("no clip is named; give a video or a folder of pictures")
-    return names, list(map(int, numbers))
+    codec: VideoCodec = "hevc" if qp else "h264"
+    asked = [*(crf or qp or []), *map(int, numbers)]
+    codings = [VideoCoding(codec, each) for each in dict.fromkeys(asked or QUANTISERS[codec])]
+    loaded = Detector(detector, size_named(detector_size) if detector_size else None)
+    height, width = loaded.size
+    stderr.print(f"detector  {loaded.name}: {loaded.head.name} at {width}x{height}, ONNX Runtime")
+    study = Study(loaded, confidence, least_boxes, every)
+    methods = _postfilters(baseline)
+    with ExitStack() as stack:
+        methods += opened(stack, network, engine, precision, weights_for or codec)
+        samples = outputs.sample_frames(len(methods))
+        sources = [Clip(Path(name), halve, frames) for name in names]
+        rows = outputs.measured(
+            evaluate_detection(sources, codings, methods, study, samples),
+            len(sources) * len(codings) * (1 + len(methods)),
+            "detecting",
+        )
+    following = f"edgecar run {quoted(names[0])} -o clean.mp4 --compare"
+    outputs.show(rows, samples, following, tables=narrow_tables(rows))
 
 
-def _postfilters(asked: list[str] | None) -> "list[Postfilter]":
+def _postfilters(asked: list[str] | None) -> "list[Method]":
     """Open the filters asked for, spp first; without any, spp if ffmpeg is installed."""
     from edgecar.evaluate.postfilters import Postfilter
 

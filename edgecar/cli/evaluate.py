@@ -1,8 +1,8 @@
 """``edgecar eval``: picture quality, measured like the papers."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,11 +32,10 @@ from edgecar.media.video_codec import VideoCodec
 from edgecar.spec import Coder, Precision
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from edgecar.evaluate.clips import ClipSet
+    from edgecar.evaluate.clips import Clip, ClipSet
     from edgecar.evaluate.sample_frames import SampleFrames
-    from edgecar.evaluate.video import Method, NetworkMethod
+    from edgecar.evaluate.study import Method, NetworkMethod, Row
+    from edgecar.evaluate.table import Table
 
 app = typer.Typer(help="Measure picture quality like the papers.", no_args_is_help=True)
 QUALITIES = [10, 20, 30, 40]
@@ -47,20 +46,11 @@ NEXT = "edgecar bench --res 1080p"
 
 # Options take one value each; numbers after the first arrive as arguments.
 More = Annotated[list[int] | None, typer.Argument(hidden=True)]
-PictureNetworks = Annotated[
-    list[str] | None, typer.Option(help="Shipped network or .onnx file; repeat for several.")
-]
 VideoNetworks = Annotated[
     list[str] | None,
     typer.Option(
         "--network", help="Shipped network or .onnx file; repeat for several; default: all shipped."
     ),
-]
-Clips = Annotated[
-    Path, typer.Option("--data", help="Video, folder of clips, or folder with the suite's files.")
-]
-Suite = Annotated[
-    str | None, typer.Option(help="Suite of clips: video (the shipped study) or a .toml file.")
 ]
 Baselines = Annotated[
     list[str] | None,
@@ -68,10 +58,6 @@ Baselines = Annotated[
 ]
 FrameLimit = Annotated[int, typer.Option("--frames", min=1, help="Take the first N of each clip.")]
 Every = Annotated[int, typer.Option(min=1, help="Measure every Nth frame.")]
-Variants = Annotated[
-    bool,
-    typer.Option("--variants", help="All settings of the paper, with PSNR-B, flicker, BD-rate."),
-]
 Save = Annotated[Path | None, typer.Option(help="Write a result file (JSON) there.")]
 
 
@@ -87,7 +73,9 @@ def jpeg(
         list[int] | None, typer.Option(help="JPEG qualities: --quality 10 20 30 40.")
     ] = None,
     more: More = None,
-    network: PictureNetworks = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Shipped network or .onnx file; repeat for several.")
+    ] = None,
     engine: EngineName = "auto",
     precision: PrecisionName = None,
     weights_for: Codec = "jpeg",
@@ -101,146 +89,200 @@ def jpeg(
 
     Example: edgecar eval jpeg --data classic5 --quality 10 20 30 40
     """
-    from edgecar.bench.tables import jpeg_table
-    from edgecar.evaluate.stills import evaluate_jpeg, load_pictures
+    from edgecar.evaluate.clips import load_pictures
+    from edgecar.evaluate.quality import evaluate_jpeg
 
-    outputs = Outputs(save, report, as_json)
-    check_files((save, report), (data, *(network or [])))
-    check_report(report)
+    outputs = Outputs("jpeg", save, report, as_json)
+    outputs.check(data, *(network or []))
     pictures = load_pictures(data)
     qualities = [*(quality or []), *(more or [])] or QUALITIES
-    names = network or ["edgecar-s"]
-    samples = outputs.sample_frames(len(names))
-    rows = []
-    with progress_bar("measuring") as progress:
-        for done, name in enumerate(names):
-            progress(done, len(names))
-            with ExitStack() as stack:
-                (method,) = Networks([name], engine, precision, weights_for).opened(stack)
-                rows += evaluate_jpeg(
-                    method.luma,
-                    pictures,
-                    qualities,
-                    network=method.name,
-                    set_name=data.name,
-                    sample_frames=samples,
+    with ExitStack() as stack:
+        methods = opened(stack, network or ["edgecar-s"], engine, precision, weights_for)
+        samples = outputs.sample_frames(len(methods))
+        rows = outputs.measured(
+            evaluate_jpeg(pictures, data.name, qualities, methods, samples),
+            len(qualities) * len(methods),
+        )
+    outputs.show(rows, samples, NEXT)
+
+
+def _video_command(codec: VideoCodec, option: str, summary: str) -> Callable[..., None]:
+    """Make the command of one coder; only names and defaults differ."""
+    quantiser = option.upper()
+    example = f"--{option} {' '.join(map(str, QUANTISERS[codec]))}"
+
+    def command(
+        data: Annotated[
+            Path,
+            typer.Option(
+                "--data", help="Video, folder of clips, or folder with the suite's files."
+            ),
+        ],
+        quantisers: Annotated[
+            list[int] | None,
+            typer.Option(f"--{option}", help=f"{summary.split()[0]} {quantiser}: {example}."),
+        ] = None,
+        more: More = None,
+        suite: Annotated[
+            str | None,
+            typer.Option(help="Suite of clips: video (the shipped study) or a .toml file."),
+        ] = None,
+        network: VideoNetworks = None,
+        baseline: Baselines = None,
+        engine: EngineName = "auto",
+        precision: PrecisionName = None,
+        weights_for: Codec = codec,
+        frames: FrameLimit = FRAMES,
+        every: Every = 1,
+        variants: Annotated[
+            bool,
+            typer.Option(
+                "--variants", help="All settings of the paper, with PSNR-B, flicker, BD-rate."
+            ),
+        ] = False,
+        save: Save = None,
+        report: ReportPath = None,
+        as_json: Json = False,
+    ) -> None:
+        from edgecar.evaluate.clips import load_clips
+        from edgecar.evaluate.postfilters import Postfilter
+        from edgecar.evaluate.quality import evaluate_video
+
+        outputs = Outputs("variants" if variants else "video", save, report, as_json)
+        outputs.check(data, suite, *(network or []))
+        asked = list(dict.fromkeys([*(quantisers or []), *(more or [])])) or QUANTISERS[codec]
+        clips = load_clips(data, suite, frames)
+        filters = [Postfilter(name) for name in dict.fromkeys(baseline or [])]
+        _tell_clips(clips)
+        with ExitStack() as stack:
+            networks = opened(stack, network, engine, precision, weights_for)
+            methods: list[Method] = [*networks, *filters]
+            if not methods:
+                raise SettingsError(
+                    f"no {weights_for} weights ship; give --network FILE.onnx, or --for jpeg for "
+                    "those trained on JPEG"
                 )
-    outputs.write("jpeg", rows, samples)
-    outputs.show(rows, [jpeg_table(rows)], NEXT)
+            study = clips.clips, codec, asked, methods, every
+            if variants:
+                _variants_study(study, outputs)
+                return
+            samples = outputs.sample_frames(len(methods))
+            expected = len(clips.clips) * len(asked) * len(methods)
+            rows = outputs.measured(evaluate_video(*study, samples), expected)
+        outputs.show(rows, samples, NEXT)
+
+    return command
 
 
-@app.command("h264")
-def h264(
-    data: Clips,
-    crf: Annotated[list[int] | None, typer.Option(help="x264 CRF: --crf 29 35 41 47.")] = None,
-    more: More = None,
-    suite: Suite = None,
-    network: VideoNetworks = None,
-    baseline: Baselines = None,
-    engine: EngineName = "auto",
-    precision: PrecisionName = None,
-    weights_for: Codec = "h264",
-    frames: FrameLimit = FRAMES,
-    every: Every = 1,
-    variants: Variants = False,
-    save: Save = None,
-    report: ReportPath = None,
-    as_json: Json = False,
-) -> None:
-    """Code clips as H.264, restore them, and print what is gained in luma PSNR.
+app.command(
+    "h264",
+    help="""Code clips as H.264, restore them, and print what is gained in luma PSNR.
 
     x264, preset medium, key frames at most 60 apart. A folder of clips of yours will do.
     --variants takes each CRF under the three limits of the CAR-CNN paper; given --save, it goes on
     from the rows of that file.
 
     Example: edgecar eval h264 --data clips --crf 29 35 --baseline spp
-    """
-    quantisers = [*(crf or []), *(more or [])]
-    networks = Networks(network, engine, precision, weights_for)
-    outputs = Outputs(save, report, as_json)
-    clips = ClipChoice(data, suite, frames)
-    _video_study("h264", clips, quantisers, networks, baseline or [], every, variants, outputs)
-
-
-@app.command("hevc")
-def hevc(
-    data: Clips,
-    qp: Annotated[list[int] | None, typer.Option(help="x265 QP: --qp 22 27 32 37.")] = None,
-    more: More = None,
-    suite: Suite = None,
-    network: VideoNetworks = None,
-    baseline: Baselines = None,
-    engine: EngineName = "auto",
-    precision: PrecisionName = None,
-    weights_for: Codec = "hevc",
-    frames: FrameLimit = FRAMES,
-    every: Every = 1,
-    variants: Variants = False,
-    save: Save = None,
-    report: ReportPath = None,
-    as_json: Json = False,
-) -> None:
-    """Code clips as HEVC, restore them, and print what is gained in luma PSNR.
+    """,
+)(_video_command("h264", "crf", "x264"))
+app.command(
+    "hevc",
+    help="""Code clips as HEVC, restore them, and print what is gained in luma PSNR.
 
     x265, preset medium, constant QP, key frames at most 60 apart. A folder of clips will do.
     --variants codes all-intra, low-delay and random-access, with x265's filters and without, and
     prints BD-rates; given --save, it goes on from the rows of that file.
 
     Example: edgecar eval hevc --data clips --qp 32 37
-    """
-    quantisers = [*(qp or []), *(more or [])]
-    networks = Networks(network, engine, precision, weights_for)
-    outputs = Outputs(save, report, as_json)
-    clips = ClipChoice(data, suite, frames)
-    _video_study("hevc", clips, quantisers, networks, baseline or [], every, variants, outputs)
+    """,
+)(_video_command("hevc", "qp", "x265"))
 
 
-@dataclass(frozen=True)
-class Networks:
-    """Networks that a verb was asked to measure, and how to run them.
+def _tell_clips(clips: "ClipSet") -> None:
+    stderr.print(f"clips     {len(clips.clips)} of {clips.name}")
+    if clips.left_out:
+        shown = ", ".join(clips.left_out[:LEFT_OUT_SHOWN])
+        more = ", …" if len(clips.left_out) > LEFT_OUT_SHOWN else ""
+        stderr.print(f"left out  {len(clips.left_out)} file(s) that are no clips: {shown}{more}")
 
-    Attributes:
+
+def _variants_study(
+    study: "tuple[Sequence[Clip], VideoCodec, list[int], Sequence[Method], int]",
+    outputs: "Outputs",
+) -> None:
+    """Measure the papers' variants, row by row into the result file, and print them."""
+    from edgecar.bench.results import resumed
+    from edgecar.evaluate.quality import evaluate_variants, extremes
+    from edgecar.evaluate.study import row_key
+    from edgecar.evaluate.tables import limits_lines
+    from edgecar.evaluate.variants import variants
+
+    clips, codec, quantisers, methods, _ = study
+    there, command = resumed(outputs.save, own_command()) if outputs.save else ([], own_command())
+    done = {row_key(row) for row in there}
+    samples = outputs.sample_frames(len(methods))
+    # The number of variants does not depend on the size.
+    expected = len(variants(codec, (2, 2), quantisers)) * len(methods) * len(clips)
+    measured = evaluate_variants(*study, done, samples)
+    rows = outputs.measured(measured, expected, there=there, command=command)
+    own = [row for row in rows if row["codec"] == codec]  # a file may hold both coders
+    again = extremes(own) & done
+    if samples and again:  # rows from the file have no pictures
+        others = {row_key(row) for row in own} - again
+        deque(evaluate_variants(*study, others, samples), maxlen=0)
+    for line in limits_lines(own):
+        stderr.print(f"limits    {line}")
+    outputs.show(own, samples, NEXT, command)
+
+
+def opened(
+    stack: ExitStack,
+    names: list[str] | None,
+    engine: str,
+    precision: Precision | None,
+    weights_for: Coder,
+) -> "list[NetworkMethod]":
+    """Open networks, to be closed with ``stack``, and say so on stderr.
+
+    Args:
+        stack: Closes the networks.
         names: Shipped names or files; None: all that ship.
         engine: Name of the engine.
         precision: Precision; None: the fastest that the artifact was proven in.
         weights_for: Coder that shipped weights were trained on.
     """
+    from edgecar.artifact import shipped_names
+    from edgecar.evaluate.study import NetworkMethod
+    from edgecar.runtime.restorer import Restorer
 
-    names: list[str] | None
-    engine: str
-    precision: Precision | None
-    weights_for: Coder
-
-    def opened(self, stack: ExitStack) -> "list[NetworkMethod]":
-        """Open the networks, to be closed with ``stack``, and say so on stderr."""
-        from edgecar.artifact import shipped_names
-        from edgecar.evaluate.video import NetworkMethod
-        from edgecar.runtime.restorer import Restorer
-
-        names = list(dict.fromkeys(self.names or shipped_names(self.weights_for)))
-        restorers = [
-            stack.enter_context(Restorer(name, self.engine, self.precision, codec=self.weights_for))
-            for name in names
-        ]
-        models = [restorer.metadata.model for restorer in restorers]
-        methods: list[NetworkMethod] = []
-        for name, restorer in zip(names, restorers, strict=True):
-            model = restorer.metadata.model
-            # Two artifacts of one network are told apart by their files.
-            shown = model if models.count(model) == 1 else Path(name).name
-            stderr.print(f"engine    {shown}: {engine_line(restorer.engine.info)}")
-            warn_if_slow(restorer.metadata, restorer.engine.info)
-            methods.append(NetworkMethod(restorer, shown))
-        return methods
+    names = list(dict.fromkeys(names or shipped_names(weights_for)))
+    restorers = [
+        stack.enter_context(Restorer(name, engine, precision, codec=weights_for)) for name in names
+    ]
+    models = [restorer.metadata.model for restorer in restorers]
+    methods: list[NetworkMethod] = []
+    for name, model, restorer in zip(names, models, restorers, strict=True):
+        # Two artifacts of one network are told apart by their files.
+        shown = model if models.count(model) == 1 else Path(name).name
+        stderr.print(f"engine    {shown}: {engine_line(restorer.engine.info)}")
+        warn_if_slow(restorer.metadata, restorer.engine.info)
+        methods.append(NetworkMethod(restorer, shown))
+    return methods
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs besides the terminal: result file, report, and JSON in place of tables."""
+    """Outputs of a study of some kind: result file, report, and tables or JSON on stdout."""
 
+    kind: str
     save: Path | None
     report: Path | None
     as_json: bool
+
+    def check(self, *inputs: str | Path | None) -> None:
+        """Refuse outputs that cannot be written or would replace an input."""
+        check_files((self.save, self.report), inputs)
+        check_report(self.report)
 
     def sample_frames(self, networks: int) -> "SampleFrames | None":
         """Return a collection of sample frames if a report will show them."""
@@ -248,145 +290,63 @@ class Outputs:
 
         return SampleFrames(networks) if self.report else None
 
-    def write(
-        self, kind: str, rows: Sequence[Any], sample_frames: "SampleFrames | None" = None
-    ) -> None:
-        """Write the result file and the report that were asked for.
+    def measured(
+        self,
+        rows: "Iterable[Row]",
+        expected: int,
+        label: str = "measuring",
+        there: "Sequence[Any]" = (),
+        command: str | None = None,
+    ) -> list[Any]:
+        """Collect the rows of a study, with a bar on stderr, and write the result file.
 
-        Raises:
-            EdgecarError: A file cannot be written.
+        Args:
+            rows: Rows as they are measured.
+            expected: Number of rows in all.
+            label: Word before the bar.
+            there: Rows of the file, which the study goes on from.
+            command: Commands that made the file; each row is then written at once.
         """
         from edgecar.bench.results import new_results, write_results
 
-        if self.save or self.report:
-            results = new_results(kind, rows, command=own_command())
-            if self.save:
-                write_results(self.save, results)
-            save_report(self.report, results, sample_frames)
+        collected = list(there)
 
-    def show(self, rows: Sequence[Any], tables: "Iterable[Table]", following: str) -> None:
-        """Print rows as JSON, or as tables with the command to run next."""
+        def save() -> None:
+            if self.save:
+                made_by = command or own_command()
+                write_results(self.save, new_results(self.kind, collected, made_by))
+
+        with progress_bar(label) as progress:
+            progress(len(collected), expected)
+            for row in rows:
+                collected.append(row)
+                progress(len(collected), expected)
+                if command:
+                    save()
+        save()
+        return collected
+
+    def show(
+        self,
+        rows: "Sequence[Row]",
+        samples: "SampleFrames | None",
+        following: str,
+        command: str | None = None,
+        tables: "Iterable[Table] | None" = None,
+    ) -> None:
+        """Write the report, and print rows as JSON or as tables with the command to run next."""
+        from edgecar.bench.results import new_results
+        from edgecar.evaluate.table import printed
+        from edgecar.evaluate.tables import study_tables
+
+        if self.report:
+            results = new_results(self.kind, rows, command or own_command())
+            save_report(self.report, results, samples)
         if self.as_json:
             print_json({"rows": rows})
             return
-        for table in tables:
-            stdout.print(table)
+        for table in tables or study_tables(self.kind, rows):
+            stdout.print(printed(table))
         if self.save:
             stdout.print(f"wrote     {self.save}")
         next_step(following)
-
-
-def counted(rows: Iterable[Any], expected: int, label: str = "measuring") -> list[Any]:
-    """Collect the rows of a study, with a bar on stderr."""
-    collected: list[Any] = []
-    with progress_bar(label) as progress:
-        progress(0, expected)
-        for row in rows:
-            collected.append(row)
-            progress(len(collected), expected)
-    return collected
-
-
-@dataclass(frozen=True)
-class ClipChoice:
-    """Clips that a verb was asked to measure: folder, suite, and most frames of each."""
-
-    data: Path
-    suite: str | None
-    frames: int
-
-
-def _video_study(
-    codec: VideoCodec,
-    clips: ClipChoice,
-    quantisers: list[int],
-    networks: Networks,
-    baselines: list[str],
-    every: int,
-    variants: bool,
-    outputs: Outputs,
-) -> None:
-    """Measure ``edgecar eval h264`` or ``hevc`` and print it."""
-    from edgecar.bench.tables import video_table
-    from edgecar.evaluate.video import evaluate_video
-
-    check_files((outputs.save, outputs.report), (clips.data, clips.suite, *(networks.names or [])))
-    check_report(outputs.report)
-    quantisers = list(dict.fromkeys(quantisers)) or QUANTISERS[codec]
-    with _opened(clips, networks, baselines) as (found, methods):
-        if variants:
-            _show_variants(codec, found, quantisers, methods, every, outputs)
-            return
-        samples = outputs.sample_frames(len(methods))
-        rows = counted(
-            evaluate_video(found.clips, codec, quantisers, methods, every, samples),
-            len(found.clips) * len(quantisers) * len(methods),
-        )
-    outputs.write("video", rows, samples)
-    outputs.show(rows, [video_table(rows, codec)], NEXT)
-
-
-def _show_variants(
-    codec: VideoCodec,
-    found: "ClipSet",
-    quantisers: list[int],
-    methods: "list[Method]",
-    every: int,
-    outputs: Outputs,
-) -> None:
-    """Measure the papers' variants, row by row into the result file, and print them."""
-    from edgecar.bench.results import new_results, resumed, write_results
-    from edgecar.bench.tables import variants_report
-    from edgecar.evaluate.tables import limits_lines
-    from edgecar.evaluate.variants import VARIANTS
-    from edgecar.evaluate.video import evaluate_variants, extremes, row_key
-
-    save = outputs.save
-    rows, commands = resumed(save, own_command()) if save else ([], own_command())
-    # The number of variants does not depend on the size.
-    expected = len(VARIANTS[codec]((2, 2), quantisers)) * len(methods) * len(found.clips)
-    done = {row_key(row) for row in rows}
-    samples = outputs.sample_frames(len(methods))
-    asked = found.clips, codec, quantisers, methods, every
-    with progress_bar("measuring") as progress:
-        progress(len(rows), expected)
-        for row in evaluate_variants(*asked, done, samples):
-            rows.append(row)
-            progress(len(rows), expected)
-            if save:
-                write_results(save, new_results("variants", rows, commands))
-    own = [row for row in rows if row["codec"] == codec]  # a file may hold both coders
-    again = extremes(own) & done
-    if samples and again:  # rows from the file have no pictures
-        others = {row_key(row) for row in rows} - again
-        deque(evaluate_variants(*asked, others, samples), maxlen=0)
-    save_report(outputs.report, new_results("variants", own, commands), samples)
-    for line in limits_lines(rows):
-        stderr.print(f"limits    {line}")
-    outputs.show(rows, variants_report(rows), NEXT)
-
-
-@contextmanager
-def _opened(
-    clips: ClipChoice, networks: Networks, names: list[str]
-) -> "Iterator[tuple[ClipSet, list[Method]]]":
-    """Find the clips and open networks and filters, which are closed on the way out."""
-    from edgecar.evaluate.clips import load_clips
-    from edgecar.evaluate.postfilters import Postfilter
-
-    found = load_clips(clips.data, clips.suite, clips.frames)
-    baselines = [Postfilter(name) for name in dict.fromkeys(names)]
-    stderr.print(f"clips     {len(found.clips)} of {found.name}")
-    if found.left_out:
-        shown = ", ".join(found.left_out[:LEFT_OUT_SHOWN])
-        more = ", …" if len(found.left_out) > LEFT_OUT_SHOWN else ""
-        stderr.print(f"left out  {len(found.left_out)} file(s) that are no clips: {shown}{more}")
-    with ExitStack() as stack:
-        methods: list[Method] = [*networks.opened(stack), *baselines]
-        if not methods:
-            coder = networks.weights_for
-            raise SettingsError(
-                f"no {coder} weights ship; give --network FILE.onnx, or --for jpeg for those "
-                "trained on JPEG"
-            )
-        yield found, methods

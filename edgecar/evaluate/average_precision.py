@@ -4,8 +4,7 @@ import io
 import math
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +28,8 @@ narrow (Künsch, "The Jackknife and the Bootstrap for General Stationary Observa
 FEWEST_BLOCKS = 5
 
 
-@dataclass(frozen=True)
-class ClassPrecision:
-    """Average precision of one class.
-
-    Attributes:
-        number: Number of the class.
-        boxes: Objects of this class in the truth.
-        ap50: Average precision at IoU 0.50.
-        ap: Mean over IoU 0.50 to 0.95.
-    """
+class ClassPrecision(NamedTuple):
+    """A class: its number, boxes of it in the truth, AP at IoU 0.50 and over 0.50 to 0.95."""
 
     number: int
     boxes: int
@@ -73,20 +64,19 @@ class Matches:
             )
         every = np.concatenate([frame.classes for frame in truth])
         numbers, counts = np.unique(every, return_counts=True)
-        boxes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-        classes = [number for number, count in boxes.items() if count >= least_boxes]
-        if not classes:
+        common = counts >= least_boxes
+        if not common.any():
             raise DataError(
                 f"got {len(every)} objects in {len(truth)} source frames and no class with "
                 f"{least_boxes} of them; lower --confidence or --least-boxes, or take another clip"
             )
         self.frames = len(truth)
-        self.rare_boxes: int = len(every) - sum(boxes[number] for number in classes)
-        self._boxes, self._classes = boxes, classes
+        self.rare_boxes = int(counts[~common].sum())
+        self._boxes = dict(zip(numbers[common].tolist(), counts[common].tolist(), strict=True))
         with redirect_stdout(io.StringIO()):  # it prints what it does
-            self._evaluation = _evaluation(truth, found, classes)
+            self._evaluation = _evaluation(truth, found, list(self._boxes))
             self._evaluation.evaluate()
-        self._by_frame = np.empty((len(classes), self.frames), object)
+        self._by_frame = np.empty((len(self._boxes), self.frames), object)
         self._by_frame.ravel()[:] = self._evaluation.evalImgs
 
     def precision(self, frames: Frames | None = None) -> Pair:
@@ -97,37 +87,33 @@ class Matches:
 
     def by_class(self) -> list[ClassPrecision]:
         """Return the precision of every counted class, the one with most boxes first."""
+        averages = self._averages(None).tolist()
         listed = [
-            ClassPrecision(number, self._boxes[number], float(ap50), float(ap))
-            for number, (ap50, ap) in zip(self._classes, self._averages(None), strict=True)
+            ClassPrecision(number, boxes, *pair)
+            for (number, boxes), pair in zip(self._boxes.items(), averages, strict=True)
         ]
         return sorted(listed, key=lambda entry: -entry.boxes)
 
     def marks(self, frame: int, confidence: float) -> Marks:
         """Return objects found and missed, and false detections, in one frame at IoU 0.50.
 
-        Args:
-            frame: Number of the frame.
-            confidence: Detections with a lower score do not count; matching takes higher scores
-                first, so that those that do are matched as they would be without them.
+        Detections with a score below ``confidence`` do not count; matching takes higher scores
+        first, so that those that do are matched as they would be without them.
         """
         found: list[Any] = []
         missed: list[Any] = []
         false: list[Any] = []
+        detected, objects = self._evaluation.cocoDt.anns, self._evaluation.cocoGt.anns
         for entry in self._by_frame[:, frame]:
             if entry is None:  # nothing of this class in the truth, and nothing detected
                 continue
-            sure = {
-                number
-                for number, score in zip(entry["dtIds"], entry["dtScores"], strict=True)
-                if score >= confidence
-            }
-            for number, match in zip(entry["dtIds"], entry["dtMatches"][0], strict=True):
-                if number in sure:
-                    (found if match > 0 else false).append(self._evaluation.cocoDt.anns[number])
+            matches = zip(entry["dtIds"], entry["dtMatches"][0], entry["dtScores"], strict=True)
+            sure = {number: match for number, match, score in matches if score >= confidence}
+            for number, match in sure.items():
+                (found if match > 0 else false).append(detected[number])
             for number, match in zip(entry["gtIds"], entry["gtMatches"][0], strict=True):
                 if int(match) not in sure:
-                    missed.append(self._evaluation.cocoGt.anns[number])
+                    missed.append(objects[number])
         return Marks(*map(_detections, (found, missed, false)))
 
     def _averages(self, frames: Frames | None) -> NDArray[np.float64]:
@@ -154,10 +140,25 @@ def _evaluation(
 
     def loaded(frames: Sequence[Detections]) -> Any:
         boxes = COCO()
+        annotations = [
+            {
+                "image_id": index,
+                "category_id": number,
+                "bbox": [left, top, right - left, bottom - top],
+                "area": (right - left) * (bottom - top),
+                "iscrowd": 0,
+                "score": score,
+            }
+            for index, frame in enumerate(frames)
+            for (left, top, right, bottom), score, number in zip(
+                frame.boxes.tolist(), frame.scores.tolist(), frame.classes.tolist(), strict=True
+            )
+        ]
         boxes.dataset = {
             "images": [{"id": index} for index in range(len(frames))],
             "categories": [{"id": number} for number in classes],
-            "annotations": _annotations(frames),
+            # An id of 0 would mean: matched to nothing.
+            "annotations": [{"id": i, **entry} for i, entry in enumerate(annotations, 1)],
         }
         boxes.createIndex()
         return boxes
@@ -170,31 +171,12 @@ def _evaluation(
     return evaluation
 
 
-def _annotations(frames: Sequence[Detections]) -> list[dict[str, Any]]:
-    annotations: list[dict[str, Any]] = []
-    for index, frame in enumerate(frames):
-        for box, score, number in zip(frame.boxes, frame.scores, frame.classes, strict=True):
-            left, top, right, bottom = (float(edge) for edge in box)
-            width, height = right - left, bottom - top
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,  # 0 would mean: matched to nothing
-                    "image_id": index,
-                    "category_id": int(number),
-                    "bbox": [left, top, width, height],
-                    "area": width * height,
-                    "iscrowd": 0,
-                    "score": float(score),
-                }
-            )
-    return annotations
-
-
 def _detections(annotations: Sequence[dict[str, Any]]) -> Detections:
     """Convert annotations back to detections."""
-    corners = np.array([entry["bbox"] for entry in annotations], np.float32).reshape(-1, 4)
+    boxes = np.array([entry["bbox"] for entry in annotations], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
     return Detections(
-        np.hstack([corners[:, :2], corners[:, :2] + corners[:, 2:]]),
+        boxes,
         np.array([entry["score"] for entry in annotations], np.float32),
         np.array([entry["category_id"] for entry in annotations], np.int64),
     )
@@ -204,12 +186,7 @@ def drawn_frames(count: int, resamples: int = RESAMPLES, seed: int = 0) -> list[
     """Resample ``count`` frames in order of time, in runs of neighbours from random places.
 
     Runs are 10 frames long, or as long as five of them fit in; the last frame's neighbour is the
-    first.
-
-    Args:
-        count: Frames there are, and in every resample.
-        resamples: Number of resamples.
-        seed: Seed of the random generator.
+    first. Every resample has ``count`` frames.
     """
     length = max(1, min(BLOCK_FRAMES, count // FEWEST_BLOCKS))
     random = np.random.default_rng(seed)

@@ -1,5 +1,6 @@
-"""Source clips of the video studies: files, folders of pictures, and suites that name them."""
+"""Sources of the studies: clips, folders of pictures, and suites that name clips."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -7,21 +8,27 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecar.errors import DataError, MediaError, SettingsError
+from edgecar.evaluate.metrics import Luma
 from edgecar.files import shipped, table_from_toml
-from edgecar.media.color import Bgr, frame_with_bgr
+from edgecar.media.color import Bgr, frame_with_bgr, paper_luma_from_bgr
 from edgecar.media.frame import Colour, Frame, Plane, chroma_size
-from edgecar.media.pictures import is_picture, list_pictures, read_picture
+from edgecar.media.pictures import is_grey, is_picture, list_pictures, read_picture
 from edgecar.media.reader import open_reader
 
 STUDY = "video"
 """The shipped suite."""
 
 BT601_LIMITED = Colour(full_range=False, matrix=6)
+GREY = 128  # chroma code of no colour
 HALVED_MULTIPLE = 4  # so that chroma, too, halves to whole samples
-KINDS = {"file": (str, "text"), "halve": (bool, "true or false"), "frames": (int, "a number")}
+KEYS = {"file": (str, "text"), "halve": (bool, "true or false"), "frames": (int, "a number")}
 """Keys of a clip in a suite: type, and the type in words."""
+
+Pictures = Sequence[tuple[str, Luma]]
+"""Name and luma of each picture of a set."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +56,22 @@ class Clip:
         Raises:
             MediaError: It is missing, is no video, or its pictures cannot be decoded.
         """
-        sized = halved if self.halve else lambda frame: frame
         if self.path.is_dir():
             paths = islice(list_pictures(self.path), self.frames)
-            return [sized(frame_from_picture(read_picture(path))) for path in paths]
-        with open_reader(self.path) as reader:
-            return [sized(frame) for frame in islice(reader, self.frames)]
+            frames = [frame_from_picture(read_picture(path)) for path in paths]
+        else:
+            with open_reader(self.path) as reader:
+                frames = list(islice(reader, self.frames))
+        return [halved(frame) for frame in frames] if self.halve else frames
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips to evaluate.
+    """Clips to evaluate, at least one.
 
     Attributes:
         name: Name of the suite, folder or file.
-        clips: At least one.
+        clips: The clips.
         left_out: Names of the files of a folder that are no videos.
     """
 
@@ -88,15 +96,19 @@ def load_clips(data: Path, suite: str | None = None, frames: int | None = None) 
         SettingsError: The suite is unknown, is not TOML, or has an unknown or missing key.
         DataError: ``data`` or a clip of the suite is missing, or there is no clip in ``data``.
     """
-    if suite is not None:
-        return _present(_clips_of_suite(_find_suite(suite), data, frames))
-    if not data.exists():
+    if suite is None and not data.exists():
         raise DataError(f"{data} does not exist; give a video or a folder of clips")
-    if not data.is_dir():
+    if suite is None and not data.is_dir():
         return ClipSet(data.stem, (Clip(data, frames=frames),))
-    study = _clips_of_suite(_find_suite(STUDY), data, frames)
-    if all(clip.path.exists() for clip in study.clips):
-        return study
+    named = _read_suite(suite or STUDY, data, frames)
+    missing = [clip.path for clip in named.clips if not clip.path.exists()]
+    if not missing:
+        return named
+    if suite is not None:
+        raise DataError(
+            f"{missing[0]} of suite {named.name} does not exist; give the folder that the suite's "
+            "files are relative to"
+        )
     paths, left_out = _clips_in_folder(data)
     if not paths:
         raise DataError(
@@ -108,103 +120,91 @@ def load_clips(data: Path, suite: str | None = None, frames: int | None = None) 
 
 def _clips_in_folder(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     """Return the clips, and the names of files that are not clips."""
-    clips: list[Path] = []
-    left_out: list[str] = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            clips += [path] if _holds_pictures(path) else []
-        elif not is_picture(path) and _opens(path):
-            clips.append(path)
-        else:
-            left_out.append(path.name)
-    if not clips and _holds_pictures(folder):
-        return [folder], tuple(name for name in left_out if not is_picture(name))
-    return clips, tuple(left_out)
+
+    def holds_pictures(path: Path) -> bool:
+        return any(is_picture(file) for file in path.iterdir())
+
+    def opens(path: Path) -> bool:
+        try:
+            open_reader(path).close()
+        except MediaError:
+            return False
+        return True
+
+    seen = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    clips = [path for path in seen if path.is_dir() and holds_pictures(path)]
+    videos = [path for path in seen if path.is_file() and not is_picture(path) and opens(path)]
+    left_out = [path for path in seen if path.is_file() and path not in videos]
+    if not clips and not videos and holds_pictures(folder):
+        clips, left_out = [folder], [path for path in left_out if not is_picture(path)]
+    return sorted([*clips, *videos]), tuple(path.name for path in left_out)
 
 
-def _holds_pictures(folder: Path) -> bool:
-    return any(is_picture(path) for path in folder.iterdir())
-
-
-def _opens(path: Path) -> bool:
+def _read_suite(suite: str, data: Path, frames: int | None) -> ClipSet:
+    path = Path(suite)
+    if path.suffix != ".toml":
+        path = shipped("benchmarks", "suites") / f"{suite}.toml"
+        if not path.exists():
+            raise SettingsError(f"no suite is called {suite!r}; use a .toml file or {STUDY}")
     try:
-        open_reader(path).close()
-    except MediaError:
-        return False
-    return True
-
-
-def _present(suite: ClipSet) -> ClipSet:
-    """Return the suite if all its clips exist.
-
-    Raises:
-        DataError: A clip is missing.
-    """
-    missing = [clip.path for clip in suite.clips if not clip.path.exists()]
-    if missing:
-        raise DataError(
-            f"{missing[0]} of suite {suite.name} does not exist; give the folder that the suite's "
-            "files are relative to"
-        )
-    return suite
-
-
-def _find_suite(name_or_path: str) -> Path:
-    path, folder = Path(name_or_path), shipped("benchmarks", "suites")
-    if path.suffix == ".toml":
-        return path
-    found = folder / f"{name_or_path}.toml"
-    if not found.exists():
-        raise SettingsError(f"no suite is called {name_or_path!r}; use a .toml file or {STUDY}")
-    return found
-
-
-def _clips_of_suite(suite: Path, data: Path, frames: int | None) -> ClipSet:
-    try:
-        table = table_from_toml(suite)
+        table = table_from_toml(path)
     except (OSError, ValueError) as error:  # not TOML, or not even text
-        raise SettingsError(f"cannot read suite {suite}: {error}") from error
-    _check_keys(table, ["clips"], f"{suite}")
-    entries = table.get("clips")
+        raise SettingsError(f"cannot read suite {path}: {error}") from error
+    entries = table.pop("clips", None)
+    if table:
+        raise SettingsError(f"{path}: unknown key {min(table)!r}; known is clips")
     if not isinstance(entries, list) or not entries:
-        raise SettingsError(f"{suite}: no clip is named; add a [[clips]] table with a file")
-    clips = tuple(
-        _clip_from_table(entry, data, frames, f"{suite}: clip {number}")
+        raise SettingsError(f"{path}: no clip is named; add a [[clips]] table with a file")
+    clips = [
+        _clip_from_table(entry, data, frames, f"{path}: clip {number}")
         for number, entry in enumerate(entries, 1)
-    )
-    return ClipSet(suite.stem, clips)
+    ]
+    return ClipSet(path.stem, tuple(clips))
 
 
 def _clip_from_table(entry: Any, data: Path, frames: int | None, place: str) -> Clip:
     if not isinstance(entry, dict):
         raise SettingsError(f"{place} is {entry!r}; need a table with a file")
-    _check_keys(entry, list(KINDS), place)
-    if "file" not in entry:
-        raise SettingsError(f"{place}: key 'file' is missing; name a video or folder of pictures")
     for key, value in entry.items():
-        kind, words = KINDS[key]
+        if key not in KEYS:
+            raise SettingsError(f"{place}: unknown key {key!r}; known are {', '.join(KEYS)}")
+        kind, words = KEYS[key]
         if type(value) is not kind:
             raise SettingsError(f"{place}: {key} is {value!r}; need {words}")
+    if "file" not in entry:
+        raise SettingsError(f"{place}: key 'file' is missing; name a video or folder of pictures")
     limits = [limit for limit in (entry.get("frames"), frames) if limit is not None]
     if limits and min(limits) < 1:
         raise SettingsError(f"{place}: frames is {min(limits)}; need at least 1")
     return Clip(data / entry["file"], entry.get("halve", False), min(limits, default=None))
 
 
-def _check_keys(table: dict[str, Any], known: list[str], place: str) -> None:
-    unknown = sorted(set(table) - set(known))
-    if unknown:
-        raise SettingsError(f"{place}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+def load_pictures(folder: Path) -> list[tuple[str, Luma]]:
+    """Read name and luma of every picture in ``folder``, sorted by name.
+
+    Raises:
+        MediaError: The folder holds no picture, or one that cannot be decoded.
+    """
+    return [(path.stem, published_luma(read_picture(path))) for path in list_pictures(folder)]
+
+
+def published_luma(bgr: NDArray[np.uint8]) -> Luma:
+    """Return the luma that the published tables measure, ``(H, W)``.
+
+    A grey picture is its own luma, also where its file repeats it in three equal channels; colour
+    becomes limited-range luma (`edgecar.media.color.paper_luma_from_bgr`).
+    """
+    return np.ascontiguousarray(bgr[:, :, 0]) if is_grey(bgr) else paper_luma_from_bgr(bgr)
+
+
+def frame_of_luma(luma: Luma) -> Frame:
+    """Return a grey picture, ``(H, W)`` of full range, as a frame."""
+    chroma = np.full(chroma_size((luma.shape[0], luma.shape[1])), GREY, np.uint8)
+    return Frame(luma, chroma, chroma, colour=Colour(full_range=True))
 
 
 def frame_from_picture(bgr: Bgr) -> Frame:
-    """Convert a picture to limited-range BT.601, as CIF sequences are stored.
-
-    Args:
-        bgr: ``(H, W, 3)`` in 0..255.
-    """
+    """Convert a picture, ``(H, W, 3)``, to limited-range BT.601, as CIF sequences are stored."""
     height, width = bgr.shape[:2]
     chroma = np.zeros(chroma_size((height, width)), np.uint8)
     blank = Frame(np.zeros((height, width), np.uint8), chroma, chroma, colour=BT601_LIMITED)
@@ -225,18 +225,17 @@ def halved(frame: Frame) -> Frame:
             f"frame is {frame.size[1]}x{frame.size[0]}; halving needs {HALVED_MULTIPLE} px each "
             "way: take the clip at its size"
         )
-    chroma_height, chroma_width = height // 2, width // 2
+
+    def quartered(plane: Plane, rows: int, columns: int) -> Plane:
+        size = columns // 2, rows // 2
+        averaged = cv2.resize(plane[:rows, :columns], size, interpolation=cv2.INTER_AREA)
+        return np.asarray(averaged, dtype=np.uint8)
+
     return Frame(
-        _quartered(frame.y[:height, :width]),
-        _quartered(frame.u[:chroma_height, :chroma_width]),
-        _quartered(frame.v[:chroma_height, :chroma_width]),
+        quartered(frame.y, height, width),
+        quartered(frame.u, height // 2, width // 2),
+        quartered(frame.v, height // 2, width // 2),
         frame.pts,
         frame.time_base,
         frame.colour,
     )
-
-
-def _quartered(plane: Plane) -> Plane:
-    """Average every 2×2 samples of a plane with even sides."""
-    size = plane.shape[1] // 2, plane.shape[0] // 2
-    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -20,6 +20,7 @@ With supervision (``pip install supervision``), which draws:
 
 import ast
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +42,7 @@ LOWEST_SCORE = 0.01
 """Detections below this score carry no information, and there are many."""
 MOST_OBJECTS = 100
 """Most objects in a frame, by the convention of COCO."""
-SIZES_INPUT_DIMS = 2  # `orig_target_sizes` of the DETR family, (N, 2)
-COCO_CLASSES = tuple(
-    """
-person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire
-hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear,
-zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports
-ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine
-glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot
-dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
-mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock,
-vase, scissors, teddy bear, hair drier, toothbrush
-""".replace("\n", " ")
-    .strip()
-    .split(", ")
-)
+COCO_CLASSES = Path(__file__).with_name("coco.txt").read_text("utf-8").splitlines()
 """The 80 classes of COCO in the order of detectors trained on it (Lin et al., ECCV 2014)."""
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -69,6 +56,13 @@ class Detector:
         size: ``(height, width)`` of the input where the graph leaves it open, multiples of 32; 640
             each way if not given.
         threads: CPU threads; 0: all.
+
+    Attributes:
+        name: Stem of the file.
+        size: ``(height, width)`` of the input.
+        sha256: Hash of the file.
+        head: Family, by its outputs.
+        class_names: Names of classes by number, if the file has them or is of COCO.
 
     Raises:
         EngineError: ONNX Runtime is absent or refuses the file, or it is no detector whose head is
@@ -92,7 +86,11 @@ class Detector:
             self.head = head_of(self._run(noise.astype(np.float32)), self.size)
         except EngineError as error:
             raise EngineError(f"{path}: {error}") from error
-        self._names = _names_of(meta.get("names", ""), self.head.classes)
+        coco = COCO_CLASSES if self.head.classes == len(COCO_CLASSES) else []
+        self.class_names: dict[int, str] = dict(enumerate(coco))
+        with suppress(ValueError, SyntaxError, TypeError):
+            names = ast.literal_eval(meta.get("names", ""))  # as Ultralytics writes them
+            self.class_names = {int(number): str(name) for number, name in dict(names).items()}
 
     def __call__(self, bgr: Bgr) -> Detections:
         """Detect at most 100 objects in a picture, best first.
@@ -107,17 +105,27 @@ class Detector:
             EngineError: The detector fails.
         """
         height, width = bgr.shape[:2]
-        placed, factors, shift = _fitted(bgr, self.size, self.head.fit)
+        scale = min(self.size[0] / height, self.size[1] / width)
+        inner = self.size  # of the frame inside the input
+        if self.head.fit != "stretch":
+            inner = round(height * scale), round(width * scale)
+        top, left = 0, 0
+        if self.head.fit == "centre":
+            top, left = (self.size[0] - inner[0]) // 2, (self.size[1] - inner[1]) // 2
+        placed = np.full((*self.size, 3), PAD_CODE, np.float32)
+        resized = cv2.resize(bgr, inner[::-1], interpolation=cv2.INTER_LINEAR)
+        placed[top : top + inner[0], left : left + inner[1]] = resized
         channels = placed if self.head.colours == "bgr" else placed[:, :, ::-1]
         outputs = self._run(channels * np.float32(self.head.full_scale / 255))
         found = self.head.decode(outputs, self.size).at_least(LOWEST_SCORE)
         if self.head.overlaps:
             found = without_overlaps(found)
-        return found.scaled(factors, shift).clipped((height, width)).best(MOST_OBJECTS)
+        factors = width / inner[1], height / inner[0]
+        return found.scaled(factors, (-left, -top)).clipped((height, width)).best(MOST_OBJECTS)
 
     def class_name(self, number: int) -> str:
         """Return the name of a class, or ``class 7`` if the detector has no names."""
-        return self._names.get(number, f"class {number}")
+        return self.class_names.get(number, f"class {number}")
 
     def _run(self, picture: NDArray[np.float32]) -> Outputs:
         """Return the outputs by name for a picture ``(H, W, 3)`` of the input's size."""
@@ -157,8 +165,9 @@ def _session(path: Path, threads: int) -> Any:
         raise EngineError(f"ONNX Runtime refuses detector {path}: {reason}") from error
     first, *others = session.get_inputs()
     fits = len(first.shape) == 4 and first.shape[1] == 3 and first.type in DTYPES
-    sizes = all(len(o.shape) == SIZES_INPUT_DIMS and o.type == "tensor(int64)" for o in others)
-    if not fits or not sizes or len(others) > 1:
+    # `orig_target_sizes` of the DETR family
+    sizes = [each for each in others if len(each.shape) == 2 and each.type == "tensor(int64)"]
+    if not fits or sizes != others or len(others) > 1:
         listed = ", ".join(f"{i.name} {i.type} {i.shape}" for i in session.get_inputs())
         raise EngineError(
             f"{path} takes {listed}; need a detector of one picture, float N x 3 x H x W (and, "
@@ -182,36 +191,3 @@ def _size_of(shape: list[Any], asked: Size | None, path: Path) -> Size:
             f"{math.ceil(width / ALIGN_PX) * ALIGN_PX}x{math.ceil(height / ALIGN_PX) * ALIGN_PX}"
         )
     return height, width
-
-
-def _names_of(text: str, classes: int | None) -> dict[int, str]:
-    """Read names of classes from Ultralytics' metadata; 80 classes without names are COCO's."""
-    try:
-        stored = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        stored = None
-    if isinstance(stored, dict):
-        return {int(number): str(name) for number, name in stored.items()}
-    return dict(enumerate(COCO_CLASSES)) if classes == len(COCO_CLASSES) else {}
-
-
-def _fitted(
-    bgr: Bgr, size: Size, fit: str
-) -> tuple[NDArray[np.float32], tuple[float, float], tuple[float, float]]:
-    """Fit the picture to the input, and return factors and shift to map boxes back.
-
-    Returns:
-        ``(H, W, 3)`` in 0..255; factors and shift as `Detections.scaled` takes them.
-    """
-    height, width = bgr.shape[:2]
-    if fit == "stretch":
-        stretched = cv2.resize(bgr, size[::-1], interpolation=cv2.INTER_LINEAR)
-        return stretched.astype(np.float32), (width / size[1], height / size[0]), (0.0, 0.0)
-    scale = min(size[0] / height, size[1] / width)
-    inner = round(height * scale), round(width * scale)
-    room = size[0] - inner[0], size[1] - inner[1]
-    top, left = (room[0] // 2, room[1] // 2) if fit == "centre" else (0, 0)
-    placed = np.full((*size, 3), PAD_CODE, np.float32)
-    resized = cv2.resize(bgr, inner[::-1], interpolation=cv2.INTER_LINEAR)
-    placed[top : top + inner[0], left : left + inner[1]] = resized
-    return placed, (width / inner[1], height / inner[0]), (-float(left), -float(top))

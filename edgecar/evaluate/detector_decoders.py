@@ -44,11 +44,11 @@ class Detections:
 
     def at_least(self, score: float) -> "Detections":
         """Keep detections with at least this score."""
-        return self._taken(np.flatnonzero(self.scores >= score))
+        return self._taken(self.scores >= score)
 
     def of_classes(self, numbers: Collection[int]) -> "Detections":
         """Keep detections of these classes."""
-        return self._taken(np.flatnonzero(np.isin(self.classes, list(numbers))))
+        return self._taken(np.isin(self.classes, list(numbers)))
 
     def best(self, count: int) -> "Detections":
         """Keep the best by score; equal scores keep their order."""
@@ -56,17 +56,14 @@ class Detections:
 
     def scaled(self, factors: tuple[float, float], shift_px: tuple[float, float]) -> "Detections":
         """Move boxes by ``shift_px`` (x, y), then multiply them by ``factors`` (x, y)."""
-        shift = np.array([*shift_px, *shift_px], np.float32)
-        factor = np.array([*factors, *factors], np.float32)
+        shift, factor = (np.array([*each, *each], np.float32) for each in (shift_px, factors))
         return Detections((self.boxes + shift) * factor, self.scores, self.classes)
 
     def clipped(self, size: Size) -> "Detections":
-        """Clip boxes to a frame, and drop those outside."""
-        height, width = size
-        most = np.array([width, height, width, height], np.float32)
-        cut = Detections(np.clip(self.boxes, 0, most), self.scores, self.classes)
-        sides = cut.boxes[:, 2:] - cut.boxes[:, :2]
-        return cut._taken(np.flatnonzero(sides.min(axis=1) > 0))
+        """Clip boxes to a frame of ``(height, width)``, and drop those outside."""
+        boxes = np.clip(self.boxes, 0, np.array([*size[::-1], *size[::-1]], np.float32))
+        inside = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+        return Detections(boxes, self.scores, self.classes)._taken(inside)
 
     def _taken(self, which: NDArray[Any]) -> "Detections":
         return Detections(self.boxes[which], self.scores[which], self.classes[which])
@@ -78,21 +75,21 @@ class Head:
 
     Attributes:
         name: Name of the family.
+        decode: Outputs and ``(height, width)`` of the input to boxes in its pixels.
         colours: Order of the three input channels.
         full_scale: Input value of code 255.
         fit: Frames are scaled into the ``corner`` or the ``centre`` of the input, the rest grey, or
             each side by itself (``stretch``).
         classes: Number of classes; None if the outputs do not tell.
-        decode: Outputs and ``(height, width)`` of the input to boxes in its pixels.
         overlaps: Boxes of one object are left to suppress.
     """
 
     name: str
-    colours: Literal["bgr", "rgb"]
-    full_scale: float
-    fit: Literal["corner", "centre", "stretch"]
-    classes: int | None
     decode: Callable[[Outputs, Size], Detections]
+    colours: Literal["bgr", "rgb"] = "rgb"
+    full_scale: float = 1.0
+    fit: Literal["corner", "centre", "stretch"] = "centre"
+    classes: int | None = None
     overlaps: bool = True
 
 
@@ -107,14 +104,12 @@ def head_of(outputs: Outputs, size: Size) -> Head:
     Raises:
         EngineError: The head is unknown.
     """
-    lower = {name.lower() for name in outputs}
-    if lower >= set(NAMED):
-        return Head("boxes, labels, scores", "rgb", 1.0, "stretch", None, _named, overlaps=False)
+    if {name.lower() for name in outputs} >= set(NAMED):
+        return Head("boxes, labels, scores", _named, fit="stretch", overlaps=False)
     grids = [name for name, values in outputs.items() if values.ndim == 3 and len(values) == 1]
-    if len(grids) == 1:
-        found = _head_of_grid(outputs[grids[0]], grids[0], size)
-        if found is not None:
-            return found
+    head = _head_of_grid(outputs[grids[0]], grids[0], size) if len(grids) == 1 else None
+    if head is not None:
+        return head
     shapes = ", ".join(f"{name} {'x'.join(map(str, v.shape))}" for name, v in outputs.items())
     raise EngineError(
         f"the detector's head is not understood: at {size[1]}x{size[0]} it gives {shapes}; need "
@@ -124,60 +119,49 @@ def head_of(outputs: Outputs, size: Size) -> Head:
 
 
 def _head_of_grid(values: NDArray[Any], name: str, size: Size) -> Head | None:
+    """Recognise a head with one output: a row a cell, or a column a cell."""
     _, rows, columns = values.shape
+
+    def plain(outputs: Outputs, _: Size) -> Detections:
+        values = outputs[name][0].astype(np.float32)
+        return _best_class(values[:, :2], values[:, 2:4], values[:, 4:5] * values[:, 5:])
+
+    def without_objectness(outputs: Outputs, _: Size) -> Detections:
+        values = outputs[name][0].T.astype(np.float32)
+        return _best_class(values[:, :2], values[:, 2:4], values[:, 4:])
+
+    def end_to_end(outputs: Outputs, _: Size) -> Detections:
+        values = outputs[name][0].astype(np.float32)
+        return Detections(values[:, :4], values[:, 4], values[:, 5].astype(np.int64))
+
     for strides in STRIDES_PX:
-        cells = sum(_cells(size, stride) for stride in strides)
+        cells = sum(math.prod(side // stride for side in size) for stride in strides)
         if rows == cells and columns > 5:
             raw = bool((values[0, :, 2:4] < 0).any())
-            decode = _yolox(name, strides if raw else ())
-            return Head("YOLOX", "bgr", 255.0, "corner", columns - 5, decode)
+            decode = _of_cells(name, strides) if raw else plain
+            return Head("YOLOX", decode, "bgr", 255.0, "corner", columns - 5)
         if rows == ANCHORS_V5 * cells and columns > 5:
-            return Head("YOLOv5", "rgb", 1.0, "centre", columns - 5, _yolox(name, ()))
+            return Head("YOLOv5", plain, classes=columns - 5)
         if columns == cells and rows > 4:
-            return Head("YOLOv8/11", "rgb", 1.0, "centre", rows - 4, _yolov8(name))
+            return Head("YOLOv8/11", without_objectness, classes=rows - 4)
     if columns == END_TO_END_VALUES:
-        return Head(
-            "YOLO, end to end", "rgb", 1.0, "centre", None, _end_to_end(name), overlaps=False
-        )
+        return Head("YOLO, end to end", end_to_end, overlaps=False)
     return None
 
 
-def _cells(size: Size, stride: int) -> int:
-    return math.prod(side // stride for side in size)
-
-
-def _yolox(name: str, strides: tuple[int, ...]) -> Callable[[Outputs, Size], Detections]:
-    """Centre, size, objectness, classes: in pixels, or by the cells of grids of these strides."""
+def _of_cells(name: str, strides: tuple[int, ...]) -> Callable[[Outputs, Size], Detections]:
+    """Centre and size (a logarithm) by the cells of grids of these strides, then as YOLOv5."""
 
     def decode(outputs: Outputs, size: Size) -> Detections:
         values = outputs[name][0].astype(np.float32)
-        centres, sides = values[:, :2], values[:, 2:4]
-        if strides:
-            places, steps = _grid(size, strides)
-            centres, sides = (centres + places) * steps, np.exp(sides) * steps
-        return _best_class(centres, sides, values[:, 4:5] * values[:, 5:])
-
-    return decode
-
-
-def _grid(size: Size, strides: tuple[int, ...]) -> tuple[Floats, Floats]:
-    """Column and row of every cell, ``(cells, 2)``, and the stride of its grid, ``(cells, 1)``."""
-    places, steps = [], []
-    for stride in strides:
-        rows, columns = (side // stride for side in size)
-        y, x = np.mgrid[:rows, :columns]
-        places.append(np.stack([x.ravel(), y.ravel()], axis=1))
-        steps.append(np.full((rows * columns, 1), stride))
-    return np.concatenate(places).astype(np.float32), np.concatenate(steps).astype(np.float32)
-
-
-def _yolov8(name: str) -> Callable[[Outputs, Size], Detections]:
-    """Centre and size in pixels, then classes, a column a cell; there is no objectness."""
-
-    def decode(outputs: Outputs, size: Size) -> Detections:
-        del size
-        values = outputs[name][0].T.astype(np.float32)
-        return _best_class(values[:, :2], values[:, 2:4], values[:, 4:])
+        places, steps = [], []
+        for stride in strides:
+            y, x = np.mgrid[: size[0] // stride, : size[1] // stride]
+            places.append(np.stack([x.ravel(), y.ravel()], axis=1))
+            steps.append(np.full((x.size, 1), stride))
+        step = np.concatenate(steps).astype(np.float32)
+        centres = (values[:, :2] + np.concatenate(places).astype(np.float32)) * step
+        return _best_class(centres, np.exp(values[:, 2:4]) * step, values[:, 4:5] * values[:, 5:])
 
     return decode
 
@@ -188,20 +172,8 @@ def _best_class(centres: Floats, sides: Floats, scores: Floats) -> Detections:
     return Detections(boxes, scores[np.arange(len(scores)), classes], classes.astype(np.int64))
 
 
-def _end_to_end(name: str) -> Callable[[Outputs, Size], Detections]:
-    """Left, top, right, bottom in pixels, score, class; already without overlaps."""
-
-    def decode(outputs: Outputs, size: Size) -> Detections:
-        del size
-        values = outputs[name][0].astype(np.float32)
-        return Detections(values[:, :4], values[:, 4], values[:, 5].astype(np.int64))
-
-    return decode
-
-
-def _named(outputs: Outputs, size: Size) -> Detections:
+def _named(outputs: Outputs, _: Size) -> Detections:
     """Boxes in pixels of the input, with or without an axis for the batch."""
-    del size
     by_name = {name.lower(): values for name, values in outputs.items()}
     boxes, labels, scores = (by_name[name] for name in NAMED)
     return Detections(
@@ -211,23 +183,13 @@ def _named(outputs: Outputs, size: Size) -> Detections:
     )
 
 
-def without_overlaps(found: Detections, iou: float = NMS_IOU) -> Detections:
-    """Non-maximum suppression within each class, best first.
-
-    Args:
-        found: Candidates.
-        iou: Overlap above which the lower-scored box of a class is dropped.
-    """
+def without_overlaps(found: Detections) -> Detections:
+    """Suppress overlaps within each class (IoU above 0.45), best first."""
     if not len(found.scores):
         return found
-    corners = found.boxes[:, :2]
-    rectangles = np.concatenate([corners, found.boxes[:, 2:] - corners], axis=1)
+    rectangles = found.boxes.astype(np.float64)
+    rectangles[:, 2:] = found.boxes[:, 2:] - found.boxes[:, :2]
     kept = cv2.dnn.NMSBoxesBatched(
-        rectangles.astype(np.float64).tolist(),
-        found.scores.tolist(),
-        found.classes.tolist(),
-        0.0,
-        iou,
+        rectangles.tolist(), found.scores.tolist(), found.classes.tolist(), 0.0, NMS_IOU
     )
-    which = np.asarray(kept, np.int64).reshape(-1)
-    return Detections(found.boxes[which], found.scores[which], found.classes[which])
+    return found._taken(np.asarray(kept, np.int64).reshape(-1))

@@ -21,17 +21,12 @@ WINDOW_PX = {"gaussian": 11, "uniform": 7}
 SIGMA_PX = 1.5
 BLOCK_PX = 8  # of the JPEG and H.264 transforms
 DEGREE = 3  # of the polynomial of BD-rate
-FEWEST_POINTS = DEGREE + 1  # of a curve
 STILL_CODES = 2
 """Largest change of a source pixel, in codes, that still counts as noise."""
 
 
 def psnr(reference: Luma, picture: Luma) -> float:
-    """Peak signal-to-noise ratio in dB; infinite for equal pictures.
-
-    Args:
-        reference: The clean picture, uint8 of any shape.
-        picture: The picture to judge, of the same shape.
+    """Peak signal-to-noise ratio in dB of uint8 pictures of one shape; infinite if they are equal.
 
     Raises:
         DataError: The shapes differ or the codes are not uint8.
@@ -44,48 +39,52 @@ def psnr(reference: Luma, picture: Luma) -> float:
     return _decibels(_mean_squared_error(reference, picture))
 
 
+def capped_psnr(reference: Luma, picture: Luma) -> float:
+    """PSNR for means: at most 100 dB, also for equal pictures."""
+    return min(PSNR_CAP_DB, psnr(reference, picture))
+
+
 def ssim(reference: Luma, picture: Luma, *, window: Window = "gaussian") -> float:
-    """Mean structural similarity; 1 for equal pictures.
+    """Mean structural similarity of ``(H, W)`` uint8 pictures; 1 if they are equal.
 
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE
     TIP 2004: K1 .01, K2 .03, L 255, windows that lie wholly inside the picture. Tables differ in
     the window, so it must be named beside the numbers:
 
-    - ``gaussian``: 11×11, σ 1.5, population covariance, as in Wang et al. and most papers;
-      scikit-image's ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``.
-    - ``uniform``: 7×7 mean, sample covariance, which is scikit-image's default and what table 6 of
-      the MSFAN paper has (JPEG on Classic5: .769, .845, .876; the Gaussian gives .760, .834, .867).
-
-    Args:
-        reference: The clean picture, ``(H, W)`` uint8.
-        picture: The picture to judge, ``(H, W)`` uint8.
-        window: Which of the two conventions.
+    - ``gaussian``: 11×11, σ 1.5, population covariance, as in Wang et al. and most papers.
+    - ``uniform``: 7×7 mean, sample covariance: scikit-image's default, and that of table 6 of
+      the MSFAN paper (JPEG on Classic5: .769, .845, .876; the Gaussian gives .760, .834, .867).
 
     Raises:
         DataError: The pictures do not match, or a side is shorter than the window.
     """
-    _check_pair(reference, picture, WINDOW_PX[window])
+    side = WINDOW_PX[window]
+    _check_pair(reference, picture, side)
+    margin = slice(side // 2, -(side // 2))  # windows there leave the picture
+    scale = 1.0 if window == "gaussian" else side**2 / (side**2 - 1)
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if window == "gaussian":
+            blurred = cv2.GaussianBlur(values, (side, side), SIGMA_PX)
+        else:
+            blurred = cv2.blur(values, (side, side))
+        return np.asarray(blurred[margin, margin], dtype=np.float64)
+
     x, y = reference.astype(np.float64), picture.astype(np.float64)
-    mean_x, mean_y = _local_mean(x, window), _local_mean(y, window)
-    pixels = WINDOW_PX["uniform"] ** 2
-    scale = pixels / (pixels - 1) if window == "uniform" else 1.0
-    spread_x = scale * (_local_mean(x * x, window) - mean_x**2)
-    spread_y = scale * (_local_mean(y * y, window) - mean_y**2)
-    shared = scale * (_local_mean(x * y, window) - mean_x * mean_y)
+    mean_x, mean_y = mean(x), mean(y)
+    spread_x = scale * (mean(x * x) - mean_x**2)
+    spread_y = scale * (mean(y * y) - mean_y**2)
+    shared = scale * (mean(x * y) - mean_x * mean_y)
     likeness = (2 * mean_x * mean_y + C1) * (2 * shared + C2)
     likeness /= (mean_x**2 + mean_y**2 + C1) * (spread_x + spread_y + C2)
     return float(likeness.mean())
 
 
 def psnr_b(reference: Luma, picture: Luma) -> float:
-    """PSNR in dB with the visibility of 8×8 blocks added to the error.
+    """PSNR in dB with the visibility of the 8×8 blocks of ``picture`` added to the error.
 
     Yim and Bovik, "Quality Assessment of Deblocked Images", IEEE TIP 2011, with one block size.
-    Not symmetric: only the blocks of ``picture`` count, whatever the reference looks like.
-
-    Args:
-        reference: The clean picture, ``(H, W)`` uint8.
-        picture: The picture to judge, ``(H, W)`` uint8, its block grid starting at the top left.
+    Not symmetric; the grid of ``picture``, ``(H, W)``, starts at the top left.
 
     Raises:
         DataError: The pictures do not match, or a side is shorter than a block.
@@ -95,16 +94,10 @@ def psnr_b(reference: Luma, picture: Luma) -> float:
 
 
 def blocking_effect(picture: Luma) -> float:
-    """Blocking effect factor: how much more neighbours differ across 8×8 block edges than inside.
+    """Excess of the squared difference of neighbours across 8×8 block edges over that inside.
 
     Numbers of pairs are the paper's ``H (W/8 - 1) + W (H/8 - 1)``. Where a side is no multiple of 8
     that is a fraction, and only with it do the LIVE1 columns of published tables come out.
-
-    Args:
-        picture: ``(H, W)`` uint8, at least 8 px each way.
-
-    Returns:
-        A squared code difference; 0 where block edges are no rougher than the rest.
     """
     height, width = picture.shape
     codes = picture.astype(np.int64)
@@ -126,16 +119,8 @@ def flicker(
     """Mean absolute change of the error, in codes, where the source stands still.
 
     The error of H.264 is not only in the picture: key frames and coarser B-frames make it pulse.
-    Two neighbouring frames are compared at the pixels that differ by 2 codes or less in the source.
-
-    Args:
-        reference_before: A clean frame, ``(H, W)`` uint8.
-        reference: The next one.
-        picture_before: The frame to judge at the time of ``reference_before``.
-        picture: The one at the time of ``reference``.
-
-    Returns:
-        0 where the error stands still, too; None where no pixel of the source does.
+    Two neighbouring frames, ``(H, W)`` uint8, are compared at the pixels that differ by 2 codes or
+    less in the source; the result is None where there is no such pixel.
 
     Raises:
         DataError: The shapes differ or the codes are not uint8.
@@ -145,10 +130,8 @@ def flicker(
     still = cv2.absdiff(reference, reference_before) <= STILL_CODES
     if not still.any():
         return None
-    error, error_before = (
-        np.subtract(judged, clean, dtype=np.int16)
-        for judged, clean in ((picture, reference), (picture_before, reference_before))
-    )
+    error = np.subtract(picture, reference, dtype=np.int16)
+    error_before = np.subtract(picture_before, reference_before, dtype=np.int16)
     return float(np.abs(error - error_before)[still].mean())
 
 
@@ -180,17 +163,6 @@ def _decibels(squared_error: float) -> float:
     return math.inf if squared_error == 0 else 10 * math.log10(PEAK**2 / squared_error)
 
 
-def _local_mean(values: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
-    """Mean over every whole window, ``(H - size + 1, W - size + 1)``."""
-    side = WINDOW_PX[window]
-    if window == "gaussian":
-        mean = cv2.GaussianBlur(values, (side, side), SIGMA_PX)
-    else:
-        mean = cv2.blur(values, (side, side))
-    edge = side // 2  # these windows leave the picture
-    return np.asarray(mean[edge:-edge, edge:-edge], dtype=np.float64)
-
-
 class RatePoint(NamedTuple):
     """Rate in kbit/s and PSNR in dB of a coded clip."""
 
@@ -205,12 +177,9 @@ def bd_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float:
     cubic through the logarithm of the rate over PSNR, and the mean distance of two such curves
     over the range of PSNR that both have.
 
-    Args:
-        anchor: Points of the reference, four or more in any order.
-        test: Points of the other coder.
-
     Raises:
-        DataError: There are fewer points, a rate is not above 0, or PSNR does not overlap.
+        DataError: A curve has fewer than four points, a rate is not above 0, or PSNR does not
+            overlap.
 
     Example:
         >>> anchor = [RatePoint(100 * 2**step, 30.0 + 3 * step) for step in range(4)]
@@ -218,9 +187,9 @@ def bd_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float:
         -10.0
     """
     for name, points in (("anchor", anchor), ("test", test)):
-        if len({point.psnr for point in points}) < FEWEST_POINTS:
+        if len({point.psnr for point in points}) <= DEGREE:
             raise DataError(
-                f"BD-rate got {len(points)} points of the {name}; need {FEWEST_POINTS} of "
+                f"BD-rate got {len(points)} points of the {name}; need {DEGREE + 1} of "
                 "different PSNR: code at more quantisers"
             )
         if min(point.kbps for point in points) <= 0:
@@ -232,14 +201,12 @@ def bd_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float:
             f"BD-rate needs curves that overlap; one ends at {high:.2f} dB, the other begins at "
             f"{low:.2f} dB: code at other quantisers"
         )
-    difference = _mean_log_rate(test, low, high) - _mean_log_rate(anchor, low, high)
-    return 100 * (math.exp(difference) - 1)
 
+    def mean_log_rate(points: Sequence[RatePoint]) -> float:
+        logarithms = [math.log(point.kbps) for point in points]
+        # `fit` scales PSNR to -1..1: powers of 40 dB would cost digits.
+        fit = np.polynomial.Polynomial.fit([point.psnr for point in points], logarithms, DEGREE)
+        integral = fit.integ()
+        return float(integral(high) - integral(low)) / (high - low)
 
-def _mean_log_rate(points: Sequence[RatePoint], low: float, high: float) -> float:
-    """Integrate the cubic through the points over a range of PSNR, divided by the range."""
-    psnr = [point.psnr for point in points]
-    # Scaled by numpy to -1..1: powers of 40 dB would cost digits.
-    curve = np.polynomial.Polynomial.fit(psnr, [math.log(point.kbps) for point in points], DEGREE)
-    integral = curve.integ()
-    return float(integral(high) - integral(low)) / (high - low)
+    return 100 * (math.exp(mean_log_rate(test) - mean_log_rate(anchor)) - 1)

@@ -1,36 +1,17 @@
 """Sample frames: those that a network gains most and least on, kept while it is measured."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from edgecar.evaluate.detector_decoders import Detections
-from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, psnr
-from edgecar.media.frame import Colour, Frame, chroma_size
+from edgecar.media.frame import Frame
 
 MOST = 8
 """Frames to keep for up to four networks, so that the page stays readable."""
-GREY = 128  # chroma code of no colour
 Kind = Literal["best", "worst"]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Origin of a frame.
-
-    Attributes:
-        clip: Name of the clip or picture.
-        quantiser: CRF, QP or JPEG quality.
-        network: Name of the network or post-filter.
-        variant: Anything else about the coding, in words.
-    """
-
-    clip: str
-    quantiser: int
-    network: str
-    variant: str = ""
+SIGNS: dict[Kind, int] = {"best": -1, "worst": 1}
+"""Sign by which gains are sorted, the most extreme first."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +49,10 @@ class SampleFrame:
     """One frame before coding, after it, and restored.
 
     Attributes:
-        subject: Origin of the frame.
+        network: Name of the network or post-filter.
+        clip: Name of the clip or picture.
+        quantiser: CRF, QP or JPEG quality.
+        variant: Anything else about the coding, in words.
         index: Number of the frame in its clip.
         gain: Gain in dB of luma PSNR; if ``boxes`` are given, the number of mistakes fewer.
         source: The frame before coding.
@@ -77,18 +61,16 @@ class SampleFrame:
         boxes: Detections of a detector.
     """
 
-    subject: Subject
+    network: str
+    clip: str
+    quantiser: int
+    variant: str
     index: int
     gain: float
     source: Frame
     coded: Frame
     restored: Frame
     boxes: Boxes | None = None
-
-    @property
-    def key(self) -> tuple[Subject, int]:
-        """Unique key of the frame."""
-        return self.subject, self.index
 
 
 class SampleFrames:
@@ -106,102 +88,34 @@ class SampleFrames:
         self._clips = max(1, most // (2 * max(1, networks)))
         self._kept: dict[Kind, dict[str, list[SampleFrame]]] = {"best": {}, "worst": {}}
 
-    def wants(self, subject: Subject, gain: float) -> bool:
+    def wants(self, network: str, clip: str, gain: float) -> bool:
         """Return True if a frame with this gain would be kept."""
-        return bool(self._places(subject, gain))
+        return any(self._wants(kind, network, clip, gain) for kind in SIGNS)
 
     def offer(self, sample: SampleFrame) -> None:
         """Keep a frame if it is among the extremes, in place of a lesser one."""
-        for kind in self._places(sample.subject, sample.gain):
-            kept = self._kept[kind].setdefault(sample.subject.network, [])
-            others = [other for other in kept if other.subject.clip != sample.subject.clip]
-            ordered = sorted([*others, sample], key=lambda one: _SIGNS[kind] * one.gain)
-            kept[:] = ordered[: self._clips]
+        for kind in SIGNS:
+            if self._wants(kind, sample.network, sample.clip, sample.gain):
+                kept = self._kept[kind].setdefault(sample.network, [])
+                others = [other for other in kept if other.clip != sample.clip]
+                kept[:] = sorted(
+                    [*others, sample], key=lambda one: one.gain, reverse=kind == "best"
+                )[: self._clips]
 
-    def watched(
-        self,
-        subject: Subject,
-        sources: Sequence[Frame],
-        coded: Sequence[Frame],
-        indices: Iterable[int],
-        pictures: Iterable[Luma],
-    ) -> Iterator[Luma]:
-        """Pass restored pictures through, keeping those with extreme gains.
+    def _wants(self, kind: Kind, network: str, clip: str, gain: float) -> bool:
+        kept, sign = self._kept[kind].get(network, []), SIGNS[kind]
+        rivals = [one for one in kept if one.clip == clip] or kept[self._clips - 1 :]
+        return all(sign * gain < sign * rival.gain for rival in rivals)
 
-        Args:
-            subject: Origin of the pictures.
-            sources: All frames of the clip.
-            coded: All decoded frames.
-            indices: Numbers of the restored frames.
-            pictures: Restored luma of each.
+    def shown(self) -> Iterator[tuple[SampleFrame, Kind]]:
+        """Yield the frames gained most on, highest gain first, then those gained least on.
 
-        Raises:
-            DataError: A picture has another size than its source.
+        Networks take turns; no frame comes twice.
         """
-        for index, picture in zip(indices, pictures, strict=True):
-            self.look_at(subject, index, sources[index], coded[index], picture)
-            yield picture
-
-    def look_at(
-        self, subject: Subject, index: int, source: Frame, coded: Frame, restored: Luma
-    ) -> None:
-        """Keep a frame if its gain in PSNR is extreme.
-
-        Args:
-            subject: Origin of the frame.
-            index: Number of the frame in its clip.
-            source: The frame before coding.
-            coded: The decoded frame.
-            restored: ``(H, W)`` luma.
-
-        Raises:
-            DataError: ``restored`` has another size than ``source``.
-        """
-        after_db, before_db = (
-            min(PSNR_CAP_DB, psnr(source.y, luma)) for luma in (restored, coded.y)
-        )
-        gain = after_db - before_db
-        if self.wants(subject, gain):
-            # A copy, because filters return views of all their frames at once.
-            cleaned = coded.with_luma(np.array(restored))
-            self.offer(SampleFrame(subject, index, gain, source, coded, cleaned))
-
-    def best(self) -> list[SampleFrame]:
-        """Return the frames gained most on, highest gain first; networks take turns."""
-        return _in_turns(self._kept["best"])
-
-    def worst(self) -> list[SampleFrame]:
-        """Return the frames gained least on, lowest gain first, without those in `best`."""
-        best = {sample.key for sample in self.best()}
-        return [sample for sample in _in_turns(self._kept["worst"]) if sample.key not in best]
-
-    def _places(self, subject: Subject, gain: float) -> list[Kind]:
-        """Return the lists that a frame with this gain belongs to."""
-        return [kind for kind in _SIGNS if self._surpasses(kind, subject, gain)]
-
-    def _surpasses(self, kind: Kind, subject: Subject, gain: float) -> bool:
-        """Return True if a frame comes before the one it would replace, or there is room."""
-        kept, sign = self._kept[kind].get(subject.network, []), _SIGNS[kind]
-        for sample in kept:
-            if sample.subject.clip == subject.clip:
-                return sign * gain < sign * sample.gain
-        return len(kept) < self._clips or sign * gain < sign * kept[-1].gain
-
-
-_SIGNS: dict[Kind, int] = {"best": -1, "worst": 1}
-"""Sign by which gains are sorted, the most extreme first."""
-
-
-def _in_turns(kept: dict[str, list[SampleFrame]]) -> list[SampleFrame]:
-    longest = max(map(len, kept.values()), default=0)
-    return [own[turn] for turn in range(longest) for own in kept.values() if turn < len(own)]
-
-
-def frame_of_luma(luma: Luma) -> Frame:
-    """Return a grey picture as a frame.
-
-    Args:
-        luma: ``(H, W)`` uint8, full range.
-    """
-    chroma = np.full(chroma_size((luma.shape[0], luma.shape[1])), GREY, np.uint8)
-    return Frame(luma, chroma, chroma, colour=Colour(full_range=True))
+        seen: list[SampleFrame] = []
+        for kind, kept in self._kept.items():
+            for turn in range(self._clips):
+                for own in kept.values():
+                    if turn < len(own) and own[turn] not in seen:
+                        seen.append(own[turn])
+                        yield own[turn], kind

@@ -8,11 +8,10 @@ from statistics import fmean
 from typing import Any
 
 from edgecar.errors import DataError
-from edgecar.evaluate.clips import Clip
-from edgecar.evaluate.encodes import Encodes
+from edgecar.evaluate.clips import Clip, published_luma
+from edgecar.evaluate.encodes import Source
 from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, psnr, ssim
 from edgecar.evaluate.scorer import Scorer
-from edgecar.evaluate.stills import published_luma
 from edgecar.media.pictures import is_picture, jpeg_coded, list_pictures, read_picture
 from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import VideoCoding
@@ -86,7 +85,7 @@ def coded_lumas(
     if kind_of(path) == "clip":
         if coding is None:
             raise DataError(f"{path} is a clip; code it with --crf or --qp")
-        coded = Encodes(path.name, Clip(path, frames=frames.most).load()).coded(coding).frames
+        coded = Source(path.name, Clip(path, frames=frames.most).load()).coded(coding).frames
         for number in range(0, len(coded), frames.every):
             yield f"frame {number}", coded[number].y
         return

@@ -5,18 +5,16 @@ limits of the rate; Yue et al., "GL-Fusion", compare BD-rates of all-intra, low-
 random-access HEVC.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgecar.media.video_codec import RATE_FPS, VideoCoding
+from edgecar.media.video_codec import RATE_FPS, VideoCodec, VideoCoding
 from edgecar.spec import Size
 
 LIMITS_MBPS = (2.0, 1.5, 1.0)
 """Limits of the rate of 1080p video at 30 frames a second."""
 LIMITS_MEANT_AT = (1080 * 1920, 30)  # px, frames a second
 CRFS = (29, 35, 41, 47)
-QPS = (22, 27, 32, 37)
 
 STRUCTURES: dict[str, tuple[int, int | None]] = {
     "all-intra": (1, 0),
@@ -25,41 +23,19 @@ STRUCTURES: dict[str, tuple[int, int | None]] = {
 }
 """Frames from one key frame to the next, and B-frames in a row, by name."""
 DEFAULT = "default"
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One way to code a clip.
+def variant_words(row: Mapping[str, Any]) -> str:
+    """Describe the coding of a row of variants, besides the quantiser.
 
-    Attributes:
-        coding: Settings of the coder.
-        limit_mbps: The value of ``coding.max_kbps`` at 1080p and 30 frames a second; None: no
-            limit.
-        structure: One of `STRUCTURES`, or ``default``.
+    Example:
+        >>> variant_words({"limit_mbps": 1.5, "structure": "default", "in_loop_filters": True})
+        'limit 1.5 Mb/s'
     """
-
-    coding: VideoCoding
-    limit_mbps: float | None = None
-    structure: str = DEFAULT
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Key of the variant in the keys of rows."""
-        coding = self.coding
-        return coding.quantiser, self.limit_mbps, self.structure, coding.in_loop_filters
-
-    @property
-    def words(self) -> str:
-        """Description of everything but the quantiser.
-
-        Example:
-            >>> Variant(VideoCoding("h264", 41, max_kbps=100), limit_mbps=1.5).words
-            'limit 1.5 Mb/s'
-        """
-        limit = [] if self.limit_mbps is None else [f"limit {self.limit_mbps:g} Mb/s"]
-        structure = [] if self.structure == DEFAULT else [self.structure]
-        filters = [] if self.coding.in_loop_filters else ["without the coder's filters"]
-        return ", ".join([*limit, *structure, *filters])
+    limit = row["limit_mbps"]
+    words = row["structure"] if limit is None else f"limit {limit:g} Mb/s"
+    return words if row["in_loop_filters"] else f"{words}, no filters"
 
 
 def scaled_kbps(limit_mbps: float, size: Size) -> int:
@@ -74,27 +50,43 @@ def scaled_kbps(limit_mbps: float, size: Size) -> int:
     return max(1, round(1000 * limit_mbps * share))
 
 
-def h264_variants(size: Size, crfs: Sequence[int] = CRFS) -> list[Variant]:
-    """Return the paper's variants for frames of ``(height, width)``: each limit with each CRF."""
-    return [
-        Variant(VideoCoding("h264", crf, max_kbps=scaled_kbps(limit, size)), limit)
-        for limit in LIMITS_MBPS
-        for crf in crfs
-    ]
+def variants(
+    codec: VideoCodec, size: Size, quantisers: Sequence[int] = CRFS
+) -> list[tuple[VideoCoding, Row]]:
+    """Return the paper's codings of frames of ``(height, width)``, and their columns in rows.
 
-
-def hevc_variants(size: Size, qps: Sequence[int] = QPS) -> list[Variant]:
-    """Return each structure with the coder's filters and without, at each QP."""
-    del size  # constant QP has no limit
+    H.264 is coded under each limit, which ``limit_mbps`` has as the paper has it; HEVC in each
+    structure, with the coder's filters and without.
+    """
+    codings: list[tuple[VideoCoding, float | None, str]]
+    if codec == "h264":
+        codings = [
+            (VideoCoding("h264", crf, max_kbps=scaled_kbps(limit, size)), limit, DEFAULT)
+            for limit in LIMITS_MBPS
+            for crf in quantisers
+        ]
+    else:
+        codings = [
+            (
+                VideoCoding("hevc", qp, gop=gop, b_frames=b_frames, in_loop_filters=filters),
+                None,
+                structure,
+            )
+            for structure, (gop, b_frames) in STRUCTURES.items()
+            for filters in (True, False)
+            for qp in quantisers
+        ]
     return [
-        Variant(
-            VideoCoding("hevc", qp, gop=gop, b_frames=b_frames, in_loop_filters=filters),
-            structure=structure,
+        (
+            coding,
+            {
+                "codec": codec,
+                "quantiser": coding.quantiser,
+                "limit_mbps": limit_mbps,
+                "max_kbps": coding.max_kbps,
+                "structure": structure,
+                "in_loop_filters": coding.in_loop_filters,
+            },
         )
-        for structure, (gop, b_frames) in STRUCTURES.items()
-        for filters in (True, False)
-        for qp in qps
+        for coding, limit_mbps, structure in codings
     ]
-
-
-VARIANTS = {"h264": h264_variants, "hevc": hevc_variants}

@@ -1,53 +1,47 @@
-"""The content of a report: words, tables, curves and sample frames of a study."""
+"""The content of a report: verdicts in words, tables, curves and sample frames of a study."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
 
 from edgecar.bench.results import Results, Row
-from edgecar.evaluate.detection import CODED
 from edgecar.evaluate.sample_frames import Kind, SampleFrame, SampleFrames
+from edgecar.evaluate.study import CODED
+from edgecar.evaluate.table import Table, table_cells
 from edgecar.evaluate.tables import (
-    BD_INTRO,
-    DETECTION_INTRO,
-    JPEG_INTRO,
+    INTROS,
     QUANTISERS,
-    VARIANTS_INTRO,
     VIDEO_CODECS,
-    VIDEO_INTRO,
-    bd_cells,
-    detection_cells,
-    detection_settings,
-    jpeg_cells,
-    variants_tables,
-    video_cells,
+    Gain,
+    by_network,
+    gain_db,
+    gains,
+    study_tables,
 )
-from edgecar.report.curves import Panel, gain_panels_of, panels_of
-from edgecar.report.verdict import Verdict, headline, verdicts
+from edgecar.evaluate.variants import variant_words
+from edgecar.report.curves import Panel, panels_of
 
-FIRST_OF_HEVC = "BD-rate in %, over x265 with its filters"
-NUMBER = re.compile(r"[-+–]?\d|–$")
+Outcome = Literal["gains", "mixed", "shows nothing", "loses"]
+LEAST_DB = 0.005
+"""Smallest gain that a table shows as more than 0.00."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table with the cells that the terminal prints.
+class Verdict:
+    """The verdict on one network or post-filter, decided by the numbers.
 
     Attributes:
-        title: Caption.
-        header: Names of the columns.
-        lines: Rows of cells.
-        folded: True if the page shows it closed at first.
+        network: Name of the network or post-filter.
+        outcome: The verdict in a word or two.
+        value: Mean gain over the coded input, in dB or points of mAP.
+        words: The verdict in a sentence.
     """
 
-    title: str
-    header: Sequence[str]
-    lines: Sequence[Sequence[str]]
-    folded: bool = False
-
-    def is_number(self, column: int) -> bool:
-        """Return True if every cell of a column is a number or a dash."""
-        return all(NUMBER.match(line[column]) for line in self.lines)
+    network: str
+    outcome: Outcome
+    value: float
+    words: str
 
 
 @dataclass(frozen=True)
@@ -59,11 +53,9 @@ class Report:
         headline: The answer in one sentence: does cleaning pay?
         verdicts: One for each network.
         tables: The most telling first.
-        intros: Paragraphs on the method; backticks mean code and asterisks emphasis.
+        intro: Paragraph on the method; backticks mean code and asterisks emphasis.
         panels: Curves; empty where there is one quantiser.
-        gain_panels: The same curves as gains over the coded clip; empty for detections.
-        best: Frames with most gain.
-        worst: Frames with least gain.
+        samples: Frames with most gain, then those with least, and which of the two each is.
         notes: A sentence for each network without a frame.
         results: Rows and their provenance.
     """
@@ -72,24 +64,16 @@ class Report:
     headline: str
     verdicts: Sequence[Verdict]
     tables: Sequence[Table]
-    intros: Sequence[str]
+    intro: str
     panels: Sequence[Panel]
-    gain_panels: Sequence[Panel]
-    best: Sequence[SampleFrame]
-    worst: Sequence[SampleFrame]
+    samples: Sequence[tuple[SampleFrame, Kind]]
     notes: Sequence[str]
     results: Results
 
     @property
-    def study(self) -> str:
+    def codec(self) -> str:
         """Codec of the clips, or ``jpeg``."""
-        return _study(self.results)
-
-    @property
-    def samples(self) -> list[tuple[SampleFrame, Kind]]:
-        """All sample frames and the list that each is from, the best first."""
-        best: list[tuple[SampleFrame, Kind]] = [(sample, "best") for sample in self.best]
-        return [*best, *((sample, "worst") for sample in self.worst)]
+        return _codec(self.results.rows)
 
 
 def report_of(results: Results, sample_frames: SampleFrames | None = None) -> Report:
@@ -97,112 +81,140 @@ def report_of(results: Results, sample_frames: SampleFrames | None = None) -> Re
 
     Args:
         results: Results of kind ``jpeg``, ``video``, ``variants`` or ``detection`` with at least
-            one row.
+            one row, of one codec.
         sample_frames: Frames kept while measuring.
     """
     kind, rows = results.kind, results.rows
     found = verdicts(kind, rows)
-    best = sample_frames.best() if sample_frames else []
-    worst = sample_frames.worst() if sample_frames else []
+    samples = list(sample_frames.shown()) if sample_frames else []
+    tables = study_tables(kind, rows)
+    if kind in ("video", "variants"):
+        tables.append(every_input(rows))
+    intro = "bd_rates" if (kind, _codec(rows)) == ("variants", "hevc") else kind
+    why = "none of its frames was kept"
+    if kind == "detection":
+        why = (
+            "as many mistakes on every frame as before cleaning, with detections from a score of "
+            f"{rows[0]['confidence']:g}; mAP counts less sure ones, too"
+        )
+    shown = {CODED, *(sample.network for sample, _ in samples)}
     return Report(
-        title=_title(results),
+        title=_title(kind, rows),
         headline=headline(found, kind),
         verdicts=found,
-        tables=_tables(kind, rows),
-        intros=_intros(kind, rows),
+        tables=tables,
+        intro=INTROS[intro],
         panels=panels_of(kind, rows),
-        gain_panels=gain_panels_of(kind, rows),
-        best=best,
-        worst=worst,
-        notes=_without_frames(results, {sample.subject.network for sample in [*best, *worst]}),
+        samples=samples,
+        notes=[f"{name}: {why}." for name in by_network(rows) if name not in shown],
         results=results,
     )
 
 
-def _study(results: Results) -> str:
-    return "jpeg" if results.kind == "jpeg" else str(results.rows[0]["codec"])
+def _codec(rows: Sequence[Row]) -> str:
+    codec: str = rows[0].get("codec", "jpeg")
+    return codec
 
 
-def _title(results: Results) -> str:
-    rows, study = results.rows, _study(results)
-    if study == "jpeg":
+def _title(kind: str, rows: Sequence[Row]) -> str:
+    if kind == "jpeg":
         return f"JPEG: what cleaning gains on {rows[0]['set']}"
     clips = list(dict.fromkeys(row["clip"] for row in rows))
     on = clips[0] if len(clips) == 1 else f"{len(clips)} clips"
-    if results.kind == "detection":
-        detector = rows[0]["detector"]
-        return f"{VIDEO_CODECS[study]}: what {detector} finds on {on}, coded and cleaned"
-    return f"{VIDEO_CODECS[study]}: what cleaning gains on {on}"
-
-
-def _tables(kind: str, rows: Sequence[Row]) -> list[Table]:
-    if kind == "jpeg":
-        sets = dict.fromkeys(row["set"] for row in rows)
-        return [Table(name, *jpeg_cells([("this run", rows)], name)) for name in sets]
+    codec = VIDEO_CODECS[_codec(rows)]
     if kind == "detection":
-        settings = detection_settings(rows)
-        return [Table(title, *detection_cells(own)) for title, own in settings.items()]
-    codec = rows[0]["codec"]
-    every = Table("Every input", *input_cells(rows), folded=True)
-    if kind == "video":
-        title = f"{VIDEO_CODECS[codec]}: gain over the coded clips, dB of luma PSNR"
-        return [Table(title, *video_cells(rows, codec)), every]
-    tables = [Table(title, *cells) for title, cells in variants_tables(rows).items()]
-    if codec == "hevc":
-        tables.append(Table(FIRST_OF_HEVC, *bd_cells(rows)))
-    return [*tables, every]
+        return f"{codec}: what {rows[0]['detector']} finds on {on}, coded and cleaned"
+    return f"{codec}: what cleaning gains on {on}"
 
 
-def _intros(kind: str, rows: Sequence[Row]) -> list[str]:
-    if kind == "variants":
-        return [VARIANTS_INTRO if rows[0]["codec"] == "h264" else BD_INTRO]
-    return [{"jpeg": JPEG_INTRO, "video": VIDEO_INTRO, "detection": DETECTION_INTRO}[kind]]
-
-
-def _without_frames(results: Results, shown: set[str]) -> list[str]:
-    """Say of each network without a frame why it has none."""
-    networks = dict.fromkeys(row["network"] for row in results.rows)
-    why = "none of its frames was kept"
-    if results.kind == "detection":
-        why = (
-            "as many mistakes on every frame as before cleaning, with detections from a score of "
-            f"{results.rows[0]['confidence']:g}; mAP counts less sure ones, too"
-        )
-    return [f"{name}: {why}." for name in networks if name not in shown and name != CODED]
-
-
-def input_cells(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Return header and cells of a table with a line for every clip, coding and network.
-
-    Args:
-        rows: ``video`` or ``variants`` rows of one codec.
-    """
-    word = QUANTISERS[rows[0]["codec"]]
+def every_input(rows: Sequence[Row]) -> Table:
+    """Return a table of ``video`` or ``variants`` rows of one codec with a line for each."""
     varied = "structure" in rows[0]
-    header = (
-        *("Clip", word, *(["Coding"] if varied else []), "kbit/s", "Network", "Coded dB"),
-        *("Restored dB", "Gain dB", "SSIM gain", *([] if varied else ["Worst frame dB"])),
-    )
-    lines = [
-        [
-            row["clip"],
-            str(row["quantiser"]),
-            *([_coding(row)] if varied else []),
-            f"{row['kbps']:.0f}",
-            row["network"],
-            f"{row['psnr_in']:.2f}",
-            f"{row['psnr_out']:.2f}",
-            f"{row['psnr_out'] - row['psnr_in']:+.2f}",
-            f"{row['ssim_out'] - row['ssim_in']:+.4f}",
-            *([] if varied else [f"{row['worst_frame_gain_db']:+.2f}"]),
-        ]
+    columns = [
+        *(("Clip", "{clip}"), (QUANTISERS[_codec(rows)], "{quantiser}")),
+        *([("Coding", "{coding}")] if varied else []),
+        *(("kbit/s", "{kbps:.0f}"), ("Network", "{network}"), ("Coded dB", "{psnr_in:.2f}")),
+        *(("Restored dB", "{psnr_out:.2f}"), ("Gain dB", "{gain:+.2f}")),
+        ("SSIM gain", "{ssim:+.4f}"),
+        *([] if varied else [("Worst frame dB", "{worst_frame_gain_db:+.2f}")]),
+    ]
+    shown = [
+        {
+            **row,
+            "coding": variant_words(row) if varied else None,
+            "gain": gain_db(row),
+            "ssim": row["ssim_out"] - row["ssim_in"],
+        }
         for row in rows
     ]
-    return header, lines
+    return Table(table_cells(columns, shown), "Every input", folded=True)
 
 
-def _coding(row: Row) -> str:
-    """Describe the coding of a row of variants, besides the quantiser."""
-    limit = row["limit_mbps"]
-    words = row["structure"] if limit is None else f"limit {limit:g} Mb/s"
-    return words if row["in_loop_filters"] else f"{words}, no filters"
+def verdicts(kind: str, rows: Sequence[Row]) -> list[Verdict]:
+    """Return a verdict on each network, in the order of the rows."""
+    if kind == "detection":
+        networks = by_network(rows).items()
+        return [_of_detections(name, own) for name, own in networks if name != CODED]
+    if kind == "jpeg":
+        named = [{**row, "clip": row["set"], "quantiser": row["quality"]} for row in rows]
+        return [_of_gain(gain, "quality", "pictures", "qualities") for gain in gains(named)]
+    return [_of_gain(gain, QUANTISERS[_codec(rows)], "clips", "inputs") for gain in gains(rows)]
+
+
+def headline(found: Sequence[Verdict], kind: str) -> str:
+    """Answer in one sentence if cleaning pays, by the network with the highest mean gain."""
+    if not found:
+        return "Nothing was measured."
+    best = max(found, key=lambda verdict: verdict.value)
+    says = {
+        "gains": "cleaning pays here",
+        "mixed": "cleaning pays on some inputs and not on all",
+        "shows nothing": "nothing is shown",
+        "loses": "cleaning does not pay here",
+    }
+    measure = "detections" if kind == "detection" else "luma PSNR"
+    return f"In {measure}, {says[best.outcome]}: the best is {best.network}."
+
+
+def _of_gain(gain: Gain, quantiser: str, inputs: str, unit: str) -> Verdict:
+    """Judge by the mean gain in PSNR and the number of inputs that lose."""
+    outcome: Outcome = "mixed" if gain.losses else "gains"
+    if abs(gain.mean) < LEAST_DB:
+        outcome = "shows nothing"
+    elif gain.mean < 0:
+        outcome = "loses"
+    clip, at = gain.lowest_at
+    words = (
+        f"{gain.network}: {gain.mean:+.2f} dB over the coded {inputs} on average, loses on "
+        f"{gain.losses or 'none'} of {gain.inputs} {unit}; the lowest is {gain.lowest:+.2f} dB "
+        f"({clip}, {quantiser} {at})."
+    )
+    return Verdict(gain.network, outcome, gain.mean, words)
+
+
+def _of_detections(network: str, rows: Sequence[Row]) -> Verdict:
+    """Judge by gains in mAP at IoU 0.50; an interval that contains 0 shows nothing."""
+    better = sum(row["over_coded50_interval"][0] > 0 for row in rows)
+    worse = sum(row["over_coded50_interval"][1] < 0 for row in rows)
+    mean = 100 * fmean(row["over_coded50"] for row in rows)
+    outcome: Outcome = "loses" if worse else "shows nothing"
+    if better:
+        outcome = "gains" if better == len(rows) else "mixed"
+
+    def points(row: Row, of_what: str = "") -> str:
+        low, high = (f"{100 * end:+.1f}" for end in row["over_coded50_interval"])
+        at = f"{row['clip']}, {QUANTISERS[row['codec']]} {row['quantiser']}"
+        gain = f"{100 * row['over_coded50']:+.1f} points{of_what}"
+        return f"{gain} ({at}; 95 % interval {low} to {high})"
+
+    if len(rows) == 1:
+        shown = "shows nothing (the interval contains 0), " if outcome == "shows nothing" else ""
+        words = f"{network}: {shown}{points(rows[0], ' of mAP50 over the coded clip')}."
+        return Verdict(network, outcome, mean, words)
+    counts = f"better on {better}, worse on {worse}, nothing on {len(rows) - better - worse}"
+    low, *_, high = sorted(rows, key=lambda row: row["over_coded50"])
+    words = (
+        f"{network}: {mean:+.1f} points of mAP50 over the coded clip on average; of {len(rows)} "
+        f"inputs it is shown {counts}; from {points(low)} to {points(high)}."
+    )
+    return Verdict(network, outcome, mean, words)

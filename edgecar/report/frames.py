@@ -1,14 +1,20 @@
-"""Sample frames for a report: words for each, and the data that the page's template shows."""
+"""Sample frames of a report: words for each, and the pictures that the page's template shows."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import base64
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecar.errors import MediaError
 from edgecar.evaluate.detector_decoders import Detections
-from edgecar.evaluate.metrics import PSNR_CAP_DB, psnr
+from edgecar.evaluate.metrics import Luma, capped_psnr
 from edgecar.evaluate.sample_frames import Boxes, Kind, Marks, SampleFrame
 from edgecar.evaluate.tables import QUANTISERS
-from edgecar.media.color import bgr_from_frame
-from edgecar.report.pictures import Spot, error_maps, fitting, most_changed, png, webp
+from edgecar.media.color import Bgr, bgr_from_frame
 
 MOST_SHOWN = 12
 BUDGET_LETTERS = 7_000_000
@@ -17,106 +23,100 @@ NARROW_PX, WIDE_PX = 480, 960
 """Widths of a frame on the page; those up to 360 px are shown narrow."""
 LABEL_PX = 12  # height of letters beside boxes, as shown
 
+BLOCK_PX = 16
+CROP_PX = (66, 88)  # height and width; four times as large, three fit side by side
+MAP_WIDTH_PX = 480
+LOSSLESS_PX = 160_000
+"""Frames up to a little more than CIF are shown without loss."""
+LADDER = ((960, 95), (960, 85), (640, 80), (480, 70), (320, 50))
+"""Width in pixels and WebP quality, tried in this order until a frame's pictures fit."""
+LOSSLESS = 101  # OpenCV's WebP quality for lossless
+PERCENTILE = 99
+LEAST_SCALE_CODES = 4
+COLOURS = cv2.COLORMAP_INFERNO
+
+NAMES = ("source", "coded", "restored")
+
 
 class Words(NamedTuple):
-    """A frame in words.
-
-    Attributes:
-        title: The network and its effect on the frame.
-        place: Clip, quantiser and number of the frame.
-        figures: Measurements of the frame.
-    """
+    """A frame in words: the network and its effect, its place, and its measurements."""
 
     title: str
     place: str
     figures: str
 
 
-def described(sample: SampleFrame, kind: Kind, study: str) -> Words:
-    """Describe a frame.
-
-    Args:
-        sample: The frame.
-        kind: Its list, the best or the worst.
-        study: Codec or ``jpeg``.
-    """
-    subject, gain = sample.subject, sample.gain
-    variant = f", {subject.variant}" if subject.variant else ""
-    number = "" if study == "jpeg" else f", frame {sample.index}"
-    quantiser = f"{QUANTISERS.get(study, 'quality')} {subject.quantiser}"
-    place = f"{subject.clip}, {quantiser}{variant}{number}"
+def described(sample: SampleFrame, kind: Kind, codec: str) -> Words:
+    """Describe a frame of the best or the worst, coded with a codec or ``jpeg``."""
+    quantiser = f"{QUANTISERS.get(codec, 'quality')} {sample.quantiser}"
+    number = "" if codec == "jpeg" else f"frame {sample.index}"
+    place = ", ".join(filter(None, (sample.clip, quantiser, sample.variant, number)))
     if sample.boxes:
-        count, changed = abs(round(gain)), "fewer" if gain > 0 else "more"
-        title = f"{subject.network}: {count} mistake{'s' * (count != 1)} {changed}"
-        coded, restored = map(in_words, (sample.boxes.coded, sample.boxes.restored))
+        count, changed = abs(round(sample.gain)), "fewer" if sample.gain > 0 else "more"
+        title = f"{sample.network}: {count} mistake{'s' * (count != 1)} {changed}"
+        coded, restored = (
+            ", ".join(f"{len(found.scores)} {word}" for word, found in _kinds(marks))
+            for marks in (sample.boxes.coded, sample.boxes.restored)
+        )
         objects = len(sample.boxes.source.scores)
         return Words(title, place, f"{objects} objects; coded: {coded}; restored: {restored}")
-    verb = "gains" if gain >= 0 else "loses"
-    extent = "most" if (kind == "best") == (gain >= 0) else "least"
-    before, after = (
-        min(PSNR_CAP_DB, psnr(sample.source.y, frame.y))
-        for frame in (sample.coded, sample.restored)
-    )
-    figures = f"{gain:+.2f} dB of luma PSNR, {before:.2f} to {after:.2f} dB"
-    return Words(f"{subject.network} {verb} {extent}", place, figures)
-
-
-def in_words(marks: Marks) -> str:
-    """Count the detections of each kind."""
-    return ", ".join(f"{len(found.scores)} {word}" for word, found in _kinds(marks))
+    verb = "gains" if sample.gain >= 0 else "loses"
+    extent = "most" if (kind == "best") == (sample.gain >= 0) else "least"
+    before, after = (capped_psnr(sample.source.y, f.y) for f in (sample.coded, sample.restored))
+    figures = f"{sample.gain:+.2f} dB of luma PSNR, {before:.2f} to {after:.2f} dB"
+    return Words(f"{sample.network} {verb} {extent}", place, figures)
 
 
 def _kinds(marks: Marks) -> list[tuple[str, Detections]]:
     return [("found", marks.found), ("missed", marks.missed), ("false", marks.false)]
 
 
-def chosen(
-    best: Sequence[SampleFrame], worst: Sequence[SampleFrame]
-) -> list[tuple[SampleFrame, Kind]]:
-    """Return the frames that a page has room for, those with most gain first."""
-    half = MOST_SHOWN // 2 if len(best) + len(worst) > MOST_SHOWN else None
-    shown: list[tuple[SampleFrame, Kind]] = [(sample, "best") for sample in best[:half]]
-    return [*shown, *((sample, "worst") for sample in worst[:half])]
+def chosen(samples: Sequence[tuple[SampleFrame, Kind]]) -> list[tuple[SampleFrame, Kind]]:
+    """Return the frames that a page has room for, as many of the best as of the worst."""
+    if len(samples) <= MOST_SHOWN:
+        return list(samples)
+    best = [each for each in samples if each[1] == "best"]
+    worst = [each for each in samples if each[1] == "worst"]
+    return [*best[: MOST_SHOWN // 2], *worst[: MOST_SHOWN // 2]]
 
 
-def articles(
-    shown: Iterable[tuple[SampleFrame, Kind]], study: str, letters: int
-) -> Iterator[dict[str, Any]]:
-    """Yield what the template shows of each frame.
-
-    Args:
-        shown: Frames in order.
-        study: Codec or ``jpeg``.
-        letters: Budget for the data URIs of one frame.
-    """
+def articles(shown: Sequence[tuple[SampleFrame, Kind]], codec: str) -> Iterator[dict[str, Any]]:
+    """Yield what the template shows of each frame."""
     for sample, kind in shown:
-        words = described(sample, kind, study)
-        near = None if sample.boxes else _enlarged(sample)
-        spent = 0 if near is None else near.pop("letters")
-        yield {"words": words, "near": near, **_compared(sample, letters - spent)}
-
-
-def _compared(sample: SampleFrame, letters: int) -> dict[str, Any]:
-    """Return the three whole frames, and the boxes to draw over each."""
-    frames = sample.source, sample.coded, sample.restored
-    uris, width, how = fitting([bgr_from_frame(frame) for frame in frames], letters)
-    height, full_width = sample.source.size
-    shown_px = NARROW_PX if width <= NARROW_PX * 3 // 4 else WIDE_PX
-    label_px = LABEL_PX * full_width / shown_px
-    overlays = _overlays(sample.boxes, label_px) if sample.boxes else [[], [], []]
-    sides = [
-        {"name": name, "uri": uri, "boxes": boxes}
-        for name, uri, boxes in zip(("source", "coded", "restored"), uris, overlays, strict=True)
-    ]
-    own = "at its size" if width == full_width else f"scaled from {full_width} px to {width} px"
-    too = "" if sample.boxes else "; luma is restored, colour is that of the coded frame"
-    return {
-        "sides": sides,
-        "size": (full_width, height),
-        "label_px": label_px,
-        "width": "narrow" if shown_px == NARROW_PX else "wide",
-        "caption": f"Whole frame {own}, {how}{too}.",
-    }
+        frames = [sample.source, sample.coded, sample.restored]
+        pictures = [bgr_from_frame(frame) for frame in frames]
+        crops, maps, scale_codes = [], {}, 0
+        if not sample.boxes:
+            lumas = [frame.y for frame in frames]
+            crops = [
+                _crop(word, spot, pictures, lumas)
+                for word, spot in zip(("better", "worse"), most_changed(*lumas), strict=True)
+            ]
+            before, after, scale_codes = error_maps(*lumas)
+            maps = {"coded": data_uri(before), "restored": data_uri(after)}
+        near = [*maps.values(), *(side["uri"] for crop in crops for side in crop["sides"])]
+        letters = BUDGET_LETTERS // len(shown) - sum(map(len, near))
+        uris, width, how = fitting(pictures, letters)
+        height, full_width = sample.source.size
+        narrow = width <= NARROW_PX * 3 // 4
+        label_px = LABEL_PX * full_width / (NARROW_PX if narrow else WIDE_PX)
+        overlays = _overlays(sample.boxes, label_px) if sample.boxes else [[], [], []]
+        own = "at its size" if width == full_width else f"scaled from {full_width} px to {width} px"
+        too = "" if sample.boxes else "; luma is restored, colour is that of the coded frame"
+        yield {
+            "words": described(sample, kind, codec),
+            "sides": [
+                {"name": name, "uri": uri, "boxes": boxes}
+                for name, uri, boxes in zip(NAMES, uris, overlays, strict=True)
+            ],
+            "size": (full_width, height),
+            "label_px": label_px,
+            "width": "narrow" if narrow else "wide",
+            "caption": f"Whole frame {own}, {how}{too}.",
+            "crops": crops,
+            "maps": maps,
+            "scale_codes": scale_codes,
+        }
 
 
 def _overlays(boxes: Boxes, label_px: float) -> list[list[dict[str, Any]]]:
@@ -125,57 +125,146 @@ def _overlays(boxes: Boxes, label_px: float) -> list[list[dict[str, Any]]]:
     Each kind has a place for its label, so that boxes on one object can all be read: objects and
     those found above the box, those missed below it, false ones inside.
     """
-    sides = [[("object", boxes.source)], _kinds(boxes.coded), _kinds(boxes.restored)]
-    made: list[list[dict[str, Any]]] = []
-    for marked in sides:
-        overlay: list[dict[str, Any]] = []
-        for word, found in marked:
-            rows = zip(found.boxes.tolist(), found.scores, found.classes, strict=True)
-            for (left, top, right, bottom), score, number in rows:
-                above = top - 0.3 * label_px if top > label_px else top + label_px
-                feet = {"missed": bottom - 0.3 * label_px, "false": top + label_px}
-                name = boxes.names.get(int(number), f"class {number}")
-                sure = "" if word in ("missed", "object") else f" {score:.2f}"
-                overlay.append(
-                    {
-                        "word": word,
-                        "label": f"{word} {name}{sure}",
-                        "x": left,
-                        "y": top,
-                        "width": right - left,
-                        "height": bottom - top,
-                        "foot": feet.get(word, above),
-                    }
-                )
-        made.append(overlay)
-    return made
 
+    def box(word: str, corners: list[float], score: float, number: int) -> dict[str, Any]:
+        left, top, right, bottom = corners
+        above = top - 0.3 * label_px if top > label_px else top + label_px
+        feet = {"missed": bottom - 0.3 * label_px, "false": top + label_px}
+        sure = "" if word in ("missed", "object") else f" {score:.2f}"
+        return {
+            "word": word,
+            "label": f"{word} {boxes.names.get(number, f'class {number}')}{sure}",
+            "x": left,
+            "y": top,
+            "width": right - left,
+            "height": bottom - top,
+            "foot": feet.get(word, above),
+        }
 
-def _enlarged(sample: SampleFrame) -> dict[str, Any]:
-    """Return the blocks that changed most, and the errors of the whole frame."""
-    luma = sample.source.y, sample.coded.y, sample.restored.y
-    spots = zip(("better", "worse"), most_changed(*luma), strict=True)
-    crops: list[dict[str, Any]] = [
-        {"word": word, "spot": spot, "sides": _crops(sample, spot)} for word, spot in spots
+    return [
+        [
+            box(word, *each)
+            for word, found in kinds
+            for each in zip(
+                found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True
+            )
+        ]
+        for kinds in ([("object", boxes.source)], _kinds(boxes.coded), _kinds(boxes.restored))
     ]
-    before, after, scale_codes = error_maps(*luma)
-    maps = {"coded": webp(before), "restored": webp(after)}
-    uris = [*maps.values(), *(side["uri"] for crop in crops for side in crop["sides"])]
-    letters = sum(map(len, uris))
-    return {"crops": crops, "maps": maps, "scale_codes": scale_codes, "letters": letters}
 
 
-def _crops(sample: SampleFrame, spot: Spot | None) -> list[dict[str, str]]:
-    """Return the three pictures of a crop; PSNR is that of its block."""
+class Rectangle(NamedTuple):
+    """Edges in pixels; ``bottom`` and ``right`` are exclusive."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def cut(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the pixels inside."""
+        return picture[self.top : self.bottom, self.left : self.right]
+
+
+Spot = tuple[Rectangle, Rectangle]
+"""A block worth seeing enlarged, 16×16 px or less at an edge, and the 66×88 px around it."""
+
+
+def most_changed(source: Luma, coded: Luma, restored: Luma) -> tuple[Spot | None, Spot | None]:
+    """Find the blocks whose squared error fell most and rose most.
+
+    Pictures are ``(H, W)`` uint8; a result is None where no block changed that way.
+    """
+    clean = source.astype(np.float32)
+    fell = (coded - clean) ** 2 - (restored - clean) ** 2
+    rows, columns = (math.ceil(side / BLOCK_PX) for side in fell.shape)
+    padded = np.zeros((rows * BLOCK_PX, columns * BLOCK_PX), np.float32)
+    padded[: fell.shape[0], : fell.shape[1]] = fell
+    blocks = padded.reshape(rows, BLOCK_PX, columns, BLOCK_PX).sum(axis=(1, 3))
+
+    def spot(number: int) -> Spot:
+        """Have the block as near the middle of the crop as the frame's edges allow."""
+        height, width = source.shape
+        row, column = (BLOCK_PX * place for place in divmod(number, columns))
+        block = Rectangle(row, column, min(row + BLOCK_PX, height), min(column + BLOCK_PX, width))
+        high, wide = min(height, CROP_PX[0]), min(width, CROP_PX[1])
+        top = min(max(0, row + BLOCK_PX // 2 - high // 2), height - high)
+        left = min(max(0, column + BLOCK_PX // 2 - wide // 2), width - wide)
+        return block, Rectangle(top, left, top + high, left + wide)
+
+    better = spot(int(blocks.argmax())) if blocks.max() > 0 else None
+    worse = spot(int(blocks.argmin())) if blocks.min() < 0 else None
+    return better, worse
+
+
+def _crop(
+    word: str, spot: Spot | None, pictures: Sequence[Bgr], lumas: Sequence[Luma]
+) -> dict[str, Any]:
+    """Return the three pictures of a crop; PSNR is that of the luma of its block."""
     if spot is None:
-        return []
-    clean = spot.block.cut(sample.source.y)
-    sides: list[dict[str, str]] = []
-    for name in ("source", "coded", "restored"):
-        frame = getattr(sample, name)
-        decibels = min(PSNR_CAP_DB, psnr(clean, spot.block.cut(frame.y)))
-        words = name if name == "source" else f"{name}: {decibels:.2f} dB"
-        sides.append(
-            {"name": name, "words": words, "uri": png(spot.crop.cut(bgr_from_frame(frame)))}
-        )
-    return sides
+        return {"word": word, "sides": []}
+    block, crop = spot
+    clean, *judged = (block.cut(luma) for luma in lumas)
+    figures = ["", *(f": {capped_psnr(clean, luma):.2f} dB" for luma in judged)]
+    sides = [
+        {"name": name, "words": f"{name}{figure}", "uri": data_uri(crop.cut(picture), None)}
+        for name, figure, picture in zip(NAMES, figures, pictures, strict=True)
+    ]
+    return {"word": word, "block": block, "crop": crop, "sides": sides}
+
+
+def error_maps(source: Luma, coded: Luma, restored: Luma) -> tuple[Bgr, Bgr, int]:
+    """Colour the absolute errors before and after, both on one scale.
+
+    The brightest colour is the 99th percentile of the errors before, so that a few bad pixels do
+    not leave the rest dark. Maps are at most 480 px wide; the number is the error in codes that has
+    the brightest colour.
+    """
+    before, after = (
+        scaled(cv2.absdiff(source, other).astype(np.float32), MAP_WIDTH_PX)
+        for other in (coded, restored)
+    )
+    scale = max(LEAST_SCALE_CODES, math.ceil(float(np.percentile(before, PERCENTILE))))
+    maps = (coloured(np.clip(error * (255 / scale), 0, 255)) for error in (before, after))
+    return next(maps), next(maps), scale
+
+
+def coloured(codes: NDArray[Any]) -> Bgr:
+    """Colour errors of 0 to 255, no error darkest."""
+    return np.asarray(cv2.applyColorMap(codes.astype(np.uint8), COLOURS), np.uint8)
+
+
+def scaled(picture: NDArray[Any], width_px: int) -> NDArray[Any]:
+    """Shrink a picture to this width if it is wider, by averaging pixels."""
+    height, width = picture.shape[:2]
+    if width <= width_px:
+        return picture
+    size = width_px, max(1, round(height * width_px / width))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+
+
+def fitting(pictures: Sequence[Bgr], letters: int) -> tuple[list[str], int, str]:
+    """Encode pictures of one size as finely as a budget for their data URIs together allows.
+
+    Returns:
+        Data URIs, their width in pixels, and words for how they are coded. The coarsest step is
+        taken even if it is over the budget.
+    """
+    height, width = pictures[0].shape[:2]
+    lossless = [(width, LOSSLESS)] if height * width <= LOSSLESS_PX else []
+    for most_px, quality in [*lossless, *LADDER]:
+        uris = [data_uri(scaled(picture, most_px), quality) for picture in pictures]
+        if sum(map(len, uris)) <= letters:
+            break
+    how = "without loss" if quality == LOSSLESS else f"WebP quality {quality}"
+    return uris, min(width, most_px), how
+
+
+def data_uri(picture: Bgr, quality: int | None = 85) -> str:
+    """Return a data URI: WebP of quality 1 to 100, lossless at 101, or PNG without a quality."""
+    form = "png" if quality is None else "webp"
+    settings = [] if quality is None else [cv2.IMWRITE_WEBP_QUALITY, quality]
+    done, data = cv2.imencode(f".{form}", picture, settings)
+    if not done:
+        raise MediaError(f"OpenCV cannot write {form}; install opencv-python-headless again")
+    return f"data:image/{form};base64,{base64.b64encode(data.tobytes()).decode()}"

@@ -7,19 +7,19 @@ import json
 import re
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgecar.bench.machine import machine_line
 from edgecar.bench.results import Results, table_of
-from edgecar.bench.tables import markdown
 from edgecar.errors import DataError, SettingsError
+from edgecar.evaluate.table import Cells, markdown
 from edgecar.files import atomic_write
 from edgecar.report.content import Report
-from edgecar.report.curves import drawn, legend
-from edgecar.report.frames import BUDGET_LETTERS, articles, chosen, described
-from edgecar.report.pictures import legend_colours, png
+from edgecar.report.curves import drawn
+from edgecar.report.frames import articles, chosen, coloured, data_uri, described
 
 MOST_PANELS = 24
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -43,41 +43,29 @@ def html_page(report: Report) -> str:
     def printed(cell: str) -> str | Markup:
         return inline(cell) if PRINTED.fullmatch(cell) else cell
 
+    def digest(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    def finalized(value: Any) -> Any:
+        return clean(value) if type(value) is str else value
+
     folder = Path(__file__).parent
-    style, script = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    order = list(dict.fromkeys(name for panel in report.panels for name in panel.series))
-    shown = chosen(report.best, report.worst)
+    shown = chosen(report.samples)
     environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, finalize=_finalized, auto_reload=False
+        loader=FileSystemLoader(folder), autoescape=True, finalize=finalized, auto_reload=False
     )
-    environment.filters |= {
-        "digest": _digest,
-        "drawn": partial(drawn, order=order),
-        "inline": inline,
-        "printed": printed,
-    }
-    over = f"{report.panels[0].y} over {report.panels[0].x}" if report.panels else ""
+    filters = {"digest": digest, "drawn": drawn, "inline": inline, "printed": printed}
+    environment.filters |= filters
     return environment.get_template("page.html").render(
         report=report,
-        style=style,
-        script=script,
-        legend=legend(order),
-        curves=[(over, report.panels), ("Gain over the coded input", report.gain_panels)],
+        style=(folder / "page.css").read_text("utf-8"),
+        script=(folder / "page.js").read_text("utf-8"),
         most_panels=MOST_PANELS,
-        articles=articles(shown, report.study, BUDGET_LETTERS // max(1, len(shown))),
-        left_out=len(report.best) + len(report.worst) - len(shown),
-        scale=png(legend_colours()),
+        articles=articles(shown, report.codec),
+        left_out=len(report.samples) - len(shown),
+        scale=data_uri(coloured(np.arange(256)[None]), None),
         metadata=metadata(report.results),
     )
-
-
-def _digest(text: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return f"'sha256-{digest}'"
-
-
-def _finalized(value: Any) -> Any:
-    return clean(value) if type(value) is str else value
 
 
 def clean(text: str) -> str:
@@ -108,23 +96,18 @@ def metadata(results: Results) -> list[tuple[str, str]]:
 
 def markdown_page(report: Report) -> str:
     """Return the report as Markdown: words, tables, and the frames by name, without pictures."""
-    shown = [described(sample, kind, report.study) for sample, kind in report.samples]
-    frames = [
-        _markdown_table(("Network", "Where", "Measured"), shown) if shown else "",
-        *map(escaped, report.notes),
-    ]
+    frames = [described(sample, kind, report.codec) for sample, kind in report.samples]
+    shown = [_markdown_table((("Network", "Where", "Measured"), frames))] if frames else []
     parts = [
         f"# {escaped(report.title)}",
         f"**{escaped(report.headline)}**",
         "\n".join(f"- *{v.outcome}*: {escaped(v.words)}" for v in report.verdicts),
         "## Numbers",
-        *(
-            f"### {escaped(table.title)}\n\n{_markdown_table(table.header, table.lines)}"
-            for table in report.tables
-        ),
-        *report.intros,
+        *(f"### {escaped(t.title)}\n\n{_markdown_table(t.cells)}" for t in report.tables),
+        report.intro,
         "## Frames",
-        "\n\n".join(filter(None, frames)),
+        *shown,
+        *map(escaped, report.notes),
         "## Where the numbers come from",
         "\n".join(f"- {name}: {escaped(words)}" for name, words in metadata(report.results)),
     ]
@@ -141,12 +124,13 @@ def escaped(text: str) -> str:
     return SPECIAL.sub(r"\\\1", " ".join(clean(text).split()))
 
 
-def _markdown_table(header: Any, lines: Any) -> str:
+def _markdown_table(cells: Cells) -> str:
     """Return a table of escaped cells; a cell in asterisks is a printed value, in italics."""
 
     def cell(text: str) -> str:
         return f"*{escaped(text[1:-1])}*" if PRINTED.fullmatch(text) else escaped(text)
 
+    header, lines = cells
     return markdown([escaped(name) for name in header], [list(map(cell, line)) for line in lines])
 
 
@@ -156,18 +140,17 @@ def json_page(report: Report) -> str:
     Raises:
         DataError: A number is infinite or not a number.
     """
-    results = report.results
+    keys = ("clip", "quantiser", "network", "variant", "gain")
     table = {
-        **table_of(results),
+        **table_of(report.results),
         "title": report.title,
         "headline": report.headline,
         "verdicts": [dict(vars(verdict)) for verdict in report.verdicts],
         "frames": [
             {
                 "kind": kind,
-                **vars(sample.subject),
+                **{key: getattr(sample, key) for key in keys},
                 "frame": sample.index,
-                "gain": sample.gain,
                 "unit": "mistakes fewer" if sample.boxes else "dB of luma PSNR",
             }
             for sample, kind in report.samples
@@ -198,13 +181,12 @@ def check_path(path: Path) -> None:
         raise SettingsError(
             f"report {path} has the suffix {path.suffix!r}; need .html, .md or .json: name it so"
         )
-    if suffix == ".html":
-        for library in ("jinja2", "matplotlib"):
-            if importlib.util.find_spec(library) is None:
-                raise SettingsError(
-                    f"a report as HTML needs {library}, which is not installed; "
-                    "pip install 'edgecar[eval]', or write .md or .json"
-                )
+    for library in ("jinja2", "matplotlib") if suffix == ".html" else ():
+        if importlib.util.find_spec(library) is None:
+            raise SettingsError(
+                f"a report as HTML needs {library}, which is not installed; "
+                "pip install 'edgecar[eval]', or write .md or .json"
+            )
     if path.is_dir():
         raise SettingsError(f"report {path} is a folder; give the name of a file")
     try:
@@ -216,14 +198,12 @@ def check_path(path: Path) -> None:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write a report in the form that its suffix names.
+    """Write a report in the form that its suffix names, which `check_path` has checked.
 
     Raises:
-        SettingsError: The suffix is unknown, or the file cannot be written.
+        SettingsError: The file cannot be written.
         DataError: The report is to be JSON and a number is infinite.
     """
-    if path.suffix.lower() not in FORMS:
-        check_path(path)
     text = FORMS[path.suffix.lower()](report)
     try:
         with atomic_write(path) as temporary:

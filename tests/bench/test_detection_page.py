@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks.run.pages import texts
 from edgecar.bench.results import SCHEMA_PATH, write_results
-from edgecar.bench.tables import detection_tables
 from edgecar.cli.output import WIDTH, Lines
+from edgecar.evaluate.table import printed
+from edgecar.evaluate.tables import narrow_tables
 
 CODED = {
     "network": "coded", "detector": "yolox", "head": "YOLOX", "confidence": 0.25,
@@ -47,11 +48,11 @@ def test_rows_fit_the_schema_and_a_share_above_one_does_not(tmp_path, make_resul
         jsonschema.validate(json.loads(path.read_text()), schema)
 
 
-def test_the_terminal_has_a_table_for_each_clip():
-    first, second = detection_tables([CODED, RESTORED, CODED | {"clip": "gate", "rare_boxes": 0}])
-    assert first.title == "plaza: 50 frames, 135 person; 3 of rarer classes left out"
-    assert second.title == "gate: 50 frames, 135 person"
-    assert (first.row_count, second.row_count) == (2, 1)
+def test_the_terminal_has_tables_for_each_clip():
+    tables = list(narrow_tables([CODED, RESTORED, CODED | {"clip": "gate", "rare_boxes": 0}]))
+    assert tables[0].title == "plaza: 50 frames, 135 person; 3 of rarer classes left out"
+    assert tables[3].title == "gate: 50 frames, 135 person"
+    assert [len(table.cells[1]) for table in tables] == [2, 2, 2, 1, 1, 1]
 
 
 LARGE = RESTORED | {
@@ -63,10 +64,9 @@ LARGE = RESTORED | {
 
 @pytest.mark.parametrize("columns", [80, None])
 def test_nothing_is_cut_off_in_80_columns_or_in_a_pipe(columns):
-    """In a pipe there is room for one table; a terminal gets three that fit."""
     console = Lines(width=columns or WIDTH, file=io.StringIO())
-    for table in detection_tables([CODED, LARGE], narrow=columns is not None):
-        console.print(table)
+    for table in narrow_tables([CODED, LARGE]):
+        console.print(printed(table))
     text = console.file.getvalue()
     assert "…" not in text
     for value in ("+5.0 [-10.5, +12.3]", "+10.0 [-10.0, +20.0]", "96", "66.0", "class 11 50.0"):

@@ -3,8 +3,9 @@
 import pytest
 from rich.console import Console
 
-from edgecar.bench.tables import bench_table, video_table
-from edgecar.evaluate.tables import gains, video_cells
+from edgecar.bench.tables import bench_table
+from edgecar.evaluate.table import printed
+from edgecar.evaluate.tables import gains, study_tables, video_cells
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_what_a_network_was_not_measured_at_is_a_dash(video) -> None:
 def test_terminal_table(rows) -> None:
     console = Console(width=160)
     with console.capture() as captured:
-        console.print(video_table(rows, "h264"))
+        console.print(*map(printed, study_tables("video", rows)))
     (line,) = [line for line in captured.get().splitlines() if "edgecar-s" in line]
     for cell in ("+0.12", "+0.50", "-0.25", "plaza, CRF 29", "1 of 4 inputs"):
         assert cell in line

@@ -12,6 +12,7 @@ from edgecar.evaluate.clips import STUDY, Clip, frame_from_picture, halved, load
 from edgecar.files import shipped
 from edgecar.media.color import bgr_from_frame, paper_luma_from_bgr
 from edgecar.media.frame import Colour, Frame, chroma_size
+from tests.evaluate.conftest import write_pictures
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 PHOTO = np.ascontiguousarray(data.coffee()[:40, :60, ::-1])
@@ -27,11 +28,8 @@ def write_video(path: Path, frames: int = 5, size: tuple[int, int] = (32, 48)) -
     return path
 
 
-def write_pictures(folder: Path, count: int = 3) -> Path:
-    folder.mkdir(parents=True)
-    for index in range(count):
-        cv2.imwrite(str(folder / f"{index:04}.png"), np.roll(PHOTO, index, axis=1))
-    return folder
+def walk(folder: Path) -> Path:
+    return write_pictures(folder, [np.roll(PHOTO, index, axis=1) for index in range(3)])
 
 
 def write_suite(folder: Path, text: str) -> Path:
@@ -59,9 +57,6 @@ def test_halving_is_area_averaging(size):
         whole = source[: 2 * rows, : 2 * columns].astype(int)
         sums = whole[::2, ::2] + whole[1::2, ::2] + whole[::2, 1::2] + whole[1::2, 1::2]
         assert np.array_equal(plane, (sums + 2) // 4)  # rounded
-
-
-def test_a_frame_too_small_to_halve_is_explained():
     with pytest.raises(DataError, match="frame is 8x3; halving needs 4 px each way"):
         halved(noise_frame((3, 8)))
 
@@ -76,32 +71,26 @@ def test_pictures_become_limited_range_video():
     assert np.abs(bgr_from_frame(frame).astype(int) - PHOTO).mean() < 4
 
 
-def test_a_folder_of_pictures_is_a_clip(tmp_path):
-    folder = write_pictures(tmp_path / "walk")
-    (clip,) = load_clips(folder).clips
+def test_a_folder_of_pictures_and_a_file_are_clips(tmp_path):
+    (clip,) = load_clips(walk(tmp_path / "walk")).clips
     frames = clip.load()
     assert (clip.name, len(frames), frames[0].size) == ("walk", 3, (40, 60))
     assert np.array_equal(frames[1].y, frame_from_picture(np.roll(PHOTO, 1, axis=1)).y)
-    assert len(Clip(folder, frames=2).load()) == 2
-
-
-def test_a_file_is_a_clip(tmp_path):
+    assert len(Clip(clip.path, frames=2).load()) == 2
     path = write_video(tmp_path / "street.avi")
     found = load_clips(path, frames=4)
-    assert found.name == "street"
     (clip,) = found.clips
     frames = clip.load()
-    assert len(frames) == 4
+    assert (found.name, len(frames)) == ("street", 4)
     half = Clip(path, halve=True).load()
-    assert len(half) == 5
-    assert half[2].size == (16, 24)
+    assert (len(half), half[2].size) == (5, (16, 24))
     assert np.array_equal(half[2].y, halved(frames[2]).y)
 
 
 def test_a_folder_holds_every_video_and_every_folder_of_pictures(tmp_path):
     write_video(tmp_path / "b.avi")
     write_video(tmp_path / "a.avi")
-    write_pictures(tmp_path / "walk")
+    walk(tmp_path / "walk")
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("bright day")
     (tmp_path / ".hidden.avi").write_bytes(b"")
@@ -123,7 +112,7 @@ def test_nothing_to_evaluate_is_explained(tmp_path):
 
 def test_a_suite_names_clips_in_the_data_folder(tmp_path):
     write_video(tmp_path / "data" / "clips" / "a.avi")
-    write_pictures(tmp_path / "data" / "walk")
+    walk(tmp_path / "data" / "walk")
     suite = write_suite(
         tmp_path,
         '[[clips]]\nfile = "walk"\n[[clips]]\nfile = "clips/a.avi"\nhalve = true\nframes = 2\n',
@@ -146,7 +135,7 @@ def test_a_suite_names_clips_in_the_data_folder(tmp_path):
         ("", r"no clip is named; add a \[\[clips\]\] table"),
         ("clips = 3", "no clip is named"),
         ("clips = [3]", "clip 1 is 3; need a table with a file"),
-        ('name = "x"\n[[clips]]\nfile = "a.avi"', "unknown key 'name'; known are clips"),
+        ('name = "x"\n[[clips]]\nfile = "a.avi"', "unknown key 'name'; known is clips"),
         (
             '[[clips]]\nfile = "a.avi"\nhalf = true',
             "clip 1: unknown key 'half'; known are file, halve, frames",
@@ -164,15 +153,15 @@ def test_unfit_suites_are_explained(tmp_path, text, message):
 
 
 def test_what_a_suite_lacks_is_explained(tmp_path):
-    suite = write_suite(tmp_path, '[[clips]]\nfile = "a.avi"\n')
-    with pytest.raises(DataError, match=r"a\.avi of suite mine does not exist; give the folder"):
-        load_clips(tmp_path, str(suite))
-    with pytest.raises(SettingsError, match=r"no suite is called 'film'; use a \.toml file or vid"):
-        load_clips(tmp_path, "film")
-    with pytest.raises(SettingsError, match=r"cannot read suite .*absent\.toml"):
-        load_clips(tmp_path, str(tmp_path / "absent.toml"))
-    with pytest.raises(DataError, match=f"of suite {STUDY} does not exist"):
-        load_clips(tmp_path, STUDY)
+    suite = str(write_suite(tmp_path, '[[clips]]\nfile = "a.avi"\n'))
+    for name, kind, words in (
+        (suite, DataError, r"a\.avi of suite mine does not exist; give the folder"),
+        (STUDY, DataError, f"of suite {STUDY} does not exist"),
+        ("film", SettingsError, r"no suite is called 'film'; use a \.toml file or vid"),
+        (str(tmp_path / "absent.toml"), SettingsError, r"cannot read suite .*absent\.toml"),
+    ):
+        with pytest.raises(kind, match=words):
+            load_clips(tmp_path, name)
 
 
 def test_a_folder_laid_out_as_the_study_is_the_study(tmp_path):
@@ -184,7 +173,7 @@ def test_a_folder_laid_out_as_the_study_is_the_study(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    write_pictures(tmp_path / "photos")
+    walk(tmp_path / "photos")
     found = load_clips(tmp_path)
     assert [clip.path for clip in found.clips] == [tmp_path / name for name in files]
     assert found == load_clips(tmp_path, STUDY)

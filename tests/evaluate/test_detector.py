@@ -91,28 +91,20 @@ def test_yolox_cells_are_numbered_like_the_reference():
 def test_yolov5_multiplies_by_objectness_and_yolov8_has_none():
     five = np.zeros((1, 3 * CELLS, 85), np.float32)
     five[0, 7] = [50, 30, 20, 10, 0.5, *[0.0] * 79, 0.8]
-    head = head_of({"output0": five}, SIZE)
-    assert (head.name, head.classes, head.fit) == ("YOLOv5", 80, "centre")
-    found = head.decode({"output0": five}, SIZE).at_least(0.01)
-    assert found.boxes.tolist() == [[40, 25, 60, 35]]
-    assert (found.scores.tolist(), found.classes.tolist()) == (pytest.approx([0.4]), [79])
     eight = np.zeros((1, 84, CELLS), np.float32)
     eight[0, :, 9] = [50, 30, 20, 10, *[0.0] * 79, 0.8]
-    head = head_of({"output0": eight}, SIZE)
-    assert (head.name, head.classes, head.colours) == ("YOLOv8/11", 80, "rgb")
-    found = head.decode({"output0": eight}, SIZE).at_least(0.01)
-    assert found.boxes.tolist() == [[40, 25, 60, 35]]
-    assert (found.scores.tolist(), found.classes.tolist()) == (pytest.approx([0.8]), [79])
+    for values, name, score in ((five, "YOLOv5", 0.4), (eight, "YOLOv8/11", 0.8)):
+        head = head_of({"output0": values}, SIZE)
+        assert (head.name, head.classes, head.fit, head.colours) == (name, 80, "centre", "rgb")
+        found = head.decode({"output0": values}, SIZE).at_least(0.01)
+        assert found.boxes.tolist() == [[40, 25, 60, 35]]
+        assert (found.scores.tolist(), found.classes.tolist()) == (pytest.approx([score]), [79])
 
 
-def test_four_grids_of_large_models_are_known():
-    cells = sum((128 // stride) ** 2 for stride in (8, 16, 32, 64))
+def test_rows_and_columns_tell_heads_apart():
+    cells = sum((128 // stride) ** 2 for stride in (8, 16, 32, 64))  # four grids of large models
     assert head_of({"o": np.zeros((1, 84, cells), np.float32)}, (128, 128)).name == "YOLOv8/11"
-
-
-def test_one_class_is_not_taken_for_an_end_to_end_head():
-    """Both have six values; how many boxes there are tells."""
-    values = np.zeros((1, CELLS, 6), np.float32)
+    values = np.zeros((1, CELLS, 6), np.float32)  # one class, or an end-to-end head
     assert head_of({"o": values}, SIZE).name == "YOLOX"
     assert head_of({"o": values[:, :100]}, SIZE).name == "YOLO, end to end"
 
@@ -157,28 +149,25 @@ def test_classes_are_called_as_the_file_says(tmp_path):
     assert len(set(COCO_CLASSES)) == 80
 
 
-def test_files_that_will_not_do_are_explained(tmp_path):
-    with pytest.raises(EngineError, match=r"no detector .*absent.onnx; give an ONNX file"):
-        Detector(tmp_path / "absent.onnx")
+def test_files_that_will_not_do_are_explained(tmp_path, exported):
     (tmp_path / "text.onnx").write_text("no graph")
-    with pytest.raises(EngineError, match="ONNX Runtime refuses detector"):
-        Detector(tmp_path / "text.onnx")
-    with pytest.raises(EngineError, match=r"map.onnx: the detector's head is not understood"):
-        Detector(write_detector(tmp_path / "map.onnx", "map"))
-    path = write_detector(tmp_path / "seg.onnx", "yolov8", metadata={"task": "segment"})
-    with pytest.raises(EngineError, match="is made to segment; give a detector"):
-        Detector(path)
+    (tmp_path / "xs.onnx").write_bytes(exported("edgecar-xs").onnx)
+    write_detector(tmp_path / "map.onnx", "map")
+    write_detector(tmp_path / "seg.onnx", "yolov8", metadata={"task": "segment"})
+    for name, words in (
+        ("absent", r"no detector .*absent.onnx; give an ONNX file"),
+        ("text", "ONNX Runtime refuses detector"),
+        ("map", r"map.onnx: the detector's head is not understood"),
+        ("seg", "is made to segment; give a detector"),
+        ("xs", "need a detector of one picture"),
+    ):
+        with pytest.raises(EngineError, match=words):
+            Detector(tmp_path / f"{name}.onnx")
     path = write_detector(tmp_path / "d.onnx", "yolov8")
     with pytest.raises(SettingsError, match="made for 96x64, not 64x64; leave the size out"):
         Detector(path, (64, 64))
     with pytest.raises(SettingsError, match="in steps of 32; try 96x64"):
         Detector(write_detector(tmp_path / "odd.onnx", "yolov8", (56, 72)))
-
-
-def test_an_artifact_of_ours_is_no_detector(exported, tmp_path):
-    (tmp_path / "xs.onnx").write_bytes(exported("edgecar-xs").onnx)
-    with pytest.raises(EngineError, match="need a detector of one picture"):
-        Detector(tmp_path / "xs.onnx")
 
 
 def test_the_example_with_supervision_runs(clip, tmp_path, monkeypatch):  # noqa: F811

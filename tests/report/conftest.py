@@ -9,7 +9,7 @@ from skimage import data
 
 from edgecar.bench.results import Results
 from edgecar.evaluate.detector_decoders import Detections
-from edgecar.evaluate.sample_frames import Boxes, Marks, SampleFrame, SampleFrames, Subject
+from edgecar.evaluate.sample_frames import Boxes, Marks, SampleFrame, SampleFrames
 from edgecar.media.frame import Frame
 
 AWKWARD = "gate <b>&\"'|*x*_`"
@@ -81,8 +81,7 @@ def sample(gain=0.25, clip=AWKWARD, network="net", index=3, size=SIZE, boxes=Non
     coded, restored = softened(source, 7), softened(source, 3)
     if gain < 0:
         coded, restored = restored, coded
-    subject = Subject(clip, 41, network)
-    return SampleFrame(subject, index, gain, source, coded, restored, boxes)
+    return SampleFrame(network, clip, 41, "", index, gain, source, coded, restored, boxes)
 
 
 @pytest.fixture
@@ -99,7 +98,7 @@ def boxes() -> Boxes:
 @pytest.fixture
 def sample_frames() -> Callable[..., SampleFrames]:
     def keep(*kept: SampleFrame) -> SampleFrames:
-        made = SampleFrames(len({one.subject.network for one in kept}))
+        made = SampleFrames(len({one.network for one in kept}))
         for one in kept:
             made.offer(one)
         return made

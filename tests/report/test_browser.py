@@ -78,7 +78,7 @@ def test_a_page_loads_without_a_complaint_and_asks_for_nothing(opened, path):
     sizes = opened.page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
     # Slider, crops of a block, error maps and their scale; no block of either got worse and better.
     frames = 2 * (3 + 3 + 2 + 1)
-    assert len(sizes) == frames + 2 + 2 * 2  # and the legend, and two curves of two clips
+    assert len(sizes) == frames + 2  # and the curves of two clips
     assert all(complete and width > 0 for complete, width in sizes)
     assert opened.complaints == []
     assert [url for url in opened.requests if not url.startswith("data:")] == [path.as_uri()]

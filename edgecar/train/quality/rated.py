@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import DataError
+from edgecar.evaluate.clips import published_luma
 from edgecar.evaluate.metrics import Luma
 from edgecar.evaluate.scorer import PATCH_PX, PLANES, planes_of
-from edgecar.evaluate.stills import published_luma
 from edgecar.media.pictures import read_picture
 
 NONE = -1

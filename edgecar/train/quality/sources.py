@@ -24,8 +24,8 @@ from torchmetrics.functional.image import (
 
 from edgecar.artifact import find_artifact, shipped_coders
 from edgecar.errors import DataError, SettingsError
+from edgecar.evaluate.clips import published_luma
 from edgecar.evaluate.metrics import Luma
-from edgecar.evaluate.stills import published_luma
 from edgecar.files import atomic_write, cache_folder, sha256_of
 from edgecar.media.frame import Frame, chroma_size
 from edgecar.media.pictures import jpeg_coded

@@ -1,0 +1,126 @@
+"""One runner for all studies: sources are coded, restored by methods and measured, row by row."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from edgecar.evaluate.clips import frame_of_luma
+from edgecar.evaluate.encodes import Source
+from edgecar.media.frame import Frame
+from edgecar.media.pictures import jpeg_coded
+from edgecar.media.video_codec import CodedClip, VideoCoding
+from edgecar.runtime.restorer import Restorer
+
+Row = dict[str, Any]
+"""A row of a result file; `edgecar/bench/result_schema.json` has the keys of each kind."""
+
+CODED = "coded"
+"""Name of the coded clip itself among the methods."""
+
+
+@dataclass(frozen=True)
+class JpegCoding:
+    """JPEG of grey pictures; ``quantiser`` is the quality, 1 to 100."""
+
+    quantiser: int
+
+
+Coding = VideoCoding | JpegCoding
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A source in one coding, which is made when it is first needed."""
+
+    source: Source
+    coding: Coding
+
+    @cached_property
+    def clip(self) -> CodedClip:
+        """The source, coded and decoded."""
+        if isinstance(self.coding, VideoCoding):
+            return self.source.coded(self.coding)
+        quality = self.coding.quantiser
+        lumas = [jpeg_coded(frame.y, quality) for frame in self.source.frames]
+        return CodedClip([frame_of_luma(luma) for luma in lumas], b"", 0)
+
+
+class Method(Protocol):
+    """A network or post-filter that is evaluated."""
+
+    @property
+    def name(self) -> str:
+        """Name in the rows."""
+
+    def frames(self, coded: Coded, indices: Sequence[int], /) -> Iterable[Frame]:
+        """Return the restored frames with these indices."""
+
+    def setting(self, coding: Coding, /) -> str:
+        """Return everything that the output depends on besides the frames."""
+
+
+class AsDecoded:
+    """The coded clip itself, unchanged."""
+
+    name = CODED
+
+    def frames(self, coded: Coded, indices: Sequence[int]) -> Iterator[Frame]:
+        """Yield the decoded frames with these indices."""
+        return (coded.clip.frames[index] for index in indices)
+
+    def setting(self, _coding: Coding) -> str:
+        """Return nothing."""
+        return ""
+
+
+class NetworkMethod:
+    """A network, which sees decoded frames one by one and is not told how they were coded.
+
+    Args:
+        restorer: Restorer of the network; the caller closes it.
+        name: Name in the rows; None: the artifact's model.
+    """
+
+    def __init__(self, restorer: Restorer, name: str | None = None) -> None:
+        self.name = name or restorer.metadata.model
+        self._restorer = restorer
+
+    def frames(self, coded: Coded, indices: Sequence[int]) -> Iterator[Frame]:
+        """Yield the restored frames with these indices."""
+        return (self._restorer.restore(coded.clip.frames[index]) for index in indices)
+
+    def setting(self, _coding: Coding) -> str:
+        """Return everything that the output depends on besides the frames."""
+        return f"{self._restorer.metadata} {self._restorer.engine.info}"
+
+
+def run(
+    sources: Iterable[Source],
+    codings_of: Callable[[Source], Iterable[tuple[Coding, Row]]],
+    methods: Sequence[Method],
+    measure: Callable[[Coded, Method, Row], Row],
+    done: Collection[tuple[Any, ...]] = (),
+) -> Iterator[Row]:
+    """Yield a row for each source, coding and method, in this order.
+
+    Args:
+        sources: Sources, decoded when they are their turn.
+        codings_of: Codings of a source, each with the columns that name it in the rows.
+        methods: Methods, which share the coded clip.
+        measure: Returns the measured columns of a row, given those that name it.
+        done: Keys (`row_key`) of rows to leave out because they exist.
+    """
+    for source in sources:
+        for coding, columns in codings_of(source):
+            coded = Coded(source, coding)
+            for method in methods:
+                row = {"network": method.name, **columns}
+                if not done or row_key(row) not in done:
+                    yield row | measure(coded, method, row)
+
+
+def row_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return clip, coding and network of a row of variants."""
+    keys = ("clip", "codec", "quantiser", "limit_mbps", "structure", "in_loop_filters", "network")
+    return tuple(row[key] for key in keys)
