@@ -1,22 +1,26 @@
-"""Files and cameras whose clock starts late, jumps, repeats or overflows, and long gaps."""
+"""Files and cameras whose clock starts late, jumps, repeats or overflows, gaps, and last frames."""
 
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgecar.errors import MediaError
 from edgecar.media.facts import StreamFacts
 from edgecar.media.reader import open_reader
-from edgecar.media.writer import open_writer
-from tests.media.conftest import copied, remuxed, seconds
+from tests.media.conftest import copied, photo, read_all, remuxed, seconds, write_all
 
 FRAMES = 30
 OVERFLOW_SECONDS = 2**33 / 90000
-BFRAMES = {"bf": "2", "g": "15"}
 SOUND = 1024 / 16000  # seconds in a packet
+EVEN = [Fraction(n, 25) for n in range(400)]
+TICK = Fraction(1, 90000)
+LIVE = StreamFacts((48, 64), Fraction(25), TICK, live=True)
+each_suffix = pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 
 
 @pytest.fixture
@@ -24,8 +28,8 @@ def make_stream(make_clip):
     """A transport stream with sound whose clock starts at a time."""
 
     def make(name, start_seconds, frames=FRAMES):
-        late = {"output_ts_offset": str(start_seconds)}
-        return make_clip(name, frames=frames, audio="aac", options=BFRAMES, muxing=late)
+        late, options = {"output_ts_offset": str(start_seconds)}, {"bf": "2", "g": "15"}
+        return make_clip(name, frames=frames, audio="aac", options=options, muxing=late)
 
     return make
 
@@ -48,24 +52,22 @@ def sync_seconds(path):
     return float(seconds(path, "audio")[0] - seconds(path)[0])
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@each_suffix
 @pytest.mark.parametrize("start", [36000, OVERFLOW_SECONDS - 2])
 def test_an_output_starts_at_its_first_picture(make_stream, tmp_path, start, suffix):
     """Whenever the clock starts, and across the overflow of its 33 bits."""
     source, target = make_stream("a.ts", start), tmp_path / f"out{suffix}"
-    warnings = copied(source, target)
-    assert seconds(target) == [Fraction(n, 25) for n in range(FRAMES)]
+    assert not copied(source, target)
+    assert seconds(target) == EVEN[:FRAMES]
     assert sync_seconds(target) == pytest.approx(sync_seconds(source), abs=0.0011)
     assert len(seconds(target, "audio")) == len(seconds(source, "audio"))
-    assert not warnings
 
 
 def test_a_late_start_within_mp4_is_cut_off_too(make_clip, tmp_path):
-    times = [126000 + 3600 * n for n in range(12)]
-    source = make_clip(time_base=Fraction(1, 90000), pts=times, audio="aac")
+    source = make_clip(time_base=TICK, pts=[126000 + 3600 * n for n in range(12)], audio="aac")
     assert seconds(source)[0] > 1
     copied(source, tmp_path / "out.mp4")
-    assert seconds(tmp_path / "out.mp4") == [Fraction(n, 25) for n in range(12)]
+    assert seconds(tmp_path / "out.mp4") == EVEN[:12]
 
 
 @pytest.mark.parametrize(
@@ -84,8 +86,7 @@ def test_a_late_start_within_mp4_is_cut_off_too(make_clip, tmp_path):
 def test_times_go_on_where_the_clock_jumps(joined, tmp_path, starts):
     source, target = joined(*starts), tmp_path / "out.mp4"
     warnings = copied(source, target)
-    shown = seconds(target)
-    assert shown == [Fraction(n, 25) for n in range(FRAMES * len(starts))]
+    assert seconds(target) == EVEN[: FRAMES * len(starts)]
     jumps = warnings["jumps of the file's clock; times go on without a gap"]
     assert jumps == len(starts) - 1  # an overflow is none
     # Sound: each part's begins where its pictures do, whatever the parts before.
@@ -98,39 +99,41 @@ def test_times_go_on_where_the_clock_jumps(joined, tmp_path, starts):
 
 def test_short_parts_are_in_step_after_many_jumps(joined, tmp_path):
     """Parts end in the midst of a packet of sound: what is lost there must not add up."""
-    source = joined(*[0, 500] * 10, frames=9)
-    copied(source, tmp_path / "out.mp4")
-    assert seconds(tmp_path / "out.mp4") == [Fraction(n, 25) for n in range(180)]
-    sound = seconds(tmp_path / "out.mp4", "audio")
-    assert sound[-1] == pytest.approx(180 / 25, abs=2 * SOUND)
+    copied(joined(*[0, 500] * 10, frames=9), tmp_path / "out.mp4")
+    assert seconds(tmp_path / "out.mp4") == EVEN[:180]
+    assert seconds(tmp_path / "out.mp4", "audio")[-1] == pytest.approx(180 / 25, abs=2 * SOUND)
+
+
+def test_a_clock_that_jumps_promises_no_number_of_frames(joined):
+    with open_reader(joined(10, 30000)) as reader:
+        assert reader.frame_count is None
+    with open_reader(joined(10)) as reader:
+        assert reader.frame_count == pytest.approx(FRAMES, abs=2)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_gaps_that_a_format_states_are_kept(make_clip, tmp_path, suffix):
     """As of a recorder that writes only while something moves."""
     times = [0, 512, 1024, 12800 * 300, 12800 * 300 + 512, 12800 * 4000]
-    source = make_clip(
-        f"in{suffix}", frames=6, time_base=Fraction(1, 12800), pts=times, options={"bf": "2"}
-    )
-    warnings = copied(source, tmp_path / f"out{suffix}")
+    settings = {"time_base": Fraction(1, 12800), "pts": times, "options": {"bf": "2"}}
+    source = make_clip(f"in{suffix}", frames=6, **settings)
+    assert not copied(source, tmp_path / f"out{suffix}")
     assert seconds(tmp_path / f"out{suffix}") == seconds(source)
-    assert not warnings
 
 
 def test_sound_that_pauses_is_no_jump(make_clip, tmp_path):
     source, silent = make_clip("a.ts", frames=25, rate=Fraction(1), audio="aac"), tmp_path / "s.ts"
 
     def pause(kind, _, packet):
-        silence = kind == "audio" and 3 < packet.pts * packet.time_base < 20
-        return [] if silence else [packet]
+        return [packet] * (kind != "audio" or not 3 < packet.pts * packet.time_base < 20)
 
-    warnings = copied(remuxed(source, silent, pause), tmp_path / "out.mp4")
-    assert not warnings
-    assert len(seconds(tmp_path / "out.mp4", "audio")) == len(seconds(silent, "audio"))
-    assert np.diff(np.array(seconds(tmp_path / "out.mp4", "audio"), float)).max() > 15
+    assert not copied(remuxed(source, silent, pause), tmp_path / "out.mp4")
+    sound = seconds(tmp_path / "out.mp4", "audio")
+    assert len(sound) == len(seconds(silent, "audio"))
+    assert np.diff(np.array(sound, float)).max() > 15
 
 
-def frames_at(noise_frames, times, tick=Fraction(1, 90000)):
+def frames_at(noise_frames, times, tick=TICK):
     frames = noise_frames(len(times), (48, 64), tick)
     return [replace(f, pts=round(s / tick)) for f, s in zip(frames, times, strict=True)]
 
@@ -142,9 +145,9 @@ OVERNIGHT = [n / 25 for n in range(12)] + [30000 + n / 25 for n in range(12)]
 @pytest.mark.parametrize(
     ("suffix", "tick", "times"),
     [
-        (".mp4", Fraction(1, 90000), OVERNIGHT),
+        (".mp4", TICK, OVERNIGHT),
         (".mov", Fraction(1, 10_000_000), [n / 100 for n in OVERNIGHT]),
-        (".mp4", Fraction(1, 90000), [n * 9000.0 for n in range(30)]),
+        (".mp4", TICK, [n * 9000.0 for n in range(30)]),
         (".mp4", Fraction(1, 1000), [n * 200 for n in OVERNIGHT]),
     ],
     ids=["overnight", "fine ticks", "a frame every 2.5 hours", "months"],
@@ -154,73 +157,112 @@ def test_gaps_longer_than_mp4_stores_lose_nothing(
 ):
     """MP4 counts from one frame to the next in 32 bits, which is 6.6 hours of a camera's clock."""
     frames, path = frames_at(noise_frames, times, tick), tmp_path / f"out{suffix}"
-    facts = StreamFacts((48, 64), Fraction(25), tick, live=True)
-    with open_writer(path, like=facts, preset=preset) as writer:
-        for frame in frames:
-            writer.write(frame)
-    (words, repeated), *others = writer.warnings.items()
-    assert (words, others) == ("frames shown again in gaps longer than the format stores", [])
+    writer = write_all(path, replace(LIVE, time_base=tick), frames, preset=preset)
+    ((words, repeated),) = writer.warnings.items()
+    assert words == "frames shown again in gaps longer than the format stores"
     shown = seconds(path)
     assert len(shown) == len(frames) + repeated
     assert {frame.pts * tick for frame in frames} <= set(shown)
-    with open_reader(path) as reader:
-        assert [frame.pts * frame.time_base for frame in reader] == shown
-        assert not reader.warnings
+    back, reader = read_all(path)
+    assert [frame.pts * frame.time_base for frame in back] == shown
+    assert not reader.warnings
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_gaps_that_the_format_stores_are_left_alone(noise_frames, tmp_path, suffix):
-    times = OVERNIGHT if suffix == ".mkv" else [min(second, 11000) for second in OVERNIGHT[:13]]
-    facts = StreamFacts((48, 64), Fraction(25), Fraction(1, 90000), live=True)
-    with open_writer(tmp_path / f"out{suffix}", like=facts) as writer:
-        for frame in frames_at(noise_frames, times):
-            writer.write(frame)
-    assert not writer.warnings
-    assert len(seconds(tmp_path / f"out{suffix}")) == len(times)
+@pytest.mark.parametrize(
+    ("suffix", "codec", "times"),
+    [
+        (".mkv", "h264", OVERNIGHT),
+        (".mp4", "h264", [min(second, 11000) for second in OVERNIGHT[:13]]),
+        (".avi", "ffv1", [0, 1, 1801, 1802]),
+    ],
+)
+def test_gaps_that_the_format_stores_are_left_alone(noise_frames, tmp_path, suffix, codec, times):
+    path = tmp_path / f"out{suffix}"
+    assert not write_all(path, LIVE, frames_at(noise_frames, times), codec=codec).warnings
+    assert len(seconds(path)) == len(times)
 
 
 def test_a_gap_of_an_hour_goes_into_avi(noise_frames, tmp_path):
     """FFmpeg leaves no more than 60,000 places in a row empty."""
-    facts = StreamFacts((48, 64), Fraction(25), Fraction(1, 90000), live=True)
-    with open_writer(tmp_path / "out.avi", like=facts, codec="ffv1") as writer:
-        for frame in frames_at(noise_frames, [0, 1, 3601, 3602]):
-            writer.write(frame)
+    write_all(tmp_path / "out.avi", LIVE, frames_at(noise_frames, [0, 1, 3601, 3602]), codec="ffv1")
     assert {0, 1, 3601, 3602} <= set(seconds(tmp_path / "out.avi"))
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@each_suffix
 @pytest.mark.parametrize("failure", [MediaError("gone"), RuntimeError("broken"), SystemExit(1)])
 def test_a_recording_is_kept_whatever_ends_it(noise_frames, tmp_path, suffix, failure):
     path = tmp_path / f"out{suffix}"
-    facts = StreamFacts((48, 64), Fraction(25), Fraction(1, 90000), live=True)
-    with (
-        pytest.raises(type(failure)),
-        open_writer(path, like=facts) as writer,
-    ):
-        for frame in frames_at(noise_frames, [n / 25 for n in range(40)]):
-            writer.write(frame)
+
+    def frames():
+        yield from frames_at(noise_frames, [n / 25 for n in range(40)])
         raise failure
+
+    with pytest.raises(type(failure)):
+        write_all(path, LIVE, frames())
     assert list(tmp_path.iterdir()) == [path]
-    assert seconds(path) == [Fraction(n, 25) for n in range(40)]
+    assert seconds(path) == EVEN[:40]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_recording_is_kept_up_to_where_the_disk_was_full(noise_frames, tiny_disk, suffix):
-    path = tiny_disk / f"out{suffix}"
-    facts = StreamFacts((48, 64), Fraction(25), Fraction(1, 90000), live=True)
-    with (
-        pytest.raises(MediaError, match=r"cannot be written any further \(the disk is full\)"),
-        open_writer(path, like=facts, crf=1) as writer,
-    ):
-        for frame in frames_at(noise_frames, [n / 25 for n in range(400)]):
-            writer.write(frame)
+    path, frames = tiny_disk / f"out{suffix}", frames_at(noise_frames, [n / 25 for n in range(400)])
+    with pytest.raises(MediaError, match=r"cannot be written any further \(the disk is full\)"):
+        write_all(path, LIVE, frames, crf=1)
     assert list(tiny_disk.iterdir()) == [path]
-    with open_reader(path) as reader:
-        assert len(list(reader)) > 4
+    assert len(read_all(path)[0]) > 4
 
 
-def test_a_clock_that_jumps_promises_no_number_of_frames(joined):
-    with open_reader(joined(10, 30000)) as reader:
-        assert reader.frame_count is None
-    with open_reader(joined(10)) as reader:
-        assert reader.frame_count == pytest.approx(FRAMES, abs=2)
+def shown_until(path):
+    """End of the video stream in seconds, as its container states it."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        if stated := stream.metadata.get("DURATION"):
+            return float(stated.rpartition(":")[2])
+        return float((stream.duration + stream.start_time) * stream.time_base)
+
+
+@each_suffix
+def test_a_last_frame_that_is_held_is_held_in_the_output(tmp_path, suffix):
+    """A GIF of three frames whose last one stays for 3 seconds, again and again copied."""
+    gif = tmp_path / "hold.gif"
+    pictures = [Image.fromarray(photo(20 * n, (48, 64))) for n in range(3)]
+    options = {"save_all": True, "append_images": pictures[1:], "duration": [500, 500, 3000]}
+    pictures[0].save(gif, **options)
+    first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
+    for source, target in ((gif, first), (first, second)):
+        copied(source, target)
+        assert shown_until(target) == pytest.approx(4, abs=0.002)
+    frames, reader = read_all(second)
+    assert [float(f.pts * f.time_base) for f in frames] == [0, 0.5, 1]
+    assert not reader.warnings
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("bframes", ["0", "2"])
+def test_frames_shown_as_long_as_others_are_not_changed(make_clip, tmp_path, suffix, bframes):
+    source = make_clip(f"a{suffix}", rate=Fraction(30000, 1001), options={"bf": bframes})
+    copied(source, tmp_path / f"out{suffix}")
+    assert shown_until(tmp_path / f"out{suffix}") == pytest.approx(12 * 1001 / 30000, abs=0.002)
+    assert {frame.duration for frame in read_all(source)[0]} == {None}
+
+
+def test_a_cut_file_does_not_hold_what_is_left_of_it(make_clip, tmp_path):
+    source = make_clip("a.mkv", frames=30)
+    source.write_bytes(source.read_bytes()[: int(source.stat().st_size * 0.6)])
+    warnings = copied(source, tmp_path / "out.mp4")
+    assert warnings["frames missing from the file"]
+    read = 30 - warnings["frames missing from the file"] - warnings["damaged packets skipped"]
+    assert shown_until(tmp_path / "out.mp4") == pytest.approx(read / 25, abs=0.041)
+
+
+def test_times_stay_exact_beside_a_held_frame_and_avi_names_it(noise_frames, tmp_path):
+    frames = noise_frames(7, (48, 64), Fraction(1, 25))
+    held, facts = [*frames[:-1], replace(frames[-1], duration=75)], replace(LIVE, live=False)
+    write_all(tmp_path / "a.mp4", facts, held)
+    back, _ = read_all(tmp_path / "a.mp4")
+    assert [f.pts * f.time_base for f in back] == EVEN[:7]
+    assert back[-1].duration * back[-1].time_base == 3
+    assert shown_until(tmp_path / "a.mp4") == (6 + 75) / 25
+    for shown, said in ((frames, 0), (held, 1)):
+        writer = write_all(tmp_path / "a.avi", facts, shown, codec="ffv1")
+        assert sum("last frame" in words for words in writer.warnings) == said
