@@ -16,14 +16,15 @@ import pytest
 from edgecar.errors import MediaError, StallError
 from edgecar.media.reader import Reader, open_reader
 from edgecar.media.sources import LiveSettings, source_from
-from tests.media.conftest import copied, remuxed
+from tests.media.conftest import copied, read_all, remuxed
 
 PATIENCE_SECONDS = 0.5
+SILENT = r"broke off \(no data in time\); connect again"
 
 
 @contextmanager
-def sender(data: bytes, *, hang: bool, slowly: bytes = b"") -> Iterator[int]:
-    """A port that sends ``data`` to the first caller and then hangs up, or says nothing more.
+def sender(data: bytes, *, hang: bool = False, slowly: bytes = b"") -> Iterator[str]:
+    """An address that sends ``data`` to the first caller and then hangs up, or says nothing more.
 
     What is to go ``slowly`` follows a packet of MPEG-TS at a time.
     """
@@ -45,7 +46,7 @@ def sender(data: bytes, *, hang: bool, slowly: bytes = b"") -> Iterator[int]:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield server.getsockname()[1]
+            yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
         finally:
             done.set()
             thread.join()
@@ -53,12 +54,8 @@ def sender(data: bytes, *, hang: bool, slowly: bytes = b"") -> Iterator[int]:
 
 def test_a_live_stream_is_read_until_it_hangs_up(make_clip):
     path = make_clip("a.ts", options={"bf": "2"})
-    with open_reader(path) as reader:
-        expected = [frame.pts for frame in reader]
-    with (
-        sender(path.read_bytes(), hang=False) as port,
-        open_reader(f"tcp://127.0.0.1:{port}") as reader,
-    ):
+    expected = [frame.pts for frame in read_all(path)[0]]
+    with sender(path.read_bytes()) as url, open_reader(url) as reader:
         assert reader.live
         assert reader.frame_count is None
         assert [frame.pts for frame in reader] == expected
@@ -68,10 +65,10 @@ def test_a_live_stream_is_read_until_it_hangs_up(make_clip):
 def test_a_live_stream_that_falls_silent_is_an_error(make_clip):
     stream = make_clip("a.ts", frames=100).read_bytes()
     with (
-        sender(stream, hang=True) as port,
-        open_reader(f"tcp://127.0.0.1:{port}", timeout_seconds=PATIENCE_SECONDS) as reader,
+        sender(stream, hang=True) as url,
+        open_reader(url, timeout_seconds=PATIENCE_SECONDS) as reader,
     ):
-        with pytest.raises(MediaError, match=r"broke off \(no data in time\); connect again"):
+        with pytest.raises(MediaError, match=SILENT):
             list(reader)
         assert not reader.ended
 
@@ -85,17 +82,15 @@ def kept(whole, wanted):
 def test_sound_alone_is_silence(make_clip):
     """FFmpeg's timeout starts anew with every packet. It looks at 7 s before it opens MPEG-TS."""
     whole = make_clip("whole.ts", frames=100, rate=Fraction(5), audio="aac")
-    part = kept(whole, lambda kind, number, _packet: kind == "audio" or number < 12)
-    stream = part.read_bytes()
+    stream = kept(whole, lambda kind, n, _packet: kind == "audio" or n < 12).read_bytes()
     most = len(stream) // 376 * 188
     settings = LiveSettings(read_seconds=PATIENCE_SECONDS)
-    with sender(stream[:most], hang=False, slowly=stream[most:]) as port:
-        source = source_from(f"tcp://127.0.0.1:{port}")
-        with (
-            Reader(source, keep_size=True, settings=settings) as reader,
-            pytest.raises(StallError, match=r"broke off \(no data in time\); connect again"),
-        ):
-            list(reader)
+    with (
+        sender(stream[:most], slowly=stream[most:]) as url,
+        Reader(source_from(url), keep_size=True, settings=settings) as reader,
+        pytest.raises(StallError, match=SILENT),
+    ):
+        list(reader)
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
@@ -103,17 +98,13 @@ def test_a_stream_joined_between_keyframes_starts_with_the_next_one(make_clip, c
     """FFmpeg's decoder of MPEG-4 does not see to that: it draws on a grey ground."""
     whole = make_clip("whole.mkv", codec=codec, frames=40, options={"g": "20"})
     part = kept(whole, lambda _kind, number, _packet: number >= 5)
-    with open_reader(whole) as reader:
-        expected = [frame.y.tobytes() for frame in reader][20:]
-    with (
-        sender(part.read_bytes(), hang=False) as port,
-        open_reader(f"tcp://127.0.0.1:{port}") as reader,
-    ):
-        assert [frame.y.tobytes() for frame in reader] == expected
-        assert reader.warnings == {"packets before the first keyframe skipped": 15}
+    expected = [frame.y.tobytes() for frame in read_all(whole)[0]][20:]
+    with sender(part.read_bytes()) as url:
+        frames, reader = read_all(url)
+    assert [frame.y.tobytes() for frame in frames] == expected
+    assert reader.warnings == {"packets before the first keyframe skipped": 15}
     if codec == "mpeg4":
-        with open_reader(part) as reader:  # as a file, which nobody joins
-            broken = np.frombuffer(next(reader).y, np.uint8).astype(int)
+        broken = read_all(part)[0][0].y.ravel().astype(int)  # as a file, which nobody joins
         assert np.abs(broken - np.frombuffer(expected[0], np.uint8)).mean() > 20
 
 
@@ -121,15 +112,16 @@ def test_a_stream_without_keyframes_is_shown_all_the_same(make_clip):
     whole = make_clip("whole.mkv", frames=40, options={"g": "20"})
     part = kept(whole, lambda _kind, _number, packet: not packet.is_keyframe)
     settings = LiveSettings(keyframe_seconds=1e-6)
-    with sender(part.read_bytes(), hang=False) as port:
-        source = source_from(f"tcp://127.0.0.1:{port}")
-        with Reader(source, keep_size=True, settings=settings) as reader:
-            shown = len(list(reader))
-            assert shown > 30
-            assert reader.warnings == {
-                "started without a keyframe": 1,
-                "damaged frames concealed by the decoder": shown,
-            }
+    with (
+        sender(part.read_bytes()) as url,
+        Reader(source_from(url), keep_size=True, settings=settings) as reader,
+    ):
+        shown = len(list(reader))
+        assert shown > 30
+        assert reader.warnings == {
+            "started without a keyframe": 1,
+            "damaged frames concealed by the decoder": shown,
+        }
 
 
 class Camera(StreamRequestHandler):
@@ -160,28 +152,24 @@ class Camera(StreamRequestHandler):
     def play(self):
         stream, size = self.server.stream, 7 * 188
         for number, start in enumerate(range(0, len(stream), size)):
-            payload = stream[start : start + size]
             header = struct.pack(">BBHII", 0x80, 33, number, number * 900, 1)
-            packet = header + payload
+            packet = header + stream[start : start + size]
             self.wfile.write(struct.pack(">cBH", b"$", 0, len(packet)) + packet)
 
 
 def test_rtsp_comes_over_tcp(make_clip):
     path = make_clip("a.ts")
-    with open_reader(path) as reader:
-        expected = [frame.y.tobytes() for frame in reader]
     with ThreadingTCPServer(("127.0.0.1", 0), Camera) as server:
         server.stream, server.requests = path.read_bytes(), []
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        with open_reader(f"rtsp://127.0.0.1:{server.server_address[1]}/main") as reader:
-            assert reader.live
-            frames = list(reader)
+        frames, reader = read_all(f"rtsp://127.0.0.1:{server.server_address[1]}/main")
         server.shutdown()
         thread.join()
+    assert reader.live
     # Only the packet after it tells FFmpeg that a picture is complete, and the last has none.
-    assert len(expected) == 12
-    assert [frame.y.tobytes() for frame in frames][:11] == expected[:11]
+    sent, came = ([f.y.tobytes() for f in each][:11] for each in (read_all(path)[0], frames))
+    assert came == sent
     assert ("SETUP", True) in [(m, t.startswith("RTP/AVP/TCP")) for m, t in server.requests]
     assert not any("AVP/UDP" in transport for _, transport in server.requests)
 
@@ -192,13 +180,15 @@ def test_rtsp_comes_over_tcp(make_clip):
 )
 def test_a_camera_that_does_not_open_is_an_error_without_its_password(answers, words):
     with sender(b"", hang=True) if answers else socket.create_server(("127.0.0.1", 0)) as server:
-        port = server if answers else server.getsockname()[1]
-        if not answers:
+        if answers:
+            host = server.removeprefix("tcp://")
+        else:
+            host = f"127.0.0.1:{server.getsockname()[1]}"
             server.close()
-        url = f"rtsp://admin:Secret1@127.0.0.1:{port}/main?token=Secret2"
+        url = f"rtsp://admin:Secret1@{host}/main?token=Secret2"
         with pytest.raises(MediaError, match=words) as caught:
             open_reader(url, timeout_seconds=PATIENCE_SECONDS)
-    assert f"@127.0.0.1:{port}/main" in str(caught.value)
+    assert f"@{host}/main" in str(caught.value)
     assert "Secret" not in "".join(traceback.format_exception(caught.value))
 
 

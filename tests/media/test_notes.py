@@ -1,13 +1,18 @@
-"""Titles, chapters, timecode, subtitles and further videos: copied, or named as lost."""
+"""Titles, chapters, timecode, subtitles, further videos, orientation: copied, or named as lost."""
 
+from contextlib import ExitStack
 from fractions import Fraction
 
 import av
+import cv2
+import numpy as np
 import pytest
+from av.sidedata.sidedata import Type
 
-from tests.media.conftest import copied
+import edgecar
+from edgecar.artifact import Artifact, Metadata
+from tests.media.conftest import copied, packets_of, photo, read_all
 
-MILLISECOND = Fraction(1, 1000)
 SUBTITLES = """1
 00:00:00,100 --> 00:00:00,300
 gate opens
@@ -24,49 +29,57 @@ NOTES = {
 }
 
 
-def remuxed(target, *sources, notes=(), chapters=(), video=()):
-    """All streams of some files in one, with notes of its own."""
-    with av.open(str(target), "w") as output:
-        inputs = [av.open(str(source)) for source in sources]
+def remuxed(target, *sources, notes=(), chapters=(), video=(), attachment=None):
+    """All streams of some files in one, with notes of its own; a chapter is start, end, title."""
+    with ExitStack() as opened:
+        inputs = [opened.enter_context(av.open(str(source))) for source in sources]
+        output = opened.enter_context(av.open(str(target), "w"))
         copies = [
-            (each, {s: output.add_stream_from_template(s, opaque=True) for s in each.streams})
+            {s: output.add_stream_from_template(s, opaque=True) for s in each.streams}
             for each in inputs
         ]
         output.metadata.update(dict(notes))
         output.streams.video[0].metadata.update(dict(video))
+        if attachment:
+            output.add_attachment(attachment, "text/plain", b"a plan of the yard")
         if chapters:
-            output.set_chapters(list(chapters))
-        for each, streams in copies:
+            output.set_chapters(
+                [
+                    {
+                        "id": number,
+                        "start": start,
+                        "end": end,
+                        "time_base": Fraction(1, 1000),
+                        "metadata": {"title": title},
+                    }
+                    for number, (start, end, title) in enumerate(chapters)
+                ]
+            )
+        for each, streams in zip(inputs, copies, strict=True):
             for packet in [p for p in each.demux() if p.size]:
                 packet.stream = streams[packet.stream]
                 output.mux(packet)
-        for each in inputs:
-            each.close()
     return target
 
 
-def chapter(number, start, end, title):
-    times = {"start": start, "end": end, "time_base": MILLISECOND}
-    return {"id": number, **times, "metadata": {"title": title}}
-
-
 def contents(path):
-    """Kinds of streams, notes in lower case and chapters in seconds."""
+    """Kinds of streams, notes in lower case and chapters in milliseconds."""
     with av.open(str(path)) as container:
-        kinds = [stream.type for stream in container.streams]
-        notes = {name.lower(): value for name, value in container.metadata.items()}
-        of_video = container.streams.video[0].metadata
-        notes |= {name.lower(): value for name, value in of_video.items()}
+        notes = container.metadata | container.streams.video[0].metadata
         chapters = [
-            (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]), c["metadata"])
+            (
+                *(round(c[key] * c["time_base"] * 1000) for key in ("start", "end")),
+                *c["metadata"].values(),
+            )
             for c in container.chapters()
         ]
-    return kinds, notes, chapters
+        kinds = [stream.type for stream in container.streams]
+        return kinds, {name.lower(): value for name, value in notes.items()}, chapters
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 def test_notes_and_chapters_are_kept(make_clip, tmp_path, suffix):
-    chapters = [chapter(0, 0, 200, "one"), chapter(1, 200, 480, "two")]
+    chapters = [(0, 200, "one"), (200, 480, "two")]
     of_video = {"language": "deu", "timecode": "01:00:00:00"}
     source = remuxed(
         tmp_path / "a.mp4", make_clip(audio="aac"), notes=NOTES, chapters=chapters, video=of_video
@@ -79,24 +92,22 @@ def test_notes_and_chapters_are_kept(make_clip, tmp_path, suffix):
         assert NOTES.items() <= notes.items()
         assert notes["timecode"] == "01:00:00:00"
         assert suffix == ".mov" or notes["language"] in ("deu", "ger")
-        assert marks == [(0, 0.2, {"title": "one"}), (0.2, 0.48, {"title": "two"})]
+        assert marks == chapters
         assert kinds.count("video") == kinds.count("audio") == 1
 
 
 def test_chapters_move_with_the_first_picture(make_clip, tmp_path):
     late = make_clip(pts=[25 + n for n in range(12)])
-    source = remuxed(tmp_path / "a.mkv", late, chapters=[chapter(0, 1000, 1480, "all")])
-    copied(source, tmp_path / "out.mkv")
-    assert contents(tmp_path / "out.mkv")[2] == [(0, 0.48, {"title": "all"})]
+    copied(remuxed(tmp_path / "a.mkv", late, chapters=[(1000, 1480, "all")]), tmp_path / "out.mkv")
+    assert contents(tmp_path / "out.mkv")[2] == [(0, 480, "all")]
 
 
 def test_what_a_format_does_not_store_is_named(make_clip, tmp_path):
-    notes = NOTES | {"com.android.version": "13"}
     source = remuxed(
         tmp_path / "a.mkv",
         make_clip(rate=Fraction(12)),
-        notes=notes,
-        chapters=[chapter(0, 0, 200, "one")],
+        notes=NOTES | {"com.android.version": "13"},
+        chapters=[(0, 200, "one")],
         video={"timecode": "01:00:00:00"},
     )
     assert copied(source, tmp_path / "out.mp4") == {
@@ -107,7 +118,8 @@ def test_what_a_format_does_not_store_is_named(make_clip, tmp_path):
         "notes that avi does not store: com.android.version, creation_time, location",
         "timecode lost: not stored in avi at 12 frames a second",
         "chapters are not stored in avi",
-    } | {"timestamps rounded to 1/12 s"}
+        "timestamps rounded to 1/12 s",
+    }
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -117,32 +129,71 @@ def test_a_further_video_is_copied(make_clip, tmp_path, suffix):
     source = remuxed(tmp_path / f"a{suffix}", main, further)
     assert copied(source, tmp_path / "out.mp4") == {}
     with av.open(str(tmp_path / "out.mp4")) as container:
-        first, second = container.streams.video
-        assert (first.height, first.frames) == (48, 12)
-        assert (second.height, second.frames) == (32, 9)
-        after = [bytes(p) for p in container.demux(second) if p.size]
-    with av.open(str(further)) as container:
-        assert after == [bytes(p) for p in container.demux(video=0) if p.size]
+        streams = container.streams.video
+        assert [(s.height, s.frames) for s in streams] == [(48, 12), (32, 9)]
+    after, before = packets_of(tmp_path / "out.mp4", video=1), packets_of(further, video=0)
+    assert [bytes(p) for p in after] == [bytes(p) for p in before]
 
 
 def test_subtitles_are_copied_or_named(make_clip, tmp_path):
     (tmp_path / "a.srt").write_text(SUBTITLES)
     source = remuxed(tmp_path / "a.mkv", make_clip(audio="aac"), tmp_path / "a.srt")
     assert copied(source, tmp_path / "out.mkv") == {}
-    with av.open(str(tmp_path / "out.mkv")) as container:
-        assert [stream.type for stream in container.streams].count("subtitle") == 1
-        shown = [(p.pts, p.duration, bytes(p)) for p in container.demux(subtitles=0) if p.size]
+    assert contents(tmp_path / "out.mkv")[0].count("subtitle") == 1
+    shown = [(p.pts, p.duration, bytes(p)) for p in packets_of(tmp_path / "out.mkv", subtitles=0)]
     assert shown == [(100, 200, b"gate opens"), (350, 100, b"gate closes")]
     (warning,) = copied(source, tmp_path / "out.mp4")
     assert warning.startswith("subtitles left out: mp4 does not take")
 
 
 def test_attachments_are_named(make_clip, tmp_path):
-    source = tmp_path / "a.mkv"
-    with av.open(str(make_clip())) as whole, av.open(str(source), "w") as output:
-        stream = output.add_stream_from_template(whole.streams.video[0], opaque=True)
-        output.add_attachment("plan.txt", "text/plain", b"a plan of the yard")
-        for packet in [p for p in whole.demux(video=0) if p.size]:
-            packet.stream = stream
-            output.mux(packet)
+    source = remuxed(tmp_path / "a.mkv", make_clip(), attachment="plan.txt")
     assert copied(source, tmp_path / "out.mkv") == {"attachment stream left out: plan.txt": 1}
+
+
+NOTHING = Artifact(Metadata("none", 1, 2, 1, "local", 8, "fp32", "", "", 0.0, 0.0), b"")
+STORED = photo(0, (48, 64))[..., ::-1]
+SHOWN = {
+    (0, False): STORED,
+    (90, False): np.rot90(STORED),
+    (180, False): np.rot90(STORED, 2),
+    (270, False): np.rot90(STORED, 3),
+    (0, True): np.fliplr(STORED),
+    (90, True): np.fliplr(np.rot90(STORED)),
+    (180, True): np.flipud(STORED),
+    (270, True): np.fliplr(np.rot90(STORED, 3)),
+}
+"""All eight ways to lay a picture, by counter-clockwise turn and mirror."""
+
+
+def display_matrix(path):
+    with av.open(str(path)) as container:
+        side_data = next(container.decode(video=0)).side_data
+        return bytes(side_data.get(Type.DISPLAYMATRIX) or b"")
+
+
+@pytest.mark.parametrize("turn", SHOWN, ids=str)
+def test_pictures_are_upright_at_the_edge_and_recorded_as_they_are_stored(
+    make_clip, tmp_path, turn
+):
+    degrees, mirrored = turn
+    path = make_clip(frames=2, rotation=degrees, mirrored=mirrored, options={"crf": "1"})
+    network = edgecar.FakeEngine(lambda batch: batch)
+    with edgecar.Restorer(NOTHING, network) as nothing, edgecar.stream(path, nothing) as frames:
+        streamed = next(iter(frames)).bgr
+    capture = edgecar.VideoCapture(path, network=NOTHING, engine=edgecar.FakeEngine(lambda b: b))
+    captured = capture.read()[1]
+    asked = capture.get(cv2.CAP_PROP_FRAME_HEIGHT), capture.get(cv2.CAP_PROP_FRAME_WIDTH)
+    capture.release()
+    for picture in (streamed, captured):
+        assert picture.shape == SHOWN[turn].shape
+        # Chroma of half the size: other orientations are off by 40 and more.
+        assert np.abs(picture.astype(int) - SHOWN[turn]).mean() < 8
+    assert asked == SHOWN[turn].shape[:2]
+    if not mirrored:  # OpenCV does not mirror
+        assert np.array_equal(captured, cv2.VideoCapture(str(path)).read()[1])
+    assert {(frame.size, frame.orientation) for frame in read_all(path)[0]} == {((48, 64), turn)}
+    for suffix in (".mp4", ".mkv", ".mov"):
+        target = tmp_path / f"out{suffix}"
+        assert not copied(path, target)
+        assert display_matrix(target) == display_matrix(path)
