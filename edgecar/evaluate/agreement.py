@@ -1,4 +1,4 @@
-"""How well scores agree with what they are meant to predict: SRCC, and PLCC after a logistic."""
+"""Agreement of predicted scores with true ones: SRCC, and PLCC after a logistic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,35 +41,33 @@ class Agreement:
 def agreement(
     predicted: Scores, truth: Scores, references: int, pairs: Sequence[tuple[int, int]]
 ) -> Agreement:
-    """Compare predictions with scores, whatever their unit.
+    """Compare predictions ``(N,)`` with true scores ``(N,)``, whatever their units.
 
     Args:
-        predicted: ``(N,)``, in any unit.
-        truth: Scores to predict, of the same shape.
+        predicted: Predicted scores.
+        truth: True scores.
         references: Number of sources.
         pairs: Numbers of a coded picture and of the one restored from it.
 
     Raises:
-        DataError: There are too few, or all are the same.
+        DataError: There are fewer than 5 scores, one is not finite, or all are the same.
     """
     alike = [
         (predicted[after] > predicted[before]) == (truth[after] > truth[before])
         for before, after in pairs
     ]
-    same_verdict = float(np.mean(alike)) if alike else None
-    figures = srcc(predicted, truth), plcc(predicted, truth)
-    return Agreement(len(truth), references, *figures, len(pairs), same_verdict)
+    return Agreement(
+        pictures=len(truth),
+        references=references,
+        srcc=srcc(predicted, truth),
+        plcc=plcc(predicted, truth),
+        pairs=len(pairs),
+        same_verdict=float(np.mean(alike)) if alike else None,
+    )
 
 
 def srcc(predicted: Scores, truth: Scores) -> float:
-    """Spearman's rank correlation, -1 to 1; ties get their mean rank.
-
-    Args:
-        predicted: ``(N,)``, in any unit.
-        truth: Scores to predict, of the same shape.
-
-    Raises:
-        DataError: There are fewer than 5 scores, one is not finite, or all are the same.
+    """Return Spearman's rank correlation, -1 to 1; ties get their mean rank.
 
     Example:
         >>> srcc(np.array([1.0, 2, 3, 4, 9]), np.array([0.1, 0.2, 0.3, 0.5, 0.4])) < 1
@@ -80,7 +78,7 @@ def srcc(predicted: Scores, truth: Scores) -> float:
 
 
 def plcc(predicted: Scores, truth: Scores) -> float:
-    """Pearson's linear correlation after the four-parameter logistic; see `logistic_fitted`."""
+    """Return Pearson's linear correlation after `logistic_fitted`."""
     return float(stats.pearsonr(logistic_fitted(predicted, truth), truth).statistic)
 
 
@@ -89,32 +87,23 @@ def logistic_fitted(predicted: Scores, truth: Scores) -> Scores:
 
     ``(b1 - b2) / (1 + exp(-(x - b3) / |b4|)) + b2``, least squares. Video Quality Experts Group,
     "Final report … phase II", 2003, which the IQA papers cite.
-
-    Args:
-        predicted: ``(N,)``, in any unit, rising or falling with the truth.
-        truth: Scores to predict, of the same shape.
-
-    Raises:
-        DataError: There are fewer than 5 scores, one is not finite, or all are the same.
     """
     _check(predicted, truth)
+
+    def logistic(parameters: Scores) -> Scores:
+        b1, b2, b3, b4 = parameters
+        width = max(abs(b4), np.finfo(np.float64).tiny)
+        return np.asarray((b1 - b2) * expit((predicted - b3) / width) + b2, dtype=np.float64)
+
     ends = (truth.max(), truth.min())
     top, bottom = ends if stats.pearsonr(predicted, truth).statistic >= 0 else ends[::-1]
     start = (top, bottom, float(np.median(predicted)), float(predicted.std()))
-    # Where another curve would fit better, the parameters run away while the error hardly falls any
-    # more: the parameters found by then are as good.
+    # Where another curve fits better, the parameters run away while the error hardly falls; those
+    # found when the steps end are as good.
     found = optimize.least_squares(
-        lambda parameters: _logistic(predicted, *parameters) - truth,
-        start,
-        x_scale="jac",
-        max_nfev=MOST_STEPS,
+        lambda parameters: logistic(parameters) - truth, start, x_scale="jac", max_nfev=MOST_STEPS
     )
-    return _logistic(predicted, *found.x)
-
-
-def _logistic(x: Scores, b1: float, b2: float, b3: float, b4: float) -> Scores:
-    width = max(abs(b4), np.finfo(np.float64).tiny)
-    return np.asarray((b1 - b2) * expit((x - b3) / width) + b2, dtype=np.float64)
+    return logistic(found.x)
 
 
 def _check(predicted: Scores, truth: Scores) -> None:

@@ -19,7 +19,6 @@ from edgecar.media.video_codec import VideoCoding
 Named = tuple[str, Luma]
 """Name of a folder's picture or ``frame 7``, and its luma; a single picture is ``picture``."""
 
-
 Row = dict[str, Any]
 """One picture, frame or segment, as ``edgecar score --json`` prints it."""
 
@@ -37,17 +36,15 @@ class Frames:
     every: int = 1
 
 
-def kind_of(path: Path) -> str:
-    """Return ``picture``, ``folder`` or ``clip``.
+def is_clip(path: Path) -> bool:
+    """Return True for a clip, False for a picture or a folder of pictures.
 
     Raises:
         DataError: There is nothing.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist; give a picture, a folder of pictures or a clip")
-    if path.is_dir():
-        return "folder"
-    return "picture" if is_picture(path) else "clip"
+    return not (path.is_dir() or is_picture(path))
 
 
 def lumas_of(path: Path, frames: Frames) -> Iterator[Named]:
@@ -59,18 +56,16 @@ def lumas_of(path: Path, frames: Frames) -> Iterator[Named]:
         DataError: There is nothing.
         MediaError: It cannot be read.
     """
-    kind = kind_of(path)
-    if kind == "clip":
+    if is_clip(path):
         with open_reader(path) as reader:
             for number, frame in enumerate(islice(reader, frames.most)):
                 if number % frames.every == 0:
                     yield f"frame {number}", frame.y
-        return
-    if kind == "picture":
+    elif path.is_dir():
+        for picture in list_pictures(path):
+            yield picture.stem, published_luma(read_picture(picture))
+    else:
         yield "picture", published_luma(read_picture(path))
-        return
-    for picture in list_pictures(path):
-        yield picture.stem, published_luma(read_picture(picture))
 
 
 def coded_lumas(
@@ -82,7 +77,7 @@ def coded_lumas(
         DataError: The coder does not fit what the path holds.
         MediaError: It cannot be read or coded.
     """
-    if kind_of(path) == "clip":
+    if is_clip(path):
         if coding is None:
             raise DataError(f"{path} is a clip; code it with --crf or --qp")
         coded = Source(path.name, Clip(path, frames=frames.most).load()).coded(coding).frames
@@ -178,11 +173,7 @@ def segments(rows: Sequence[Row], length: int, tolerance: float) -> list[Row]:
 
 
 def _in_step(*sides: Iterable[Named]) -> Iterator[tuple[str, list[Luma]]]:
-    """Yield the next of every side at a time.
-
-    Raises:
-        DataError: A side ends before another, or names differ.
-    """
+    """Yield the next picture of every side under their common name."""
     for count, each in enumerate(zip_longest(*sides)):
         found = [one for one in each if one is not None]
         if len(found) < len(each):

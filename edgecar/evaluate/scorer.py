@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.artifact import Artifact, Metadata, read_model
-from edgecar.closing import Closing
 from edgecar.engines.base import Engine
 from edgecar.engines.select import open_engine
 from edgecar.errors import ArtifactError, DataError
@@ -55,6 +55,12 @@ class ScorerMetadata:
     lower_is_better: bool
     trained_on: str
     parity_max_error: float
+
+    def write(self, model: "ModelProto") -> None:
+        """Replace all metadata of a graph by these."""
+        del model.metadata_props[:]
+        entry = model.metadata_props.add()
+        entry.key, entry.value = KEY, json.dumps(asdict(self))
 
 
 def planes_of(reference: Luma, distorted: Luma) -> NDArray[np.uint8]:
@@ -114,30 +120,7 @@ def picture_score(
     return float(np.concatenate(scores).mean(dtype=np.float64))
 
 
-def write_scorer_metadata(model: "ModelProto", metadata: ScorerMetadata) -> None:
-    """Store the metadata in a graph without any."""
-    entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(asdict(metadata))
-
-
-def read_scorer_metadata(model: "ModelProto", path: Path) -> ScorerMetadata:
-    """Read the metadata of a scorer's graph.
-
-    Raises:
-        ArtifactError: There is none, or it is not understood.
-    """
-    stored = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
-    if stored is None:
-        raise ArtifactError(f"{path} is no scorer; give a file that edgecar train-scorer made")
-    try:
-        return ScorerMetadata(**json.loads(stored))
-    except (ValueError, TypeError) as error:
-        raise ArtifactError(
-            f"{path}: its metadata is not understood ({error}); make it again"
-        ) from error
-
-
-class Scorer(Closing):
+class Scorer(AbstractContextManager["Scorer"]):
     """Scorer of pictures on the engine at hand; needs no torch.
 
     Args:
@@ -156,15 +139,13 @@ class Scorer(Closing):
         if not path.is_file():
             raise ArtifactError(f"{path}: no such file; leave --scorer out for the one that ships")
         model = read_model(path)
-        self.metadata = read_scorer_metadata(model, path)
-        self.engine = (
-            engine
-            if isinstance(engine, Engine)
-            # In float32: bfloat16 would round away what small differences are compared by.
-            else open_engine(
-                _artifact(model, self.metadata, path), engine, precision="fp32", threads=threads
-            )
-        )
+        self.metadata = _metadata(model, path)
+        if isinstance(engine, Engine):
+            self.engine = engine
+            return
+        artifact = _artifact(model, self.metadata, path)
+        # In float32: bfloat16 would round away what small differences are compared by.
+        self.engine = open_engine(artifact, engine, precision="fp32", threads=threads)
 
     def score(self, reference: Luma, distorted: Luma) -> float:
         """Score a picture against its reference; arguments and failures as of `picture_score`.
@@ -180,7 +161,23 @@ class Scorer(Closing):
         return before - after if self.metadata.lower_is_better else after - before
 
     def close(self) -> None:
+        """Close the engine."""
         self.engine.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _metadata(model: "ModelProto", path: Path) -> ScorerMetadata:
+    stored = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
+    if stored is None:
+        raise ArtifactError(f"{path} is no scorer; give a file that edgecar train-scorer made")
+    try:
+        return ScorerMetadata(**json.loads(stored))
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{path}: its metadata is not understood ({error}); make it again"
+        ) from error
 
 
 def _artifact(model: "ModelProto", metadata: ScorerMetadata, path: Path) -> Artifact:
