@@ -240,9 +240,9 @@ def _show_cleaning(
     Raises:
         typer.Exit: Code 3, where cleaning hurts.
     """
-    from edgecar.evaluate.score import kind_of, segments
+    from edgecar.evaluate.score import is_clip, segments
 
-    clip = kind_of(reference) == "clip"
+    clip = is_clip(reference)
     found = segments(rows, length if clip else 1, tolerance)
     hurt = [each for each in found if each["hurts"]]
     if as_json:

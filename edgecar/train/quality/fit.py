@@ -5,6 +5,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,6 @@ from edgecar.evaluate.scorer import (
     Scorer,
     ScorerMetadata,
     picture_score,
-    write_scorer_metadata,
 )
 from edgecar.exporter.recipe import recipe_for
 from edgecar.files import atomic_write
@@ -77,18 +77,10 @@ def fit_quality(
     *,
     stop_after_seconds: float = math.inf,
 ) -> bool:
-    """Train until the recipe's epochs are done.
+    """Train until the recipe's epochs are done, as `edgecar.train.loop.train` does.
 
-    Args:
-        run: Fresh or restored.
-        rated: Pictures to train on.
-        checkpoint: File of the whole state; see `edgecar.train.loop.train`.
-        report: Called every few seconds with steps done, steps in all, and the root of the mean
-            squared error in the unit of the scores.
-        stop_after_seconds: Leave early, to be continued later.
-
-    Returns:
-        True if all steps are done.
+    ``report`` is called every few seconds with steps done, steps in all, and the root of the mean
+    squared error in the unit of the scores.
     """
     recipe: QualityRecipe = run.recipe
     assert run.scale is not None
@@ -116,11 +108,7 @@ def fit_quality(
 
 
 def agreement_of(predicted: NDArray[np.float64], rated: RatedSet) -> Agreement:
-    """Compare predictions with the scores of a set, whatever their unit.
-
-    Raises:
-        DataError: There are too few, or all are the same.
-    """
+    """Compare predictions with the scores of a set; fails as `agreement` does."""
     return agreement(
         predicted,
         np.array([picture.score for picture in rated.pictures]),
@@ -150,7 +138,7 @@ def save_scorer(run: Run, path: Path, target: str, trained_on: str) -> dict[str,
     Args:
         run: Finished, or stopped.
         path: The ``.safetensors`` file; the others have its stem.
-        target: Meaning of the scores, for the record.
+        target: Meaning of the scores.
         trained_on: Description of the training pictures.
 
     Returns:
@@ -184,11 +172,7 @@ def save_scorer(run: Run, path: Path, target: str, trained_on: str) -> dict[str,
 
 
 def load_scorer_network(weights: Path) -> tuple[MultiscaleIqa, dict[str, Any]]:
-    """Load the network of a ``.safetensors`` file, which scores 0 to 1, and its metadata.
-
-    Raises:
-        CheckpointError: A file is missing or damaged, or they do not fit each other.
-    """
+    """Load the network of a ``.safetensors`` file, which scores 0 to 1, and its metadata."""
     try:
         metadata: dict[str, Any] = json.loads(weights.with_suffix(".json").read_text())
         state, config = load_file(weights), metadata["network"]
@@ -207,30 +191,23 @@ def _export(weights: Path) -> None:
     rescaled_(network, low, span)
     model = _graph(network)
     compact(model, weights)
+    keys = ("target", "low", "high", "lower_is_better", "trained_on")
+    stored = ScorerMetadata(MODEL, parity_max_error=0.0, **{key: metadata[key] for key in keys})
     path = weights.with_suffix(".onnx")
     # Beside a copy of the weights, which the graph finds by their name.
     with TemporaryDirectory(dir=weights.parent) as folder:
         trial = Path(folder) / path.name
         (Path(folder) / weights.name).write_bytes(weights.read_bytes())
-        trial.write_bytes(_annotated(model, metadata, 0.0))
+        stored.write(model)
+        trial.write_bytes(model.SerializeToString())
         error = _parity_error(network, trial)
     if not error <= PARITY * span:  # also refuses NaN
         raise GateError(
             f"ONNX differs from torch by {error:.2e}, allowed {PARITY * span:.2e}; not written"
         )
+    replace(stored, parity_max_error=error).write(model)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(_annotated(model, metadata, error))
-
-
-def _annotated(model: "ModelProto", metadata: dict[str, Any], error: float) -> bytes:
-    keys = ("target", "low", "high", "lower_is_better", "trained_on")
-    del model.metadata_props[:]
-    write_scorer_metadata(
-        model,
-        ScorerMetadata(MODEL, parity_max_error=error, **{key: metadata[key] for key in keys}),
-    )
-    annotated: bytes = model.SerializeToString()
-    return annotated
+        temporary.write_bytes(model.SerializeToString())
 
 
 def _parity_error(network: MultiscaleIqa, trial: Path) -> float:
@@ -245,11 +222,7 @@ def _parity_error(network: MultiscaleIqa, trial: Path) -> float:
 
 
 def _graph(network: MultiscaleIqa) -> "ModelProto":
-    """Return the ONNX graph with a dynamic number of patches.
-
-    Raises:
-        ExportError: torch cannot make it, or it is not valid.
-    """
+    """Return the ONNX graph with a dynamic number of patches."""
     import onnx
 
     settings = recipe_for(MODEL)

@@ -104,13 +104,7 @@ def rated_from_csv(path: Path) -> RatedSet:
 def split_by_reference(rated: RatedSet, share: float, seed: int) -> tuple[RatedSet, RatedSet]:
     """Split into pictures to train on and to test on, without a common reference (section III-B).
 
-    Args:
-        rated: All pictures.
-        share: Share of the references to train on; 0.8 in the paper.
-        seed: Seed of the draw.
-
-    Raises:
-        DataError: There are fewer than two references.
+    ``share`` is that of the references to train on; 0.8 in the paper.
     """
     used = sorted({picture.reference for picture in rated.pictures})
     if len(used) < 2:
@@ -125,13 +119,7 @@ def patch_draws(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
     """Yield endless batches of patches at random places; half of them mirrored.
 
-    Batch ``n`` depends on the seed and ``n`` alone, so that a run can go on exactly.
-
-    Args:
-        rated: Pictures to draw from.
-        batch: Number of patches in each batch.
-        seed: Seed of the draws.
-        first: Number of the first batch to yield.
+    Batch ``n`` depends on the seed and ``n`` alone, so that a run can go on exactly from ``first``.
 
     Yields:
         Planes ``(N, 2, 128, 128)``, distorted luma and residual map, and scores ``(N,)``: a patch

@@ -160,11 +160,7 @@ class Sources:
 
 
 def opinion_sources(recipe: QualityRecipe, scores: Path) -> Sources:
-    """Read a subjective study and split it by reference, as in the paper.
-
-    Raises:
-        DataError: The file is unfit, or has fewer than two references.
-    """
+    """Read a subjective study and split it by reference, as in the paper."""
     training, held_out = split_by_reference(rated_from_csv(scores), recipe.share, recipe.seed)
     used = len({picture.reference for picture in training.pictures})
     words = f"{scores.stem}: {len(training.pictures)} pictures of {used} references"
@@ -187,10 +183,6 @@ def proxy_sources(
         tests: Folders of other photographs to measure on, besides those that are held out.
         report: Called with the number of photographs that are ready.
         measure_only: Make nothing to learn from.
-
-    Raises:
-        DataError: A folder is missing.
-        MediaError: A picture cannot be read.
     """
     folders, validation = photo_folders(data, None)
     photos = [] if measure_only else load_photos(folders)[: recipe.photographs or None]
@@ -257,8 +249,8 @@ def distorted_set(
     Args:
         photos: Clean pictures, BGR, at least 180 px each way.
         distortions: Pictures to make of each.
-        seed: Seed of all that is drawn.
-        unchanged: Also have every photograph as it is, at the proxy's 100.
+        seed: Seed of all draws.
+        unchanged: Also take every photograph as it is, at the proxy's 100.
         report: Called with the number of photographs that are ready.
         folder: Folder to keep them in; default: the user's cache.
     """
