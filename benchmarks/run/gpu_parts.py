@@ -1,15 +1,17 @@
 """Checks that must hold on every GPU, a function each (`benchmarks.run.gpu_check`)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from benchmarks.run.gpu_speed import Metadata, on_device
-from edgecar.engines.base import CODE, Batch, Codes, codes_from_unit
+from edgecar.engines.base import CODE, Batch, Codes, Engine, codes_from_unit
 from edgecar.engines.fake import FakeEngine
+from edgecar.engines.tiles import TileEngine
 from edgecar.runtime.cuda.device import WORD, Device, Memory
-from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
+from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.tiles import plan_grid
 from edgecar.spec import Size
 
@@ -59,6 +61,25 @@ def a_clip(size: Size, frames: int = 6) -> list[Codes]:
         frame[40 * number : 40 * number + 9, 30:37] ^= 0x15
         clip.append(frame)
     return clip
+
+
+class ReferenceTiles(TileEngine):
+    """Any engine in place of one that runs where tiles lie: through CPU memory, to compare with."""
+
+    def __init__(self, device: Device, engine: Engine, shape: tuple[int, int, int]) -> None:
+        super().__init__(replace(engine.info, shape=shape), engine.channels, engine.align_px)
+        self._device, self._engine = device, engine
+
+    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+        """Wait for the tiles, and bring up what the engine makes of them."""
+        batch, height, width = self.shape
+        shape, count = (batch, self.channels, height, width), 4 * self.values
+        given = from_device(self._device, Memory(tiles, count), stream).view(np.float32)
+        back = self._device.staging(count)
+        assert back.host is not None
+        back.host.view(np.float32).reshape(shape)[:] = self._engine.run(given.reshape(shape))
+        self._device.upload(Memory(restored, count), back, stream)
+        wait(self._device, stream)  # the memory is needed until then
 
 
 def kernels_part(device: Device) -> Metadata:

@@ -55,7 +55,7 @@ class TensorrtTiles(TileEngine):
         shape = (settings.batch, *settings.tile)
         facts = metadata.network
         info = EngineInfo(metadata.library, library.title, facts.precision, shape, "cuda:0")
-        super().__init__(info, facts.channels, facts.align_px, reads, writes, capturable=True)
+        super().__init__(info, facts.channels, facts.align_px, reads, writes)
         batch_shape = (settings.batch, self.channels, *settings.tile)
         taken = self._context.set_input_shape(self._names[0], batch_shape)
         if not taken or self._context.infer_shapes():  # the names of those that stay unknown

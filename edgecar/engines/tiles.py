@@ -33,7 +33,6 @@ class TileEngine(Engine):
         reads: Type of the values in a batch.
         writes: Type of the values that the network makes of them.
         scale: Quantisation step of the codes, for ``int8``.
-        capturable: True if a CUDA graph may capture its work.
     """
 
     device: Any = None
@@ -49,13 +48,12 @@ class TileEngine(Engine):
         reads: TileType = "fp32",
         writes: TileType = "fp32",
         scale: float = 1.0,
-        capturable: bool = False,
     ) -> None:
         if info.shape is None:
             raise EngineError(f"{info.name} takes any shape, need one batch and tile shape")
         super().__init__(info, channels, align_px)
         self.shape = info.shape
-        self.reads, self.writes, self.scale, self.capturable = reads, writes, scale, capturable
+        self.reads, self.writes, self.scale = reads, writes, scale
 
     def on(self, device: Any, stream: Any = None) -> "TileEngine":
         """Use a device from now on, and close it with the engine; returns the engine."""

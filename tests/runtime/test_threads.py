@@ -15,9 +15,8 @@ from edgecar.engines.select import open_engine
 from edgecar.errors import EngineError
 from edgecar.media.frame import Frame
 from edgecar.runtime.cleaner import Cleaner
-from edgecar.runtime.cuda.runner import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
-from tests.runtime.cuda.host_device import HostDevice
+from tests.runtime.cuda.host_device import HostDevice, ReferenceTiles
 from tests.runtime.cuda.small_network import blurred, metadata
 
 THREADS, ROUNDS = 4, 6

@@ -5,7 +5,7 @@ writes another `Device`; the tests' runs the same kernels in the memory of the C
 order that streams and events allow.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -119,12 +119,6 @@ class Device(Protocol):
 
         Arguments are those that its source lists; addresses are integers, None for a null one.
         """
-
-    def call(self, function: Callable[[], None], stream: Any) -> None:
-        """Run a Python function once a stream has come so far, and its further work after that."""
-
-    def captured(self, work: Callable[[], None], stream: Any) -> Callable[[], None] | None:
-        """Capture a function's work as a graph that one call launches; None if that fails."""
 
     def close(self) -> None:
         """Give everything back."""

@@ -3,16 +3,14 @@
 import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from edgecar.engines.base import Batch, Engine
 from edgecar.engines.tiles import ITEM_BYTES, TileEngine
 from edgecar.errors import EngineError, MediaError
 from edgecar.runtime.cuda.arrays import frame_from_array, is_on_device
-from edgecar.runtime.cuda.device import Device, Memory
+from edgecar.runtime.cuda.device import Device
 from edgecar.runtime.cuda.device_stream import SLOTS, DeviceStream, FrameOnDevice
 from edgecar.runtime.runner import Ticket
 from edgecar.runtime.tiles import plan_grid
@@ -22,10 +20,8 @@ from edgecar.spec import Size
 class TileBatch:
     """A batch that fills with tiles of any frames; it runs when it is full, or when told to."""
 
-    def __init__(self, device: Device, engine: TileEngine, computing: Any, graphs: bool) -> None:
+    def __init__(self, device: Device, engine: TileEngine, computing: Any) -> None:
         self._device, self._engine, self._computing = device, engine, computing
-        self._graphs, self._ran = graphs and engine.capturable, False
-        self._replay: Callable[[], None] | None = None
         self._given = device.memory(engine.values * ITEM_BYTES[engine.reads])
         self._made = device.memory(engine.values * ITEM_BYTES[engine.writes])
         self._pieces: list[tuple[FrameOnDevice, int, int, int]] = []
@@ -62,24 +58,12 @@ class TileBatch:
         for frame, first, slot, count in pieces:
             to = self._given.address + slot * values * ITEM_BYTES[engine.reads]
             frame.source.gather(frame, first, count, to)
-        self._enqueue()
+        engine.enqueue(self._given.address, self._made.address, self._computing)
         for frame, first, slot, count in pieces:
             source = self._made.address + slot * values * ITEM_BYTES[engine.writes]
             frame.source.scatter(frame, first, count, source)
             if not frame.left:
                 frame.source.send(frame)
-
-    def _enqueue(self) -> None:
-        """Run the network: plainly the first time, which engines need, and as a graph later on."""
-
-        def work() -> None:
-            self._engine.enqueue(self._given.address, self._made.address, self._computing)
-
-        if self._graphs and self._ran and self._replay is None:
-            self._replay = self._device.captured(work, self._computing)
-            self._graphs = self._replay is not None
-        self._ran = True
-        (self._replay or work)()
 
 
 class CudaRunner:
@@ -97,7 +81,6 @@ class CudaRunner:
         halo_px: Halo of the network.
         reuse: Compute only tiles that read a change; the same bytes come out. A function says so
             for frames of a size.
-        graphs: Launch the engine as a CUDA graph where it allows that; the same bytes come out.
         computing: Stream that the engine works on, one at a time; None makes one.
     """
 
@@ -110,12 +93,10 @@ class CudaRunner:
         halo_px: int,
         *,
         reuse: bool | Callable[[Size], bool] = True,
-        graphs: bool = True,
         computing: Any = None,
     ) -> None:
         self._device, self.engine, self._halo_px = device, engine, halo_px
-        self._reuse, self._graphs = reuse, graphs
-        self._computing = computing or device.stream()
+        self._reuse, self._computing = reuse, computing or device.stream()
         self._arriving, self._arrived = device.stream(), device.event()
         self._streams: dict[Hashable, DeviceStream] = {}
         self._batches: dict[tuple[int, int, int], TileBatch] = {}
@@ -223,37 +204,8 @@ class CudaRunner:
         tile, align_px = engine.shape[1:], engine.align_px
         plan = plan_grid(size, tile, halo_px=self._halo_px, align_px=align_px)
         if engine.shape not in self._batches:
-            self._batches[engine.shape] = TileBatch(device, engine, computing, self._graphs)
+            self._batches[engine.shape] = TileBatch(device, engine, computing)
         reuse = self._reuse(size) if callable(self._reuse) else self._reuse
         source = DeviceStream(stream, device, engine, plan, size, computing, reuse)
         self._streams[stream] = source
         return source
-
-
-class ReferenceTiles(TileEngine):
-    """Any `Engine` in place of one that runs where tiles lie: through CPU memory, to compare with.
-
-    Args:
-        device: Whose memory tiles lie in.
-        engine: Engine of any shape, or of this one.
-        shape: ``(batch, height, width)``.
-    """
-
-    def __init__(self, device: Device, engine: Engine, shape: tuple[int, int, int]) -> None:
-        super().__init__(replace(engine.info, shape=shape), engine.channels, engine.align_px)
-        self._device, self._engine = device, engine
-        self._given, self._back = (device.staging(4 * self.values) for _ in range(2))
-
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
-        count = 4 * self.values
-        self._device.download(self._given, Memory(tiles, count), stream)
-        self._device.call(self._restore, stream)
-        self._device.upload(Memory(restored, count), self._back, stream)
-
-    def _restore(self) -> None:
-        assert self._given.host is not None
-        assert self._back.host is not None
-        batch, height, width = self.shape
-        shape = (batch, self.channels, height, width)
-        given: Batch = self._given.host.view(np.float32).reshape(shape)
-        self._back.host.view(np.float32).reshape(shape)[:] = self._engine.run(given)

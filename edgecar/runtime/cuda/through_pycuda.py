@@ -1,8 +1,7 @@
-"""CUDA through pycuda; graphs, which it has not, through the driver itself."""
+"""CUDA through pycuda."""
 
 import ctypes
 import threading
-import weakref
 from collections.abc import Callable
 from ctypes import byref, c_void_p
 from functools import cache, wraps
@@ -14,7 +13,6 @@ from edgecar.errors import EngineError
 from edgecar.runtime.cuda.device import DEVICE_FLAGS, FOLDER, KERNELS, THREADS, Memory
 
 DRIVER = "libcuda.so.1"
-CAPTURE_OF_THREAD = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL in cuda.h
 EVENT_WITHOUT_TIME = 2  # CU_EVENT_DISABLE_TIMING
 
 P = ParamSpec("P")
@@ -70,7 +68,6 @@ class CudaDevice:
             raise EngineError(f"no CUDA device {ordinal}: {error}") from error
         self.shared = bool(gpu.integrated and gpu.can_map_host_memory)
         self._kernel = cache(self._compiled)
-        self._graphs: weakref.WeakSet[_Graph] = weakref.WeakSet()
 
     def enter(self) -> None:
         """Make the context that of this thread, once."""
@@ -162,35 +159,7 @@ class CudaDevice:
         self._kernel(kernel).prepared_async_call(grid, (THREADS, 1, 1), stream, *given)
 
     @_in_context
-    def call(self, function: Callable[[], None], stream: Any) -> None:
-        stream.synchronize()
-        function()
-
-    @_in_context
-    def captured(self, work: Callable[[], None], stream: Any) -> Callable[[], None] | None:
-        driver = ctypes.CDLL(DRIVER)
-        handle, graph, ready = c_void_p(stream.handle), c_void_p(), c_void_p()
-        if driver.cuStreamBeginCapture_v2(handle, CAPTURE_OF_THREAD):
-            return None
-        try:
-            work()
-            refused = False
-        except (EngineError, self._cuda.Error):  # an engine may refuse to be captured
-            refused = True
-        if driver.cuStreamEndCapture(handle, byref(graph)) or refused:
-            return None
-        failed = driver.cuGraphInstantiateWithFlags(byref(ready), graph, ctypes.c_ulonglong(0))
-        driver.cuGraphDestroy(graph)
-        if failed:
-            return None
-        captured = _Graph(driver, ready, handle)
-        self._graphs.add(captured)
-        return captured
-
-    @_in_context
     def close(self) -> None:
-        for graph in tuple(self._graphs):
-            graph.destroy()
         self._context.pop()
         self._context.detach()
 
@@ -211,18 +180,3 @@ class CudaDevice:
         function = module.get_function(kernel)
         function.prepare(KERNELS[file][kernel].replace("p", "P"))
         return function
-
-
-class _Graph:
-    """A CUDA graph that a call launches; destroyed when nobody holds it, or with its device."""
-
-    def __init__(self, driver: Any, ready: c_void_p, stream: c_void_p) -> None:
-        self._driver, self._ready, self._stream = driver, ready, stream
-        self.destroy = weakref.finalize(self, driver.cuGraphExecDestroy, ready)
-        """Does nothing when repeated."""
-        self.destroy.atexit = False  # the context may be gone by then
-
-    def __call__(self) -> None:
-        error = self._driver.cuGraphLaunch(self._ready, self._stream)
-        if error:
-            raise EngineError(f"a CUDA graph failed with error {error}; run without graphs")

@@ -9,11 +9,13 @@ import random
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from edgecar.engines.base import Engine
+from edgecar.engines.tiles import TileEngine
 from edgecar.runtime.cuda.arrays import DeviceArray
 from edgecar.runtime.cuda.device import Memory
 from tests.runtime.cuda.host_kernels import run
@@ -53,26 +55,16 @@ class HostDevice:
         seed: Of the lots.
         shared: Staging memory is device memory, as on a Jetson.
         prefer: Number of a stream that takes all steps it can before any other.
-        capture: Whether graphs can be made.
     """
 
-    def __init__(
-        self, seed: int = 0, shared: bool = False, prefer: int | None = None, capture: bool = True
-    ) -> None:
+    def __init__(self, seed: int = 0, shared: bool = False, prefer: int | None = None) -> None:
         self.shared = shared
-        self._lots, self._prefer, self._capture = random.Random(seed), prefer, capture
+        self._lots, self._prefer = random.Random(seed), prefer
         self.streams: list[Stream] = []
         self.live: dict[int, int] = {}
         """Bytes of each allocation that somebody holds."""
-        self.graphs: weakref.WeakSet[Any] = weakref.WeakSet()
-        """Those that somebody holds."""
-        self._capturing: list[Callable[[], None]] | None = None
         self.done: list[str] = []
         """What was done, in order."""
-        self.launched = 0
-        """Kernels that were enqueued one by one."""
-        self.replayed = 0
-        """Graphs that were."""
 
     def staging(self, size: int) -> Memory:
         memory = self.memory(size)
@@ -106,7 +98,7 @@ class HostDevice:
 
     def record(self, event: Event, stream: Stream) -> None:
         mark = event.mark = Mark()
-        self._enqueue(stream, lambda: setattr(mark, "reached", True))
+        self.later(stream, lambda: setattr(mark, "reached", True))
 
     def wait(self, stream: Stream, event: Event) -> None:
         stream.queue.append(event.mark)
@@ -127,53 +119,55 @@ class HostDevice:
     def download(self, to: Memory, source: Memory, stream: Stream) -> None:
         self._move("download", to.host.ctypes.data, source.address, to.size, stream)
 
-    def later(self, stream: Stream, work: Callable[[], None]) -> None:
-        """What another library does on a stream of its own."""
-        self._enqueue(stream, work)
-
     def copy_rows(self, to, source, width: int, rows: int, stream: Stream) -> None:
         def copy() -> None:
             for row in range(rows):
                 ctypes.memmove(to[0] + row * to[1], source[0] + row * source[1], width)
             self.done.append("copy")
 
-        self._enqueue(stream, copy)
+        self.later(stream, copy)
 
     def launch(self, kernel: str, items: int, layers: int, arguments, stream: Stream) -> None:
         assert items > 0
         assert layers > 0
-        self.launched += self._capturing is None
 
-        self._enqueue(stream, lambda: (run(kernel, *arguments), self.done.append(kernel)))
+        self.later(stream, lambda: (run(kernel, *arguments), self.done.append(kernel)))
 
     def call(self, function: Callable[[], None], stream: Stream) -> None:
-        self._enqueue(stream, lambda: (function(), self.done.append("network")))
-
-    def captured(self, work: Callable[[], None], stream: Stream) -> Callable[[], None] | None:
-        if not self._capture:
-            return None
-        self._capturing = steps = []
-        work()
-        self._capturing = None
-
-        def replay() -> None:
-            self.replayed += 1
-            stream.queue.extend(steps)
-
-        self.graphs.add(replay)
-        return replay
+        self.later(stream, lambda: (function(), self.done.append("network")))
 
     def close(self) -> None:
         pass
 
     def _move(self, name: str, to: int, source: int, size: int, stream: Stream) -> None:
-        self._enqueue(stream, lambda: (ctypes.memmove(to, source, size), self.done.append(name)))
+        self.later(stream, lambda: (ctypes.memmove(to, source, size), self.done.append(name)))
 
-    def _enqueue(self, stream: Stream, step: Callable[[], None]) -> None:
-        if self._capturing is None:
-            stream.queue.append(step)
-        else:
-            self._capturing.append(step)
+    def later(self, stream: Stream, work: Callable[[], Any]) -> None:
+        """Enqueue any work, such as what another library does on a stream of its own."""
+        stream.queue.append(work)
+
+
+class ReferenceTiles(TileEngine):
+    """Any engine in place of one that runs where tiles lie: through CPU memory, to compare with."""
+
+    broken: Exception | None = None
+
+    def __init__(self, device: HostDevice, engine: Engine, shape: tuple[int, int, int]) -> None:
+        super().__init__(replace(engine.info, shape=shape), engine.channels, engine.align_px)
+        self._device, self._engine = device, engine
+        self._given, self._back = (device.staging(4 * self.values) for _ in range(2))
+
+    def enqueue(self, tiles: int, restored: int, stream: Stream) -> None:
+        if self.broken:
+            raise self.broken
+        batch, height, width = self.shape
+        given, back = (
+            memory.host.view(np.float32).reshape(batch, self.channels, height, width)
+            for memory in (self._given, self._back)
+        )
+        self._device.download(self._given, Memory(tiles, self._given.size), stream)
+        self._device.call(lambda: np.copyto(back, self._engine.run(given)), stream)
+        self._device.upload(Memory(restored, self._back.size), self._back, stream)
 
 
 def on_device(device: HostDevice, frame, pitch: int) -> DeviceArray:

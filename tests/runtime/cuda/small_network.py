@@ -1,13 +1,12 @@
 """A network small enough to know by heart, and what the NumPy runtime makes of frames with it."""
 
-from typing import Any
-
 import numpy as np
 
 from edgecar.artifact import Artifact, Metadata
 from edgecar.engines.fake import FakeEngine
-from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
+from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.restorer import Restorer
+from tests.runtime.cuda.host_device import ReferenceTiles
 
 HALO = 2
 SHAPE = (3, 16, 20)
@@ -24,25 +23,13 @@ def blurred(batch):
     return total
 
 
-def artifact(channels: int = 1, align_px: int = 1) -> Artifact:
+def metadata(channels: int = 1, align_px: int = 1) -> Metadata:
     halo_px = -(-HALO // align_px) * align_px
-    facts = Metadata("none", channels, halo_px, align_px, "local", 8, "fp32", "", "", 0.0, 0.0)
-    return Artifact(facts, b"")
+    return Metadata("none", channels, halo_px, align_px, "local", 8, "fp32", "", "", 0.0, 0.0)
 
 
-class CapturableTiles(ReferenceTiles):
-    """Any engine in place of a plan, which a graph may capture, and which can be broken."""
-
-    broken: Exception | None = None
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.capturable = True
-
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
-        if self.broken:
-            raise self.broken
-        super().enqueue(tiles, restored, stream)
+def artifact(channels: int = 1, align_px: int = 1) -> Artifact:
+    return Artifact(metadata(channels, align_px), b"")
 
 
 class InTurn:
@@ -60,7 +47,7 @@ class InTurn:
 
 def runner_of(device, shape=SHAPE, channels=1, align_px=1, **options) -> InTurn:
     """The GPU runtime with the small network."""
-    tiles = CapturableTiles(device, FakeEngine(blurred, channels, None, align_px), shape)
+    tiles = ReferenceTiles(device, FakeEngine(blurred, channels, None, align_px), shape)
     halo_px = artifact(channels, align_px).metadata.halo_px
     return InTurn(CudaRunner(device, tiles, halo_px, **options))
 

@@ -10,9 +10,9 @@ from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import open_engine
 from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
 from edgecar.errors import EngineError
-from edgecar.runtime.cuda.runner import CudaRunner, ReferenceTiles
+from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.restorer import Restorer
-from tests.runtime.cuda.host_device import HostDevice
+from tests.runtime.cuda.host_device import HostDevice, ReferenceTiles
 from tests.runtime.cuda.small_network import HALO, InTurn, a_clip, blurred, wanted
 
 

@@ -21,11 +21,10 @@ from edgecar.errors import AnswerError, EngineError, WindowError
 from edgecar.media.frame import Frame, chroma_size
 from edgecar.runtime.cuda import open as opening
 from edgecar.runtime.cuda.open import find_plan, open_on_gpu
-from edgecar.runtime.cuda.runner import ReferenceTiles
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stream_cache import Reuse
 from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
-from tests.runtime.cuda.host_device import HostDevice
+from tests.runtime.cuda.host_device import HostDevice, ReferenceTiles
 
 pytest.importorskip("tensorrt_rtx")
 

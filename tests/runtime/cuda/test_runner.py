@@ -31,14 +31,13 @@ def as_they_come(runner, clip) -> list:
     align_px=st.sampled_from([1, 2]),
     shared=st.booleans(),
     reuse=st.booleans(),
-    graphs=st.booleans(),
     together=st.booleans(),
 )
 def test_bytes_are_those_of_the_numpy_runtime_in_any_order(
-    seed, size, channels, align_px, shared, reuse, graphs, together
+    seed, size, channels, align_px, shared, reuse, together
 ) -> None:
     restorer = runner_of(
-        HostDevice(seed, shared), channels=channels, align_px=align_px, reuse=reuse, graphs=graphs
+        HostDevice(seed, shared), channels=channels, align_px=align_px, reuse=reuse
     )
     clip = a_clip(seed, size, channels)
     got = as_they_come(restorer.runner, clip) if together else map(restorer, clip)
@@ -115,19 +114,6 @@ def test_camera_that_changes_its_size_begins_anew() -> None:
         assert (restorer(frame) == wanted(frame)).all()
 
 
-@pytest.mark.parametrize(("capture", "calls", "replays"), [(True, 2, 3), (False, 5, 0)])
-def test_a_graph_takes_the_place_of_the_engine_s_launches(capture, calls, replays) -> None:
-    """Plainly first, then captured; where that is refused, plainly for good."""
-    device, called = HostDevice(capture=capture), []
-    restorer = runner_of(device, reuse=False)
-    (frame,) = a_clip(6, (16, 50), frames=1)
-    enqueue = restorer.runner.engine.enqueue
-    restorer.runner.engine.enqueue = lambda *where: (called.append(1), enqueue(*where))
-    for _ in range(4 if capture else 5):
-        assert (restorer(frame) == wanted(frame)).all()
-    assert (len(called), device.replayed) == (calls, replays)
-
-
 UPLOADS = 1  # second stream of a restorer, after that of its engine
 
 
@@ -135,7 +121,7 @@ def test_next_frame_goes_up_while_one_is_computed() -> None:
     """With the stream of uploads before all others, the third frame is up before the second's
     network ran: nothing makes an upload wait for the frame before."""
     device = HostDevice(prefer=UPLOADS)
-    runner = runner_of(device, reuse=False, graphs=False).runner
+    runner = runner_of(device, reuse=False).runner
     clip = a_clip(8, (32, 40), frames=3)
     first = runner.submit(clip[0])
     runner.submit(clip[1])
@@ -148,7 +134,7 @@ def test_next_frame_goes_up_while_one_is_computed() -> None:
 
 def test_every_batch_is_gathered_run_and_scattered_in_turn() -> None:
     device = HostDevice(9)
-    runner_of(device, reuse=False, graphs=False)(a_clip(9, (48, 60), frames=1)[0])
+    runner_of(device, reuse=False)(a_clip(9, (48, 60), frames=1)[0])
     kernels = [step for step in device.done if step in ("gather_fp32", "network", "scatter_fp32")]
     batches = len(kernels) // 3
     assert batches > 1
@@ -175,7 +161,7 @@ def test_third_frame_on_its_way_is_refused() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_frame_after_a_failure_is_computed_in_full(seed) -> None:
-    restorer = runner_of(HostDevice(seed), graphs=False)
+    restorer = runner_of(HostDevice(seed))
     clip = a_clip(3, (32, 40), frames=4)
     restorer(clip[0])
     every = restorer.tiles
