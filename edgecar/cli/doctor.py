@@ -22,58 +22,51 @@ def command(as_json: Json = False) -> None:
     from edgecar.artifact import shipped_names
     from edgecar.bench.machine import COMMIT, machine_facts, machine_line, versions
     from edgecar.engines.accelerator import accelerator_facts
-    from edgecar.engines.libraries import imported_onnxruntime
     from edgecar.engines.select import default_engine, usable_cores
 
-    machine = machine_facts()
-    engines = {"openvino": bool(find_spec("openvino")), "torch": bool(find_spec("torch"))}
-    if find_spec("onnxruntime"):
-        onnxruntime = imported_onnxruntime()
-        engines |= {
-            p.removesuffix("ExecutionProvider"): True for p in onnxruntime.get_available_providers()
-        }
+    machine, default = machine_facts(), default_engine()
     accelerator = accelerator_facts()
+    engines = {"openvino": bool(find_spec("openvino")), "torch": bool(find_spec("torch"))}
+    engines |= dict.fromkeys(accelerator["providers"], True)
     with status_line("known answers") as report:
         answers = shipped_answers(report)
-    wrong = [answer for answer in answers if answer["passed"] is False]
-    metadata = {
-        "machine": machine,
-        "accelerator": accelerator,
-        "versions": versions(),
-        "commit": COMMIT,
-        "usable_cores": usable_cores(),
-        "engines": engines,
-        "default_engine": default_engine(),
-        "known_answers": answers,
-        "weights": {coder: shipped_names(coder) for coder in CODERS},
-    }
     if as_json:
-        print_json(metadata)
-        if wrong:
-            raise typer.Exit(AnswerError.exit_code)
-        return
-    stdout.print(f"machine   {machine_line(machine)}")
-    for name, version in versions().items():
-        stdout.print(f"          {name} {version}")
-    usable = ", ".join(name for name, there in engines.items() if there)
-    stdout.print(f"engines   {usable}; default: {default_engine()}, {usable_cores()} core(s)")
-    for label, text in _gpu_lines(accelerator):
-        stdout.print(f"{label:<10}{text}")
-    for label, coder in zip(("weights", "", ""), CODERS, strict=True):
-        stdout.print(f"{label:<9} {coder}: {', '.join(shipped_names(coder)) or 'none'}")
-    for label, text in _answer_lines(answers):
-        stdout.print(f"{label:<10}{text}")
-    if wrong:
+        print_json(
+            {
+                "machine": machine,
+                "accelerator": accelerator,
+                "versions": versions(),
+                "commit": COMMIT,
+                "usable_cores": usable_cores(),
+                "engines": engines,
+                "default_engine": default,
+                "known_answers": answers,
+                "weights": {coder: shipped_names(coder) for coder in CODERS},
+            }
+        )
+    else:
+        usable = ", ".join(name for name, there in engines.items() if there)
+        lines = [
+            ("machine", machine_line(machine)),
+            *(("", f"{name} {version}") for name, version in versions().items()),
+            ("engines", f"{usable}; default: {default}, {usable_cores()} core(s)"),
+            *_gpu_lines(accelerator),
+            *(
+                (label, f"{coder}: {', '.join(shipped_names(coder)) or 'none'}")
+                for label, coder in zip(("weights", "", ""), CODERS, strict=True)
+            ),
+            *_answer_lines(answers),
+        ]
+        for label, text in lines:
+            stdout.print(f"{label:<10}{text}")
+    if any(answer["passed"] is False for answer in answers):
         raise typer.Exit(AnswerError.exit_code)
-    next_step("edgecar bench --res 1080p")
+    if not as_json:
+        next_step("edgecar bench --res 1080p")
 
 
 def shipped_answers(report: Callable[[str], None] = lambda _what: None) -> list[dict[str, Any]]:
-    """Open every shipped network here and tell how its known answer came out.
-
-    Args:
-        report: Called with the name of each file.
-    """
+    """Open every shipped network here and tell how its known answer came out."""
     from edgecar.artifact import find_artifact, read_artifact, shipped_names
     from edgecar.exporter.inspection import answer_here
 
@@ -89,13 +82,13 @@ def shipped_answers(report: Callable[[str], None] = lambda _what: None) -> list[
 def _answer_lines(answers: list[dict[str, Any]]) -> list[tuple[str, str]]:
     passed = [answer for answer in answers if answer["passed"]]
     slowest = max((answer["milliseconds"] for answer in passed), default=0.0)
-    lines = [
+    summary = (
         f"{len(passed)} of {len(answers)} shipped networks compute what they promise here "
         f"(each checked when it is opened, in {slowest:.0f} ms at most)"
-    ]
-    others = [answer for answer in answers if not answer["passed"]]
-    lines += [f"{each['network']} for {each['for']}: {each['words']}" for each in others]
-    return list(zip(["answers", *[""] * len(others)], lines, strict=True))
+    )
+    others = [each for each in answers if not each["passed"]]
+    wrong = [("", f"{each['network']} for {each['for']}: {each['words']}") for each in others]
+    return [("answers", summary), *wrong]
 
 
 def _gpu_lines(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -50,27 +50,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AnswerCheck:
-    """Outcome of running an artifact's known answer.
+    """Outcome of running an artifact's known answer."""
 
-    Attributes:
-        passed: True if the engine may be used.
-        exact: True if `largest_codes` decided, as for FP32; False if `loss_db` did.
-        largest_codes: Largest difference to the FP32 output, in 8-bit codes, beyond rounding.
-        allowed_codes: Largest difference that FP32 may have.
-        psnr_db: PSNR against the FP32 output; None if no difference was found.
-        loss_db: PSNR lost against the original picture, by the difference to the FP32 output.
-        allowed_db: Loss that the artifact states as allowed.
-        milliseconds: Time the check took.
-    """
-
-    passed: bool
-    exact: bool
-    largest_codes: float
-    allowed_codes: float
-    psnr_db: float | None
-    loss_db: float
-    allowed_db: float
-    milliseconds: float
+    passed: bool  # the engine may be used
+    exact: bool  # `largest_codes` decided, as for FP32; else `loss_db` did
+    largest_codes: float  # difference to the FP32 output, in 8-bit codes, beyond rounding
+    allowed_codes: float  # largest difference that FP32 may have
+    psnr_db: float | None  # against the FP32 output; None if no difference was found
+    loss_db: float  # PSNR lost against the original picture, by that difference
+    allowed_db: float  # loss that the artifact states as allowed
+    milliseconds: float  # that the check took
 
     def __str__(self) -> str:
         if self.exact:
@@ -80,15 +69,10 @@ class AnswerCheck:
 
 
 def open_checked(artifact: Artifact, precision: Precision | None, opener: Opener) -> Engine:
-    """Open an engine and check it with the artifact's known answer.
+    """Open an engine and check it with the artifact's known answer, if that has one.
 
     An engine that fails is closed. If the caller left the precision open, the same network in FP32
     is opened in its place, with a warning; ``info.note`` says so too.
-
-    Args:
-        artifact: File to run. Without a known answer nothing is checked.
-        precision: Arithmetic that was asked for.
-        opener: Opens the engine.
 
     Raises:
         AnswerError: The engine is wrong, and so is FP32, or there is no FP32 to take instead.
@@ -161,8 +145,8 @@ def check_answer(engine: Engine, metadata: Metadata) -> AnswerCheck | None:
     exact = metadata.precision == engine.info.precision == "fp32"
     tolerance = max(PARITY_TOLERANCE * metadata.parity_max_error, LEAST_TOLERANCE)
     allowed_codes = 255 * tolerance + ROUNDING_CODES
-    stated = metadata.quality.budget_db if metadata.quality else REDUCED_DB
-    allowed_db = max(answer.allowed_db, stated)
+    budget_db = metadata.quality.budget_db if metadata.quality else REDUCED_DB
+    allowed_db = max(answer.allowed_db, budget_db)
     return AnswerCheck(
         passed=largest <= allowed_codes if exact else loss_db <= allowed_db,
         exact=exact,

@@ -31,23 +31,14 @@ Take = Callable[[int, Codes], None]
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Description of a running engine, for people and result files.
+    """Description of a running engine, for people and result files."""
 
-    Attributes:
-        name: As given to ``--engine``.
-        provider: The library's own name of the back end in use, with its version.
-        precision: Arithmetic really in use.
-        shape: ``(batch, height, width)`` of the only batch it takes, or None for any.
-        device: Where it runs.
-        note: Why something else runs than what was asked for; empty if it does not.
-    """
-
-    name: str
-    provider: str
-    precision: Precision
-    shape: tuple[int, int, int] | None
+    name: str  # as given to --engine
+    provider: str  # the library's own name of the back end in use, with its version
+    precision: Precision  # really in use
+    shape: tuple[int, int, int] | None  # (batch, height, width) of the only batch, None for any
     device: str
-    note: str = ""
+    note: str = ""  # why something else runs than what was asked for; empty if it does not
 
 
 class Engine(Closing):
@@ -65,20 +56,15 @@ class Engine(Closing):
     def __init__(self, info: EngineInfo, channels: int, align_px: int) -> None:
         self.info = info
         self.channels, self.align_px = channels, align_px
-        self.turn = threading.RLock()
-        """Lock held during every call."""
-        self.is_open = True
-        """True until `close`."""
+        self.turn = threading.RLock()  # held during every call
+        self.is_open = True  # until `close`
         self._scratch: Batch = np.zeros(0, np.float32)
 
     def run(self, batch: Batch) -> Batch:
-        """Restore a batch of tiles.
+        """Restore a batch of tiles, ``(N, C, H, W)`` float32 in [0, 1].
 
-        The result is a new array. Values are as the network gives them, not clipped.
-
-        Args:
-            batch: ``(N, C, H, W)`` float32 in [0, 1]; H and W multiples of the artifact's
-                ``align_px``.
+        H and W are multiples of the artifact's ``align_px``. The result is a new array. Values are
+        as the network gives them, not clipped.
 
         Raises:
             EngineError: The engine is closed, or shape or dtype do not fit.

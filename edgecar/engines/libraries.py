@@ -6,6 +6,7 @@ before they are imported. A program that imports one of them before edgecar does
 
 import importlib
 import os
+import platform
 import sys
 import threading
 from typing import Any
@@ -20,6 +21,11 @@ BUILD_SERVER = "TF_BUILD"
 """Marks a build server, on which OpenVINO asks its telemetry package to stay silent."""
 
 _importing = threading.Lock()
+
+
+def is_x86() -> bool:
+    """Return True on CPUs that OpenVINO is fastest on, and that have no kernels for halves."""
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def imported_onnxruntime(submodule: str = "") -> Any:

@@ -3,12 +3,11 @@
 import contextlib
 import io
 import os
-import platform
 from typing import Any
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import Batch, Engine, EngineInfo, one_line
-from edgecar.engines.libraries import imported_onnxruntime
+from edgecar.engines.libraries import imported_onnxruntime, is_x86
 from edgecar.engines.trt_lint import refuse_misread_bytes
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
@@ -120,9 +119,8 @@ def provider_line(provider: str) -> str:
 
 def _computed(own: Precision, provider: str, asked: Precision | None) -> Precision:
     """Return the arithmetic in which a graph is computed."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if own == "fp16" and provider == "cpu" and x86:
-        return "fp32"  # x86 CPUs have no kernels for halves, which are widened
+    if own == "fp16" and provider == "cpu" and is_x86():  # which widens halves
+        return "fp32"
     name, full = FULL_PRECISION
     if own == "fp32" and provider == "tensorrt" and os.environ.get(name) != full:
         return "tf32"

@@ -1,12 +1,12 @@
 """Which engine runs an artifact here."""
 
 import os
-import platform
 from importlib.util import find_spec
 
 from edgecar.artifact import Artifact
 from edgecar.engines.answer import open_checked
 from edgecar.engines.base import Engine
+from edgecar.engines.libraries import is_x86
 from edgecar.engines.targets import LIBRARIES, LibraryName
 from edgecar.errors import AnswerError, EngineError
 from edgecar.metadata import Metadata
@@ -20,9 +20,6 @@ NAMES = (
     *PLANS,
     "torch",
 )
-
-ON_CPU = ("openvino", "onnxruntime")
-"""Engines that multiply eight bits on a CPU."""
 
 LARGEST_WEIGHT = 64
 """Largest magnitude of weights in eight bits whose sums are the same on every CPU.
@@ -42,7 +39,7 @@ def usable_cores() -> int:
 
 def default_engine() -> str:
     """Return the fastest engine for this CPU: OpenVINO on x86, ONNX Runtime elsewhere."""
-    return "openvino" if _is_x86() and find_spec("openvino") else "onnxruntime"
+    return "openvino" if is_x86() and find_spec("openvino") else "onnxruntime"
 
 
 def resolved(name: str) -> str:
@@ -96,19 +93,17 @@ def largest_weight(onnx_bytes: bytes) -> int:
 
     graph = onnx.load_model_from_string(onnx_bytes).graph
     dequantised = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-    largest = 0
-    for tensor in graph.initializer:
-        if tensor.name in dequantised and tensor.data_type in (
-            onnx.TensorProto.INT8,
-            onnx.TensorProto.UINT8,
-        ):
-            codes = onnx.numpy_helper.to_array(tensor).astype(np.int32)
-            largest = max(largest, int(np.abs(codes).max(initial=0)))
-    return largest
+    eight_bits = onnx.TensorProto.INT8, onnx.TensorProto.UINT8
+    codes = [
+        onnx.numpy_helper.to_array(tensor).astype(np.int32)
+        for tensor in graph.initializer
+        if tensor.name in dequantised and tensor.data_type in eight_bits
+    ]
+    return max((int(np.abs(values).max(initial=0)) for values in codes), default=0)
 
 
 def _unchecked(artifact: Artifact, name: str, precision: Precision | None, threads: int) -> Engine:
-    if name in ON_CPU and artifact.metadata.precision == "int8" and _is_x86():
+    if name in ("openvino", "onnxruntime") and artifact.metadata.precision == "int8" and is_x86():
         largest = largest_weight(artifact.onnx)
         if largest > LARGEST_WEIGHT:  # in files of earlier versions
             raise AnswerError(
@@ -129,7 +124,3 @@ def _unchecked(artifact: Artifact, name: str, precision: Precision | None, threa
     from edgecar.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(artifact, precision, threads, name.partition(":")[2] or "cpu")
-
-
-def _is_x86() -> bool:
-    return platform.machine().lower() in ("x86_64", "amd64")

@@ -35,10 +35,10 @@ class TileEngine(Engine):
         scale: Quantisation step of the codes, for ``int8``.
     """
 
+    # Device (`edgecar.runtime.cuda.device.Device`) that memory is taken from, and its stream that
+    # all work is enqueued on; set by `on`.
     device: Any = None
-    """Device (`edgecar.runtime.cuda.device.Device`) that memory is taken from; set by `on`."""
     stream: Any = None
-    """Stream of that device that all work is enqueued on."""
 
     def __init__(
         self,

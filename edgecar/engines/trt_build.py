@@ -192,7 +192,7 @@ def build_engine(
     plan = builder.build_serialized_network(network, config)  # None says no, without an exception
     if plan is None:
         cause, (height, width) = library.cause(), settings.tile
-        if "OutOfMemory" not in cause:
+        if "OutOfMemory" not in cause and "workspace size" not in cause:
             raise EngineError(f"{library.title} built no plan: {cause}")
         raise EngineError(
             f"{library.title} needs more scratch memory than {settings.workspace_mib} MiB for "

@@ -5,7 +5,7 @@ What 10.3 has not is not there either: code that wants it fails as it would on J
 
 import json
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from edgecar.engines.trt_library import Library, new_log
@@ -18,7 +18,7 @@ FROM_10 = {"IProgressMonitor"}
 
 
 class Fake103(ModuleType):
-    """A module with the names that both versions have, and enumerations cut down to them."""
+    """A module with the names that both versions have."""
 
     def __init__(self, version: str, timings: list[bytes]) -> None:
         super().__init__("tensorrt")
@@ -31,17 +31,17 @@ class Fake103(ModuleType):
         if name not in MODULE_NAMES | FROM_10:
             raise AttributeError(f"module 'tensorrt' has no attribute {name!r}")
         if name == "Builder":
-            return lambda logger: _Builder(tensorrt_rtx.Builder(logger), self._timings)
-        if name == "Runtime":
-            return _Runtime
+            return lambda logger: _builder(tensorrt_rtx.Builder(logger), self._timings)
+        if name == "Runtime":  # loads nothing, as on a machine without a GPU
+            return lambda _log: SimpleNamespace(deserialize_cuda_engine=lambda _plan: None)
         return getattr(tensorrt_rtx, name)
 
 
-class _Passing:
-    """Passes everything on to the real object."""
+class _Proxy:
+    """Passes on to a real object what it does not replace."""
 
-    def __init__(self, real: Any) -> None:
-        object.__setattr__(self, "real", real)
+    def __init__(self, real: Any, **replaced: Any) -> None:
+        self.__dict__.update(replaced, real=real)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
@@ -50,62 +50,35 @@ class _Passing:
         setattr(self.real, name, value)
 
 
-class _Builder(_Passing):
-    def __init__(self, real: Any, timings: list[bytes]) -> None:
-        super().__init__(real)
-        object.__setattr__(self, "timings", timings)
+def _builder(real: Any, timings: list[bytes]) -> _Proxy:
+    """A builder that keeps timings, which TensorRT-RTX does not."""
 
-    def create_builder_config(self) -> Any:
-        return _Config(self.real.create_builder_config(), self.timings)
+    def new_config() -> _Proxy:
+        used: list[Any] = []
 
-    def build_serialized_network(self, network: Any, config: Any) -> Any:
-        return self.real.build_serialized_network(network, config.real)
+        def create_timing_cache(content: bytes) -> SimpleNamespace:
+            timings.append(content)
+            return SimpleNamespace(serialize=lambda: content or b"timings of this GPU")
 
+        def set_timing_cache(cache: Any, ignore_mismatch: bool) -> bool:
+            assert not ignore_mismatch
+            used.append(cache)
+            return True
 
-class _Config(_Passing):
-    """Keeps timings, which TensorRT-RTX does not."""
+        return _Proxy(
+            real.create_builder_config(),
+            create_timing_cache=create_timing_cache,
+            set_timing_cache=set_timing_cache,
+            get_timing_cache=lambda: used[-1],
+        )
 
-    def __init__(self, real: Any, timings: list[bytes]) -> None:
-        super().__init__(real)
-        object.__setattr__(self, "timings", timings)
+    def build(network: Any, config: _Proxy) -> Any:
+        return real.build_serialized_network(network, config.real)
 
-    def create_timing_cache(self, content: bytes) -> "_Cache":
-        self.timings.append(content)
-        return _Cache(content)
-
-    def set_timing_cache(self, cache: "_Cache", ignore_mismatch: bool) -> bool:
-        assert not ignore_mismatch
-        object.__setattr__(self, "cache", cache)
-        return True
-
-    def get_timing_cache(self) -> "_Cache":
-        return self.cache
-
-
-class _Cache:
-    def __init__(self, content: bytes) -> None:
-        self._content = content or b"timings of this GPU"
-
-    def serialize(self) -> bytes:
-        return self._content
-
-
-class _Runtime:
-    """Loads nothing, as on a machine without a GPU."""
-
-    def __init__(self, _logger: Any) -> None:
-        pass
-
-    def deserialize_cuda_engine(self, _plan: bytes) -> None:
-        return None
+    return _Proxy(real, create_builder_config=new_config, build_serialized_network=build)
 
 
 def fake_tensorrt(version: str, timings: list[bytes] | None = None) -> Library:
-    """The library to hand to `write_plan`.
-
-    Args:
-        version: That it claims.
-        timings: Gets the timings that every build starts from.
-    """
+    """A library of a version; the timings that every build starts from are added to the list."""
     module = Fake103(version, [] if timings is None else timings)
     return Library("tensorrt", module, new_log(module))

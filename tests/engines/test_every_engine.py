@@ -99,15 +99,6 @@ def test_batch_that_does_not_fit_is_refused(batch, said, artifact) -> None:
     assert engine.run(windows(1)).shape == (1, 1, 24, 40)
 
 
-def test_engines_refuse_what_the_base_class_refuses(engine) -> None:
-    for batch in (np.zeros((1, 1, 8, 8)), windows(1, channels=3), windows(1, 7, 8), windows(0)):
-        with pytest.raises(EngineError, match="got "):
-            engine.run(batch)
-    with pytest.raises(EngineError, match="got "):
-        engine.run_codes([np.zeros((1, 8, 8), np.uint8), np.zeros((1, 7, 8), np.uint8)], print)
-    assert engine.run(windows(1)).shape == (1, 1, 24, 40)
-
-
 def test_closed_engine_refuses(kind, artifact) -> None:
     engine = opened(kind, artifact)
     engine.close()
@@ -131,43 +122,28 @@ def test_neither_slot_nor_neighbours_matter(engine) -> None:
     assert np.array_equal(beside, alone[2])
 
 
-def test_batch_is_left_alone(engine) -> None:
-    batch = windows(2)
-    before = batch.copy()
-    engine.run(batch)
-    assert np.array_equal(batch, before)
-
-
-def test_memory_layout_of_the_batch_does_not_matter(engine) -> None:
+def test_batch_of_any_layout_is_taken_and_left_alone(engine) -> None:
     frame = windows(1, 64, 80)
+    before = frame.copy()
     part = frame[:, :, 8:32, 4:44]
     assert not part.flags.c_contiguous
-    expected = engine.run(part.copy()).copy()
+    expected = engine.run(part.copy())
     assert np.array_equal(engine.run(part), expected)
-    reversed_twice = part.copy()[:, :, ::-1, ::-1]
-    assert np.array_equal(engine.run(reversed_twice[:, :, ::-1, ::-1]), expected)
+    backwards = np.ascontiguousarray(part[:, :, ::-1, ::-1])
+    assert np.array_equal(engine.run(backwards[:, :, ::-1, ::-1]), expected)
+    assert np.array_equal(frame, before)
 
 
-def test_engines_side_by_side_do_not_disturb_each_other(kind, exported) -> None:
-    batch = windows(1)
-    with opened(kind, exported("edgecar-s")) as one, opened(kind, exported("edgecar-xs")) as two:
-        from_one = one.run(batch)
-        expected = from_one.copy()
-        from_two = two.run(batch)
-        two_kept = from_two.copy()
-        assert np.array_equal(from_one, expected)
-        assert np.array_equal(one.run(batch), expected)
-        assert np.array_equal(from_two, two_kept)
-        two.close()
-        assert np.array_equal(one.run(batch), expected)
-
-
-def test_same_bits_each_time_it_is_opened(kind, artifact) -> None:
+def test_same_bits_each_time_whatever_else_is_open(kind, artifact, exported) -> None:
     batch = windows(2)
     results = []
-    for _ in range(3):
-        with opened(kind, artifact) as engine:
-            results += [engine.run(batch).tobytes() for _ in range(2)]
+    with opened(kind, exported("edgecar-xs")) as other:
+        from_other = other.run(batch)
+        kept = from_other.copy()
+        for _ in range(2):
+            with opened(kind, artifact) as engine:
+                results += [engine.run(batch).tobytes() for _ in range(2)]
+        assert np.array_equal(from_other, kept)
     assert len(set(results)) == 1
 
 

@@ -1,6 +1,7 @@
 """Plans are run as TensorRT wants it, and what it refuses ends in one line."""
 
 import ctypes
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,27 +10,23 @@ import pytest
 
 from edgecar.artifact import read_artifact
 from edgecar.engines.fake import FakeEngine
-from edgecar.engines.gpu import Gpu
-from edgecar.engines.plan import plan_path
-from edgecar.engines.targets import target_named
 from edgecar.engines.tensorrt import TensorrtTiles
-from edgecar.engines.trt_build import settings_for, write_plan
-from edgecar.engines.trt_library import Library, load_library
+from edgecar.engines.trt_library import Library
 from edgecar.errors import ArtifactError, EngineError
 from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.restorer import Restorer
+from tests.engines.conftest import CARD
 from tests.runtime.cuda.host_device import HostDevice
 
 trt = pytest.importorskip("tensorrt_rtx")
-CARD = Gpu("NVIDIA GeForce RTX 4090", "8.9", 128, 24564, False, "13.0", "", "")
 SHAPE = (2, 1, 64, 64)
 
 
 class FakeContext:
     """What is left of TensorRT's context without a GPU: its rules, and a function for a network."""
 
-    def __init__(self, device: HostDevice) -> None:
-        self.device, self.addresses, self.shape = device, {}, None
+    def __init__(self) -> None:
+        self.device, self.addresses, self.shape = HostDevice(), {}, None
         self.takes_shape = self.takes_address = self.runs = True
 
     def set_input_shape(self, name, shape) -> bool:
@@ -62,76 +59,49 @@ class FakeContext:
         return self.runs
 
 
-class FakeRuntime:
+@pytest.fixture
+def runtime() -> SimpleNamespace:
     """Loads any plan; `engine` and `context` may be taken away."""
+    names = {"input": trt.TensorIOMode.INPUT, "output": trt.TensorIOMode.OUTPUT}
+    made = SimpleNamespace(context=FakeContext(), loaded=None)
+    made.engine = SimpleNamespace(
+        num_io_tensors=2,
+        get_tensor_name=lambda index: list(names)[index],
+        get_tensor_mode=lambda name: names[name],
+        get_tensor_dtype=lambda _name: trt.float32,
+        create_execution_context=lambda: made.context,
+    )
 
-    engine: SimpleNamespace | None
-    context: FakeContext | None
+    def deserialize_cuda_engine(plan: bytes):
+        made.loaded = plan
+        return made.engine
 
-    def __init__(self, device: HostDevice) -> None:
-        names = ("input", "output")
-        modes = {"input": trt.TensorIOMode.INPUT, "output": trt.TensorIOMode.OUTPUT}
-        self.context = FakeContext(device)
-        self.engine = SimpleNamespace(
-            num_io_tensors=2,
-            get_tensor_name=lambda index: names[index],
-            get_tensor_mode=lambda name: modes[name],
-            get_tensor_dtype=lambda _name: trt.float32,
-            create_execution_context=lambda: self.context,
-        )
-        self.loaded: bytes | None = None
-
-    def deserialize_cuda_engine(self, plan: bytes):
-        self.loaded = plan
-        return self.engine
-
-
-@pytest.fixture(scope="module")
-def built(exported, tmp_path_factory):
-    """A plan for RTX cards, with its metadata."""
-    onnx = tmp_path_factory.mktemp("plan") / "net.onnx"
-    onnx.write_bytes(exported("edgecar-xs").onnx)
-    artifact, target = read_artifact(onnx), target_named("rtx")
-    path = plan_path(onnx, target)
-    settings = settings_for(artifact, target, tile=(64, 64), batch=2, level=0)
-    write_plan(artifact, path, load_library("tensorrt-rtx"), target, settings, None)
-    return path
+    made.deserialize_cuda_engine = deserialize_cuda_engine
+    return made
 
 
 @pytest.fixture
-def runtime() -> FakeRuntime:
-    return FakeRuntime(HostDevice())
-
-
-@pytest.fixture
-def library(runtime) -> Library:
-    real = load_library("tensorrt-rtx")
+def fake(runtime, library) -> Library:
+    """TensorRT-RTX with that runtime."""
     module = SimpleNamespace(
-        __version__=real.version,
+        __version__=library.version,
         Runtime=lambda _log: runtime,
         TensorIOMode=trt.TensorIOMode,
         nptype=trt.nptype,
     )
-    return Library("tensorrt-rtx", module, real.log)
+    return Library("tensorrt-rtx", module, library.log)
 
 
-def test_plan_says_what_it_is(built, library, runtime) -> None:
-    with TensorrtTiles(built, library, CARD) as engine:
-        assert engine.info.name == "tensorrt-rtx"
-        assert engine.info.provider == library.title
-        assert engine.shape == (2, 64, 64)
-        assert (engine.reads, engine.writes, engine.channels) == ("fp32", "fp32", 1)
-        assert runtime.loaded == built.read_bytes()
-        assert runtime.context.shape == SHAPE
-
-
-def test_frames_go_through_the_plan(built, library, runtime) -> None:
-    engine = TensorrtTiles(built, library, CARD)
-    runner = CudaRunner(runtime.context.device, engine, halo_px=8)
-    fake = FakeEngine(lambda batch: 1 - batch, 1, (2, 64, 64))
-    reference = Restorer(
-        replace(read_artifact(built.with_name("net.onnx")), onnx=b""), fake, reuse=False
-    )
+def test_frames_go_through_the_plan(built, fake, runtime) -> None:
+    engine = TensorrtTiles(built, fake, CARD)
+    assert (engine.info.name, engine.info.provider) == ("tensorrt-rtx", fake.title)
+    assert (engine.shape, engine.channels) == ((2, 64, 64), 1)
+    assert (engine.reads, engine.writes) == ("fp32", "fp32")
+    assert runtime.loaded == built.read_bytes()
+    assert runtime.context.shape == SHAPE
+    runner = CudaRunner(runtime.context.device, engine, halo_px=12)
+    artifact = replace(read_artifact(built.with_name("net.onnx")), onnx=b"")
+    reference = Restorer(artifact, FakeEngine(lambda batch: 1 - batch, 1, (2, 64, 64)), reuse=False)
     for seed in range(3):
         frame = np.random.default_rng(seed).integers(0, 256, (90, 130), np.uint8)
         assert (runner.result(runner.submit(frame)) == reference.luma(frame)).all()
@@ -150,46 +120,32 @@ def test_frames_go_through_the_plan(built, library, runtime) -> None:
         ),
     ],
 )
-def test_plan_that_cannot_be_loaded_is_refused_in_a_line(
-    spoil, said, built, library, runtime
-) -> None:
+def test_plan_that_cannot_be_loaded_is_refused_in_a_line(spoil, said, built, fake, runtime) -> None:
     spoil(runtime)
     with pytest.raises(EngineError) as refused:
-        TensorrtTiles(built, library, CARD)
+        TensorrtTiles(built, fake, CARD)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("what", ["takes_address", "runs"])
-def test_batch_that_is_refused_is_no_silent_success(what, built, library, runtime) -> None:
-    engine = TensorrtTiles(built, library, CARD)
+def test_batch_that_is_refused_is_no_silent_success(what, built, fake, runtime) -> None:
+    engine = TensorrtTiles(built, fake, CARD)
     setattr(runtime.context, what, False)
     with pytest.raises(EngineError, match=r"refuses the address of input|failed: "):
         engine.enqueue(4096, 8192, 1)
 
 
-@pytest.mark.parametrize(
-    ("gpu", "said"),
-    [
-        (replace(CARD, name="NVIDIA Tesla V100", compute_capability="7.0"), "from Ampere on"),
-    ],
-)
-def test_wrong_gpu_is_told_before_anything_is_loaded(gpu, said, built, library, runtime) -> None:
-    with pytest.raises(EngineError) as refused:
-        TensorrtTiles(built, library, gpu)
-    assert said in str(refused.value)
-    assert "--rebuild" in str(refused.value)
-    assert runtime.loaded is None
-
-
-def test_spoilt_plan_is_not_loaded(built, library, runtime, tmp_path) -> None:
-    spoilt = tmp_path / built.name
+def test_wrong_gpu_or_spoilt_plan_is_told_before_anything_is_loaded(
+    built, fake, runtime, tmp_path
+) -> None:
+    volta = replace(CARD, name="NVIDIA Tesla V100", compute_capability="7.0")
+    with pytest.raises(EngineError, match=r"from Ampere on, .*--rebuild"):
+        TensorrtTiles(built, fake, volta)
+    spoilt = shutil.copytree(built.parent, tmp_path / "copy") / built.name
     spoilt.write_bytes(built.read_bytes()[:-1])
-    spoilt.with_name(f"{built.name}.json").write_text(
-        built.with_name(f"{built.name}.json").read_text()
-    )
     with pytest.raises(ArtifactError, match="other bytes"):
-        TensorrtTiles(spoilt, library, CARD)
+        TensorrtTiles(spoilt, fake, CARD)
     assert runtime.loaded is None
 
 

@@ -15,15 +15,14 @@ from google.protobuf import text_format
 from google.protobuf.wrappers_pb2 import StringValue
 
 from edgecar.artifact import Artifact, read_artifact
-from edgecar.engines.gpu import Gpu
 from edgecar.engines.plan import sidecar_of
 from edgecar.engines.targets import target_named
 from edgecar.engines.triton import served_graph, served_plan, write_repository
 from edgecar.engines.trt_build import settings_for, write_plan
 from edgecar.errors import ArtifactError, EngineError
+from tests.engines.conftest import T4
 from tests.engines.fake_tensorrt import fake_tensorrt
 
-T4 = Gpu("Tesla T4", "7.5", 40, 15360, False, "12.6", "", "")
 CONFIG = """\
 name: {name}
 platform: {platform}

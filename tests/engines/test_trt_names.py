@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -28,24 +29,12 @@ CLASSES = {
 def used_names(source: str) -> set[str]:
     """``X.Y`` of every ``trt.X.Y``, and ``config.y`` of variables of TensorRT's classes."""
     found = set()
-    tree = ast.parse(source)
-    inner = set()
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Attribute) or id(node) in inner:
-            continue
-        parts = [node.attr]
-        base = node.value
-        while isinstance(base, ast.Attribute):
-            inner.add(id(base))
-            parts.append(base.attr)
-            base = base.value
-        if not isinstance(base, ast.Name):
-            continue
-        path = parts[::-1]
-        if base.id == "trt":
+    for chain in re.findall(r"(?<![\w.])\w+(?:\.\w+)+", source):
+        base, *path = chain.split(".")
+        if base == "trt":
             found.add(".".join(part for part in path[:2] if not part.startswith("__")))
-        elif base.id in CLASSES:
-            found.add(f"{base.id}.{path[0]}")
+        elif base in CLASSES:
+            found.add(f"{base}.{path[0]}")
     return found
 
 
