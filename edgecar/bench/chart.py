@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -35,11 +36,6 @@ def chart(rows: Sequence[Row], path_png: Path, *, machine: str) -> None:
 
     Bars are sorted by speed and coloured by engine; a dashed line marks a 30 frames/s camera.
 
-    Args:
-        rows: Rows of a ``bench`` result file; those without times are passed over.
-        path_png: Written whole or not at all.
-        machine: Caption, such as `edgecar.bench.machine.machine_line` gives.
-
     Raises:
         EdgecarError: matplotlib is missing.
         DataError: No row has times.
@@ -50,10 +46,15 @@ def chart(rows: Sequence[Row], path_png: Path, *, machine: str) -> None:
         raise EdgecarError(
             "charts need matplotlib, which is not installed; run: pip install 'edgecar[plot]'"
         ) from error
-    timed = sorted((row for row in rows if row["fps"] is not None), key=_order)
+    timed = sorted(
+        (row for row in rows if row["fps"] is not None),
+        key=lambda row: (row["height"], row["width"], row["fps"]),  # the fastest ends up on top
+    )
     if not timed:
         raise DataError("no row has times to draw; time a network with edgecar bench first")
-    panels = [(size, list(group)) for size, group in groupby(timed, key=_size)]
+    panels = [
+        (size, list(group)) for size, group in groupby(timed, key=itemgetter("height", "width"))
+    ]
     heights = [BAR_IN * len(group) + PANEL_IN for _, group in panels]
     figure = Figure(figsize=(WIDTH_IN, sum(heights) + 0.6), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -62,7 +63,7 @@ def chart(rows: Sequence[Row], path_png: Path, *, machine: str) -> None:
         _draw_panel(axis, group)
         axis.set_title(f"{width}×{height}", loc="left", fontsize=10, fontweight="bold")
     axes[-1].set_xlabel("frames per second (more is better)")
-    bars = [axes[0].barh(0, 0, color=_colour(engine)) for engine in engines]
+    bars = [axes[0].barh(0, 0, color=COLOURS.get(engine, OTHER_COLOUR)) for engine in engines]
     names = [*engines, f"{CAMERA_FPS} frames/s camera"]
     handles = [*bars, axes[0].lines[0]]
     figure.legend(handles, names, loc="outside upper right", ncols=len(names), frameon=False)
@@ -72,21 +73,9 @@ def chart(rows: Sequence[Row], path_png: Path, *, machine: str) -> None:
         figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata={"Software": None})
 
 
-def _size(row: Row) -> tuple[int, int]:
-    return row["height"], row["width"]
-
-
-def _order(row: Row) -> tuple[int, int, float]:
-    return *_size(row), row["fps"]  # the fastest ends up on top
-
-
-def _colour(engine: str) -> str:
-    return COLOURS.get(engine, OTHER_COLOUR)
-
-
 def _draw_panel(axis: "Axes", rows: Sequence[Row]) -> None:
     speeds = [row["fps"] for row in rows]
-    colours = [_colour(row["engine"]) for row in rows]
+    colours = [COLOURS.get(row["engine"], OTHER_COLOUR) for row in rows]
     bars = axis.barh(range(len(rows)), speeds, color=colours, height=0.7)
     numbers = [f"{speed:.1f}" if speed < 100 else f"{speed:.0f}" for speed in speeds]
     behind = {

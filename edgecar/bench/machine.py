@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
@@ -22,20 +23,14 @@ LIBRARIES = {
     "edgecar": ("edgecar",),
     "numpy": ("numpy",),
     "opencv": (
-        "opencv-python-headless",
-        "opencv-python",
-        "opencv-contrib-python-headless",
-        "opencv-contrib-python",
+        *("opencv-python-headless", "opencv-python"),
+        *("opencv-contrib-python-headless", "opencv-contrib-python"),
     ),
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt-rtx", "tensorrt_rtx"),
-    "av": ("av",),
-    "torch": ("torch",),
-    "torchmetrics": ("torchmetrics",),
-    "scipy": ("scipy",),
-    "pycocotools": ("pycocotools",),
+    **{name: (name,) for name in ("av", "torch", "torchmetrics", "scipy", "pycocotools")},
 }
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -98,10 +93,7 @@ def machine_line(machine: Machine) -> str:
 
 
 def cpu_from_cpuinfo(text: str) -> tuple[str | None, list[str]]:
-    """Model name and the instruction sets that matter, from the text of ``/proc/cpuinfo``.
-
-    Arm kernels print no model name; the answer is then None.
-    """
+    """Model name (None on Arm) and the instruction sets that matter, from ``/proc/cpuinfo``."""
     fields: dict[str, str] = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
@@ -120,25 +112,17 @@ def versions() -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for label, distributions in LIBRARIES.items():
-        for distribution in distributions:
-            try:
+        for distribution in reversed(distributions):
+            with suppress(metadata.PackageNotFoundError):
                 found[label] = metadata.version(distribution)
-            except metadata.PackageNotFoundError:
-                continue
-            break
     return found
 
 
 def commit_id(package: Path = PACKAGE) -> str | None:
     """The commit of edgecar's checkout, 40 hexadecimal digits, with ``-dirty`` if files differ.
 
-    Only tracked files count, and result files and the tables made from them do not.
-
-    Args:
-        package: Folder of the package.
-
-    Returns:
-        None where edgecar is installed from a wheel, also one inside another project's checkout.
+    Only tracked files count, and result files and the tables made from them do not. None where
+    edgecar is installed from a wheel, also one inside another project's checkout.
     """
     root = package.resolve().parent
     top = _git(root, "rev-parse", "--show-toplevel")

@@ -22,12 +22,7 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 @dataclass(frozen=True)
 class Work:
-    """Work of one tile.
-
-    Attributes:
-        macs: Multiply-accumulates.
-        values: Number of values that convolutions read and write.
-    """
+    """Work of one tile: multiply-accumulates, and values that convolutions read and write."""
 
     macs: int
     values: int
@@ -38,8 +33,6 @@ class Prediction:
     """Highest speed that a network could reach.
 
     Attributes:
-        network: Its name.
-        precision: Arithmetic.
         fps: Frames a second that no engine exceeds, every pixel computed.
         bound_by: ``arithmetic`` or ``memory``.
         computed_share: Pixels read by tiles over pixels of the frame.
@@ -77,10 +70,6 @@ def work_of_tile(artifact: Artifact, tile: Size) -> Work:
 
 def predictions(target: Target, size: Size) -> list[Prediction]:
     """Predict every network that ships for JPEG, in every precision with a published ceiling.
-
-    Args:
-        target: The box.
-        size: ``(height, width)`` of the frames.
 
     Raises:
         SettingsError: Nothing is published for the box.

@@ -83,11 +83,7 @@ def new_results(kind: str, rows: Sequence[Row], command: str) -> Results:
 
 
 def resumed(path: Path, command: str) -> tuple[list[Row], str]:
-    """Rows that a result file has already, and all commands that made it.
-
-    Args:
-        path: Path of the file; need not exist.
-        command: The one that goes on.
+    """Rows that a result file has already, and all commands that made it; it need not exist.
 
     Raises:
         DataError: Other code made the file, or it is no result file.
@@ -105,16 +101,9 @@ def resumed(path: Path, command: str) -> tuple[list[Row], str]:
 
 def table_of(results: Results) -> dict[str, Any]:
     """Return results as a result file holds them."""
-    return {
-        "schema": SCHEMA_VERSION,
-        "kind": results.kind,
-        "date": results.date,
-        "command": results.command,
-        "commit": results.commit,
-        "machine": dict(results.machine),
-        "versions": dict(results.versions),
-        "rows": [dict(row) for row in results.rows],
-    }
+    keys = ("kind", "date", "command", "commit", "machine", "versions")
+    table = {"schema": SCHEMA_VERSION, **{key: getattr(results, key) for key in keys}}
+    return {**table, "rows": [dict(row) for row in results.rows]}
 
 
 def write_results(path: Path, results: Results) -> None:

@@ -43,28 +43,22 @@ Outcome = Literal["taken", "refused", "not run", "slower", "no faster"]
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast an artifact is.
-
-    Attributes:
-        computed: The arithmetic that the engine chose.
-        provider: Provider of the engine.
-        rates: Frames a second, round by round.
-    """
+    """Frames a second of an artifact, round by round, and the arithmetic that the engine chose."""
 
     computed: Precision
     provider: str
-    rates: Sequence[float]
+    rates: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Result of one precision.
+    """Result of one precision; what was not timed has None and says why.
 
     Attributes:
         precision: Precision of the graph.
         outcome: ``taken``, or why it was not.
-        computed: The arithmetic that the engine chose for it; None where nothing was run.
-        fps: Frames a second, the median; None where it was not timed.
+        computed: The arithmetic that the engine chose for it.
+        fps: Frames a second, the median.
         ratio: Times FP32, the median over the rounds.
         least_ratio: Times FP32 in the slowest quarter of the rounds: what it must be worth.
         quality: Loss in the gate; None for FP32, and where the gate refused it.
@@ -83,14 +77,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Contest:
-    """The outcome of timing precisions.
-
-    Attributes:
-        taken: The fastest that is worth it; FP32 if none is.
-        size: ``(height, width)`` of the frames.
-        provider: Provider of the engine.
-        standings: FP32 first.
-    """
+    """The outcome of timing precisions on frames of a size; FP32 stands first."""
 
     taken: Precision
     size: Size
@@ -109,7 +96,7 @@ def export_fastest(
     Args:
         source: The network.
         lowering: How to lower it; its precision counts for nothing.
-        output: Where to write; named by the precision if not given.
+        output: Path of the artifact; named by the precision if not given.
         report: Told what takes long.
 
     Raises:
@@ -136,14 +123,7 @@ def native_form() -> ForEngine:
 def candidates(
     source: Source, base: tuple["ModelProto", Metadata], lowering: Lowering, report: Report
 ) -> tuple[dict[Precision, Artifact], dict[Precision, str]]:
-    """The FP32 artifact and those in lower precision that pass, and why the others do not.
-
-    Args:
-        source: The network.
-        base: Its FP32 graph and metadata.
-        lowering: How to lower it; its precision counts for nothing.
-        report: Told what takes long.
-    """
+    """The FP32 artifact and those in lower precision that pass, and why the others do not."""
     model, metadata = base
     trained = source.trained(model)
     artifacts: dict[Precision, Artifact] = {BASE: _artifact(model, metadata)}
@@ -174,16 +154,7 @@ def contest(
     engine: str = "auto",
     seconds: float = SECONDS,
 ) -> Contest:
-    """Time the precisions of a network and choose one.
-
-    A lower precision is taken only if it is faster than FP32 in three quarters of all rounds, by at
-    least what `edgecar tune` asks for; the fastest of those.
-
-    Args:
-        artifacts: Those past the gate, FP32 among them.
-        refused: Reason of the gate for each of the others.
-        engine: Name; each artifact runs in the arithmetic that it chooses.
-        seconds: To go on for; there are at least `ROUNDS` rounds.
+    """Time the precisions of a network for so long, at least `ROUNDS` rounds, and choose one.
 
     Raises:
         EngineError: The engine is not to be had, or refuses an artifact.
@@ -198,7 +169,11 @@ def judged(
     refused: Mapping[Precision, str],
     size: Size,
 ) -> Contest:
-    """Choose by speeds; arguments as of `contest`, ``size`` being that of the frames timed."""
+    """Choose by speeds on frames of a size, and the gate's reasons against the others.
+
+    A lower precision is taken only if it is faster than FP32 in three quarters of all rounds, by at
+    least what `edgecar tune` asks for; the fastest of those.
+    """
     base = speeds[BASE]
     standings = [
         _standing(precision, artifacts[precision].metadata.quality, speed, base)
@@ -241,17 +216,16 @@ def timed(
 ) -> dict[Precision, Speed]:
     """Speeds of artifacts on whole frames, every pixel computed, one frame of each in turn.
 
+    A lower precision that the engine computes in another one has no rates: it would only be FP32
+    with casts.
+
     Args:
         artifacts: By what they are called.
         engine: Name.
         size: ``(height, width)`` of the frames.
-        seconds: To go on for.
+        seconds: Time to go on for.
         forced: Arithmetic to compute some in; the engine's choice for the others.
         least: Rounds there are at any rate.
-
-    Returns:
-        Without rates for a lower precision that the engine computes in another one: it would only
-        be FP32 with casts.
     """
     speeds: dict[Precision, Speed] = {}
     passes: dict[Precision, Pass] = {}
@@ -260,40 +234,34 @@ def timed(
             wanted = (forced or {}).get(name)
             restorer = stack.enter_context(dense_restorer(artifact, engine, wanted))
             info = restorer.engine.info
-            speeds[name] = Speed(info.precision, info.provider, ())
+            speeds[name] = Speed(info.precision, info.provider)
             if artifact.metadata.precision in (BASE, info.precision):
                 passes[name] = frame_pass(restorer, size)
-        timed_rounds(passes, 0, least=2)  # shapes are compiled, memory is there
-        rates = timed_rounds(passes, seconds, least)
-    return {name: replace(speed, rates=rates.get(name, ())) for name, speed in speeds.items()}
+        return _with_rates(speeds, passes, seconds, least)
 
 
 def timed_on_clip(
     setup: Setup, artifacts: Mapping[Precision, Artifact], tuning: Tuning, seconds: float
 ) -> dict[Precision, Speed]:
-    """Speeds of artifacts on a clip, as ``edgecar run`` goes through it, in turn.
-
-    Args:
-        setup: The clip, engine and threads; its artifact counts for nothing.
-        artifacts: By their precision.
-        tuning: For all of them.
-        seconds: To go on for; there are at least `ROUNDS` rounds.
-
-    Returns:
-        As `timed`.
-    """
+    """Speeds of artifacts on a clip, as ``edgecar run`` goes through it, in turn; see `timed`."""
     speeds: dict[Precision, Speed] = {}
     passes: dict[Precision, Pass] = {}
     with ExitStack() as stack:
         for name, artifact in artifacts.items():
             with Restorer(artifact, setup.engine, threads=setup.threads) as restorer:
                 info = restorer.engine.info
-            speeds[name] = Speed(info.precision, info.provider, ())
+            speeds[name] = Speed(info.precision, info.provider)
             if name in (BASE, info.precision):
                 own = replace(setup, artifact=artifact, precision=None)
                 passes[name] = stack.enter_context(own.contender(tuning))
-        timed_rounds(passes, 0, least=1)  # shapes are compiled, files cached
-        rates = timed_rounds(passes, seconds, least=ROUNDS)
+        return _with_rates(speeds, passes, seconds, ROUNDS)
+
+
+def _with_rates(
+    speeds: dict[Precision, Speed], passes: dict[Precision, Pass], seconds: float, least: int
+) -> dict[Precision, Speed]:
+    timed_rounds(passes, 0, least=2)  # shapes are compiled, memory is there, files cached
+    rates = timed_rounds(passes, seconds, least)
     return {name: replace(speed, rates=rates.get(name, ())) for name, speed in speeds.items()}
 
 
@@ -317,16 +285,11 @@ def frame_pass(restorer: Restorer, size: Size) -> Pass:
 
     def run() -> float:
         frames.reverse()
-        return 1 / elapsed(lambda: restore(frames[0]))
+        began = time.perf_counter()
+        restore(frames[0])
+        return 1 / (time.perf_counter() - began)
 
     return run
-
-
-def elapsed(work: Callable[[], Any]) -> float:
-    """Seconds that a call takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def size_to_time(artifact: Artifact, engine: str) -> Size:

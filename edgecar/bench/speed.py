@@ -6,6 +6,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -106,31 +108,14 @@ def artifact_to_time(network: str, channels: int, folder: Path) -> Path:
 
 def in_own_process(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Run ``work`` in a fresh interpreter, so that memory is its own and nothing is warm."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, work, arguments))
-    process.start()
-    sender.close()
-    try:
-        outcome = receiver.recv()
-    except EOFError:
-        process.join()
-        raise EdgecarError(
-            f"the measuring process ended with code {process.exitcode}; the machine may be out of "
-            "memory: try a smaller --res"
-        ) from None
-    process.join()
-    if isinstance(outcome, Exception):
-        raise outcome
-    result: dict[str, Any] = outcome
-    return result
-
-
-def _send(sender: Any, work: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> None:
-    try:
-        sender.send(work(*arguments))
-    except EdgecarError as error:
-        sender.send(error)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        try:
+            return fresh.submit(work, *arguments).result()
+        except BrokenProcessPool as error:
+            raise EdgecarError(
+                "the measuring process was ended; the machine may be out of memory: try a smaller "
+                "--res"
+            ) from error
 
 
 def _measure(artifact: Path, setting: Setting) -> dict[str, Any]:
@@ -171,18 +156,20 @@ def _measure(artifact: Path, setting: Setting) -> dict[str, Any]:
 def _timed(restore: Callable[[int], Any]) -> list[float]:
     """Milliseconds per call: at least `MIN_FRAMES` calls or `MIN_SECONDS`, whichever is first."""
     for number in range(WARM_UP_FRAMES):
-        began = time.perf_counter()
-        restore(number)
-        if time.perf_counter() - began > MIN_SECONDS:
+        if _milliseconds(restore, number) > MIN_SECONDS * 1000:
             break
     times: list[float] = []
     while len(times) < MIN_FRAMES or sum(times) < 1000:
-        began = time.perf_counter()
-        restore(len(times))
-        times.append((time.perf_counter() - began) * 1000)
+        times.append(_milliseconds(restore, len(times)))
         if sum(times) > MIN_SECONDS * 1000:
             break
     return times
+
+
+def _milliseconds(work: Callable[[int], Any], number: int) -> float:
+    began = time.perf_counter()
+    work(number)
+    return (time.perf_counter() - began) * 1000
 
 
 def peak_kib() -> int:

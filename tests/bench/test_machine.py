@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from edgecar.bench import machine
@@ -22,11 +24,7 @@ processor\t: 1
 model name\t: another
 flags\t\t: fpu
 """
-ARM = """processor\t: 0
-BogoMIPS\t: 62.50
-Features\t: fp asimd asimdhp asimddp i8mm
-CPU part\t: 0xd42
-"""
+ARM = "processor\t: 0\nFeatures\t: fp asimd asimdhp asimddp i8mm\nCPU part\t: 0xd42\n"
 
 
 def test_cpu_of_x86_and_arm() -> None:
@@ -47,21 +45,13 @@ def test_this_machine() -> None:
 def test_gpus_and_boards_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     listing = "NVIDIA H200, 143771 MiB, 570.1\nOrin, [N/A], 540.4\nNo devices were found"
     asked = []
-
-    def answer(command: list[str], _environment: object = None) -> str:
-        asked.append(command)
-        return listing
-
-    monkeypatch.setattr(machine, "_output", answer)
+    monkeypatch.setattr(machine, "_output", lambda command, *_: asked.append(command) or listing)
     board = tmp_path / "model"
     board.write_bytes(b"NVIDIA Jetson Orin Nano\0")
     monkeypatch.setattr(machine, "DEVICE_TREE_MODEL", board)
     metadata = machine_facts()
-    assert metadata["gpus"] == [
-        "NVIDIA H200 (143771 MiB, driver 570.1)",
-        "Orin ([N/A], driver 540.4)",
-    ]
-    assert metadata["jetson"] == "NVIDIA Jetson Orin Nano"
+    gpus = ["NVIDIA H200 (143771 MiB, driver 570.1)", "Orin ([N/A], driver 540.4)"]
+    assert (metadata["gpus"], metadata["jetson"]) == (gpus, "NVIDIA Jetson Orin Nano")
     assert asked[0][0] == "nvidia-smi"
     assert machine_line(metadata).startswith("NVIDIA Jetson Orin Nano, ")
     assert machine_line(metadata).endswith("Orin ([N/A], driver 540.4)")
@@ -73,7 +63,10 @@ def test_a_tool_that_is_missing_or_fails_gives_none() -> None:
     assert machine._output([sys.executable, "-c", "print(' yes ')"]) == "yes"
 
 
-def test_versions_import_nothing() -> None:
+def test_versions_are_those_installed_and_import_nothing() -> None:
+    found = versions()
+    assert found["numpy"] == np.__version__
+    assert found["opencv"].startswith(cv2.__version__)
     code = (
         "import sys; from edgecar.bench.results import versions; found = versions();"
         "import edgecar.bench.tables;"
@@ -84,63 +77,36 @@ def test_versions_import_nothing() -> None:
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_versions_are_those_installed() -> None:
-    import cv2
-    import numpy as np
-
-    found = versions()
-    assert found["numpy"] == np.__version__
-    assert found["opencv"].startswith(cv2.__version__)
-    assert "tensorrt" not in found or found["tensorrt"]
-
-
 def git(folder: Path, *words: str) -> str:
     identity = ["-c", "user.name=n", "-c", "user.email=e@x", "-c", "commit.gpgsign=false"]
     command = ["git", "-C", str(folder), *identity, *words]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    root = tmp_path / "checkout"
-    package = root / "edgecar"
+def test_commit_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, package = tmp_path / "checkout", tmp_path / "checkout" / "edgecar"
+    package.mkdir(parents=True)
     (root / "benchmarks" / "results").mkdir(parents=True)
-    package.mkdir()
-    (package / "code.py").write_text("1")
-    (root / "benchmarks" / "results" / "a.json").write_text("1")
-    (root / "benchmarks" / "README.md").write_text("1")
+    for name in ("edgecar/code.py", "benchmarks/results/a.json", "benchmarks/README.md"):
+        (root / name).write_text("1")
     git(tmp_path, "init", "-q", str(root))
     git(root, "add", ".")
     git(root, "commit", "-qm", "first")
-    return package
-
-
-def test_commit_of_a_checkout(checkout: Path) -> None:
-    head = git(checkout, "rev-parse", "HEAD")
+    head = git(root, "rev-parse", "HEAD")
     assert len(head) == 40
-    assert commit_id(checkout) == head
-    (checkout / "code.py").write_text("2")
-    assert commit_id(checkout) == f"{head}-dirty"
-    git(checkout, "add", ".")
-    assert commit_id(checkout) == f"{head}-dirty"
-
-
-def test_results_and_their_tables_do_not_make_a_checkout_dirty(checkout: Path) -> None:
+    assert commit_id(package) == head
+    # Results and the tables made from them do not make a checkout dirty.
     for name in ("results/a.json", "README.md", "new.png"):
-        (checkout.parent / "benchmarks" / name).write_text("2")
-    assert commit_id(checkout) == git(checkout, "rev-parse", "HEAD")
-
-
-def test_a_hooks_environment_does_not_mislead(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    head = git(checkout, "rev-parse", "HEAD")
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
-    assert commit_id(checkout) == head
-
-
-def test_a_wheel_inside_another_projects_checkout_has_no_commit(checkout: Path) -> None:
-    installed = checkout.parent / ".venv" / "site-packages" / "edgecar"
+        (root / "benchmarks" / name).write_text("2")
+    assert commit_id(package) == head
+    # The environment of a hook does not mislead.
+    with monkeypatch.context() as hook:
+        hook.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+        assert commit_id(package) == head
+    (package / "code.py").write_text("2")
+    assert commit_id(package) == f"{head}-dirty"
+    # A wheel inside another project's checkout has no commit.
+    installed = root / ".venv" / "site-packages" / "edgecar"
     installed.mkdir(parents=True)
     assert commit_id(installed) is None
     assert commit_id(Path("/")) is None

@@ -6,7 +6,15 @@ import pytest
 
 from edgecar.artifact import Artifact, Quality
 from edgecar.bench import select_precision
-from edgecar.bench.select_precision import Contest, Speed, Standing, contest, size_to_time, timed
+from edgecar.bench.select_precision import (
+    ROUNDS,
+    Contest,
+    Speed,
+    Standing,
+    contest,
+    size_to_time,
+    timed,
+)
 from edgecar.bench.tables import contest_table
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.fake import FakeEngine
@@ -30,56 +38,47 @@ def artifacts(exported):
     return {"fp32": base, **lower}
 
 
-def decided(monkeypatch, artifacts, refused=None, computed=None, **rates):
-    """The outcome for speeds that are made up; round by round, or one for all rounds."""
-    rounds = {n: r if isinstance(r, list) else [r] * 8 for n, r in rates.items()}
+@pytest.fixture
+def decided(monkeypatch, artifacts):
+    """A function from speeds that are made up, for each round or all, to the outcome."""
 
-    def speeds(given, *_):
-        return {
+    def decide(refused=None, computed=None, **rates):
+        rounds = {n: r if isinstance(r, list) else [r] * 8 for n, r in rates.items()}
+        speeds = {
             name: Speed((computed or {}).get(name, name), "Library", rounds.get(name, ()))
-            for name in given
+            for name in artifacts
+            if name not in (refused or {})
         }
+        monkeypatch.setattr(select_precision, "timed", lambda *_: speeds)
+        monkeypatch.setattr(select_precision, "size_to_time", lambda *_: (270, 480))
+        found = contest(artifacts, refused or {})
+        return found, {standing.precision: standing.outcome for standing in found.standings}
 
-    monkeypatch.setattr(select_precision, "timed", speeds)
-    monkeypatch.setattr(select_precision, "size_to_time", lambda *_: (270, 480))
-    return contest(artifacts, refused or {})
-
-
-def outcomes(found) -> dict[str, str]:
-    return {standing.precision: standing.outcome for standing in found.standings}
+    return decide
 
 
-def test_fastest_is_taken(monkeypatch, artifacts) -> None:
-    found = decided(monkeypatch, artifacts, fp32=10.0, fp16=12.0, int8=15.0)
+def test_fastest_is_taken_and_slower_is_said_to_be_slower(decided) -> None:
+    found, outcomes = decided(fp32=10.0, fp16=12.0, int8=15.0)
     assert found.taken == "int8"
-    assert outcomes(found) == {"fp32": "no faster", "fp16": "no faster", "int8": "taken"}
+    assert outcomes == {"fp32": "no faster", "fp16": "no faster", "int8": "taken"}
     int8 = found.standings[2]
-    assert (int8.fps, int8.ratio, int8.least_ratio) == (15.0, 1.5, 1.5)
-    assert int8.quality == QUALITY
-
-
-def test_slower_is_said_to_be_slower(monkeypatch, artifacts) -> None:
-    found = decided(monkeypatch, artifacts, fp32=10.0, fp16=10.2, int8=8.0)
+    assert (int8.fps, int8.ratio, int8.least_ratio, int8.quality) == (15.0, 1.5, 1.5, QUALITY)
+    found, outcomes = decided(fp32=10.0, fp16=10.2, int8=8.0)
     assert found.taken == "fp32"
-    assert outcomes(found) == {"fp32": "taken", "fp16": "no faster", "int8": "slower"}
+    assert outcomes == {"fp32": "taken", "fp16": "no faster", "int8": "slower"}
     assert found.standings[2].ratio == pytest.approx(0.8)
 
 
-def test_what_wins_on_average_but_not_in_most_rounds_is_not_taken(monkeypatch, artifacts) -> None:
-    noisy = [13.0, 13.0, 13.0, 13.0, 13.0, 9.0, 9.0, 9.0]
-    found = decided(monkeypatch, artifacts, fp32=10.0, fp16=10.0, int8=noisy)
+def test_what_wins_on_average_but_not_in_most_rounds_is_not_taken(decided) -> None:
+    found, _ = decided(fp32=10.0, fp16=10.0, int8=[13.0] * 5 + [9.0] * 3)
     assert found.standings[2].ratio == pytest.approx(1.3)
     assert found.taken == "fp32"
-    steady = [13.0, 13.0, 13.0, 13.0, 13.0, 13.0, 13.0, 9.0]
-    assert decided(monkeypatch, artifacts, fp32=10.0, fp16=10.0, int8=steady).taken == "int8"
+    assert decided(fp32=10.0, fp16=10.0, int8=[13.0] * 7 + [9.0])[0].taken == "int8"
 
 
-def test_refused_and_not_run_are_told(monkeypatch, artifacts) -> None:
-    del artifacts["int8"]
-    found = decided(
-        monkeypatch, artifacts, {"int8": "loses 1 dB"}, computed={"fp16": "bf16"}, fp32=10.0
-    )
-    assert outcomes(found) == {"fp32": "taken", "fp16": "not run", "int8": "refused"}
+def test_refused_and_not_run_are_told(decided) -> None:
+    found, outcomes = decided({"int8": "loses 1 dB"}, computed={"fp16": "bf16"}, fp32=10.0)
+    assert outcomes == {"fp32": "taken", "fp16": "not run", "int8": "refused"}
     assert found.standings[1].why == "Library computes it in bf16 here"
     assert found.standings[2].why == "loses 1 dB"
 
@@ -103,12 +102,11 @@ def test_frames_are_restored_in_turn(monkeypatch, artifacts) -> None:
 
     monkeypatch.setattr(select_precision, "dense_restorer", opened)
     speeds = timed(artifacts, "fake", (64, 96), seconds=0)
-    assert {name: len(speed.rates) for name, speed in speeds.items()} == {
-        "fp32": select_precision.ROUNDS, "fp16": 0, "int8": select_precision.ROUNDS,
-    }  # fmt: skip
+    counts = {name: len(speed.rates) for name, speed in speeds.items()}
+    assert counts == {"fp32": ROUNDS, "fp16": 0, "int8": ROUNDS}
     assert speeds["fp16"].computed == "bf16"
     assert all(rate > 0 for rate in speeds["int8"].rates)
-    assert ran == [("fp32", 64 * 96), ("int8", 64 * 96)] * (select_precision.ROUNDS + 2)
+    assert ran == [("fp32", 64 * 96), ("int8", 64 * 96)] * (ROUNDS + 2)
 
 
 @pytest.mark.parametrize(
