@@ -25,7 +25,8 @@ Lower = Callable[[str, LowerPrecision], "Artifact"]
 def lowered_for_gpus(network: str, precision: LowerPrecision) -> "Artifact":
     """A network that ships, in a precision, as TensorRT takes it."""
     from edgecar.artifact import Artifact
-    from edgecar.exporter.to_onnx import Lowering, lowered_artifact, source_of
+    from edgecar.exporter.lower import Lowering, lowered_artifact
+    from edgecar.exporter.to_onnx import source_of
 
     source = source_of(network, codec="jpeg")
     model, metadata = source.graph()

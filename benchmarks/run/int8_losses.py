@@ -18,8 +18,9 @@ from edgecar.errors import GateError
 from edgecar.evaluate.metrics import psnr
 from edgecar.exporter.exact import ExactEngine
 from edgecar.exporter.frames import CodedPair, generated_frames
+from edgecar.exporter.lower import Lowering
 from edgecar.exporter.recipe import ForEngine
-from edgecar.exporter.to_onnx import Lowering, export
+from edgecar.exporter.to_onnx import export
 from edgecar.zoo.shipped import ShippedWeights
 
 MEASURED = ("openvino", "exact", "onnxruntime")

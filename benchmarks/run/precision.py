@@ -27,8 +27,9 @@ from edgecar.errors import GateError, SettingsError
 from edgecar.evaluate.clips import ClipSet, Pictures, load_clips, load_pictures
 from edgecar.evaluate.quality import evaluate_jpeg, evaluate_video
 from edgecar.evaluate.study import NetworkMethod
+from edgecar.exporter.lower import Lowering
 from edgecar.exporter.recipe import ForEngine, Lower
-from edgecar.exporter.to_onnx import Lowering, export
+from edgecar.exporter.to_onnx import export
 from edgecar.media.video_codec import VideoCodec
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.tune import MIN_ROUNDS, median_ratio

@@ -198,8 +198,8 @@ def _lowered(
     try:
         import onnx
 
+        from edgecar.exporter.lower import Lowering, lowered_artifact
         from edgecar.exporter.recipe import recipe_for
-        from edgecar.exporter.to_onnx import Lowering, lowered_artifact
     except ImportError as error:
         raise EdgecarError(
             f"{precision} needs {error.name}, which is not installed; export it elsewhere with "

@@ -26,7 +26,8 @@ from edgecar.files import quoted
 
 if TYPE_CHECKING:
     from edgecar.bench.select_precision import Contest
-    from edgecar.exporter.to_onnx import Exported, Lowering
+    from edgecar.exporter.lower import Lowering
+    from edgecar.exporter.to_onnx import Exported
 
 ExportPrecision = Literal["fp32", "fp16", "int8", "auto"]
 EXPORTED = (".onnx", SUFFIX)
@@ -181,7 +182,7 @@ def _lowering(
         SettingsError: Something was asked for that FP32, or FP16, has no use for.
     """
     from edgecar.bench.select_precision import native_form
-    from edgecar.exporter.to_onnx import Lowering
+    from edgecar.exporter.lower import Lowering
 
     if precision == "fp32":
         given = {"--calibrate": calibrate, "--budget-db": budget_db, "--for-engine": for_engine}

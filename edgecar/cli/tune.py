@@ -153,7 +153,8 @@ def _precisions(
     """Precisions of shipped weights on the clip; None where they cannot be made or run."""
     try:
         from edgecar.bench.select_precision import candidates, form_for, judged, timed_on_clip
-        from edgecar.exporter.to_onnx import Lowering, source_of
+        from edgecar.exporter.lower import Lowering
+        from edgecar.exporter.to_onnx import source_of
     except ImportError as error:
         stderr.print(
             f"note        lower precisions not tried: {error.name} is not installed; "

@@ -75,22 +75,22 @@ def known_answer(model: ModelProto, metadata: Metadata) -> KnownAnswer:
 
 
 def with_stated_loss(model: ModelProto, metadata: Metadata) -> Metadata:
-    """Allow a lowered graph what it was measured to lose on its known answer, where that is more.
+    """Write metadata into a lowered graph, with what it was measured to lose on its known answer.
 
-    The gate's budget is for the mean of its pictures, and this is one picture.
+    The gate's budget is for the mean of its pictures, and this is one picture. The known answer
+    given is that of the FP32 graph.
     """
     answer = metadata.known_answer
-    if answer is None:
-        return metadata
-    expected = answer.expected_codes()
-    apart = 255 * _output(model, metadata, answer.codes()) - expected
-    error = float(np.mean(np.square(apart, dtype=np.float64)))
-    loss_db = 10 * math.log10(1 + error / max(answer.error_codes2, FLAWLESS))
-    allowed_db = MARGIN * loss_db if math.isfinite(loss_db) else 0.0
-    stated = packed_answer(answer.codes(), expected, answer.error_codes2, allowed_db)
-    made = replace(metadata, known_answer=stated)
-    write_metadata(model, made)
-    return made
+    if answer is not None:
+        expected = answer.expected_codes()
+        apart = 255 * _output(model, metadata, answer.codes()) - expected
+        error = float(np.mean(np.square(apart, dtype=np.float64)))
+        loss_db = 10 * math.log10(1 + error / max(answer.error_codes2, FLAWLESS))
+        allowed_db = MARGIN * loss_db if math.isfinite(loss_db) else 0.0
+        stated = packed_answer(answer.codes(), expected, answer.error_codes2, allowed_db)
+        metadata = replace(metadata, known_answer=stated)
+    write_metadata(model, metadata)
+    return metadata
 
 
 def _output(model: ModelProto, metadata: Metadata, codes: Picture) -> NDArray[np.float32]:

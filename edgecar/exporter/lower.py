@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import combinations
+from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 
-from edgecar.errors import GateError
+from edgecar.errors import GateError, SettingsError
 from edgecar.exporter import exact
 from edgecar.exporter.calibrate import bias_shifts, equalised, ranges_of, rounded_weights
-from edgecar.exporter.frames import GateFrames
+from edgecar.exporter.checks import with_stated_loss
+from edgecar.exporter.frames import Picture, generated_frames, own_frames
 from edgecar.exporter.precision import fp16
-from edgecar.exporter.quality import SHIFT_CODES, Budget, Judge, Verdict, middles
+from edgecar.exporter.quality import SHIFT_CODES, WORST_TO_MEAN, Budget, Judge, Verdict, middles
 from edgecar.exporter.quantize import (
     FORMS,
     Form,
@@ -26,8 +28,8 @@ from edgecar.exporter.quantize import (
     quantised,
     share_of_work,
 )
-from edgecar.exporter.recipe import Lower
-from edgecar.metadata import Metadata, Quality, write_metadata
+from edgecar.exporter.recipe import ForEngine, Lower, Recipe
+from edgecar.metadata import Metadata, Quality
 
 FEW = 4  # layers, of which every set is judged
 CPU_ENGINES = ("openvino", "onnxruntime")  # those that an export may judge with
@@ -36,6 +38,29 @@ Report = Callable[[str], None]
 """Called with what is being tried."""
 Reduce = Callable[[Collection[str]], ModelProto]
 """Makes a graph in lower precision but for some convolutions, by name."""
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """A lower precision to export in.
+
+    Attributes:
+        precision: ``fp16`` or ``int8``.
+        calibrate: Frames to calibrate and judge on: a folder of pictures or a clip, coded as the
+            network will see them; photographs are generated if not given.
+        budget_db: PSNR that may be lost on average, and thrice that on one picture; the recipe's
+            if not given.
+        for_engine: The engine that INT8 is written down for.
+    """
+
+    precision: Lower
+    calibrate: Path | None = None
+    budget_db: float | None = None
+    for_engine: ForEngine = "openvino"
+
+    def __post_init__(self) -> None:
+        if self.budget_db is not None and not self.budget_db > 0:  # also refuses NaN
+            raise SettingsError(f"budget is {self.budget_db} dB; need a number above 0")
 
 
 @dataclass(frozen=True)
@@ -69,38 +94,42 @@ class Trained:
     reference: ModelProto
 
 
-def reduced(
+def lowered_artifact(
     model: ModelProto,
     metadata: Metadata,
-    precision: Lower,
-    form: Form,
-    *,
-    frames: GateFrames,
-    budget: Budget,
-    least_share: float,
-    channel_outliers: float = 0.0,
-    trained: Trained | None = None,
+    lowering: Lowering,
+    recipe: Recipe,
     report: Report = lambda _what: None,
+    trained: Trained | None = None,
 ) -> tuple[ModelProto, Metadata]:
-    """Return the graph in lower precision that keeps the fewest layers and passes the gate.
+    """Return an artifact in lower precision that keeps the fewest layers and passes the gate.
+
+    Args:
+        model: FP32 artifact's graph, with inferred shapes.
+        metadata: Metadata of that graph.
+        lowering: Precision to make, pictures to calibrate and judge on, and loss allowed.
+        recipe: Limits of the loss where `lowering` has none, and settings of INT8.
+        report: Called with what is being tried.
+        trained: Result of training in eight bits, if the weights were.
 
     Returns:
         The graph and its metadata, the outcome of the gate among them.
 
     Raises:
         GateError: None passes; the message names the nearest setting that does.
+        DataError: The frames to calibrate on are too few or too small.
     """
+    report("frames")
+    precision, form = lowering.precision, FORMS[lowering.for_engine]
+    wanted = (metadata.trained_on, metadata.channels, metadata.align_px)
+    own, allowed = lowering.calibrate, lowering.budget_db
+    frames = own_frames(own, *wanted) if own else generated_frames(*wanted)
+    budget = Budget(recipe.loss_db, recipe.worst_loss_db)
+    if allowed is not None:
+        budget = Budget(allowed, WORST_TO_MEAN * allowed)
+    trained = trained if precision == "int8" else None
     reference = trained.reference if trained else model
-    layers = convolutions(model)
-    if precision == "fp16":
-        search = Search({"": partial(fp16, model)}, layers, (), lambda _kept: True)
-    else:
-
-        def may_keep(kept: Collection[str]) -> bool:
-            return share_of_work(model, set(layers).difference(kept)) >= least_share
-
-        ways = _int8_ways(model, form, frames, channel_outliers, trained)
-        search = Search(ways, layers, always_kept(model), may_keep)
+    search = _search(model, precision, form, frames.calibration, recipe, trained)
     # The exact engine computes as TensorRT does, which is not asked, and as CPUs do that sum
     # products of eight bits without an intermediate step. CPUs of x86 do not compute halves.
     here = [name for name in form.engines if name in CPU_ENGINES and find_spec(name)]
@@ -112,8 +141,7 @@ def reduced(
         return Judge(reference, metadata, rough, precision, engines[:1]).verdict(lowered).loss_db
 
     best = best_candidate(search, judge.verdict, sensitivity, budget, report)
-    verdict = best.verdict
-    if verdict.spent(budget) > 1:
+    if best.verdict.spent(budget) > 1:
         instead = "--precision fp32"
         if precision == "int8":
             halves = Judge(reference, metadata, frames.held, "fp16", [exact.NAME])
@@ -121,47 +149,51 @@ def reduced(
                 instead = "--precision fp16"
         raise GateError(_refusal(metadata.model, precision, best, budget, instead))
     quality = Quality(
-        loss_db=verdict.loss_db,
-        worst_db=verdict.worst_db,
-        shift_codes=verdict.shift_codes,
+        **vars(best.verdict),
         budget_db=budget.loss_db,
         budget_worst_db=budget.worst_db,
         pictures=len(frames.held),
         data=frames.data,
         data_sha256=frames.sha256,
         method=best.method,
-        layers=len(layers),
+        layers=len(search.layers),
         kept=best.kept,
         engines=form.engines if precision == "int8" else tuple(FORMS),
         fp32_sha256=hashlib.sha256(reference.SerializeToString(deterministic=True)).hexdigest(),
-        by_engine=verdict.by_engine,
     )
-    made = replace(metadata, precision=precision, quality=quality)
-    write_metadata(best.model, made)
-    return best.model, made
+    return best.model, with_stated_loss(
+        best.model, replace(metadata, precision=precision, quality=quality)
+    )
 
 
-def _int8_ways(
+def _search(
     model: ModelProto,
+    precision: Lower,
     form: Form,
-    frames: GateFrames,
-    channel_outliers: float,
+    pictures: Sequence[Picture],
+    recipe: Recipe,
     trained: Trained | None,
-) -> dict[str, Reduce]:
-    """Return a way to lower a graph for each method to find ranges; trained weights have theirs."""
-    pictures = frames.calibration
+) -> Search:
+    """Return the ways to lower a graph: for INT8 one for each method to find ranges."""
+    layers = convolutions(model)
+    if precision == "fp16":
+        return Search({"": partial(fp16, model)}, layers, (), lambda _kept: True)
+
+    def may_keep(kept: Collection[str]) -> bool:
+        return share_of_work(model, set(layers).difference(kept)) >= recipe.int8_least_share
+
+    always = always_kept(model)
     if trained and form.signed:
         found = ranges_of(model, pictures, symmetric=True)["min-max"] | trained.ranges
-        return {"training": lambda keep: quantised(model, found, keep, form)}
-    alike = onnx.shape_inference.infer_shapes(equalised(model, pictures, channel_outliers))
+        way = {"training": lambda keep: quantised(model, found, keep, form)}
+        return Search(way, layers, always, may_keep)
+    alike = onnx.shape_inference.infer_shapes(equalised(model, pictures, recipe.channel_outliers))
     codes = rounded_weights(alike, pictures)
-
-    def way(ranges: Ranges) -> Reduce:
+    ways: dict[str, Reduce] = {}
+    for method, ranges in ranges_of(alike, pictures, symmetric=form.signed).items():
         shifts = bias_shifts(alike, pictures, ranges, codes, signed=form.signed)
-        return lambda keep: quantised(alike, ranges, keep, form, codes, shifts)
-
-    found_by = ranges_of(alike, pictures, symmetric=form.signed)
-    return {method: way(ranges) for method, ranges in found_by.items()}
+        ways[method] = partial(quantised, alike, ranges, form=form, codes=codes, shifts=shifts)
+    return Search(ways, layers, always, may_keep)
 
 
 def best_candidate(

@@ -210,63 +210,57 @@ def geometry_of(node: NodeProto, side: int, constants: Arrays) -> Geometry:
     if kind == "Concat" and attributes["axis"] not in (1, -3):
         raise ExportError("Concat along another axis than channels; join channels only")
     if kind in POINTWISE or kind in REDUCE:
-        return Geometry(Fraction(1), lambda size: size, lambda low, high: (low, high))
-    if kind == "DepthToSpace":
-        enlarge = attributes["blocksize"]
-        return Geometry(
-            Fraction(1, enlarge),
-            lambda size: size * enlarge,
-            lambda low, high: (low // enlarge, high // enlarge),
-        )
-    if kind == "SpaceToDepth":
-        block = attributes["blocksize"]
-        return Geometry(
-            Fraction(block),
-            lambda size: size // block,
-            lambda low, high: (low * block, high * block + block - 1),
-        )
+        return _sliding()
     if kind == "Pad":
         before, after = _padding(node, attributes, side, constants)
-        return Geometry(
-            Fraction(1),
-            lambda size: size + before + after,
-            lambda low, high: (low - before, high - before),
-        )
-    if kind in SLIDING:
-        return _sliding(node, attributes, side, constants)
+        return _sliding(before=before, after=after)
+    if kind == "SpaceToDepth":
+        return _sliding(attributes["blocksize"], attributes["blocksize"] - 1)
+    if kind == "DepthToSpace":
+        return _enlarging(attributes["blocksize"], attributes["blocksize"] - 1)
     if kind == "Resize":
         return _resizing(node, attributes, constants)
-    raise ExportError(f"the halo cannot be derived through operator {kind}; replace it")
-
-
-def _sliding(node: NodeProto, attributes: dict[str, Any], side: int, constants: Arrays) -> Geometry:
-    kind = node.op_type
+    if kind not in SLIDING:
+        raise ExportError(f"the halo cannot be derived through operator {kind}; replace it")
     rows, columns = attributes.get("strides", [1, 1])
     if rows != columns:
         raise ExportError(f"{kind} with strides {rows}x{columns}; need equal strides")
     if attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or "output_shape" in attributes:
         raise ExportError(f"{kind} with auto_pad; give explicit pads")
     kernel = attributes.get("kernel_shape")
-    if kernel is None:
-        weights = constants.get(node.input[1])
-        if weights is None:
-            raise ExportError(f"{kind} with computed weights; need constant weights")
-        kernel = weights.shape[2:]
-    stride, pads = int(rows), attributes.get("pads", [0, 0, 0, 0])
+    if kernel is None and node.input[1] not in constants:
+        raise ExportError(f"{kind} with computed weights; need constant weights")
+    kernel = kernel or constants[node.input[1]].shape[2:]
     reach = (kernel[side] - 1) * int(attributes.get("dilations", [1, 1])[side])
-    before, beyond = pads[side], pads[side] + pads[side + 2] - reach
+    pads = attributes.get("pads", [0, 0, 0, 0])
+    before, after = pads[side], pads[side + 2]
     if kind == "ConvTranspose":
         extra = int(attributes.get("output_padding", [0, 0])[side])
-        return Geometry(
-            Fraction(1, stride),
-            lambda size: (size - 1) * stride + 1 - beyond + extra,
-            lambda low, high: (-((reach - before - low) // stride), (high + before) // stride),
-        )
-    rounded = ceil if attributes.get("ceil_mode") else floor
+        return _enlarging(rows, reach, before, after - extra)
+    return _sliding(rows, reach, before, after, ceil if attributes.get("ceil_mode") else floor)
+
+
+def _sliding(
+    stride: int = 1,
+    reach: int = 0,
+    before: int = 0,
+    after: int = 0,
+    rounded: Callable[[Fraction], int] = floor,
+) -> Geometry:
+    """Return the geometry of a kernel: its first and last pixel are `reach` apart."""
     return Geometry(
         Fraction(stride),
-        lambda size: rounded(Fraction(size + beyond - 1, stride)) + 1,
+        lambda size: rounded(Fraction(size + before + after - reach - 1, stride)) + 1,
         lambda low, high: (low * stride - before, high * stride - before + reach),
+    )
+
+
+def _enlarging(stride: int, reach: int, before: int = 0, after: int = 0) -> Geometry:
+    """Return the geometry of a transposed kernel, which cuts off `before` and `after`."""
+    return Geometry(
+        Fraction(1, stride),
+        lambda size: (size - 1) * stride + 1 + reach - before - after,
+        lambda low, high: (-((reach - before - low) // stride), (high + before) // stride),
     )
 
 

@@ -13,15 +13,12 @@ from torch import nn
 
 from edgecar.artifact import Artifact
 from edgecar.engines.trt_lint import refuse_unsupported
-from edgecar.errors import ExportError, GateError, SettingsError
+from edgecar.errors import ExportError, GateError
 from edgecar.exporter.calibrate import ranges_from_reaches
-from edgecar.exporter.checks import known_answer, parity_error, with_stated_loss
-from edgecar.exporter.frames import generated_frames, own_frames
-from edgecar.exporter.lower import Report, Trained, reduced
-from edgecar.exporter.quality import WORST_TO_MEAN, Budget
-from edgecar.exporter.quantize import FORMS
+from edgecar.exporter.checks import known_answer, parity_error
+from edgecar.exporter.lower import Lowering, Report, Trained, lowered_artifact
 from edgecar.exporter.receptive import reception_of
-from edgecar.exporter.recipe import ForEngine, Lower, Recipe, recipe_for
+from edgecar.exporter.recipe import Recipe, recipe_for
 from edgecar.exporter.restoring import Restored, restoration
 from edgecar.exporter.upsampling import convolve_upsampling
 from edgecar.files import atomic_write, is_bare_name, sha256_of
@@ -33,29 +30,6 @@ from edgecar.zoo.registry import CARDS
 from edgecar.zoo.shipped import shipped_checkpoint
 
 INPUT, OUTPUT = "input", "output"
-
-
-@dataclass(frozen=True)
-class Lowering:
-    """A lower precision to export in.
-
-    Attributes:
-        precision: ``fp16`` or ``int8``.
-        calibrate: Frames to calibrate and judge on: a folder of pictures or a clip, coded as the
-            network will see them; photographs are generated if not given.
-        budget_db: PSNR that may be lost on average, and thrice that on one picture; the recipe's
-            if not given.
-        for_engine: The engine that INT8 is written down for.
-    """
-
-    precision: Lower
-    calibrate: Path | None = None
-    budget_db: float | None = None
-    for_engine: ForEngine = "openvino"
-
-    def __post_init__(self) -> None:
-        if self.budget_db is not None and not self.budget_db > 0:  # also refuses NaN
-            raise SettingsError(f"budget is {self.budget_db} dB; need a number above 0")
 
 
 @dataclass(frozen=True)
@@ -253,10 +227,7 @@ def artifact_from_network(
     metadata = Metadata(
         model=loaded.card.name,
         channels=loaded.channels,
-        halo_px=reception.halo_px,
-        align_px=reception.align_px,
-        context=reception.context,
-        bytes_per_px=reception.bytes_per_px,
+        **vars(reception),
         precision="fp32",
         trained_on=trained_on,
         weights_sha256=weights_sha256,
@@ -266,39 +237,6 @@ def artifact_from_network(
     metadata = replace(metadata, known_answer=known_answer(model, metadata))
     write_metadata(model, metadata)
     return model, metadata
-
-
-def lowered_artifact(
-    model: ModelProto,
-    metadata: Metadata,
-    lowering: Lowering,
-    recipe: Recipe,
-    report: Report,
-    trained: Trained | None = None,
-) -> tuple[ModelProto, Metadata]:
-    """Return an FP32 artifact, whose graph has inferred shapes, in lower precision, past the gate.
-
-    Raises:
-        GateError: It loses too much.
-        DataError: The frames to calibrate on are too few or too small.
-    """
-    report("frames")
-    wanted = (metadata.trained_on, metadata.channels, metadata.align_px)
-    own, allowed = lowering.calibrate, lowering.budget_db
-    budget = Budget(recipe.loss_db, recipe.worst_loss_db)
-    made, stated = reduced(
-        model,
-        metadata,
-        lowering.precision,
-        FORMS[lowering.for_engine],
-        frames=own_frames(own, *wanted) if own else generated_frames(*wanted),
-        budget=budget if allowed is None else Budget(allowed, WORST_TO_MEAN * allowed),
-        least_share=recipe.int8_least_share,
-        channel_outliers=recipe.channel_outliers,
-        trained=trained if lowering.precision == "int8" else None,
-        report=report,
-    )
-    return made, with_stated_loss(made, stated)
 
 
 def onnx_from_network(network: nn.Module, card: Card, channels: int, recipe: Recipe) -> ModelProto:

@@ -19,7 +19,8 @@ from edgecar.bench.tables import contest_table
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError
-from edgecar.exporter.to_onnx import Lowering, source_of
+from edgecar.exporter.lower import Lowering
+from edgecar.exporter.to_onnx import source_of
 
 pytestmark = pytest.mark.slow  # a harness for our own pages
 

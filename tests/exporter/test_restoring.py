@@ -15,9 +15,10 @@ from torch import nn
 import edgecar
 from edgecar.cli import main
 from edgecar.errors import GateError
+from edgecar.exporter.restoring import looks_drawn, restoration
 from edgecar.zoo.dncnn import Dncnn, DncnnConfig
 from edgecar.zoo.registry import CARDS, card_named
-from edgecar.zoo.shipped import shipped_checkpoint
+from edgecar.zoo.shipped import shipped_checkpoint, shipped_weights
 from tests.networks import lively
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -46,37 +47,44 @@ def changed(name: str) -> nn.Module:
     network = smoother(3 if "BGR" in name else 1)
     first, _, last = (layer for layer in network.model if isinstance(layer, nn.Conv2d))
     with torch.no_grad():
-        if name == "sign":
-            last.weight.neg_()
-        elif name == "picture":
-            last.weight[0, 0] = 0
-            last.weight.neg_()
-            last.bias.fill_(-ROOM)
-        elif name == "sigmoid":
-            last.weight[0, 0] = 0
-            last.weight.mul_(-5)
-            last.bias.fill_(-5 * (ROOM + 0.5))
-        elif name == "0 to 255":  # differences below 10 codes are left alone
-            first.weight[0, 0] = -1 / 9
-            first.weight[0, 0, 1, 1] += 1
-            first.weight[1] = -first.weight[0]
-            first.bias.fill_(-10)
-        elif name == "output 0 to 255":
-            last.weight.mul_(255)
-        elif name == "bias":
-            last.bias.fill_(0.15)
-        elif name == "BGR":
-            last.weight.copy_(last.weight.flip(0))
+        match name:
+            case "its sign is reversed":
+                last.weight.neg_()
+            case "it predicts the picture itself":
+                last.weight[0, 0] = 0
+                last.weight.neg_()
+                last.bias.fill_(-ROOM)
+            case "it ends in a sigmoid":
+                last.weight[0, 0] = 0
+                last.weight.mul_(-5)
+                last.bias.fill_(-5 * (ROOM + 0.5))
+            case "it reads and writes 0 to 255":  # differences below 10 codes are left alone
+                first.weight[0, 0] = -1 / 9
+                first.weight[0, 0, 1, 1] += 1
+                first.weight[1] = -first.weight[0]
+                first.bias.fill_(-10)
+            case "it writes 0 to 255":
+                last.weight.mul_(255)
+            case "the bias of its last layer is missing or wrong":
+                last.bias.fill_(0.15)
+            case "the channels of its output are BGR":
+                last.weight.copy_(last.weight.flip(0))
     return network
 
 
-def run(call, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["edgecar", *map(str, call)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-        raise SystemExit(0)
-    shown = capsys.readouterr()
-    return stopped.value.code or 0, shown.out, shown.err
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Runs ``edgecar export`` and returns its exit code, output and what it said."""
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["edgecar", "export", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+            raise SystemExit(0)
+        shown = capsys.readouterr()
+        return stopped.value.code or 0, shown.out, " ".join(shown.err.split())
+
+    return call
 
 
 @pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
@@ -96,24 +104,24 @@ def test_denoiser_is_judged_on_the_noise_that_it_removes(channels, tmp_path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    "said",
     [
-        ("sign", "its sign is reversed"),
-        ("picture", "it predicts the picture itself"),
-        ("sigmoid", "it ends in a sigmoid"),
-        ("0 to 255", "it reads and writes 0 to 255"),
-        ("output 0 to 255", "it writes 0 to 255"),
-        ("bias", "the bias of its last layer is missing or wrong"),
-        ("BGR", "the channels of its output are BGR"),
+        "its sign is reversed",
+        "it predicts the picture itself",
+        "it ends in a sigmoid",
+        "it reads and writes 0 to 255",
+        "it writes 0 to 255",
+        "the bias of its last layer is missing or wrong",
+        "the channels of its output are BGR",
     ],
 )
-def test_misread_network_is_refused_with_the_reason(name, said, tmp_path, capsys, monkeypatch):
+def test_misread_network_is_refused_with_the_reason(said, tmp_path, run):
     path = tmp_path / "theirs.pth"
-    torch.save(changed(name).state_dict(), path)
-    code, out, err = run(["export", path], capsys, monkeypatch)
+    torch.save(changed(said).state_dict(), path)
+    code, out, err = run(path)
     assert (code, out) == (3, "")
-    assert said in " ".join(err.split())
-    assert re.search(r"then \d+\.\d to \d+\.\d dB", " ".join(err.split()))
+    assert said in err
+    assert re.search(r"then \d+\.\d to \d+\.\d dB", err)
     assert [file.name for file in tmp_path.iterdir()] == ["theirs.pth"]
 
 
@@ -162,38 +170,30 @@ def test_trained_weights_that_do_harm_are_refused(change, said, tmp_path) -> Non
         assert edgecar.export(path, restores=False).restored is None
 
 
-def test_untrained_weights_are_exported_and_said_to_be(tmp_path, capsys, monkeypatch) -> None:
+def test_untrained_weights_are_exported_and_said_to_be(tmp_path, run) -> None:
     torch.manual_seed(0)
     path = tmp_path / "fresh.pt"
     torch.save(card_named("edgecar-xs").build(card_named("edgecar-xs").config()).state_dict(), path)
-    code, out, err = run(["export", path, "--json"], capsys, monkeypatch)
+    code, out, err = run(path, "--json")
     assert code == 0, err
     assert "untrained" in json.loads(out)["restored"]["note"]
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_fresh_weights_are_told_from_trained_ones(card) -> None:
-    from edgecar.exporter.restoring import looks_drawn
-    from edgecar.zoo.checkpoints import load_network
-    from edgecar.zoo.shipped import shipped_weights
-
     torch.manual_seed(0)
     if card.name != "glfusion":  # 32 million weights take long to draw
         assert looks_drawn(card.build(card.config(1)))
     assert looks_drawn(lively(nn.Sequential(nn.Conv2d(1, 32, 3), nn.Conv2d(32, 32, 3))))
     for weights in shipped_weights():
         if weights.network == card.name:
-            assert not looks_drawn(load_network(weights.path).network)
+            assert not looks_drawn(edgecar.load(weights.path).network)
 
 
 @pytest.mark.slow
 def test_every_shipped_network_restores_what_it_is_for() -> None:
-    from edgecar.exporter.restoring import restoration
-    from edgecar.zoo.checkpoints import load_network
-    from edgecar.zoo.shipped import shipped_weights
-
     for weights in shipped_weights():
-        found = restoration(load_network(weights.path), weights.trained_on, weights.path)
+        found = restoration(edgecar.load(weights.path), weights.trained_on, weights.path)
         # Middles of six photographs only: 0.07 dB for HEVC, 0.3 for H.264, above 1 for JPEG.
         assert found.gain_db > 0.05, weights.path.name
         assert not found.note
@@ -206,9 +206,8 @@ def test_every_shipped_network_restores_what_it_is_for() -> None:
     [("compiled.pt", ""), ("lightning.ckpt", "state_dict.net"), ("gd.pth", "G"),
      ("npscalar.pth", "state_dict")],
 )  # fmt: skip
-def test_witness_exports(name, source, tmp_path, capsys, monkeypatch) -> None:
-    call = ["export", DATA / "faults" / name, "-o", tmp_path / "x.onnx", "--json"]
-    code, out, err = run(call, capsys, monkeypatch)
+def test_witness_exports(name, source, tmp_path, run) -> None:
+    code, out, err = run(DATA / "faults" / name, "-o", tmp_path / "x.onnx", "--json")
     assert code == 0, err
     assert json.loads(out)["source"] == source
 

@@ -7,19 +7,13 @@ import torch
 from torch import nn
 
 from edgecar.errors import SettingsError
-from edgecar.zoo.checkpoints import load_network
+from edgecar.zoo.edgecar_net import Plain, PlainConfig
 from edgecar.zoo.glfusion import ChannelSpatialAttention, MixedScaleModule
 from edgecar.zoo.msfan import Msfan, MsfanConfig
 from edgecar.zoo.registry import CARDS, card_named
 from tests.networks import lively, narrow
+from tests.zoo.files import assert_computes, stored
 
-PUBLISHED_PARAMS = [
-    ("arcnn", 1, 106_561),
-    ("arcnn", 3, 117_734),
-    ("fastarcnn", 3, 85_575),
-    ("dncnn", 1, 667_072),
-    ("msfan", 1, 765_587),
-]
 NAMES = [card.name for card in CARDS]
 
 
@@ -27,36 +21,44 @@ def drawn(name: str, channels: int = 1) -> nn.Module:
     """At full size, without content."""
     card = card_named(name)
     with torch.device("meta"):
-        return card.build(card.config(channels))
+        return card.build(card.config(channels)).eval()
 
 
 def count(network: nn.Module, kind: type[nn.Module]) -> int:
     return sum(isinstance(layer, kind) for layer in network.modules())
 
 
-@pytest.mark.parametrize(("name", "channels", "params"), PUBLISHED_PARAMS)
-def test_parameters_are_as_many_as_published(name, channels, params) -> None:
-    assert sum(weight.numel() for weight in drawn(name, channels).parameters()) == params
+def params(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
 
 
-def test_carcnn_has_34_convolutions_in_15_blocks() -> None:
-    network = drawn("carcnn")
-    assert count(network, nn.Conv2d) == 34
-    assert len(network.blocks) == 15
-    assert {layer.kernel_size for layer in network.modules() if isinstance(layer, nn.Conv2d)} == {
-        (3, 3)
-    }
+@pytest.mark.parametrize(
+    ("name", "channels", "published"),
+    [
+        ("arcnn", 1, 106_561),
+        ("arcnn", 3, 117_734),
+        ("fastarcnn", 3, 85_575),
+        ("dncnn", 1, 667_072),
+        ("msfan", 1, 765_587),
+        ("edgecar-xs", 1, 10_452),
+        ("edgecar-s", 1, 39_332),
+        ("edgecar-m", 1, 226_244),
+    ],
+)
+def test_parameters_are_as_many_as_published(name, channels, published) -> None:
+    assert params(drawn(name, channels)) == published
 
 
-def test_glfusion_has_its_streams() -> None:
-    network = drawn("glfusion")
-    assert count(network, MixedScaleModule) == 5
-    assert count(network, ChannelSpatialAttention) == 3
-    assert len(network.high_global.down) == len(network.high_global.up) == 4
-
-
-def test_msfan_has_18_activations() -> None:
+def test_layers_are_as_many_as_published() -> None:
+    carcnn, glfusion, dncnn = drawn("carcnn"), drawn("glfusion"), drawn("dncnn")
+    convs = [layer for layer in carcnn.modules() if isinstance(layer, nn.Conv2d)]
+    assert (len(convs), len(carcnn.blocks)) == (34, 15)
+    assert {layer.kernel_size for layer in convs} == {(3, 3)}
+    assert count(glfusion, MixedScaleModule) == 5
+    assert count(glfusion, ChannelSpatialAttention) == 3
+    assert len(glfusion.high_global.down) == len(glfusion.high_global.up) == 4
     assert count(drawn("msfan"), nn.PReLU) == 18
+    assert (count(dncnn, nn.Conv2d), count(dncnn, nn.BatchNorm2d)) == (20, 18)
 
 
 # Table 7 (parts off), 8 (channels) and 9 (layers of attention) of Kim and Jun, CMC 2022. The paper
@@ -76,36 +78,22 @@ MSFAN_ABLATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("sizes", "params"), MSFAN_ABLATIONS, ids=str)
-def test_msfan_ablations_have_the_parameters_that_are_left(sizes, params) -> None:
+@pytest.mark.parametrize(("sizes", "left"), MSFAN_ABLATIONS, ids=str)
+def test_msfan_ablations_have_the_parameters_left_and_are_recognised(sizes, left, tmp_path) -> None:
     with torch.device("meta"):
-        network = Msfan(MsfanConfig(**sizes))
-    assert sum(weight.numel() for weight in network.parameters()) == params
-
-
-@pytest.mark.parametrize("sizes", [sizes for sizes, _ in MSFAN_ABLATIONS], ids=str)
-def test_msfan_ablations_are_recognised_by_their_checkpoints(sizes, tmp_path) -> None:
-    config = MsfanConfig(**{"width": 32, **sizes})
-    network = lively(Msfan(config))
-    path = tmp_path / "ablation.pt"
-    torch.save(network.state_dict(), path)
-    loaded = load_network(path)
-    assert loaded.network.config == config
-    picture = torch.rand(1, 1, 24, 24)
-    with torch.inference_mode():
-        assert torch.equal(loaded.network(picture), network(picture))
+        assert params(Msfan(MsfanConfig(**sizes))) == left
+    network = lively(Msfan(MsfanConfig(**{"width": 32, **sizes})))
+    loaded = assert_computes(stored(network.state_dict(), tmp_path), network)
+    assert loaded.network.config == network.config
 
 
 def test_msfan_ablations_switch_off_what_they_say() -> None:
     picture = torch.rand(1, 1, 24, 24)
     whole = lively(Msfan(MsfanConfig(width=32)))
-    state = whole.state_dict()
 
     def ablated(**sizes) -> torch.Tensor:
         network = Msfan(MsfanConfig(width=32, **sizes)).eval()
-        network.load_state_dict(
-            {**{key: state[key] for key in network.state_dict() if key in state}}, strict=False
-        )
+        network.load_state_dict(whole.state_dict() | {"no_skip": torch.zeros(())}, strict=False)
         return network(picture)
 
     with torch.inference_mode():
@@ -117,30 +105,14 @@ def test_msfan_ablations_switch_off_what_they_say() -> None:
         assert (first - second).abs().max() > 1e-3
 
 
-def test_dncnn_has_20_convolutions_and_normalises_all_but_the_outer_two() -> None:
-    network = drawn("dncnn")
-    assert (count(network, nn.Conv2d), count(network, nn.BatchNorm2d)) == (20, 18)
-
-
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_size_and_channels_are_kept_at_the_least_window(name, channels) -> None:
+def test_size_is_kept_and_nothing_but_the_weights_decides(name) -> None:
     card = card_named(name)
-    side = card.align_px
-    with torch.device("meta"):
-        network = card.build(card.config(channels)).eval()
-        assert network(torch.empty(2, channels, side, 3 * side)).shape == (
-            2,
-            channels,
-            side,
-            3 * side,
-        )
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_but_the_weights_decides(name) -> None:
-    """Two networks of one state dict agree to the bit: no hidden or random state."""
-    network, card = narrow(name), card_named(name)
+    for channels in (1, 3):  # the least tile
+        shape = (2, channels, card.align_px, 3 * card.align_px)
+        assert drawn(name, channels)(torch.empty(shape, device="meta")).shape == shape
+    # Two networks of one state dict agree to the bit: no hidden or random state.
+    network = narrow(name)
     twin = card.build(network.config).eval()
     twin.load_state_dict(network.state_dict())
     picture = torch.rand(1, 1, 32, 48)
@@ -149,15 +121,37 @@ def test_nothing_but_the_weights_decides(name) -> None:
         assert network(picture).std() > 0.05  # the comparison of two flat greys would prove nothing
 
 
-def test_unknown_channels_are_refused() -> None:
+def test_unknown_names_and_channels_are_refused() -> None:
     with pytest.raises(SettingsError, match="not 2"):
         card_named("msfan").config(2)
-
-
-def test_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(SettingsError, match="did you mean dncnn"):
         card_named("dnccn")
-
-
-def test_names_are_unique() -> None:
     assert len(set(NAMES)) == len(NAMES) == 9
+
+
+# edgecar-xs, -s and -m.
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_starts_near_the_picture(channels) -> None:
+    torch.manual_seed(0)
+    network = Plain(PlainConfig(channels)).eval()
+    picture = torch.rand(1, channels, 32, 32)
+    with torch.inference_mode():
+        difference = network(picture) - picture
+    # Well under the 0.29 that noise of this range deviates by itself, yet not nothing.
+    assert 1e-3 < difference.std() < 0.1
+
+
+def test_every_weight_learns_and_no_feature_is_dead() -> None:
+    torch.manual_seed(0)
+    network = Plain(PlainConfig(width=16))
+    clean = torch.rand(2, 1, 16, 16)
+    (network(clean + 0.1 * torch.rand_like(clean)) - clean).square().mean().backward()
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.abs().max() > 0, name
+    with torch.no_grad():  # a map that is negative everywhere still reaches the output
+        network.convs[0].bias.fill_(-10)
+        one, other = network(torch.zeros(1, 1, 16, 16)), network(torch.ones(1, 1, 16, 16) / 2)
+    assert (other - 0.5 - one).abs().max() > 0
