@@ -14,7 +14,7 @@ from edgecar.media.frame import Frame
 from edgecar.media.live import LiveSource
 from edgecar.runtime.choice import NEVER_ABOVE_QUALITY, NEVER_BELOW_QP
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.stats import PassReason, RunStats, Snapshot, Stats
+from edgecar.runtime.stats import PassReason, RunStats, Snapshot
 from edgecar.spec import Policy
 
 DEPTH = 3  # frames in a queue: enough to ride out an I-frame, little enough to bound memory
@@ -83,13 +83,9 @@ class Camera:
         """Restorers that restored a frame of this camera and still keep memory for it."""
         self.told: set[PassReason] = set()
         """Reasons to pass a frame that were logged."""
-        self.work = Stats()
-        """Sum of what all restorers did for this camera."""
-        self.stats.watch_restorer(lambda: self.work)
-        self.stats.watch_queue("read", lambda: len(self.read))
-        self.stats.watch_queue("done", lambda: len(self.done))
+        self.stats.queues = {"read": lambda: len(self.read), "done": lambda: len(self.done)}
         if isinstance(source, LiveSource):
-            self.stats.watch_source(lambda: source.stats)
+            self.stats.source = lambda: source.stats
 
     @property
     def ended(self) -> bool:

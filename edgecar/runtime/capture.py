@@ -2,7 +2,8 @@
 
 import logging
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
 from itertools import islice
@@ -16,7 +17,6 @@ from edgecar.closing import Closing
 from edgecar.engines.base import Codes
 from edgecar.errors import EdgecarError
 from edgecar.media.color import bgr_from_frame, upright_bgr
-from edgecar.media.frame import Frame
 from edgecar.media.inputs import open_video
 from edgecar.media.live import LiveReader
 from edgecar.media.reader import Reader
@@ -119,7 +119,9 @@ class Playback:
         if position == self.position:
             return
         self._pipeline.close()
-        self._play(_From(self._open(), position), position)
+        reader = self._open()
+        deque(islice(reader, position), maxlen=0)
+        self._play(reader, position)
         self.seconds = max(0, position - 1) / float(self.facts.rate)
 
     def close(self) -> None:
@@ -127,27 +129,12 @@ class Playback:
         self._pipeline.close()
         self._restorer.close()
 
-    def _play(self, source: "Reader | LiveReader | _From", position: int) -> None:
-        self._pipeline = Pipeline({self._shown: source}, self._restorer, self._settings)
+    def _play(self, reader: Reader | LiveReader, position: int) -> None:
+        self._pipeline = Pipeline({self._shown: reader}, self._restorer, self._settings)
         self._first_pts = None
         self.position = position
         """Frames that lie behind: those gone by and those left out on purpose by `seek`."""
         self.frame, self.seconds = None, 0.0
-
-
-class _From:
-    """The frames of a file from one of them on."""
-
-    live = False
-
-    def __init__(self, reader: Reader | LiveReader, first: int) -> None:
-        self._reader, self._first = reader, first
-
-    def __iter__(self) -> Iterator[Frame]:
-        return islice(self._reader, self._first, None)
-
-    def close(self) -> None:
-        self._reader.close()
 
 
 class VideoCapture(Closing):

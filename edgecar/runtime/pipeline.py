@@ -310,7 +310,7 @@ class Pipeline(Closing):
             tickets = group.begun.tickets
             for (frame, camera), after, done in zip(group.frames, restored, tickets, strict=True):
                 frame.frame, frame.restored = after, True
-                camera.work.count(after.size, done.tiles, done.pixels, done.seconds)
+                camera.stats.work.count(after.size, done.tiles, done.pixels, done.seconds)
                 camera.stats.times.add("restore", seconds)
                 camera.stats.count_restored()
         with self._changed:

@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -82,14 +82,14 @@ class StageTimes:
     def latencies(self) -> dict[str, Latency]:
         """Return the latencies so far, by stage in order of appearance."""
         with self._lock:
-            frames, seconds = dict(self._frames), dict(self._seconds)
-            latest = {stage: list(times) for stage, times in self._latest.items()}
+            kept = [
+                (s, self._frames[s], self._seconds[s], list(t)) for s, t in self._latest.items()
+            ]
         found = {}
-        for stage, times in latest.items():
+        for stage, frames, seconds, latest in kept:
             # The nearest rank: a time that occurred.
-            p50, p95, p99 = np.percentile(times, (50, 95, 99), method="inverted_cdf")
-            total = seconds[stage]
-            found[stage] = Latency(frames[stage], total, float(p50), float(p95), float(p99))
+            percentiles = np.percentile(latest, (50, 95, 99), method="inverted_cdf").tolist()
+            found[stage] = Latency(frames, seconds, *percentiles)
         return found
 
 
@@ -117,11 +117,6 @@ class Stats:
         self.pixels_read += pixels
         self.pixels_of_frames += size[0] * size[1]
 
-    def __add__(self, other: "Stats") -> "Stats":
-        return Stats(
-            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Stats)}
-        )
-
     @property
     def computed_share(self) -> float:
         """Pixels read by tiles over pixels of all frames; above 1 where halos are read twice."""
@@ -145,7 +140,8 @@ class Snapshot:
 
     ``frames_read = frames_restored + frames_passed + frames_dropped + frames_in_flight``, always;
     after a run that was not cut short nothing is in flight. "Recent" and the rates are of the last
-    `RECENT_SECONDS`; their names are those of Frigate.
+    `RECENT_SECONDS`; ``camera_fps``, ``process_fps`` and ``skipped_fps``, in Frigate's words, are
+    frames read, restored, and passed or dropped a second.
     """
 
     seconds: float
@@ -157,11 +153,8 @@ class Snapshot:
     frames_dropped: int
     """Never went out: a newer one took their place."""
     camera_fps: float
-    """Frames read a second."""
     process_fps: float
-    """Frames restored a second."""
     skipped_fps: float
-    """Frames passed or dropped a second."""
     qp: float | None
     """Mean of the frames' mean QPs; None where none had one."""
     qp_recent: float | None
@@ -234,6 +227,12 @@ class RunStats:
     ) -> None:
         self.times = StageTimes()
         """Times of the stages, added by whoever does the work."""
+        self.work = Stats()
+        """Work of all restorers for this camera, counted by whoever takes their results."""
+        self.queues: dict[str, Callable[[], int]] = {}
+        """Functions that return the number of items in a queue, by its name."""
+        self.source: Callable[[], LiveStats] | None = None
+        """Function that returns the counters of a live source."""
         self._recent_seconds = recent_seconds
         self._clock, self._began = clock, clock()
         self._lock = threading.Lock()
@@ -241,9 +240,6 @@ class RunStats:
         self._read, self._restored, self._skipped, self._qp, self._quality = (
             _Recent(recent_seconds) for _ in range(5)
         )
-        self._queues: dict[str, Callable[[], int]] = {}
-        self._source: Callable[[], LiveStats] | None = None
-        self._work: Callable[[], Stats] | None = None
 
     def count_read(self, coding: Coding = CODING_NOT_STATED) -> None:
         """One more frame came in."""
@@ -271,27 +267,11 @@ class RunStats:
         with self._lock:
             self._skipped.add(self._clock(), 1)
 
-    def watch_queue(self, name: str, depth: Callable[[], int]) -> None:
-        """Ask ``depth`` for the items in a queue at every snapshot."""
-        with self._lock:
-            self._queues[name] = depth
-
-    def watch_source(self, counts: Callable[[], "LiveStats"]) -> None:
-        """Take reconnects and corrupt frames from there at every snapshot."""
-        self._source = counts
-
-    def watch_restorer(self, counts: Callable[[], Stats]) -> None:
-        """Take the work done from there at every snapshot."""
-        self._work = counts
-
     def snapshot(self) -> Snapshot:
         """All numbers at this moment."""
         # Outside the lock: what is watched may have locks of its own.
-        source, work = self._source and self._source(), self._work and self._work()
-        latencies = self.times.latencies()
-        with self._lock:
-            queues = dict(self._queues)
-        depths = {name: depth() for name, depth in queues.items()}
+        source, latencies = self.source and self.source(), self.times.latencies()
+        depths = {name: depth() for name, depth in self.queues.items()}
         with self._lock:
             now = self._clock()
             seconds = now - self._began
@@ -315,8 +295,8 @@ class RunStats:
                 jpeg_quality_recent=self._quality.recent_mean(now),
                 reconnects=source.reconnects if source else 0,
                 corrupt_frames=source.corrupt_frames if source else 0,
-                windows_run=work.windows_run if work else 0,
-                computed_share=work.computed_share if work else 0.0,
+                windows_run=self.work.windows_run,
+                computed_share=self.work.computed_share,
                 queue_depths=depths,
                 latencies=latencies,
             )

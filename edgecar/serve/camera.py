@@ -181,7 +181,7 @@ class CameraRun:
         if place is None:
             self._samples.append({})
             return 0.0
-        now, work = place.stats.snapshot(), place.work
+        now, work = place.stats.snapshot(), place.stats.work
         frames, seconds = work.frames - before.frames, work.seconds - before.seconds
         pixels = work.pixels_of_frames - before.pixels_of_frames
         sample: dict[str, float | None] = {

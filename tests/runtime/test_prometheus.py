@@ -42,7 +42,7 @@ def front():
     stats.count_dropped()
     for milliseconds in range(1, 101):
         stats.times.add("restore", milliseconds / 1000)
-    stats.watch_queue("read", lambda: 3)
+    stats.queues["read"] = lambda: 3
     seconds = 2.0
     return stats
 

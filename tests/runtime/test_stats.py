@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgecar.media.frame import Coding
 from edgecar.media.live import LiveStats
-from edgecar.runtime.stats import RunStats, StageTimes, Stats
+from edgecar.runtime.stats import RunStats, StageTimes
 
 OUTCOMES = ["restored", "dropped", "below_qp", "above_quality", "over_latency_budget"]
 
@@ -130,13 +130,11 @@ def test_mean_qp_and_quality_of_all_and_of_the_last_seconds():
 
 
 def test_what_others_count_is_taken_at_every_snapshot():
-    stats, source, work, depths = RunStats(), LiveStats(), Stats(), count(3)
-    stats.watch_source(lambda: source)
-    stats.watch_restorer(lambda: work)
-    stats.watch_queue("read", depths.__next__)
+    stats, source = RunStats(), LiveStats()
+    stats.source, stats.queues = lambda: source, {"read": count(3).__next__}
     assert stats.snapshot().queue_depths == {"read": 3}
     source.connects, source.corrupt_frames = 3, 5
-    work.windows_run, work.pixels_read, work.pixels_of_frames = 7, 1, 4
+    stats.work.count((1, 4), tiles=7, pixels=1, seconds=0.1)
     shot = stats.snapshot()
     assert (shot.reconnects, shot.corrupt_frames) == (2, 5)
     assert (shot.windows_run, shot.computed_share) == (7, 0.25)
@@ -155,7 +153,7 @@ def test_what_is_watched_may_count_itself():
         return 1
 
     stats.count_read()
-    stats.watch_queue("read", depth)
+    stats.queues["read"] = depth
     assert stats.snapshot().frames_dropped == 1
 
 
@@ -164,7 +162,7 @@ def test_the_table_is_json():
     stats.count_read(Coding(qp=30.123456))
     stats.count_passed("below_qp")
     stats.times.add("restore", 0.0421)
-    stats.watch_queue("read", lambda: 2)
+    stats.queues["read"] = lambda: 2
     table = json.loads(json.dumps(stats.snapshot().table()))
     assert (table["qp"], table["jpeg_quality"]) == (30.12, None)
     assert table["passed_because"] == {"below_qp": 1}
