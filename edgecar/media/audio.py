@@ -38,10 +38,6 @@ class Sound:
 
     Its packets come from the same reading as the pictures: pipes and network streams cannot be
     read a second time. One thread may put packets while another takes them.
-
-    Args:
-        streams: Streams of the source to copy.
-        warnings: Receives a count for every packet for which there was no room.
     """
 
     def __init__(self, streams: Iterable[Stream], warnings: Counter[str]) -> None:
@@ -85,11 +81,7 @@ class Sound:
 
 
 class SoundOfFile(Sound):
-    """Coded sound of a file whose pictures are read by others.
-
-    Raises:
-        MediaError: The file cannot be opened.
-    """
+    """Coded sound of a file whose pictures are read by others."""
 
     def __init__(self, path: Path, warnings: Counter[str]) -> None:
         self._file = opened(source_from(path))
@@ -125,13 +117,8 @@ class AudioCopy:
     """Copies all streams of a `Sound` into an output, as far as the video has got.
 
     Sound never decides whether there is a video: a stream or packet that the output's format
-    refuses is found beforehand, in a container that keeps nothing, and left out.
-
-    Args:
-        sound: Source of the packets.
-        output: Container whose header is not written yet, and which has all other streams.
-        kind: FFmpeg's name of the output's format.
-        warnings: Receives a count for every stream or packet that cannot be copied.
+    refuses is found beforehand, in a container that keeps nothing, left out and counted. The output
+    has all its other streams, but no header yet.
     """
 
     def __init__(

@@ -1,11 +1,10 @@
 """Facts that a coded stream states and decoders do not pass on: QP, JPEG quality, hidden edges."""
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 import numpy as np
@@ -47,19 +46,18 @@ LUMA_AT_50 = np.array(
 ).ravel()
 """Luma quantisation of JPEG's quality 50, in zigzag order (ITU-T T.81, table K.1)."""
 
-MP4_FOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
-VISUAL_ENTRY_BYTES = 86  # of MP4's description of a coding, before what is nested in it
-MASTERS = (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0")  # down to a track's Video
-CROPS = (b"\x54\xaa", b"\x54\xbb", b"\x54\xcc", b"\x54\xdd")
-CLUSTER = b"\x1f\x43\xb6\x75"
+MP4_CROP = re.compile(rb"\0\0\0\x28clap")
+MKV_HEAD_BYTES = 1 << 20  # the description of tracks lies before the pictures
+MKV_TRACKS, MKV_CLUSTER = b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75"
+MKV_CROP = re.compile(rb"\x54[\xaa\xbb\xcc\xdd](?:\x81[^\0]|\x82(?!\0\0))")
+"""PixelCrop of an edge: its size in bytes and a value above zero."""
 
 
 def ask_for_qp(stream: VideoStream) -> None:
-    """Make the decoder of ``stream`` export QPs; call before anything is decoded.
+    """Make the decoder of ``stream`` export QPs, if it is H.264; call before anything is decoded.
 
-    Changes nothing unless the stream is H.264, the only coding whose QPs are used. Decodes on one
-    thread: with frame threads FFmpeg 8 returns B-frames' QPs before they are decoded, and with
-    slice threads it does not notice damage.
+    Decodes on one thread: with frame threads FFmpeg 8 returns B-frames' QPs before they are
+    decoded, and with slice threads it does not notice damage.
     """
     if stream.codec_context.codec.canonical_name == "h264":
         stream.thread_count = 1
@@ -67,11 +65,9 @@ def ask_for_qp(stream: VideoStream) -> None:
 
 
 def coding_of(picture: av.VideoFrame, packet: "Packet[VideoStream] | None") -> Coding:
-    """Return the QP or JPEG quality of a decoded picture.
+    """Return the QP or JPEG quality of a picture, decoded after `ask_for_qp`.
 
-    Args:
-        picture: Output of a decoder that `ask_for_qp` was called for.
-        packet: Packet that was decoded last; in Motion JPEG it is the picture's own.
+    ``packet`` was decoded last; in Motion JPEG it is the picture's own.
     """
     codec = packet.stream.codec_context.codec.canonical_name if packet is not None else ""
     if packet is not None and codec == "mjpeg":
@@ -107,10 +103,8 @@ def jpeg_quality(code: bytes | memoryview) -> int | None:
     """Return the quality setting that explains a JPEG's luma table best; None without a table.
 
     Exact for the coders built on the Independent JPEG Group's library (OpenCV, Pillow, most
-    cameras). For other tables it is the quality of the nearest one, step by step in ratio.
-
-    Args:
-        code: A JPEG file, or one packet of Motion JPEG; only its head is looked at.
+    cameras). For other tables it is the quality of the nearest one, step by step in ratio. Only the
+    head of a file or of a packet of Motion JPEG is looked at.
 
     Example:
         >>> import cv2
@@ -119,99 +113,48 @@ def jpeg_quality(code: bytes | memoryview) -> int | None:
         >>> jpeg_quality(code.tobytes())
         35
     """
-    for precision_and_number, steps in _tables(memoryview(code)):
-        if precision_and_number & 0xF == 0:  # all coders use table 0 for luma
-            return _nearest_quality(bytes(steps), wide=precision_and_number > 0xF)
-    return None
-
-
-def _tables(code: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield each table before the first scan: precision and number in one byte, and the steps."""
     if bytes(code[:2]) != bytes((FILL, START)):
-        return
+        return None
     at = 2
     while at + 4 <= len(code) and code[at] == FILL and code[at + 1] != SCAN:
         if code[at + 1] == FILL:
             at += 1
             continue
-        end = at + 2 + int.from_bytes(code[at + 2 : at + 4], "big")
-        if code[at + 1] == TABLES:
-            start = at + 4
-            while start < end <= len(code):
-                length = 128 if code[start] > 0xF else 64
-                if start + 1 + length <= end:
-                    yield code[start], code[start + 1 : start + 1 + length]
-                start += 1 + length
+        start, end = at + 4, at + 2 + int.from_bytes(code[at + 2 : at + 4], "big")
+        while code[at + 1] == TABLES and start < end <= len(code):
+            precision_and_number, length = code[start], 128 if code[start] > 0xF else 64
+            steps = bytes(code[start + 1 : min(end, start + 1 + length)])
+            # All coders use table 0 for luma.
+            if precision_and_number & 0xF == 0 and len(steps) == length:
+                return _nearest_quality(steps)
+            start += 1 + length
         at = end
+    return None
 
 
 @lru_cache(maxsize=16)  # a camera keeps its table for many frames
-def _nearest_quality(steps: bytes, *, wide: bool) -> int:
-    table = np.maximum(np.frombuffer(steps, ">u2" if wide else np.uint8), 1)
-    return 1 + int(np.abs(np.log(_ijg_tables()) - np.log(table)).sum(axis=1).argmin())
-
-
-@lru_cache(maxsize=1)
-def _ijg_tables() -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Return the luma tables of qualities 1 to 100, ``(100, 64)`` (libjpeg's jpeg_set_quality)."""
+def _nearest_quality(steps: bytes) -> int:
+    table = np.maximum(np.frombuffer(steps, ">u2" if len(steps) > LUMA_AT_50.size else "u1"), 1)
+    # The luma tables of qualities 1 to 100, ``(100, 64)`` (libjpeg's jpeg_set_quality).
     quality = np.arange(1, 101)[:, None]
     percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    tables: np.ndarray[tuple[int, int], np.dtype[np.int64]] = np.clip(
-        (LUMA_AT_50 * percent + 50) // 100, 1, 255
-    )
-    return tables
+    tables = np.clip((LUMA_AT_50 * percent + 50) // 100, 1, 255)
+    return 1 + int(np.abs(np.log(tables) - np.log(table)).sum(axis=1).argmin())
 
 
 def states_crop(path: Path) -> bool:
-    """Return True if an MP4 (clap) or Matroska file (PixelCrop) hides edges of its pictures.
-
-    Decoders pass over these crops.
-    """
-    with suppress(OSError, ValueError, IndexError), path.open("rb") as file:
-        size = path.stat().st_size
-        head = file.read(12)
-        if head[4:8] == b"ftyp":
-            return any(name == b"clap" for name in _boxes(file, 0, size))
-        if head[:4] == b"\x1a\x45\xdf\xa3":
-            return any(_crops(file, 0, size))
-    return False
-
-
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
-    """Yield the names of the boxes that lead to the codec descriptions, and of those in them."""
-    while start + 8 <= end:
-        file.seek(start)
+    """Return True if an MP4 (clap) or Matroska file (PixelCrop) hides edges, as no decoder does."""
+    with suppress(OSError, OverflowError), path.open("rb") as file:
         head = file.read(16)
-        size, name, used = int.from_bytes(head[:4], "big"), head[4:8], 8
-        if size == 1:
-            size, used = int.from_bytes(head[8:16], "big"), 16
-        size = size or end - start
-        yield name
-        if name in MP4_FOLDERS:
-            yield from _boxes(file, start + used, start + size)
-        elif name == b"stsd":
-            file.seek(start + 16)
-            entry = int.from_bytes(file.read(4), "big")
-            yield from _boxes(file, start + 16 + VISUAL_ENTRY_BYTES, start + 16 + entry)
-        start += max(size, 8)
-
-
-def _crops(file: BinaryIO, start: int, end: int) -> Iterator[bool]:
-    """Yield for every stated crop of an edge True if it is above zero, else False."""
-    while start < end:
-        file.seek(start)
-        head = file.read(12)
-        id_bytes = 9 - head[0].bit_length()
-        size_bytes = 9 - head[id_bytes].bit_length()
-        name, at = head[:id_bytes], start + id_bytes + size_bytes
-        ones = (1 << 7 * size_bytes) - 1
-        size = int.from_bytes(head[id_bytes : id_bytes + size_bytes], "big") & ones
-        size = end - at if size == ones else size
-        if name == CLUSTER:  # tracks come before the pictures
-            return
-        if name in MASTERS:
-            yield from _crops(file, at, at + size)
-        elif name in CROPS:
-            file.seek(at)
-            yield int.from_bytes(file.read(size), "big") > 0
-        start = at + size
+        if head[:4] == b"\x1a\x45\xdf\xa3":
+            tracks = file.read(MKV_HEAD_BYTES).partition(MKV_TRACKS)[2]
+            return MKV_CROP.search(tracks.partition(MKV_CLUSTER)[0]) is not None
+        place = 0
+        while head[4:8] == b"ftyp" or (place and len(head) == 16 and head[4:8] != b"moov"):
+            short, long = int.from_bytes(head[:4], "big"), int.from_bytes(head[8:], "big")
+            place += max(8, {0: path.stat().st_size, 1: long}.get(short, short))
+            file.seek(place)
+            head = file.read(16)
+        index = file.read(int.from_bytes(head[:4], "big")) if place else b""
+        return MP4_CROP.search(index) is not None
+    return False

@@ -16,16 +16,7 @@ from numpy.typing import NDArray
 
 from edgecar.errors import MediaError
 from edgecar.media.facts import NO_NOTES, StreamFacts
-from edgecar.media.frame import (
-    CODING_NOT_STATED,
-    UNSPECIFIED,
-    UPRIGHT,
-    Coding,
-    Colour,
-    Frame,
-    Orientation,
-    Plane,
-)
+from edgecar.media.frame import UNSPECIFIED, UPRIGHT, Coding, Colour, Frame, Orientation, Plane
 from edgecar.spec import Size
 
 Bgr = NDArray[np.uint8]
@@ -45,40 +36,25 @@ BT601_MATRIX = 6
 _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _BT601_WEIGHTS = (0.299, 0.114)
 
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 _RANGES = {None: ColorRange.UNSPECIFIED, False: ColorRange.MPEG, True: ColorRange.JPEG}
-_TURNS = {
-    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    180: cv2.ROTATE_180,
-    270: cv2.ROTATE_90_CLOCKWISE,
-}
 
 
 class FrameMaker:
-    """Turns decoded pictures of any pixel format into frames.
+    """Turns decoded pictures of any pixel format into frames, if asked all of the first one's size.
 
-    Args:
-        time_base: Seconds in a tick of the frames' timestamps.
-        keep_size: Scale pictures of another size to that of the first one.
-        warnings: Receives a count for everything that was changed.
-        size: ``(height, width)`` to keep in place of the first picture's.
+    Changes are counted in ``warnings``; ``size`` takes the place of the first picture's.
     """
 
     def __init__(
-        self,
-        time_base: Fraction,
-        *,
-        keep_size: bool,
-        warnings: Counter[str],
-        size: Size | None = None,
+        self, time_base: Fraction, keep_size: bool, warnings: Counter[str], size: Size | None
     ) -> None:
         self._time_base, self._keep_size, self._warnings = time_base, keep_size, warnings
         self._first_size = size
         self._formats_seen = set(PLANAR_420)
         self._swscale = VideoReformatter()  # one for all frames: setting it up costs a millisecond
 
-    def frame_from_picture(
-        self, picture: av.VideoFrame, pts: int, coding: Coding = CODING_NOT_STATED
-    ) -> Frame:
+    def frame_from_picture(self, picture: av.VideoFrame, pts: int, coding: Coding) -> Frame:
         """Return a decoded picture as 8-bit 4:2:0."""
         colour, orientation = colour_of(picture), orientation_of(picture)
         stored = size = picture.height, picture.width
@@ -123,7 +99,7 @@ def planes_of(picture: av.VideoFrame) -> tuple[Plane, Plane, Plane]:
 def colour_of(picture: av.VideoFrame) -> Colour:
     """Return the colour description of a decoded picture, once it is YUV.
 
-    RGB has no YUV matrix: it is converted to full-range BT.601, as JPEG does.
+    RGB becomes full-range BT.601, as in JPEG.
     """
     if _is_rgb(picture):
         return Colour(True, BT601_MATRIX, picture.color_primaries, picture.color_trc)
@@ -159,9 +135,7 @@ def state_colour(target: Any, colour: Colour) -> None:
 def picture_from_frame(frame: Frame, *, even: bool = False) -> av.VideoFrame:
     """Copy a frame into FFmpeg's memory, colour included, without its time.
 
-    Args:
-        frame: Frame to copy.
-        even: Repeat the last row and column where the size is odd.
+    ``even`` repeats the last row and column where the size is odd.
     """
     height, width = frame.size
     y = frame.y
@@ -189,11 +163,7 @@ def _is_rgb(picture: av.VideoFrame) -> bool:
 
 
 def bgr_from_array(picture: object) -> Bgr:
-    """Return a picture as contiguous memory.
-
-    Raises:
-        MediaError: It is not an 8-bit BGR picture; the message says how to make it one.
-    """
+    """Return a picture as contiguous memory; raise MediaError if it is no 8-bit BGR picture."""
     if not isinstance(picture, np.ndarray):
         kind = type(picture)
         remedy = "give numpy arrays, one at a time"
@@ -202,17 +172,14 @@ def bgr_from_array(picture: object) -> Bgr:
         raise MediaError(f"got a {kind.__name__}, need an array uint8 (H, W, 3) in BGR; {remedy}")
     if picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8 and picture.size:
         return np.ascontiguousarray(picture)
-    remedy = "convert it"
-    if 0 in picture.shape:
-        remedy = "it is empty: check where it comes from"
-    elif picture.dtype != np.uint8:
-        remedy = "scale it to 0..255, round it and use .astype(np.uint8)"
-    elif picture.ndim == 2 or picture.shape[2:] == (1,):
-        remedy = "use cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)"
-    elif picture.ndim == 3 and picture.shape[2] == 4:
-        remedy = "use cv2.cvtColor(picture, cv2.COLOR_BGRA2BGR)"
-    elif picture.ndim == 4:
-        remedy = "give the pictures of a batch one at a time"
+    remedies = {
+        "it is empty: check where it comes from": 0 in picture.shape,
+        "scale it to 0..255, round it and use .astype(np.uint8)": picture.dtype != np.uint8,
+        "use cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)": picture.shape[2:] in ((), (1,)),
+        "use cv2.cvtColor(picture, cv2.COLOR_BGRA2BGR)": picture.shape[2:] == (4,),
+        "give the pictures of a batch one at a time": picture.ndim == 4,
+    }
+    remedy = next((remedy for remedy, fits in remedies.items() if fits), "convert it")
     raise MediaError(
         f"got an array {picture.dtype} {picture.shape}, need uint8 (H, W, 3) in BGR order; {remedy}"
     )
@@ -252,13 +219,9 @@ def bgr_with_luma(bgr: Bgr, old_y: Plane, new_y: Plane) -> Bgr:
 def bgr_from_frame(frame: Frame, *, fast: bool = False) -> Bgr:
     """Return a video frame as a colour picture, by the range and matrix that the frame states.
 
-    Args:
-        frame: Frame to show. A matrix that is not stated is taken for BT.601, as FFmpeg does.
-        fast: Use swscale's fast path: chroma is repeated instead of interpolated, and codes are
-            up to 3 off. Many times faster; enough for previews and detectors.
-
-    Returns:
-        ``(H, W, 3)`` in 0..255.
+    A matrix that is not stated is taken for BT.601, as FFmpeg does. ``fast`` uses swscale's fast
+    path: chroma is repeated instead of interpolated, and codes are up to 3 off. It is many times
+    faster, and enough for previews and detectors.
     """
     if fast:
         shown = picture_from_frame(frame).reformat(
@@ -290,11 +253,7 @@ def upright_bgr(frame: Frame, *, fast: bool = False) -> Bgr:
 
 
 def frame_with_bgr(frame: Frame, bgr: Bgr) -> Frame:
-    """Return the frame with its picture replaced, in its own range and matrix.
-
-    Raises:
-        MediaError: ``bgr`` has another size than the frame.
-    """
+    """Return the frame with a picture of its size in place of its own, in its range and matrix."""
     if bgr.shape != (*frame.size, 3):
         raise MediaError(f"picture of {bgr.shape} for a frame of {frame.size}; need the same size")
     # Not swscale's: how accurate that is depends on its version, and on the matrix.
@@ -356,11 +315,12 @@ def _bgr_matrix(colour: Colour) -> NDArray[np.float64]:
 def compared(before: Frame, after: Frame, layout: Layout) -> Frame:
     """Return a frame that shows ``before`` left of ``after``, of the size of `compared_facts`."""
     half = after.size[1] // 2  # in chroma columns; an odd last column is left out
+    joined = compared_pictures
     return replace(
         after,
-        y=_joined(before.y[:, : 2 * half], after.y[:, : 2 * half], layout, WHITE, DIVIDER_PX),
-        u=_joined(before.u[:, :half], after.u[:, :half], layout, GREY, DIVIDER_PX // 2),
-        v=_joined(before.v[:, :half], after.v[:, :half], layout, GREY, DIVIDER_PX // 2),
+        y=joined(before.y[:, : 2 * half], after.y[:, : 2 * half], layout, WHITE),
+        u=joined(before.u[:, :half], after.u[:, :half], layout, GREY, DIVIDER_PX // 2),
+        v=joined(before.v[:, :half], after.v[:, :half], layout, GREY, DIVIDER_PX // 2),
     )
 
 
@@ -372,16 +332,13 @@ def compared_facts(facts: StreamFacts, layout: Layout) -> StreamFacts:
 
 
 def compared_pictures(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], layout: Layout
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    layout: Layout,
+    fill: int = 255,
+    divider_px: int = DIVIDER_PX,
 ) -> NDArray[np.uint8]:
-    """Join two ``(H, W, 3)`` pictures."""
-    return _joined(before, after, layout, 255, DIVIDER_PX)
-
-
-def _joined(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], layout: Layout, fill: int, divider_px: int
-) -> NDArray[np.uint8]:
-    """Join both with a divider of ``fill`` over the last columns of ``before``."""
+    """Join pictures or planes with a divider of ``fill`` over the last columns of ``before``."""
     width = before.shape[1]
     # A multiple of four luma columns is a whole number of chroma columns in both halves.
     seam = width if layout == "side" else width // (2 * divider_px) * divider_px

@@ -32,12 +32,7 @@ AVI_GAP_FRAMES = 50_000  # FFmpeg leaves no more than 60,000 places of AVI empty
 
 
 def longest_ticks(suffix: str, tick: Fraction) -> int:
-    """Return the longest time between frames coded together that a format is trusted to store.
-
-    Args:
-        suffix: Suffix of the file, in lower case.
-        tick: Seconds in a tick of the output.
-    """
+    """Return the longest time between frames coded together that a format is trusted to store."""
     if suffix == ".avi":
         return AVI_GAP_FRAMES
     if suffix == ".mkv":
@@ -54,17 +49,9 @@ def stored_time_base(suffix: str, facts: StreamFacts) -> Fraction:
 def container_for(
     path: Path, kind: str, sound: Sound | None, *, same_bytes: bool, live: bool
 ) -> OutputContainer:
-    """Open an empty video file.
+    """Open an empty file for video and ``sound``; ``live``: playable even without its end.
 
-    Args:
-        path: The file.
-        kind: FFmpeg's name of its format.
-        sound: Audio that goes into it.
-        same_bytes: Leave out the random numbers and names of libraries that formats ask for.
-        live: Make it playable even if its end is never written.
-
-    Raises:
-        av.FFmpegError: It cannot be written.
+    ``same_bytes`` leaves out the random numbers and names of libraries that formats ask for.
     """
     muxing = {"strict": "experimental"}  # TrueHD in MP4, which players have known for years
     if same_bytes:

@@ -14,6 +14,8 @@ from edgecar.media.frame import COLOUR_NOT_STATED, Colour
 from edgecar.spec import Size
 
 if TYPE_CHECKING:
+    from av.container.core import Chapter
+
     from edgecar.media.audio import Sound
 
 MILLISECOND = Fraction(1, 1000)
@@ -42,23 +44,16 @@ TIMECODE_RATES = (24, 25, 30, 48, 50, 60, 100, 120, 150)
 """Frames a second, rounded, for which FFmpeg counts a timecode."""
 
 
-class Chapter(NamedTuple):
-    """A named part of a video; times in seconds."""
-
-    start: Fraction
-    end: Fraction
-    title: str
-
-
 @dataclass(frozen=True, slots=True)
 class Notes:
     """Notes in a video file: title, place, time of recording, chapters, timecode."""
 
-    of_file: tuple[tuple[str, str], ...] = ()
-    """Names, in lower case, and values of the file's own notes."""
-    of_video: tuple[tuple[str, str], ...] = ()
+    of_file: dict[str, str] = field(default_factory=dict)
+    """The file's own notes, by names in lower case."""
+    of_video: dict[str, str] = field(default_factory=dict)
     """Language, title and timecode of the video stream."""
-    chapters: tuple[Chapter, ...] = ()
+    chapters: tuple["Chapter", ...] = ()
+    """As PyAV gives and takes them."""
     lost: tuple[str, ...] = ()
     """Descriptions of the streams that cannot be copied."""
 
@@ -77,27 +72,19 @@ class Still(NamedTuple):
 class StreamFacts:
     """Shape, timing and colour of a video stream."""
 
-    size: Size
-    """``(height, width)`` in pixels."""
-    rate: Fraction
-    """Frames a second; the average where it varies."""
-    time_base: Fraction
-    """Seconds in one tick of a frame's ``pts``."""
+    size: Size  # (height, width) in pixels
+    rate: Fraction  # frames a second; the average where it varies
+    time_base: Fraction  # seconds in one tick of a frame's ``pts``
     colour: Colour = COLOUR_NOT_STATED
-    sample_aspect: Fraction | None = None
-    """Width of a pixel over its height, 1 where it is stated to be square; None: not stated."""
-    rotation_degrees: int = 0
-    """Counter-clockwise turn that a player applies before it shows the picture."""
-    mirrored: bool = False
-    """True: a player swaps left and right after that turn."""
+    sample_aspect: Fraction | None = None  # width of a pixel over its height; None: not stated
+    rotation_degrees: int = 0  # counter-clockwise turn that a player applies
+    mirrored: bool = False  # True: a player swaps left and right after that turn
     audio_from: Path | None = None
-    """File that holds the audio of this video, if it can be opened again; a writer takes
-    `sound`."""
+    """File that holds the audio of this video, if it can be opened again."""
     sound: "Sound | None" = field(default=None, repr=False, compare=False)
     """Coded audio of this video, which one writer takes; None: no audio."""
     notes: Notes = NO_NOTES
-    live: bool = False
-    """True for cameras and network streams, whose clock starts anywhere."""
+    live: bool = False  # True for cameras and network streams, whose clock starts anywhere
     still: Still | None = field(default=None, repr=False, compare=False)
     """The coded picture, where the source holds nothing else."""
 
@@ -118,14 +105,6 @@ def read_notes(container: InputContainer, pictures: VideoStream) -> Notes:
     """Read the notes of a file, and which of its streams are lost."""
     of_file = {name.lower(): value for name, value in container.metadata.items()}
     of_video = {name.lower(): value for name, value in pictures.metadata.items()}
-    chapters = [
-        Chapter(
-            Fraction(each["start"] * (each["time_base"] or 1)),
-            Fraction(each["end"] * (each["time_base"] or 1)),
-            each["metadata"].get("title", ""),
-        )
-        for each in container.chapters()
-    ]
     kept = [pictures, *copied_streams(container, pictures)]
     lost = []
     for stream in container.streams:
@@ -137,9 +116,9 @@ def read_notes(container: InputContainer, pictures: VideoStream) -> Notes:
         named = f"{stream.type} stream left out{f': {name}' if name else ''}"
         lost.append("cover picture left out" if stream.type == "video" else named)
     return Notes(
-        tuple((name, value) for name, value in of_file.items() if name not in NOT_COPIED),
-        tuple((name, of_video[name]) for name in VIDEO_NOTES if name in of_video),
-        tuple(chapters),
+        {name: value for name, value in of_file.items() if name not in NOT_COPIED},
+        {name: of_video[name] for name in VIDEO_NOTES if name in of_video},
+        tuple(container.chapters()),
         tuple(lost),
     )
 
@@ -154,19 +133,14 @@ def write_notes(
 ) -> None:
     """Write the notes of a source into an output whose header is not written yet.
 
-    Args:
-        facts: Facts of the source.
-        output: The file.
-        stream: Video stream of the output.
-        first_seconds: Time of the first picture in the source, which is zero in the output.
-        kind: FFmpeg's name of the output's format.
-        warnings: Receives a count for everything that is lost.
+    The first picture, at ``first_seconds`` of the source, is at zero in the output. What is lost is
+    counted in ``warnings``.
     """
     notes, takes = facts.notes, STORED_NOTES.get(kind)
-    unknown = [name for name, _ in notes.of_file if takes is not None and name not in takes]
-    output.metadata.update({name: value for name, value in notes.of_file if name not in unknown})
+    unknown = sorted(notes.of_file.keys() - (notes.of_file.keys() if takes is None else takes))
+    output.metadata.update({k: v for k, v in notes.of_file.items() if k not in unknown})
     if unknown:
-        warnings[f"notes that {kind} does not store: {', '.join(sorted(unknown))}"] += 1
+        warnings[f"notes that {kind} does not store: {', '.join(unknown)}"] += 1
     of_video = dict(notes.of_video)
     if "timecode" in of_video and (kind == "avi" or round(facts.rate) not in TIMECODE_RATES):
         del of_video["timecode"]
@@ -177,18 +151,13 @@ def write_notes(
     if notes.chapters and kind == "avi":
         warnings["chapters are not stored in avi"] += 1
     elif notes.chapters:
-        output.set_chapters(
-            [
-                {
-                    "id": number,
-                    "start": max(0, round((each.start - first_seconds) / MILLISECOND)),
-                    "end": max(0, round((each.end - first_seconds) / MILLISECOND)),
-                    "time_base": MILLISECOND,
-                    "metadata": {"title": each.title} if each.title else {},
-                }
-                for number, each in enumerate(notes.chapters)
-            ]
-        )
+        chapters = [each.copy() for each in notes.chapters]
+        for each in chapters:
+            shift = round(first_seconds / (each["time_base"] or 1))
+            each["start"], each["end"] = (
+                max(0, ticks - shift) for ticks in (each["start"], each["end"])
+            )
+        output.set_chapters(chapters)
 
 
 def _shows_chapters(container: InputContainer, stream: Stream) -> bool:

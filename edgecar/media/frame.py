@@ -29,8 +29,7 @@ class Colour:
     matrix: int = UNSPECIFIED
     """RGB to YUV: 1 is BT.709, 5 and 6 are BT.601, 9 is BT.2020."""
     primaries: int = UNSPECIFIED
-    transfer: int = UNSPECIFIED
-    """Gamma curve."""
+    transfer: int = UNSPECIFIED  # gamma curve
 
 
 COLOUR_NOT_STATED = Colour()
@@ -52,33 +51,26 @@ class Coding:
     """FFmpeg's short name of the codec, or the format of a picture; empty if unknown."""
 
     def is_finer(self, *, than_qp: float | None = None, than_quality: int | None = None) -> bool:
-        """Return True if the picture is known to be coded so finely that it needs no cleaning.
-
-        Args:
-            than_qp: Pictures with a lower QP are finer; None tests no QP.
-            than_quality: Pictures of a higher JPEG quality are finer; None tests none.
+        """Return True if the picture is known to have a lower QP or a higher JPEG quality.
 
         Example:
             >>> Coding(qp=17.5).is_finer(than_qp=18), Coding().is_finer(than_qp=18)
             (True, False)
         """
-        by_qp = than_qp is not None and self.qp is not None and self.qp < than_qp
+        if than_qp is not None and self.qp is not None and self.qp < than_qp:
+            return True
         quality = self.jpeg_quality
-        return by_qp or (
-            than_quality is not None and quality is not None and quality > than_quality
-        )
+        return than_quality is not None and quality is not None and quality > than_quality
 
 
 CODING_NOT_STATED = Coding()
 
 
 class Orientation(NamedTuple):
-    """How a player turns a stored picture before it shows it."""
+    """How a player turns a stored picture: counter-clockwise, then left and right swapped."""
 
     rotation_degrees: int = 0
-    """Counter-clockwise turn."""
     mirrored: bool = False
-    """True: left and right change places after the turn."""
 
 
 UPRIGHT = Orientation()
@@ -129,11 +121,8 @@ class Frame:
         if self.y.ndim != 2 or 0 in self.y.shape:
             raise MediaError(f"luma has shape {self.y.shape}; a frame needs (height, width)")
         chroma = chroma_size(self.size)
-        for name, plane, shape in (
-            ("luma", self.y, self.size),
-            ("U", self.u, chroma),
-            ("V", self.v, chroma),
-        ):
+        planes = (("luma", self.y, self.size), ("U", self.u, chroma), ("V", self.v, chroma))
+        for name, plane, shape in planes:
             if plane.shape != shape or plane.dtype != np.uint8:
                 raise MediaError(
                     f"{name} plane is {plane.dtype} {plane.shape}; "
@@ -151,11 +140,7 @@ class Frame:
         return height, width
 
     def with_luma(self, y: Plane) -> "Frame":
-        """Return the same frame with another luma plane of the same shape.
-
-        Raises:
-            MediaError: ``y`` has another type or shape.
-        """
+        """Return the same frame with another luma plane; MediaError if its shape is another."""
         if y.shape != self.y.shape:
             raise MediaError(f"new luma has shape {y.shape}; this frame needs {self.y.shape}")
         return replace(self, y=y)

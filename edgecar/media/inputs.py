@@ -16,9 +16,6 @@ from edgecar.media.pictures import is_picture, list_pictures, picture_format
 from edgecar.media.reader import Reader
 from edgecar.media.sources import LIVE_DEFAULTS, LiveSettings, source_from
 
-HEAD_BYTES = 64
-"""Bytes of a file that show its format."""
-
 
 @dataclass(frozen=True)
 class Pictures(Closing):
@@ -56,16 +53,7 @@ def open_video(
     settings: LiveSettings = LIVE_DEFAULTS,
     read_coding: bool = False,
 ) -> Reader | LiveReader:
-    """Open a file, or connect to a camera or network stream and reconnect when it breaks off.
-
-    Args:
-        address: A file, a camera's number or a URL.
-        settings: Timeouts and backoff of cameras and network streams.
-        read_coding: Note in every frame how coarsely it was coded.
-
-    Raises:
-        MediaError: It cannot be opened.
-    """
+    """Open a file, or connect to a camera or network stream and reconnect when it breaks off."""
     source = source_from(address)
     if source.kind == "file":
         return Reader(source, keep_size=True, read_coding=read_coding)
@@ -81,15 +69,12 @@ def open_input(address: str | Path, *, read_coding: bool = False) -> Input:
         address: A picture, a folder of pictures, a video file, a stream's URL, a camera's number,
             or ``-`` for standard input.
         read_coding: Note in every frame of a video how coarsely it was coded.
-
-    Raises:
-        MediaError: A folder holds no picture, or a video cannot be opened.
     """
-    source = source_from(address)
-    if source.path is not None and source.path.is_dir():
-        return Pictures(list_pictures(source.path), source.path)
-    if source.path is not None and is_picture(source.path) and not source.path.is_fifo():
-        return Pictures([source.path])
+    path = source_from(address).path
+    if path is not None and path.is_dir():
+        return Pictures(list_pictures(path), path)
+    if path is not None and is_picture(path) and not path.is_fifo():
+        return Pictures([path])
     reader = open_video(address, read_coding=read_coding)
     still = reader.facts.still
     if still is None:
@@ -110,18 +95,15 @@ def check_pipes(addresses: Iterable[str]) -> None:
         with suppress(OSError):  # opening it reports what is missing
             number = source.address.removeprefix("pipe:")
             found = source.path.stat() if source.path else os.fstat(int(number))
-            if stat.S_ISDIR(found.st_mode):
-                continue
-            if (found.st_dev, found.st_ino) in seen:
+            place = found.st_dev, found.st_ino
+            if place in seen and not stat.S_ISDIR(found.st_mode):
                 raise MediaError(f"{source.shown} is given twice; a pipe can be read only once")
-            seen.add((found.st_dev, found.st_ino))
+            seen.add(place)
 
 
 def _format(path: Path) -> str:
     """Return the format of a picture by its first bytes, else by its suffix."""
-    try:
-        with path.open("rb") as file:
-            codec = picture_coding(file.read(HEAD_BYTES)).codec
-    except OSError:  # reported when it is read
-        codec = ""
-    return codec or picture_format(path)
+    with suppress(OSError), path.open("rb") as file:  # reported when it is read
+        if codec := picture_coding(file.read(64)).codec:
+            return codec
+    return picture_format(path)

@@ -34,24 +34,15 @@ class LiveStats:
     """Counters of a live source."""
 
     state: Literal["connecting", "streaming", "waiting", "closed"] = "connecting"
-    frames: int = 0
-    """Frames returned."""
-    connects: int = 0
-    """Connections that gave a picture."""
-    failed_connects: int = 0
-    """Attempts to connect again that failed."""
-    stalls: int = 0
-    """Connections given up because nothing came in time."""
-    skipped_packets: int = 0
-    """Packets before the first keyframe of their connection."""
-    keyframeless_starts: int = 0
-    """Connections without a keyframe in time: their first pictures may be broken."""
-    corrupt_frames: int = 0
-    """Frames returned in which the decoder concealed damage."""
-    damaged_packets: int = 0
-    """Packets that could not be decoded."""
-    last_error: str | None = None
-    """Reason of the last failure, without passwords."""
+    frames: int = 0  # returned
+    connects: int = 0  # that gave a picture
+    failed_connects: int = 0  # attempts to connect again
+    stalls: int = 0  # connections given up because nothing came in time
+    skipped_packets: int = 0  # before the first keyframe of their connection
+    keyframeless_starts: int = 0  # no keyframe in time: first pictures may be broken
+    corrupt_frames: int = 0  # returned ones in which the decoder concealed damage
+    damaged_packets: int = 0  # that could not be decoded
+    last_error: str | None = None  # without passwords
     last_frame_unix_seconds: float | None = None
 
     @property
@@ -99,12 +90,7 @@ class _Connection:
         self._thread.start()
 
     def next(self, timeout_seconds: float) -> tuple[Frame | None, float] | None:
-        """Return a frame and its arrival; no frame once it is open; None at the end.
-
-        Raises:
-            StallError: Nothing came in time.
-            MediaError: The reader failed.
-        """
+        """Return a frame and its arrival; no frame once it is open; None at the end."""
         try:
             item = self._items.get(timeout=timeout_seconds)
         except queue.Empty:

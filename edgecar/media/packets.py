@@ -52,7 +52,7 @@ class Start(NamedTuple):
 
 
 class VideoPackets:
-    """Reads and decodes one video stream.
+    """Reads and decodes one video stream, and counts in ``warnings`` what is damaged or missing.
 
     Args:
         container: Open file, camera or connection.
@@ -60,9 +60,8 @@ class VideoPackets:
         source: Origin of the container, for messages.
         live: True if it is sent as it happens, so that reading may begin between two keyframes.
         settings: Timeouts for the next picture and the first keyframe of a live stream.
-        warnings: Receives a count for everything that was damaged or missing.
-        start: Keyframe at which decoding of a file begins; pictures shown before it are left
-            out. None: at the beginning.
+        warnings: Receives the counts.
+        start: Keyframe at which decoding of a file begins; pictures shown before it are left out.
         sound: Receives the packets of the streams that it names.
     """
 
@@ -107,10 +106,10 @@ class VideoPackets:
         return 0 < depth < len(self.decoding_times) and not self._states_order
 
     def pictures(self) -> Generator[av.VideoFrame, None, None]:
-        """Yield every picture that can be decoded, in display order.
+        """Yield every picture that can be decoded, in display order, past the damage in a file.
 
         Raises:
-            MediaError: A camera or network stream broke off. Damage in files is skipped.
+            MediaError: A camera or network stream broke off.
         """
         for packet in self._packets():
             pictures = self._pictures_of(packet)

@@ -56,11 +56,7 @@ def picture_format(path: Path) -> str:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """List every picture directly in ``folder``, sorted by name.
-
-    Raises:
-        MediaError: There is no such folder, or no picture in it.
-    """
+    """List every picture directly in ``folder``, sorted by name; MediaError if there is none."""
     if not folder.is_dir():
         raise MediaError(f"{folder} is not a folder; give one that holds pictures")
     pictures = sorted(path for path in folder.iterdir() if path.is_file() and is_picture(path))
@@ -70,15 +66,10 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def read_picture(path: Path) -> Bgr:
-    """Decode a picture: grey becomes three equal channels, 16 bits become 8, alpha is dropped.
+    """Decode a picture to ``(H, W, 3)``; 16 bits become 8, alpha is dropped.
 
-    The orientation that a camera noted in the file (EXIF) is applied.
-
-    Returns:
-        ``(H, W, 3)`` uint8; `is_grey` tells whether it was grey.
-
-    Raises:
-        MediaError: The file cannot be read or decoded.
+    Grey becomes three equal channels (`is_grey`). The orientation that a camera noted in the file
+    (EXIF) is applied.
     """
     return _decoded(path, _bytes_of(path))[0]
 
@@ -135,9 +126,6 @@ def write_picture(
 
     Returns:
         Descriptions of the facts that are lost.
-
-    Raises:
-        MediaError: Unknown suffix, quality out of range, or the file cannot be written.
     """
     suffix = path.suffix.lower()
     if suffix not in _QUALITY_FLAGS:
@@ -187,16 +175,9 @@ def _write(path: Path, code: bytes) -> None:
 def jpeg_coded(
     luma: NDArray[np.uint8], quality: int, coder: JpegCoder = "opencv"
 ) -> NDArray[np.uint8]:
-    """Return a grey picture, ``(H, W)``, after JPEG, as all published tables code it.
+    """Return a grey picture, ``(H, W)``, after JPEG of quality 1 to 100, as all tables code it.
 
-    Args:
-        luma: ``(H, W)``.
-        quality: 1 to 100.
-        coder: Library that codes it; both are builds of libjpeg, which may differ. Pillow is an
-            optional package.
-
-    Raises:
-        MediaError: ``quality`` is outside 1 to 100 (OpenCV would silently clip it).
+    Both coders are builds of libjpeg, which may differ. Pillow is an optional package.
 
     Example:
         >>> grey = np.full((16, 16), 128, np.uint8)

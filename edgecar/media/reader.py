@@ -1,5 +1,6 @@
 """Frames from a file, a camera or a network stream."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -33,7 +34,7 @@ from edgecar.media.sources import (
     opened,
     source_from,
 )
-from edgecar.media.timing import ArrivalTimes, DecodingTimes, Timestamps
+from edgecar.media.timing import DecodingTimes, Timestamps
 from edgecar.spec import Size
 
 CROP_NOT_APPLIED = "crop that the container states is not applied: hidden edges show"
@@ -90,10 +91,9 @@ class Reader(Closing):
         threads: int | None = None,
     ) -> None:
         self.source = source
+        # Counts of what was changed, skipped or missing so far.
         self.warnings: Counter[str] = Counter() if warnings is None else warnings
-        """Counts of what was changed, skipped or missing so far."""
-        self.ended = False
-        """True once every frame was returned."""
+        self.ended = False  # True once every frame was returned
         self._read_coding = read_coding
         self._container = opened(source, settings)
         try:
@@ -223,14 +223,13 @@ class Reader(Closing):
         return Still(suffix, coded) if len(self._ahead) == 1 else None
 
     def _all_frames(self, keep_size: bool, size: Size | None) -> Generator[Frame, None, None]:
-        maker = FrameMaker(self.time_base, keep_size=keep_size, warnings=self.warnings, size=size)
+        maker = FrameMaker(self.time_base, keep_size, self.warnings, size)
         pts_of = self._clock()
         last: Frame | None = None  # of a file, whose last frame may be shown for long
         ahead, self._ahead = iter(self._ahead), []  # pictures are large
         for picture in chain(ahead, self._pictures):
-            coding = Coding(codec=self.codec)
-            if self._read_coding:
-                coding = coding_of(picture, self._packets.last_decoded)
+            packet = self._packets.last_decoded
+            coding = coding_of(picture, packet) if self._read_coding else Coding(codec=self.codec)
             frame = maker.frame_from_picture(picture, pts_of(picture), coding)
             if self.source.kind != "file":
                 yield frame
@@ -246,7 +245,8 @@ class Reader(Closing):
         """Return the function that tells when a picture is shown."""
         packets = self._packets
         if self._timeless:
-            return ArrivalTimes(self.time_base).pts_of
+            began = time.monotonic()  # when the first picture came
+            return lambda _: round((time.monotonic() - began) / self.time_base)
         if not packets.lacks_display_times:
             gaps = not self.live and not packets.clock_may_jump
             return Timestamps(self.time_base, self.rate, gaps=gaps, warnings=self.warnings).pts_of

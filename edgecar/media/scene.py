@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecar.errors import EdgecarError
 from edgecar.media.color import Bgr, frame_with_bgr
@@ -24,11 +23,7 @@ FEATHER_PX = 5  # soft edge of a cut-out, as optics give it
 
 
 def photo_scene(size: Size, frames: int) -> Iterator[Frame]:
-    """Film scikit-image's photographs with a fixed camera, with three cut-outs moving about.
-
-    Raises:
-        EdgecarError: scikit-image is not installed.
-    """
+    """Film scikit-image's photographs with a fixed camera, with three cut-outs moving about."""
     try:
         from skimage import data
     except ImportError as error:
@@ -80,48 +75,34 @@ def fixed_camera(
     noise: float = 1.5,
     seed: int = 0,
 ) -> Iterator[Frame]:
-    """Film a still scene that cut-outs cross, with a noisy sensor.
+    """Film a still scene that cut-outs cross, with a noisy sensor, in limited-range BT.709.
 
-    Args:
-        background: Still scene, ``(H, W, 3)``.
-        movers: Cut-outs, smaller than the background; each moves along a line of its own.
-        frames: Number of frames.
-        noise: Standard deviation of the sensor's noise, in codes of luma.
-        seed: Seed of places, speeds and noise.
-
-    Yields:
-        Frames in BT.709, limited range.
+    Each cut-out is smaller than the background, moves along a line of its own and turns back at the
+    edges. The noise's standard deviation is in codes of luma.
     """
     rng = np.random.default_rng(seed)
     size = background.shape[0], background.shape[1]
-    template = _template(size)
     starts = [rng.uniform(0, np.subtract(size, mover.shape[:2])) for mover in movers]
     speeds = [rng.uniform(-6, 6, 2) for _ in movers]
     for number in range(frames):
         picture = background.copy()
         for mover, start, speed in zip(movers, starts, speeds, strict=True):
-            _paste(picture, mover, _bounced(start, speed, number, mover.shape, background.shape))
-        yield _seen(frame_with_bgr(template, picture), number, noise, rng)
+            room = np.maximum(1, np.subtract(size, mover.shape[:2]))
+            travelled = (start + speed * number) % (2 * room)
+            place = np.where(travelled < room, travelled, 2 * room - travelled).astype(int)
+            _paste(picture, mover, *place.tolist())
+        yield _seen(picture, number, noise, rng)
 
 
 def moving_camera(
     photo: Bgr, size: Size, frames: int, *, noise: float = 0.0, seed: int = 0
 ) -> Iterator[Frame]:
-    """Film a photograph with a camera that pans, zooms and turns.
+    """Film a photograph with a camera that pans, zooms and turns, in limited-range BT.709.
 
-    Args:
-        photo: ``(H, W, 3)``, larger than ``size`` for room to move.
-        size: ``(height, width)`` of the frames.
-        frames: Number of frames.
-        noise: Standard deviation of the sensor's noise, in codes of luma.
-        seed: Seed of path and noise.
-
-    Yields:
-        Frames in BT.709, limited range.
+    The photograph is larger than the frames' size, for room to move.
     """
     rng = np.random.default_rng(seed)
     height, width = size
-    template = _template(size)
     scale = min(photo.shape[0] / height, photo.shape[1] / width)
     zoom = scale * rng.uniform(0.6, 1.0)  # photograph pixels per frame pixel
     centre = np.array(photo.shape[1::-1]) / 2
@@ -139,55 +120,35 @@ def moving_camera(
             flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REFLECT_101,
         )
-        yield _seen(frame_with_bgr(template, np.asarray(picture, np.uint8)), number, noise, rng)
+        yield _seen(np.asarray(picture, np.uint8), number, noise, rng)
 
 
-def _template(size: Size) -> Frame:
+def _seen(picture: Bgr, number: int, noise: float, rng: np.random.Generator) -> Frame:
+    """Make a frame of a picture, with its time and a sensor's noise."""
+    size = picture.shape[0], picture.shape[1]
     luma, chroma = np.zeros(size, np.uint8), np.zeros(chroma_size(size), np.uint8)
-    return Frame(luma, chroma, chroma, colour=BT709)
+    blank = Frame(luma, chroma, chroma, number, 1 / RATE_FPS, BT709)
+    scene = frame_with_bgr(blank, picture)
+    if not noise:
+        return scene
+    grain = rng.normal(0, noise, size).astype(np.float32)
+    return scene.with_luma(np.clip(np.rint(scene.y + grain), 0, 255).astype(np.uint8))
 
 
-def _seen(scene: Frame, number: int, noise: float, rng: np.random.Generator) -> Frame:
-    """Add the time and a sensor's noise to a frame."""
-    y = scene.y
-    if noise:
-        grain = rng.normal(0, noise, scene.size).astype(np.float32)
-        y = np.clip(np.rint(y + grain), 0, 255).astype(np.uint8)
-    return replace(scene, y=y, pts=number, time_base=1 / RATE_FPS)
-
-
-def _bounced(
-    start: NDArray[np.float64],
-    speed: NDArray[np.float64],
-    number: int,
-    mover: tuple[int, ...],
-    scene: tuple[int, ...],
-) -> tuple[int, int]:
-    """Return the place of a mover after so many frames; it turns back at the edges."""
-    places = []
-    for axis in (0, 1):
-        room = max(1, scene[axis] - mover[axis])
-        travelled = (start[axis] + speed[axis] * number) % (2 * room)
-        places.append(int(travelled if travelled < room else 2 * room - travelled))
-    return places[0], places[1]
-
-
-def _paste(picture: Bgr, mover: Bgr, place: tuple[int, int]) -> None:
+def _paste(picture: Bgr, mover: Bgr, top: int, left: int) -> None:
     """Lay an oval cut-out with a soft edge over a picture, in place."""
     height, width = mover.shape[:2]
     mask = np.zeros((height, width), np.float32)
     centre, axes = (width // 2, height // 2), (width // 2 - FEATHER_PX, height // 2 - FEATHER_PX)
     cv2.ellipse(mask, centre, axes, 0, 0, 360, 1.0, -1)
     mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), FEATHER_PX / 2), np.float32)[..., None]
-    top, left = place
     under = picture[top : top + height, left : left + width]
     under[:] = np.rint(mask * mover + (1 - mask) * under)
 
 
 def in_full_range(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Stretch luma of 16..235 to 0..255, as many cameras send it."""
-    codes = np.arange(256)
-    table = np.clip(np.rint((codes - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+    table = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
     for frame in frames:
         yield replace(frame, y=table[frame.y], colour=replace(frame.colour, full_range=True))
 
@@ -195,11 +156,7 @@ def in_full_range(frames: Iterable[Frame]) -> Iterator[Frame]:
 def with_clock(frames: Iterable[Frame], *, white: int, black: int, seed: int) -> Iterator[Frame]:
     """Burn a name and a running clock into the luma, as cameras do.
 
-    Args:
-        frames: Frames of one size.
-        white: Luma code of the letters.
-        black: Luma code of the bar behind them, or of their soft rim without a bar.
-        seed: Seed of place, font, size, text and bar.
+    ``black`` is the code of a bar behind the letters, or of their soft rim without a bar.
     """
     rng = np.random.default_rng(seed)
     font, thick = int(rng.choice(CLOCK_FONTS)), int(rng.integers(1, 3))

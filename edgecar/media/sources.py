@@ -114,14 +114,10 @@ LIVE_DEFAULTS = LiveSettings()
 
 
 class Backoff:
-    """Waits that double after each failure, and vary.
+    """Waits that double after each failure, up to the longest, and vary.
 
-    Args:
-        first_seconds: First wait.
-        longest_seconds: Longest wait, without the jitter.
-        jitter: Share by which each wait varies, so that many cameras behind one switch that failed
-            do not come back at the same moment.
-        rng: Generator of the jitter.
+    They vary by the share ``jitter``, so that many cameras behind one switch that failed do not
+    come back at the same moment.
     """
 
     def __init__(
@@ -140,8 +136,7 @@ class Backoff:
     def succeeded(self, for_seconds: float) -> None:
         """Start again with the first wait after a success that outlasted the wait for it.
 
-        A camera that accepts the connection and hangs up must not be tried at the shortest wait
-        for ever.
+        Else a camera that accepts and hangs up would be tried at the shortest wait for ever.
         """
         if for_seconds >= self._last_seconds:
             self._last_seconds = 0.0

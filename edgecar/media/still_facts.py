@@ -47,18 +47,12 @@ ORIENTATIONS = 8
 class StillFacts:
     """Facts of a picture file that are kept beside its restored colours."""
 
-    alpha: Plane | None = None
-    """Opacity of each pixel, ``(H, W)``; None if all are opaque."""
-    grey: bool = False
-    """True if the file has one channel."""
-    metadata: dict[int, bytes] = field(default_factory=dict)
-    """EXIF, XMP, ICC profile by OpenCV's ``IMAGE_METADATA_…``. Orientation is applied."""
-    lost: tuple[str, ...] = ()
-    """Descriptions of the facts that cannot be kept."""
-    chunks: dict[bytes, bytes] = field(default_factory=dict)
-    """Whole chunks of a PNG file that are in `PNG_CHUNKS`, by their type."""
-    density: bytes = b""
-    """Unit and dots across and down of a JPEG file (JFIF); empty if it states no unit."""
+    alpha: Plane | None = None  # opacity of each pixel, (H, W); None if all are opaque
+    grey: bool = False  # True if the file has one channel
+    metadata: dict[int, bytes] = field(default_factory=dict)  # by OpenCV's number, turned upright
+    lost: tuple[str, ...] = ()  # descriptions of what cannot be kept
+    chunks: dict[bytes, bytes] = field(default_factory=dict)  # whole, of `PNG_CHUNKS`, by type
+    density: bytes = b""  # JFIF's unit and dots across and down; empty if it states no unit
 
     def storable(self, suffix: str, *, grey: bool) -> tuple[dict[int, bytes], list[str]]:
         """Return the metadata that go into a file of one or three channels, and what is lost."""
@@ -98,14 +92,9 @@ class StillFacts:
 def facts_of(
     path: Path, code: Plane, upright: Bgr, found: dict[int, bytes], deep: bool
 ) -> StillFacts:
-    """Read the facts of a file.
+    """Read the facts of a file, given its bytes, its colours as they are shown, OpenCV's metadata.
 
-    Args:
-        path: The file.
-        code: All bytes of the file.
-        upright: Colours of the picture, turned as they are shown.
-        found: Metadata found by OpenCV, by ``IMAGE_METADATA_…``.
-        deep: True if the file has more than 8 bits a sample.
+    ``deep`` is True if the file has more than 8 bits a sample.
     """
     lost = ["16-bit samples rounded to 8 bits"] if deep else []
     whole = code.tobytes()

@@ -1,9 +1,8 @@
 """Time of each frame: clocks that jump, gaps on the way in, order on the way out."""
 
 import math
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -47,12 +46,8 @@ class Timestamps:
     Times that the container states pass untouched. A picture without a time, or with one that its
     place in the file contradicts, follows the picture before it by one frame interval.
 
-    Args:
-        time_base: Seconds in a tick.
-        rate: Frames a second.
-        gaps: True if the format may state long gaps, next to which a picture is decoded long
-            before it is shown. In other formats such a time is a mistake.
-        warnings: Receives a count for every time that was replaced.
+    ``gaps`` is True if the format may state long gaps, next to which a picture is decoded long
+    before it is shown. In other formats such a time is a mistake.
     """
 
     def __init__(
@@ -85,10 +80,9 @@ class DecodingTimes:
     AVI does, and MP4 files by some recorders. Shown in display order, the pictures take the
     packets' times in decoding order; `Timestamps` would return them in disorder.
 
-    Args:
-        queue: Decoding times of the packets that were sent to the decoder and whose pictures did
-            not come out yet; grows while pictures are asked for.
-        depth_frames: Number of further packets the decoder takes before it outputs a picture.
+    ``queue`` has the decoding times of the packets whose pictures did not come out yet, and grows
+    while pictures are asked for. The decoder takes ``depth_frames`` further packets before it
+    outputs a picture.
     """
 
     def __init__(self, queue: deque[int], depth_frames: int) -> None:
@@ -105,21 +99,6 @@ class DecodingTimes:
         return self._last_ticks
 
 
-class ArrivalTimes:
-    """Presentation times where a live stream states none: the arrival, from zero."""
-
-    def __init__(self, time_base: Fraction, clock: Callable[[], float] = time.monotonic) -> None:
-        self._time_base, self._clock = time_base, clock
-        self._first_seconds: float | None = None
-
-    def pts_of(self, _picture: av.VideoFrame) -> int:
-        """Return the time of the picture that arrived now."""
-        now = self._clock()
-        if self._first_seconds is None:
-            self._first_seconds = now
-        return round((now - self._first_seconds) / self._time_base)
-
-
 class JoinedTimes:
     """One clock for the frames of several connections to one source; it never goes back.
 
@@ -129,10 +108,8 @@ class JoinedTimes:
     the error of one connection (how long FFmpeg analysed the stream before it returned the first
     frame) from adding up over many.
 
-    Args:
-        time_base: Seconds in a tick of all frames that are returned.
-        live: True if frames come at their own pace. A frame whose time is far ahead of its
-            arrival then shows that the clock was set.
+    If frames come at their own pace (``live``), one whose time is far ahead of its arrival shows
+    that the clock was set.
     """
 
     def __init__(self, time_base: Fraction, *, live: bool = True) -> None:
@@ -148,12 +125,7 @@ class JoinedTimes:
         self._shift_ticks = None
 
     def place(self, frame: Frame, arrived_seconds: float) -> Frame:
-        """Return the frame with its time on the one clock.
-
-        Args:
-            frame: Next frame; it needs a time.
-            arrived_seconds: Time of arrival, on any clock that only goes forward.
-        """
+        """Return the next frame, which arrived then by a steady clock, on the one clock."""
         if frame.pts is None or frame.time_base is None:
             raise MediaError("a frame without a time cannot follow others; take those of a reader")
         ticks = round(frame.pts * frame.time_base / self._time_base)
@@ -174,14 +146,7 @@ class JoinedTimes:
 
 
 class Timeline:
-    """Places frames on the ticks of an output, each after the one before.
-
-    Args:
-        time_base: Seconds in a tick of the output.
-        rate: Frames a second, for frames without a time.
-        from_zero: Start at zero whatever the time of the first frame.
-        warnings: Receives a count for every time that had to change.
-    """
+    """Places frames on the ticks of an output, each after the one before, if asked from zero on."""
 
     def __init__(
         self, time_base: Fraction, rate: Fraction, *, from_zero: bool, warnings: Counter[str]
@@ -234,11 +199,6 @@ class UnbrokenTimes:
 
     Formats with a time line of their own (MP4, Matroska) state gaps that are meant, however long:
     there, only a step back is a jump.
-
-    Args:
-        container: The file.
-        pictures: Video stream of the file.
-        warnings: Receives a count for every jump.
     """
 
     def __init__(self, container: InputContainer, pictures: Stream, warnings: Counter[str]) -> None:

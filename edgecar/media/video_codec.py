@@ -31,11 +31,11 @@ class VideoCoding:
     Attributes:
         codec: ``h264`` (libx264, constant rate factor) or ``hevc`` (libx265, constant QP).
         quantiser: CRF or QP, 0 to 51; higher is coarser.
-        preset: Speed preset of libx264 or libx265.
+        preset: Speed preset of the library.
         gop: Largest distance between keyframes, in frames.
         b_frames: Largest number of consecutive B-frames; None: the preset's.
-        max_kbps: Highest rate in kbit/s, with a buffer of one second (VBV); None: no limit. H.264
-            only: x265 ignores limits at constant QP.
+        max_kbps: Highest rate, with a buffer of one second (VBV); None: no limit. H.264 only: x265
+            ignores limits at constant QP.
         in_loop_filters: False switches deblocking, and in HEVC SAO, off.
 
     Raises:
@@ -81,17 +81,12 @@ class VideoCoding:
 
 @dataclass(frozen=True)
 class CodedClip:
-    """A clip after a codec.
-
-    Attributes:
-        frames: Decoded frames in display order, one for each input frame.
-        bitstream: Coded clip in Matroska.
-        coded_bytes: Bytes of the pictures alone, without the container's.
-    """
+    """A clip after a codec: decoded frames in display order, and the bitstream in Matroska."""
 
     frames: list[Frame]
     bitstream: bytes
     coded_bytes: int
+    """Bytes of the pictures alone, without the container's."""
 
     @property
     def kbps(self) -> float:
@@ -106,10 +101,6 @@ def video_coded(frames: Iterable[Frame], coding: VideoCoding) -> CodedClip:
 
     Samples are coded as they are: the range and colour space that the first frame states are
     written into the stream, and nothing is converted.
-
-    Args:
-        frames: Frames of one size, with even sides.
-        coding: Codec and settings.
 
     Raises:
         MediaError: There is no frame, sizes differ, a side is odd, or the coder refuses.
@@ -130,11 +121,7 @@ def video_coded(frames: Iterable[Frame], coding: VideoCoding) -> CodedClip:
 
 
 def decoded_clip(bitstream: bytes) -> CodedClip:
-    """Return a coded clip from the bytes of its `CodedClip.bitstream`.
-
-    Raises:
-        MediaError: It cannot be decoded.
-    """
+    """Return a coded clip from the bytes of its `CodedClip.bitstream`."""
     frames: list[Frame] = []
     coded_bytes = 0
     try:

@@ -46,16 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 class Writer:
-    """Encodes frames into one file. `open_writer` makes it, and keeps or removes the file.
-
-    Args:
-        path: Name for messages; its suffix chooses the container.
-        temporary: File to write, with the same suffix.
-        facts: Properties of the video.
-        codec: Codec to encode with.
-        options: FFmpeg's options of the encoder.
-        same_bytes: See `open_writer`.
-    """
+    """Encodes frames into one file. `open_writer` makes it, and keeps or removes the file."""
 
     def __init__(
         self,
@@ -94,11 +85,7 @@ class Writer:
         )
 
     def write(self, frame: Frame) -> None:
-        """Encode the next frame.
-
-        Raises:
-            MediaError: It has another size than the video, or the file cannot be written.
-        """
+        """Encode the next frame, which has the size of the video."""
         if frame.size != self._facts.size:
             raise MediaError(
                 f"frame {self.frames} is {_pixels(frame.size)}, {self._path} is "
@@ -126,14 +113,8 @@ class Writer:
     ) -> None:
         """Write packets that another writer encoded with the same settings.
 
-        Args:
-            packets: In the order of the file, with times in ticks of the file, from zero.
-            first_seconds: Time of the first frame in the source.
-            last_ticks: Time of the last frame.
-            hold_ticks: Duration of the last frame; 0: that of others.
-
-        Raises:
-            MediaError: The file cannot be written.
+        Their times are in ticks of the file, from zero. ``first_seconds`` is the first frame's in
+        the source; ``last_ticks`` is the last one's in the file, ``hold_ticks`` its duration or 0.
         """
         self._timeline.last_ticks, self._hold_ticks = last_ticks, hold_ticks
         with explained(self._path):
@@ -151,12 +132,7 @@ class Writer:
     def finish(self, *, whole: bool) -> None:
         """Write what the encoder holds back, the rest of the audio and the file's index.
 
-        Args:
-            whole: The video has all frames of its source, so it gets all audio. Otherwise the
-                audio ends with the last frame.
-
-        Raises:
-            MediaError: No frame was written, or the file cannot be.
+        A video that has all frames of its source gets all audio; else it ends with the last frame.
         """
         last = self._timeline.last_ticks
         if last is None:

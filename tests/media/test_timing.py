@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgecar.errors import MediaError
 from edgecar.media.frame import Frame
-from edgecar.media.timing import ArrivalTimes, DecodingTimes, JoinedTimes, Timeline, Timestamps
+from edgecar.media.timing import DecodingTimes, JoinedTimes, Timeline, Timestamps
 
 TICK = Fraction(1, 90000)
 NTSC = Fraction(30000, 1001)
@@ -92,12 +92,6 @@ def test_times_out_of_order_are_moved(times, expected):
     line = Timeline(TICK, Fraction(25), from_zero=False, warnings=(warnings := Counter()))
     assert [line.place(frame(pts)) for pts in times] == expected
     assert warnings == {"timestamps moved to keep frames in order": 1}
-
-
-def test_arrival_counts_from_the_first_picture():
-    seconds = iter([7.5, 7.54, 8.5])
-    clock = ArrivalTimes(Fraction(1, 1000), lambda: next(seconds))
-    assert [clock.pts_of(picture(None)) for _ in range(3)] == [0, 40, 1000]
 
 
 def joined(connections, **options):
