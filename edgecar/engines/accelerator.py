@@ -43,7 +43,7 @@ def accelerator_facts() -> dict[str, Any]:
         "power_mode": mode[1] if mode else None,
     }
     for name, module in MODULES.items():  # without loading it, which takes seconds and memory
-        version = _distribution(name) or _distribution(name.replace("-", "_"))
+        version = _distribution(name)
         if version or find_spec(module):
             facts["libraries"][name] = version or "found, version unknown"
     if find_spec("onnxruntime"):

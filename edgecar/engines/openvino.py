@@ -196,22 +196,17 @@ class _Requests:
         self._runs += 1
         self._seen[shape] += 1
         self._last_run[shape] = self._runs
-        if shape not in self.fixed and self._pays(shape) and self._room_for(shape):
-            self.fixed[shape] = _requests(self._compiled(shape))
-            self._settled_px = max(self._settled_px, sum(map(_pixels, self.fixed)))
-        return self.fixed.get(shape, self._for_any)
-
-    def _pays(self, shape: tuple[int, ...]) -> bool:
-        """Return True if a shape has come back often enough to be worth a graph of its own."""
         seen = self._seen[shape]
-        return seen >= LEAST_RETURNS and seen * _pixels(shape) >= PAYS_PX
-
-    def _room_for(self, shape: tuple[int, ...]) -> bool:
-        """Return True if another shape fits, after forgetting those that stayed away."""
-        oldest = self._runs - FORGOTTEN_RUNS
-        self.fixed = {s: r for s, r in self.fixed.items() if self._last_run[s] >= oldest}
-        limit_px = self._most_px if self._runs <= SETTLED_RUNS else self._settled_px
-        return sum(map(_pixels, (*self.fixed, shape))) <= limit_px
+        pays = seen >= LEAST_RETURNS and seen * _pixels(shape) >= PAYS_PX
+        if pays and shape not in self.fixed:
+            oldest = self._runs - FORGOTTEN_RUNS
+            self.fixed = {s: r for s, r in self.fixed.items() if self._last_run[s] >= oldest}
+            limit_px = self._most_px if self._runs <= SETTLED_RUNS else self._settled_px
+            needed_px = sum(map(_pixels, (*self.fixed, shape)))
+            if needed_px <= limit_px:
+                self.fixed[shape] = _requests(self._compiled(shape))
+                self._settled_px = max(self._settled_px, needed_px)
+        return self.fixed.get(shape, self._for_any)
 
 
 def _requests(executable: Any) -> list[Any]:

@@ -62,7 +62,7 @@ def open_engine(
     """Open an engine for an artifact and check it with the artifact's known answer.
 
     An engine that fails the check gives way to the same network in FP32, with a warning, if that
-    is at hand and no precision was asked for (`edgecar.engines.answer.open_checked`).
+    is at hand and no precision was asked for.
 
     Args:
         artifact: Artifact to run.

@@ -11,7 +11,8 @@ from edgecar.engines.trt_library import Library, load_library
 from edgecar.errors import EngineError
 from edgecar.files import quoted
 
-TYPES: dict[str, TileType] = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
+TYPES: dict[str, TileType] = {"float32": "fp32", "float16": "fp16"}
+"""Not codes in eight bits: a plan does not tell their step."""
 
 
 class TensorrtTiles(TileEngine):
@@ -79,7 +80,7 @@ class TensorrtTiles(TileEngine):
         kind = self._library.trt.nptype(self._engine.get_tensor_dtype(name))
         named = getattr(kind, "__name__", str(kind))
         if named not in TYPES:
-            raise EngineError(f"the plan has tensors of {named}, need float32, float16 or int8")
+            raise EngineError(f"the plan has tensors of {named}, need float32 or float16")
         return TYPES[named]
 
     def enqueue(self, tiles: int, restored: int, stream: Any) -> None:

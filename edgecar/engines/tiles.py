@@ -72,10 +72,9 @@ class TileEngine(Engine):
 
     @abstractmethod
     def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
-        """Enqueue the restoring of a batch on a stream.
+        """Enqueue the restoring of ``(batch, channels, height, width)`` values, by address.
 
-        Tiles are at an address, a multiple of 256: ``(batch, channels, height, width)`` of `reads`.
-        As many values of `writes` are put at the other.
+        Addresses are multiples of 256; there are values of `reads`, and will be of `writes`.
         """
 
     def _run(self, batch: Batch) -> Batch:

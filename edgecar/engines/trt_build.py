@@ -43,12 +43,12 @@ def settings_for(artifact: Artifact, target: Target, **changes: Any) -> BuildSet
             f"{target.name} takes {', '.join(target.precisions)}, the graph is in "
             f"{metadata.precision}; export it with --precision {target.precisions[0]}"
         )
-    settings = replace(
-        BuildSettings(target.tile, target.batch, target.workspace_mib),
-        compute_capability=target.compute_capability,
-        precision=metadata.precision,
+    given = {
+        "compute_capability": target.compute_capability,
+        "precision": metadata.precision,
         **{key: value for key, value in changes.items() if value is not None},
-    )
+    }
+    settings = replace(BuildSettings(target.tile, target.batch, target.workspace_mib), **given)
     least = 2 * metadata.halo_px + metadata.align_px
     for side in settings.tile:
         if side % metadata.align_px or side < least:
@@ -78,18 +78,19 @@ def write_plan(
     if not library.is_rtx:
         _refuse_other_box(library, target, gpu)
     refuse_misread_bytes(artifact.onnx)
+    measured = gpu is not None and not library.is_rtx  # else any GPU of the capability runs it
+    capability = gpu.compute_capability if gpu and measured else settings.compute_capability
     kind = "".join(c if c.isalnum() else "-" for c in gpu.name.lower()) if gpu else "none"
     timings = cache_folder("engines", f"{library.name}-{library.version}-{kind}.timings")
     began = time.perf_counter()
     plan, layers = build_engine(library, artifact.onnx, settings, timings, report)
+    seconds = round(time.perf_counter() - began, 3)
     metadata = PlanMetadata(
         library=library.name,
         version=library.version,
         target=target.name,
-        gpu=gpu.name if gpu and not library.is_rtx else "",
-        compute_capability=settings.compute_capability
-        if library.is_rtx or gpu is None
-        else gpu.compute_capability,
+        gpu=gpu.name if gpu and measured else "",
+        compute_capability=capability,
         cuda=gpu.cuda if gpu else "",
         board=f"{gpu.board}; {gpu.l4t}" if gpu and gpu.l4t else "",
         onnx=artifact.path.name,
@@ -99,7 +100,7 @@ def write_plan(
         settings=settings,
         layers=layers,
         inspected=_inspected(library, plan) if gpu else None,
-        build_seconds=round(time.perf_counter() - began, 3),
+        build_seconds=seconds,
     )
     save_plan(path, metadata, plan)
     return metadata
@@ -179,11 +180,15 @@ def build_engine(
     if not parser.parse(model.SerializeToString()):
         said = parser.get_error(0).desc() if parser.num_errors else "it does not say why"
         raise EngineError(f"{library.title} cannot read the graph: {' '.join(said.split())[:300]}")
-    config = builder.create_builder_config()
-    _configure(library, config, settings)
-    _place(library, builder, config, settings)
+    config = _configured(library, builder, settings)
     if settings.any_batch:
-        _add_profile(builder, config, model, settings)
+        picture = model.graph.input[0]
+        channels = picture.type.tensor_type.shape.dim[1].dim_value
+        sizes = (1, settings.batch, settings.batch)  # least, best and most
+        profile = builder.create_optimization_profile()
+        profile.set_shape(picture.name, *((size, channels, *settings.tile) for size in sizes))
+        if config.add_optimization_profile(profile) < 0:
+            raise EngineError(f"{library.title} refuses batches from 1 to {settings.batch}")
     if hasattr(config, "progress_monitor"):
         config.progress_monitor = _monitor(trt, report)
     kept = None if library.is_rtx else timings  # which times nothing
@@ -227,9 +232,9 @@ def with_tile(onnx_bytes: bytes, settings: BuildSettings) -> "ModelProto":
         ) from error
 
 
-def _configure(library: Library, config: Any, settings: BuildSettings) -> None:
-    """Apply the settings that do not depend on the GPU."""
-    trt = library.trt
+def _configured(library: Library, builder: Any, settings: BuildSettings) -> Any:
+    """Return a configuration of the builder with all settings but the tile and batch."""
+    trt, config = library.trt, builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
     config.builder_optimization_level = settings.level
     if settings.detailed:
@@ -251,11 +256,6 @@ def _configure(library: Library, config: Any, settings: BuildSettings) -> None:
                 "TensorRT-RTX needs no --hardware-compatible: leave it out and take --target rtx"
             )
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-
-
-def _place(library: Library, builder: Any, config: Any, settings: BuildSettings) -> None:
-    """Choose what the plan is to run on."""
-    trt = library.trt
     if library.is_rtx and settings.compute_capability:
         name = f"SM{settings.compute_capability.replace('.', '')}"
         known = [entry for entry in trt.ComputeCapability.__members__ if entry.startswith("SM")]
@@ -276,17 +276,7 @@ def _place(library: Library, builder: Any, config: Any, settings: BuildSettings)
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = settings.dla_core
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
-
-
-def _add_profile(builder: Any, config: Any, model: "ModelProto", settings: BuildSettings) -> None:
-    """Allow batches from one tile on."""
-    picture = model.graph.input[0]
-    channels = picture.type.tensor_type.shape.dim[1].dim_value
-    shapes = [(batch, channels, *settings.tile) for batch in (1, settings.batch, settings.batch)]
-    profile = builder.create_optimization_profile()
-    profile.set_shape(picture.name, *shapes)
-    if config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"TensorRT refuses batches from 1 to {settings.batch}")
+    return config
 
 
 def _read_timings(config: Any, file: Path) -> None:

@@ -203,15 +203,11 @@ def test_fp32_beside_it_is_taken_and_said(network, tmp_path, caplog) -> None:
 
 
 @pytest.mark.usefixtures("broken_int8")
-def test_shipped_fp32_is_taken_where_none_lies_beside_it(network, tmp_path) -> None:
-    lower = written(int8(network), tmp_path / "mine.int8.onnx")
+@pytest.mark.parametrize("other", [{"weights_sha256": "a" * 64}, {"halo_px": 14}, {"model": "x"}])
+def test_fp32_that_ships_is_taken_but_not_that_of_another_network(other, network, tmp_path) -> None:
+    lower = written(int8(network), tmp_path / "net.int8.onnx")
     with open_engine(read_artifact(lower)) as engine:
         assert f"{network.path} runs in FP32 instead" in engine.info.note
-
-
-@pytest.mark.usefixtures("broken_int8")
-@pytest.mark.parametrize("other", [{"weights_sha256": "a" * 64}, {"halo_px": 14}, {"model": "x"}])
-def test_fp32_of_another_network_is_not_taken(other, network, tmp_path) -> None:
     written(Artifact(network.metadata, network.onnx), tmp_path / "net.onnx")
     lower = written(int8(network, **other), tmp_path / "net.int8.onnx")
     with pytest.raises(AnswerError, match="export the network in fp32 beside it") as refused:
@@ -220,9 +216,12 @@ def test_fp32_of_another_network_is_not_taken(other, network, tmp_path) -> None:
 
 
 def test_fewer_bits_chosen_by_an_engine_give_way_to_fp32(network, truth, opens) -> None:
-    right = lambda a, asked: fake(a.metadata, truth)  # noqa: ARG005, E731
-    wrong = lambda a, asked: fake(a.metadata, lambda batch: batch, "bf16")  # noqa: ARG005, E731
-    opens(lambda a, asked: (right if asked == "fp32" else wrong)(a, asked))
+    def make(artifact, asked):
+        if asked == "fp32":
+            return fake(artifact.metadata, truth)
+        return fake(artifact.metadata, lambda batch: batch, "bf16")
+
+    opens(make)
     with open_engine(network) as engine:
         assert engine.info.precision == "fp32"
         assert "in bf16" in engine.info.note
@@ -230,12 +229,10 @@ def test_fewer_bits_chosen_by_an_engine_give_way_to_fp32(network, truth, opens) 
         open_engine(network, precision="bf16")
 
 
-def test_fp32_that_is_wrong_too_is_refused(network, opens, tmp_path) -> None:
+def test_fp32_that_is_wrong_too_is_refused(network, opens) -> None:
     opens(lambda a, _: fake(a.metadata, lambda batch: batch, a.metadata.precision))
-    written(network, tmp_path / "net.onnx")
-    lower = read_artifact(written(int8(network), tmp_path / "net.int8.onnx"))
     with pytest.raises(AnswerError, match=r"in fp32 on .* differs by"):
-        open_engine(lower)
+        open_engine(int8(network))
 
 
 # What the file holds.

@@ -17,7 +17,7 @@ from edgecar.engines.plan import (
     why_not_here,
 )
 from edgecar.engines.targets import target_named
-from edgecar.engines.trt_build import build_engine, settings_for, with_tile, write_plan
+from edgecar.engines.trt_build import build_engine, settings_for, write_plan
 from edgecar.engines.trt_library import Library
 from edgecar.errors import ArtifactError, EngineError, WindowError
 from edgecar.files import WEIGHTS
@@ -101,9 +101,8 @@ def test_facts_that_are_not_understood_are_refused(change, said, copy) -> None:
     assert said in refusal(read_plan, copy)
 
 
-@pytest.mark.parametrize("end", [0, 1000, -1])
-def test_plan_that_was_cut_off_is_not_loaded(end, copy) -> None:
-    copy.write_bytes(copy.read_bytes()[:end])
+def test_plan_that_was_cut_off_is_not_loaded(copy) -> None:
+    copy.write_bytes(copy.read_bytes()[:-1])
     assert "other bytes than net.rtx.plan.json names" in refusal(read_plan, copy)
 
 
@@ -169,15 +168,13 @@ def test_timings_are_kept_for_the_next_build(artifact, tmp_path, monkeypatch) ->
     assert (metadata.gpu, metadata.compute_capability, metadata.cuda) == ("Tesla T4", "7.5", "12.6")
 
 
-@pytest.mark.parametrize("tile", [(64, 63), (24, 64)])
-def test_tile_that_does_not_suit_the_network_is_refused(tile, artifact) -> None:
-    with pytest.raises(WindowError, match="multiples of 2 px and at least 26 px"):
-        settings_for(artifact, target_named("rtx"), tile=tile)
-
-
-def test_precision_that_the_target_does_not_take_is_refused(artifact) -> None:
-    target = replace(target_named("rtx"), precisions=("int8",))
-    said = refusal(settings_for, artifact, target)
+def test_tile_or_precision_that_does_not_suit_is_refused(artifact) -> None:
+    target = target_named("rtx")
+    for tile in ((64, 63), (24, 64)):
+        with pytest.raises(WindowError, match="multiples of 2 px and at least 26 px"):
+            settings_for(artifact, target, tile=tile)
+    assert settings_for(artifact, target, compute_capability="8.9").compute_capability == "8.9"
+    said = refusal(settings_for, artifact, replace(target, precisions=("int8",)))
     assert "rtx takes int8, the graph is in fp32" in said
 
 
@@ -208,16 +205,6 @@ def test_every_graph_becomes_a_plan(name, kind, any_batch, exported, reduced, li
 @pytest.mark.parametrize("file", SHIPPED)
 def test_every_graph_that_ships_becomes_a_plan(file, library) -> None:
     assert build_engine(library, read_artifact(WEIGHTS / file).onnx, settings())[0]
-
-
-def test_tile_and_batch_are_in_the_graph(artifact) -> None:
-    def sizes(value) -> list[int]:
-        return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-
-    fixed = with_tile(artifact.onnx, settings()).graph
-    assert sizes(fixed.input[0]) == sizes(fixed.output[0]) == [2, 1, *TILE]
-    free = with_tile(artifact.onnx, settings(any_batch=True)).graph
-    assert sizes(free.input[0]) == [0, 1, *TILE]
 
 
 def test_settings_decide_what_is_built(artifact, library) -> None:

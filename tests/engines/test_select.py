@@ -12,7 +12,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecar.artifact import Artifact
-from edgecar.engines import select
 from edgecar.engines.fake import FakeEngine
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.onnxruntime import FULL_PRECISION, PROVIDERS
@@ -37,14 +36,20 @@ def refusal(artifact: Artifact | None, name: str, precision=None) -> str:
 
 
 @pytest.mark.parametrize(
-    ("machine", "chosen"),
-    [("x86_64", "openvino"), ("AMD64", "openvino"), ("arm64", "onnxruntime")],
+    ("machine", "chosen", "halves"),
+    [
+        ("x86_64", "openvino", "fp32"),  # which widens halves
+        ("AMD64", "openvino", "fp32"),
+        ("arm64", "onnxruntime", "fp16"),
+    ],
 )
-def test_auto_goes_by_the_machine(machine, chosen, artifact, monkeypatch) -> None:
+def test_auto_goes_by_the_machine(machine, chosen, halves, artifact, reduced, monkeypatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert default_engine() == chosen
     with open_engine(artifact, threads=1) as engine:
         assert engine.info.name == chosen
+    with open_engine(reduced("edgecar-s", "fp16"), "onnxruntime", None, 1) as engine:
+        assert engine.info.precision == halves
 
 
 def test_auto_without_openvino_is_onnxruntime(artifact, monkeypatch) -> None:
@@ -122,13 +127,6 @@ def test_lower_precision_is_said_where_it_is_computed(
     kind, name, precision, computed, reduced
 ) -> None:
     with open_engine(reduced("edgecar-s", kind), name, precision, 1) as engine:
-        assert engine.info.precision == computed
-
-
-@pytest.mark.parametrize(("machine", "computed"), [("x86_64", "fp32"), ("aarch64", "fp16")])
-def test_halves_are_widened_on_x86(machine, computed, reduced, monkeypatch) -> None:
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    with open_engine(reduced("edgecar-s", "fp16"), "onnxruntime", None, 1) as engine:
         assert engine.info.precision == computed
 
 
@@ -241,11 +239,6 @@ def test_threads_default_to_the_cores_that_may_be_used(artifact, monkeypatch) ->
     assert asked == [3, 3, 2]
     monkeypatch.delattr(os, "sched_getaffinity")
     assert usable_cores() == os.cpu_count()
-
-
-def test_plans_are_opened_by_the_runtime(artifact) -> None:
-    assert select.PLANS == ("tensorrt", "tensorrt-rtx")
-    assert "open it through a Restorer" in refusal(artifact, "tensorrt")
 
 
 @pytest.mark.parametrize(

@@ -115,8 +115,8 @@ def test_frames_go_through_the_plan(built, fake, runtime) -> None:
         (lambda r: setattr(r.context, "takes_shape", False), "does not take (2, 1, 64, 64)"),
         (lambda r: setattr(r.engine, "num_io_tensors", 1), "1 input(s) and 0 output(s)"),
         (
-            lambda r: setattr(r.engine, "get_tensor_dtype", lambda _name: trt.int32),
-            "the plan has tensors of int32, need float32",
+            lambda r: setattr(r.engine, "get_tensor_dtype", lambda _name: trt.int8),
+            "the plan has tensors of int8, need float32",
         ),
     ],
 )
