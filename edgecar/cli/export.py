@@ -124,7 +124,7 @@ def command(
             )
     served: Path | None = None
     if triton:
-        served = write_repository(served_graph(read_artifact(done.path), instances or 1), triton)
+        served = write_repository(served_graph(read_artifact(done.path)), triton, instances or 1)
     if done.shipped:
         stderr.print(
             f"note      no file {checkpoint} here; exporting edgecar's own {done.metadata.model} "
@@ -138,10 +138,10 @@ def command(
             **asdict(done.metadata),
             "source": done.source,
             "restored": asdict(done.restored) if done.restored else None,
+            **({"triton": str(served)} if served else {}),
+            **({"contest": asdict(found)} if found else {}),
         }
-        if served:
-            document["triton"] = str(served)
-        print_json(document if found is None else {**document, "contest": asdict(found)})
+        print_json(document)
         return
     if found:
         stdout.print(contest_table(found))
@@ -155,84 +155,75 @@ def command(
     next_step(f"edgecar run INPUT -o OUTPUT --network {quoted(done.path)}")
 
 
-def _serve(path: Path, folder: Path, instances: int, as_json: bool) -> None:
-    """Put what was exported before into a Triton repository; needs no torch."""
-    if path.suffix == SUFFIX:
-        model = served_plan(path, instances)
-    else:
-        model = served_graph(read_artifact(path), instances)
-    written = write_repository(model, folder)
-    if as_json:
-        print_json({"triton": str(written), "platform": model.platform, **asdict(model.metadata)})
-        return
-    stdout.print(f"model     {model.name}, {model.platform}; {model.batches}")
-    stdout.print(f"serves    {written}")
-    next_step(f"tritonserver --model-repository {quoted(folder)} {model.needs}".rstrip())
-
-
 def _lowering(
     precision: ExportPrecision,
     calibrate: Path | None,
     budget_db: float | None,
     for_engine: ForEngine | None,
 ) -> "Lowering | None":
-    """The lower precision asked for; None for FP32.
-
-    Raises:
-        SettingsError: Something was asked for that FP32, or FP16, has no use for.
-    """
+    """Return the lower precision asked for; refuse options that it has no use for."""
     from edgecar.bench.select_precision import native_form
     from edgecar.exporter.lower import Lowering
 
+    given = {"--calibrate": calibrate, "--budget-db": budget_db, "--for-engine": for_engine}
+    unused = [option for option, value in given.items() if value is not None]
     if precision == "fp32":
-        given = {"--calibrate": calibrate, "--budget-db": budget_db, "--for-engine": for_engine}
-        unused = [option for option, value in given.items() if value is not None]
         if unused:
             raise SettingsError(
                 f"got {unused[0]} without a lower precision, which alone needs it; add --precision "
                 "int8 or fp16"
             )
         return None
-    if precision == "fp16" and for_engine:
-        raise SettingsError("got --for-engine with fp16, whose one form serves all; leave it out")
     if precision == "auto":
         return Lowering("int8", calibrate, budget_db, for_engine or native_form())
+    if precision == "fp16" and for_engine:
+        raise SettingsError("got --for-engine with fp16, whose one form serves all; leave it out")
     return Lowering(precision, calibrate, budget_db, for_engine or "openvino")
+
+
+def _serve(path: Path, folder: Path, instances: int, as_json: bool) -> None:
+    """Put what was exported before into a Triton repository; needs no torch."""
+    plan = path.suffix == SUFFIX
+    model = served_plan(path) if plan else served_graph(read_artifact(path))
+    written = write_repository(model, folder, instances)
+    if as_json:
+        print_json({"triton": str(written), "platform": model.platform, **asdict(model.metadata)})
+        return
+    batches = f"always {model.input.dims[0]} tiles"
+    if model.max_batch:
+        batches = f"up to {model.max_batch} tiles, of requests that Triton joins"
+    stdout.print(f"model     {model.name}, {model.platform}; {batches}")
+    stdout.print(f"serves    {written}")
+    next_step(f"tritonserver --model-repository {quoted(folder)} {model.needs}".rstrip())
 
 
 def _print(done: "Exported") -> None:
     """Print what was exported, and how good it is."""
-    metadata, quality = done.metadata, done.metadata.quality
+    metadata, quality, restored = done.metadata, done.metadata.quality, done.restored
     colour = "luma" if metadata.channels == 1 else "RGB"
-    tiles = (
-        "tiles are exact"
-        if metadata.context == "local"
-        else "pools over the picture: tiles differ from whole frames"
-    )
-    stdout.print(f"{metadata.model:<9} {colour}, {done.params:,} parameters")
-    stdout.print(
-        f"halo      {metadata.halo_px} px, windows at multiples of {metadata.align_px} px; {tiles}"
-    )
-    stdout.print(
-        f"parity    max {metadata.parity_max_error:.1e} of 1.0 against torch on real crops, "
-        f"allowed {metadata.parity_budget:.0e}"
-    )
+    tiles = "tiles are exact"
+    if metadata.context != "local":
+        tiles = "pools over the picture: tiles differ from whole frames"
+    lines = {
+        metadata.model: f"{colour}, {done.params:,} parameters",
+        "halo": f"{metadata.halo_px} px, windows at multiples of {metadata.align_px} px; {tiles}",
+        "parity": f"max {metadata.parity_max_error:.1e} of 1.0 against torch on real crops, "
+        f"allowed {metadata.parity_budget:.0e}",
+    }
     if done.source:
-        stdout.print(f"read      {done.source}")
-    if done.restored:
-        undone = done.restored
-        stdout.print(
-            f"restores  {undone.before_db:.1f} to {undone.after_db:.1f} dB on photographs, "
-            f"{undone.undoes}"
-        )
-        if undone.note:
-            stderr.print(f"warning   {undone.note}")
+        lines["read"] = done.source
+    if restored:
+        gain = f"{restored.before_db:.1f} to {restored.after_db:.1f} dB on photographs"
+        lines["restores"] = f"{gain}, {restored.undoes}"
+        if restored.note:
+            stderr.print(f"warning   {restored.note}")
     if quality:
-        stdout.print(f"gate      {quality_line(quality)}")
-        stdout.print(f"judged on {quality.data}")
-        stdout.print(f"form      made for {' and '.join(quality.engines)}")
+        lines["gate"] = quality_line(quality)
+        lines["judged on"] = quality.data
+        lines["form"] = f"made for {' and '.join(quality.engines)}"
         if quality.kept:
-            stdout.print(f"kept      {', '.join(quality.kept)}")
-    stdout.print(
-        f"wrote     {done.path} ({done.path.stat().st_size / 1e6:.2f} MB, {metadata.precision})"
-    )
+            lines["kept"] = ", ".join(quality.kept)
+    size_mb = done.path.stat().st_size / 1e6
+    lines["wrote"] = f"{done.path} ({size_mb:.2f} MB, {metadata.precision})"
+    for word, text in lines.items():
+        stdout.print(f"{word:<9} {text}")

@@ -173,11 +173,7 @@ def ranges_of(
 
 
 def ranges_from_reaches(model: ModelProto, reaches: Mapping[str, float]) -> Ranges:
-    """Return symmetric ranges of what convolutions read, from reaches by names of modules.
-
-    Raises:
-        ExportError: The graph has no convolution with weights of such a name.
-    """
+    """Return symmetric ranges of what convolutions read, from reaches by names of modules."""
     reads = {node.input[1]: node.input[0] for node in model.graph.node if node.op_type == "Conv"}
     absent = [name for name in reaches if f"{name}.weight" not in reads]
     if absent:

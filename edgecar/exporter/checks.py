@@ -61,11 +61,7 @@ def real_crops(channels: int, align_px: int) -> Iterator[NDArray[np.float32]]:
 
 
 def known_answer(model: ModelProto, metadata: Metadata) -> KnownAnswer:
-    """Return the known answer of an FP32 graph.
-
-    Raises:
-        ExportError: scikit-image, whose photograph is used, is not installed.
-    """
+    """Return the known answer of an FP32 graph."""
     side = max(LEAST_PX, metadata.halo_px + INSIDE_PX if metadata.context == "local" else 0)
     side = -(-min(side, MOST_PX) // metadata.align_px) * metadata.align_px
     pair = coded_photo(metadata.trained_on, metadata.channels, metadata.align_px, side)

@@ -16,9 +16,6 @@ class ExactEngine(Engine):
     Nothing is fused: codes of eight bits are widened before they are multiplied, so that sums are
     those of a CPU with VNNI or of a GPU, and halves are rounded after every operator. It is slow.
     It is what the gate compares graphs with that no engine at hand computes as they are written.
-
-    Raises:
-        EngineError: ONNX Runtime refuses the graph.
     """
 
     def __init__(self, artifact: Artifact) -> None:

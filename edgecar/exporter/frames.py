@@ -67,11 +67,7 @@ class GateFrames:
 
 
 def generated_frames(trained_on: str, channels: int, align_px: int) -> GateFrames:
-    """Return photographs of scikit-image, coded with the coder that the weights are for.
-
-    Raises:
-        ExportError: scikit-image is not installed.
-    """
+    """Return photographs of scikit-image, coded with the coder that the weights are for."""
     coder, (low, high) = _coding_of(trained_on)
     fitted, judged = (
         _coded(
@@ -89,9 +85,6 @@ def coded_photo(trained_on: str, channels: int, align_px: int, side_px: int) -> 
     """Return a square of one photograph, coded as finely as the weights are made for.
 
     There a lower precision loses most against the original.
-
-    Raises:
-        ExportError: scikit-image is not installed.
     """
     coder, levels = _coding_of(trained_on)
     finest = max(levels) if coder == "jpeg" else min(levels)
@@ -139,11 +132,7 @@ def _coding_of(trained_on: str) -> tuple[Coder, tuple[int, int]]:
 
 
 def photo(name: str) -> Bgr:
-    """Return a photograph of scikit-image.
-
-    Raises:
-        ExportError: scikit-image is not installed.
-    """
+    """Return a photograph of scikit-image."""
     try:
         from skimage import data
     except ImportError as error:

@@ -19,13 +19,6 @@ def fp16(model: ModelProto, keep: Collection[str]) -> ModelProto:
 
     Additions to the input picture stay in float32: near white, half precision has two values for
     every code. So do sums over whole pictures.
-
-    Args:
-        model: In float32, with inferred shapes; may hold Q/DQ pairs.
-        keep: Names of nodes that stay in float32, and the activations behind them.
-
-    Raises:
-        ExportError: TensorRT would misread the graph.
     """
     halving = _Halving(model)
     in_float32 = _in_float32(model, keep)

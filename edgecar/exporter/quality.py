@@ -123,15 +123,11 @@ class Judge:
 
 def middles(held: Sequence[CodedPair], align_px: int) -> list[CodedPair]:
     """Return the middles of some pictures, on which losses are estimated sooner."""
+    most = max(GLANCED_PX // align_px, 1) * align_px
 
     def middle(picture: Picture) -> Picture:
-        most = max(GLANCED_PX // align_px, 1) * align_px
-        cut = [slice(None)]
-        for whole in picture.shape[1:]:
-            side = min(whole, most)
-            start = (whole - side) // 2 // align_px * align_px
-            cut.append(slice(start, start + side))
-        return np.ascontiguousarray(picture[tuple(cut)])
+        top, left = (max(side - most, 0) // 2 // align_px * align_px for side in picture.shape[1:])
+        return np.ascontiguousarray(picture[:, top : top + most, left : left + most])
 
     step = -(-len(held) // GLANCED)
     return [

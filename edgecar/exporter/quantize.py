@@ -124,11 +124,7 @@ def quantised(
     codes: Mapping[str, NDArray[np.int8]] | None = None,
     shifts: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> ModelProto:
-    """Return a graph whose convolutions compute in eight bits, with a scale for each channel.
-
-    Raises:
-        ExportError: TensorRT would misread a graph that is made for it.
-    """
+    """Return a graph whose convolutions compute in eight bits, with a scale for each channel."""
     writer = _Writer(model, ranges, form)
     source = copied(model).graph.node
     every = convolutions(model)

@@ -51,15 +51,10 @@ FAR = 1 << 20  # index of the block looked at: far from any border, a multiple o
 
 @dataclass(frozen=True)
 class Reception:
-    """Receptive field of one pixel of a network's output.
+    """Receptive field of one pixel of a network's output, by the names of `Metadata`.
 
-    Attributes:
-        halo_px: Pixels around an aligned tile that its output depends on, rounded up to
-            ``align_px``. For ``windowed`` networks: by the convolutions alone.
-        align_px: Tiles must start and end at multiples of this for the network to see the same
-            phase of its strides.
-        context: ``windowed`` if something pools over the whole picture.
-        bytes_per_px: Bytes of activations alive at one time, in float32, per pixel of the tile.
+    The halo of ``windowed`` networks, which pool over the whole picture, is that of the
+    convolutions alone.
     """
 
     halo_px: int
@@ -70,17 +65,11 @@ class Reception:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Relation of a node's output to its input along one axis.
+    """Relation of a node's output to its input along one axis."""
 
-    Attributes:
-        step: Pixels of input per pixel of output.
-        made: Returns the size of the output for a size of the input.
-        needed: Returns the first and last pixel of input that an interval of output depends on.
-    """
-
-    step: Fraction
-    made: Callable[[int], int]
-    needed: Callable[[int, int], Interval]
+    step: Fraction  # pixels of input per pixel of output
+    made: Callable[[int], int]  # size of the output, by that of the input
+    needed: Callable[[int, int], Interval]  # pixels of input that an interval of output needs
 
 
 def reception_of(model: ModelProto) -> Reception:
@@ -201,11 +190,7 @@ class GraphWalk:
 
 
 def geometry_of(node: NodeProto, side: int, constants: Arrays) -> Geometry:
-    """Return the geometry of a node along rows (side 0) or columns (1).
-
-    Raises:
-        ExportError: It is unknown, or not the same everywhere in a picture.
-    """
+    """Return the geometry of a node along rows (side 0) or columns (1)."""
     kind, attributes = node.op_type, attributes_of(node)
     if kind == "Concat" and attributes["axis"] not in (1, -3):
         raise ExportError("Concat along another axis than channels; join channels only")

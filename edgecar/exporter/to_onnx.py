@@ -240,11 +240,7 @@ def artifact_from_network(
 
 
 def onnx_from_network(network: nn.Module, card: Card, channels: int, recipe: Recipe) -> ModelProto:
-    """Return the ONNX graph of a network with dynamic batch and size, past ONNX's checks.
-
-    Raises:
-        ExportError: The graph is not valid ONNX.
-    """
+    """Return the ONNX graph of a network with dynamic batch and size, past ONNX's checks."""
     dim, align = torch.export.Dim, card.align_px
     height, width = (dim(side) for side in ("height", "width"))
     sides = {2: align * height, 3: align * width} if align > 1 else {2: height, 3: width}

@@ -110,9 +110,6 @@ class Inert:
 def content_of(path: Path) -> Any:
     """Read the tensors, arrays, numbers and text of a checkpoint, and dictionaries of them.
 
-    Args:
-        path: File in the format of safetensors or ``torch.save``, told by its content.
-
     Raises:
         CheckpointError: The file is missing, unreadable or in another format, or loading it would
             run code.
@@ -233,16 +230,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def foreign(path: Path) -> tuple[str, str] | None:
-    """Return what a foreign file is and how to get a checkpoint from it; None for PyTorch files.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "net.pth")
-        ...     _ = path.write_bytes(bytes(4) + b"TFL3")
-        ...     foreign(path)[0]
-        'a TensorFlow Lite file'
-    """
+    """Return what a foreign file is and how to get a checkpoint from it; None for PyTorch files."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if head[:2] == b"PK":
