@@ -7,26 +7,11 @@ from typing import TYPE_CHECKING
 from edgecar.compact import widen
 from edgecar.errors import ArtifactError
 from edgecar.files import WEIGHTS, is_bare_name
-from edgecar.metadata import Metadata, Quality, coder_of, read_metadata, write_metadata
+from edgecar.metadata import Metadata, read_metadata
 from edgecar.spec import CODERS, Coder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-__all__ = [
-    "Artifact",
-    "Metadata",
-    "Quality",
-    "coder_of",
-    "find_artifact",
-    "is_artifact_path",
-    "read_artifact",
-    "read_metadata",
-    "read_model",
-    "shipped_coders",
-    "shipped_names",
-    "write_metadata",
-]
 
 
 @dataclass(frozen=True)

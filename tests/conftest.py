@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from edgecar import artifact as artifacts
 from edgecar.artifact import Artifact
+from edgecar.metadata import write_metadata
 from tests.exports import pytest_runtest_setup
 from tests.skips import pytest_sessionfinish, pytest_terminal_summary
 
@@ -89,7 +90,7 @@ def reduced(exported) -> Callable[[str, str], Artifact]:
         else:
             made = fp16(model, ())
         metadata = replace(metadata, precision=precision, known_answer=None)
-        artifacts.write_metadata(made, metadata)
+        write_metadata(made, metadata)
         return Artifact(metadata, made.SerializeToString())
 
     return make
@@ -104,7 +105,7 @@ def write_artifact(exported) -> Callable[[Path, str], Path]:
 
         artifact = exported("edgecar-xs")
         model = onnx.load_model_from_string(artifact.onnx)
-        artifacts.write_metadata(model, replace(artifact.metadata, trained_on=trained_on))
+        write_metadata(model, replace(artifact.metadata, trained_on=trained_on))
         path.write_bytes(model.SerializeToString())
         return path
 

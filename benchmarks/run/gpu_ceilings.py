@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Metadata, write_metadata
+from edgecar.artifact import Artifact
+from edgecar.metadata import Metadata, write_metadata
 from edgecar.spec import Precision, Size
 
 if TYPE_CHECKING:

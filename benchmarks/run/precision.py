@@ -20,7 +20,7 @@ import typer
 
 from benchmarks.run.int8_losses import MADE_FOR, int8_row
 from benchmarks.run.study import own_command, run_study
-from edgecar.artifact import Artifact, Quality, read_artifact
+from edgecar.artifact import Artifact, read_artifact
 from edgecar.bench.results import new_results, resumed, write_results
 from edgecar.bench.select_precision import ROUNDS, RUN_BY, Speed, dense_restorer, native_form, timed
 from edgecar.errors import GateError, SettingsError
@@ -31,6 +31,7 @@ from edgecar.exporter.lower import Lowering
 from edgecar.exporter.recipe import ForEngine, Lower
 from edgecar.exporter.to_onnx import export
 from edgecar.media.video_codec import VideoCodec
+from edgecar.metadata import Quality
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.tune import MIN_ROUNDS, median_ratio
 from edgecar.spec import Coder, Precision, Size

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from benchmarks.run.networks import COUNTED_SIDE
 from benchmarks.run.study import run_study
-from edgecar.artifact import coder_of, read_artifact, write_metadata
+from edgecar.artifact import read_artifact
 from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
 from edgecar.compact import compact
@@ -33,6 +33,7 @@ from edgecar.exporter.to_onnx import Exported, export
 from edgecar.files import WEIGHTS, atomic_write
 from edgecar.media.pictures import jpeg_coded
 from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
+from edgecar.metadata import coder_of, write_metadata
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import CODERS, Coder
 from edgecar.zoo.checkpoints import Loaded, load_network

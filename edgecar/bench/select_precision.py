@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Metadata, Quality
+from edgecar.artifact import Artifact
 from edgecar.engines.select import default_engine, resolved
 from edgecar.errors import GateError
 from edgecar.exporter.lower import Lowering, Report, lowered_artifact
 from edgecar.exporter.recipe import ForEngine, Lower
 from edgecar.exporter.to_onnx import Exported, Source
+from edgecar.metadata import Metadata, Quality
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.tune import WORTH, Pass, Setup, median_ratio, timed_rounds
 from edgecar.runtime.tuning import Tuning

@@ -124,7 +124,7 @@ def command(
             )
     served: Path | None = None
     if triton:
-        served = write_repository(served_graph(read_artifact(done.path)), triton, instances or 1)
+        served = write_repository(served_graph(read_artifact(done.path), instances or 1), triton)
     if done.shipped:
         stderr.print(
             f"note      no file {checkpoint} here; exporting edgecar's own {done.metadata.model} "
@@ -183,16 +183,15 @@ def _lowering(
 
 def _serve(path: Path, folder: Path, instances: int, as_json: bool) -> None:
     """Put what was exported before into a Triton repository; needs no torch."""
-    plan = path.suffix == SUFFIX
-    model = served_plan(path) if plan else served_graph(read_artifact(path))
-    written = write_repository(model, folder, instances)
+    if path.suffix == SUFFIX:
+        model = served_plan(path, instances)
+    else:
+        model = served_graph(read_artifact(path), instances)
+    written = write_repository(model, folder)
     if as_json:
         print_json({"triton": str(written), "platform": model.platform, **asdict(model.metadata)})
         return
-    batches = f"always {model.input.dims[0]} tiles"
-    if model.max_batch:
-        batches = f"up to {model.max_batch} tiles, of requests that Triton joins"
-    stdout.print(f"model     {model.name}, {model.platform}; {batches}")
+    stdout.print(f"model     {model.name}, {model.platform}; {model.batches}")
     stdout.print(f"serves    {written}")
     next_step(f"tritonserver --model-repository {quoted(folder)} {model.needs}".rstrip())
 

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecar.artifact import Artifact, Metadata, read_model
+from edgecar.artifact import Artifact, read_model
 from edgecar.engines.base import Engine
 from edgecar.engines.select import open_engine
 from edgecar.errors import ArtifactError, DataError
 from edgecar.evaluate.metrics import Luma
 from edgecar.files import PACKAGE, sha256_of
+from edgecar.metadata import Metadata
 
 if TYPE_CHECKING:
     from onnx import ModelProto

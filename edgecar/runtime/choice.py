@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from edgecar.artifact import (
     Artifact,
-    Metadata,
     find_artifact,
     is_artifact_path,
     read_artifact,
@@ -14,6 +13,7 @@ from edgecar.artifact import (
 )
 from edgecar.errors import ArtifactError
 from edgecar.media.frame import Coding
+from edgecar.metadata import Metadata
 from edgecar.runtime.stats import PassReason
 from edgecar.spec import CODERS, Coder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Metadata, find_artifact, is_artifact_path, read_artifact
+from edgecar.artifact import Artifact, find_artifact, is_artifact_path, read_artifact
 from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine
 from edgecar.engines.select import PLANS, open_engine, usable_cores
@@ -23,6 +23,7 @@ from edgecar.media.color import (
     luma_from_bgr,
 )
 from edgecar.media.frame import Frame
+from edgecar.metadata import Metadata
 from edgecar.runtime.choice import Limits, limits_of
 from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.runner import CpuRunner, FrameRunner, Ticket

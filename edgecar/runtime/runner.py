@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgecar.artifact import Metadata
 from edgecar.engines.base import Codes, Engine
 from edgecar.errors import EngineError, MediaError
+from edgecar.metadata import Metadata
 from edgecar.runtime.change_map import Grid
 from edgecar.runtime.stream_cache import Reuse, StreamCache
 from edgecar.runtime.tiles import Tile, plan_grid, plan_windows

@@ -6,7 +6,7 @@ from itertools import chain, pairwise
 import av
 import pytest
 
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
 from edgecar.batch.parts import (
     SUFFIXES,
     SpanFrames,
@@ -22,6 +22,7 @@ from edgecar.errors import BatchError
 from edgecar.media.frame import Colour
 from edgecar.media.reader import open_reader
 from edgecar.media.writer import open_writer
+from edgecar.metadata import Metadata
 from edgecar.runtime.restorer import Restorer
 from tests.batch.conftest import FRAMES, GOP, OPTIONS, PART_SECONDS, seen
 

@@ -12,13 +12,14 @@ from typer.testing import CliRunner
 
 from benchmarks.run import precision
 from benchmarks.run.precision import Made
-from edgecar.artifact import Quality, find_artifact, read_artifact
+from edgecar.artifact import find_artifact, read_artifact
 from edgecar.bench.results import SCHEMA_PATH, read_results
 from edgecar.evaluate.clips import load_pictures
 from edgecar.evaluate.metrics import psnr
 from edgecar.media.frame import Frame
 from edgecar.media.pictures import jpeg_coded
 from edgecar.media.video_codec import VideoCoding, video_coded
+from edgecar.metadata import Quality
 from edgecar.runtime.restorer import Restorer
 from edgecar.zoo.shipped import shipped_checkpoint
 

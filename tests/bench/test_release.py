@@ -13,9 +13,10 @@ from skimage import data
 
 from benchmarks.run import release
 from benchmarks.run.release import admit, refuse_worse
-from edgecar.artifact import read_artifact, write_metadata
+from edgecar.artifact import read_artifact
 from edgecar.errors import CheckpointError, GateError, SettingsError
 from edgecar.files import sha256_of
+from edgecar.metadata import write_metadata
 from edgecar.zoo import shipped
 from edgecar.zoo.shipped import MANIFEST, manifest
 from tests.media.conftest import make_clip  # noqa: F401  # a fixture

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgecar.artifact import Artifact, Quality
+from edgecar.artifact import Artifact
 from edgecar.bench import select_precision
 from edgecar.bench.select_precision import (
     ROUNDS,
@@ -21,6 +21,7 @@ from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError
 from edgecar.exporter.lower import Lowering
 from edgecar.exporter.to_onnx import source_of
+from edgecar.metadata import Quality
 
 pytestmark = pytest.mark.slow  # a harness for our own pages
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import onnx
 import pytest
 
-from edgecar.artifact import Quality, write_metadata
+from edgecar.metadata import Quality, write_metadata
 from tests.cli.test_run import clip  # noqa: F401  # a fixture
 
 SIGNED = ("openvino", "tensorrt")

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from skimage import data
 
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
 from edgecar.engines.fake import FakeEngine
 from edgecar.evaluate.study import NetworkMethod
 from edgecar.media.frame import Frame
 from edgecar.media.video_codec import VideoCoding
+from edgecar.metadata import Metadata
 from edgecar.runtime.restorer import Restorer
 from tests.cli.conftest import edgecar  # noqa: F401  # a fixture
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import ArtifactError, MediaError, SettingsError
 from edgecar.gstreamer.filter import Filter, Layout
 from edgecar.media.frame import Colour
+from edgecar.metadata import Metadata
 from edgecar.runtime.restorer import Restorer
 
 LAYOUTS = {

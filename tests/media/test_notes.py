@@ -10,7 +10,8 @@ import pytest
 from av.sidedata.sidedata import Type
 
 import edgecar
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
+from edgecar.metadata import Metadata
 from tests.media.conftest import copied, packets_of, photo, read_all
 
 SUBTITLES = """1

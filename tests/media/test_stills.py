@@ -11,11 +11,12 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 from skimage import data
 
 import edgecar
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
 from edgecar.errors import MediaError
 from edgecar.evaluate.metrics import psnr
 from edgecar.media.inputs import open_input
 from edgecar.media.pictures import is_grey, jpeg_coded, list_pictures, read_picture, write_picture
+from edgecar.metadata import Metadata
 from edgecar.runtime.cameras import Job
 from edgecar.runtime.job import run_opened
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import edgecar
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
 from edgecar.errors import EngineError, MediaError
 from edgecar.media.color import bgr_from_frame
 from edgecar.media.reader import open_reader
+from edgecar.metadata import Metadata
 from tests.media.conftest import make_clip  # noqa: F401  # a fixture
 
 FRAMES = 12

@@ -5,11 +5,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
 from edgecar.engines.base import codes_from_unit
 from edgecar.engines.fake import FakeEngine
 from edgecar.errors import EngineError, MediaError, WindowError
 from edgecar.media.frame import Colour, Frame
+from edgecar.metadata import Metadata
 from edgecar.runtime.restorer import Restorer
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
 from edgecar.engines.answer import open_checked
 from edgecar.engines.base import Engine
 from edgecar.engines.gpu import find_gpu
@@ -16,6 +16,7 @@ from edgecar.engines.tensorrt import TensorrtTiles
 from edgecar.engines.tiles import OnnxRuntimeTiles
 from edgecar.errors import ArtifactError, EngineError
 from edgecar.files import quoted
+from edgecar.metadata import Metadata
 from edgecar.runtime.cuda.device import Device
 from edgecar.runtime.cuda.through_pycuda import CudaDevice
 from edgecar.spec import Precision

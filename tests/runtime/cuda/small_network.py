@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from edgecar.artifact import Artifact, Metadata
+from edgecar.artifact import Artifact
 from edgecar.engines.fake import FakeEngine
+from edgecar.metadata import Metadata
 from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.host_device import ReferenceTiles

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecar.artifact import read_artifact, write_metadata
+from edgecar.artifact import read_artifact
 from edgecar.engines.fake import FakeEngine
 from edgecar.engines.plan import plan_path, sidecar_of
 from edgecar.engines.select import open_engine
@@ -19,6 +19,7 @@ from edgecar.engines.trt_build import settings_for, write_plan
 from edgecar.engines.trt_library import load_library
 from edgecar.errors import AnswerError, EngineError, WindowError
 from edgecar.media.frame import Frame, chroma_size
+from edgecar.metadata import write_metadata
 from edgecar.runtime.cuda import open as opening
 from edgecar.runtime.cuda.open import find_plan, open_on_gpu
 from edgecar.runtime.restorer import Restorer
