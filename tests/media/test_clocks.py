@@ -63,13 +63,6 @@ def test_an_output_starts_at_its_first_picture(make_stream, tmp_path, start, suf
     assert len(seconds(target, "audio")) == len(seconds(source, "audio"))
 
 
-def test_a_late_start_within_mp4_is_cut_off_too(make_clip, tmp_path):
-    source = make_clip(time_base=TICK, pts=[126000 + 3600 * n for n in range(12)], audio="aac")
-    assert seconds(source)[0] > 1
-    copied(source, tmp_path / "out.mp4")
-    assert seconds(tmp_path / "out.mp4") == EVEN[:12]
-
-
 @pytest.mark.parametrize(
     "starts",
     [
@@ -169,16 +162,12 @@ def test_gaps_longer_than_mp4_stores_lose_nothing(
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec", "times"),
-    [
-        (".mkv", "h264", OVERNIGHT),
-        (".mp4", "h264", [min(second, 11000) for second in OVERNIGHT[:13]]),
-        (".avi", "ffv1", [0, 1, 1801, 1802]),
-    ],
+    ("suffix", "times"),
+    [(".mkv", OVERNIGHT), (".mp4", [min(second, 11000) for second in OVERNIGHT[:13]])],
 )
-def test_gaps_that_the_format_stores_are_left_alone(noise_frames, tmp_path, suffix, codec, times):
+def test_gaps_that_the_format_stores_are_left_alone(noise_frames, tmp_path, suffix, times):
     path = tmp_path / f"out{suffix}"
-    assert not write_all(path, LIVE, frames_at(noise_frames, times), codec=codec).warnings
+    assert not write_all(path, LIVE, frames_at(noise_frames, times)).warnings
     assert len(seconds(path)) == len(times)
 
 

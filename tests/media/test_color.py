@@ -113,14 +113,6 @@ def test_chroma_put_into_a_frame_is_that_of_the_mean_colour_of_four_pixels():
         frame_with_bgr(replaced, np.zeros((16, 26, 3), np.uint8))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 7), (33, 18)])
-def test_odd_frames_keep_their_size(size):
-    frame = flat_frame((90, 100, 150), Colour(), size)
-    bgr = bgr_from_frame(frame)
-    assert bgr.shape == (*size, 3)
-    assert frame_with_bgr(frame, bgr).size == size
-
-
 @pytest.mark.parametrize(
     ("first", "second"),
     [

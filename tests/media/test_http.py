@@ -104,17 +104,6 @@ def test_jpeg_pictures_are_live_and_shown_when_they_come():
     assert frames[29].pts - frames[9].pts >= 300  # FFmpeg would just count the pictures
 
 
-def test_jpeg_pictures_go_on_after_the_camera_hung_up():
-    settings = LiveSettings(first_backoff_seconds=0.01)
-    with (
-        http(multipart()) as host,
-        LiveReader(source_from(f"http://{host}/video"), settings) as live,
-    ):
-        frames = [next(live) for _ in range(70)]
-        assert live.stats.reconnects == 1
-    assert all(before.pts <= after.pts for before, after in pairwise(frames))
-
-
 CAMERAS = {
     "no length": multipart(head="Content-Type: image/jpeg"),
     "plain": multipart(),

@@ -50,21 +50,6 @@ def test_folder_is_jpeg_if_any_picture_is(tmp_path, names, codec):
         assert (source.folder, source.codec) == (tmp_path, codec)
 
 
-@pytest.mark.parametrize(
-    ("name", "encoder", "pixels", "options", "codec"),
-    [
-        ("a.mp4", "libx264", "yuv420p", {}, "h264"),
-        ("a.mkv", "libx265", "yuv420p", {"x265-params": "log-level=none"}, "hevc"),
-        ("a.avi", "mjpeg", "yuvj420p", {}, "mjpeg"),
-        ("b.mp4", "mpeg4", "yuv420p", {}, "mpeg4"),
-    ],
-)
-def test_video_is_known_by_its_coding(make_clip, name, encoder, pixels, options, codec):
-    path = make_clip(name, frames=2, size=(64, 64), codec=encoder, pixels=pixels, options=options)
-    with open_input(str(path)) as source:
-        assert source.codec == codec
-
-
 # SVT-AV1 lets a process of root's run in real time from then on, before all others of the machine.
 AV1 = """
 import sys

@@ -4,7 +4,6 @@ import logging
 import signal
 import struct
 import subprocess
-import threading
 import traceback
 from fractions import Fraction
 from itertools import pairwise
@@ -156,22 +155,6 @@ def test_pictures_are_those_that_were_sent(server, clip, transport):
     assert (stats.connects, stats.stalls, stats.corrupt_frames) == (1, 0, 0)
 
 
-def test_who_joins_between_keyframes_first_sees_a_whole_picture(server, clip):
-    _, pictures = clip
-    place = {luma: index for index, luma in enumerate(pictures)}
-    with live_reader(server.url()) as first:
-        take(first, 2 * PICTURES)  # past those that had piled up
-        while place[next(first).y.tobytes()] != 5:
-            pass
-        with live_reader(server.url()) as second:
-            frames = take(second, 10)
-            stats = second.stats
-    assert [frame.y.tobytes() for frame in frames] == pictures[:10]
-    assert psnr(frames[0].y, pattern(0)) > 35
-    assert 0 < stats.skipped_packets < PICTURES
-    assert (stats.keyframeless_starts, stats.corrupt_frames) == (0, 0)
-
-
 @pytest.mark.parametrize(
     ("fault", "counts", "error"),
     [("killed", (1, 1, 0), "Connection refused"), ("stopped", (1, 0, 1), "no data in time")],
@@ -200,59 +183,17 @@ def test_frames_go_on_after_the_server_was_away(server, fault, counts, error):
     assert {frame.time_base for frame in frames} == {live.facts.time_base}
 
 
-def test_a_wrong_path_is_an_error_at_once(server):
-    with pytest.raises(MediaError, match=r"/other does not open .*404 Not Found.*check address"):
-        live_reader(server.url("other"))
-
-
 @pytest.mark.parametrize("auth", ["basic", "digest"])
-def test_only_the_right_password_opens_and_none_is_shown(server, auth, caplog, capfd):
+def test_only_the_right_password_and_path_open_and_none_is_shown(server, auth, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     server.kill()
     server.start("Secret1", auth)
     with live_reader(server.url(login="admin:Secret1@")) as live:
         next(live)
-    wrong = server.url(login="admin:Secret9@")
-    with pytest.raises(MediaError, match=r"401 Unauthorized.*check address, password") as caught:
-        live_reader(wrong)
-    assert "\n" not in str(caught.value)
-    said = "".join(capfd.readouterr())
-    assert "Secret" not in shown_of(caught.value) + caplog.text + said
-
-
-def test_a_password_that_is_refused_later_is_tried_again(server, caplog, capfd):
-    caplog.set_level(logging.DEBUG)
-    passwords = ["Secret2", "Secret1"]
-
-    def restart(_seconds):
-        server.kill()
-        server.start(passwords.pop(0))
-
-    server.kill()
-    server.start("Secret1")
-    with live_reader(server.url(login="admin:Secret1@"), sleep=restart) as live:
-        next(live)
-        server.kill()
-        take_until(live, lambda stats: stats.reconnects)
-        stats = live.stats
-    assert (stats.reconnects, stats.failed_connects) == (1, 1)
-    assert "401 Unauthorized" in stats.last_error
-    assert "401 Unauthorized" in caplog.text
-    said = "".join(capfd.readouterr())
-    assert "Secret" not in repr((stats, live.warnings)) + caplog.text + said
-
-
-def test_close_ends_a_read_that_is_blocked(server):
-    """Before the server is killed and FFmpeg's timeout is over: neither comes in time."""
-    live = live_reader(server.url(), LiveSettings(read_seconds=2 * LONGEST_TEST_SECONDS))
-    server.signal(signal.SIGSTOP)
-    rest = []
-    consumer = threading.Thread(target=lambda: rest.extend(live))
-    consumer.start()
-    consumer.join(0.5)  # takes what is there, then waits
-    assert consumer.is_alive()
-    live.close()
-    consumer.join(LONGEST_TEST_SECONDS)
-    assert not consumer.is_alive()
-    assert live.stats.state == "closed"
-    assert live.stats.frames == len(rest)
+    for path, login, words in (("main", "9", "401 Unauthorized"), ("other", "1", "404 Not Found")):
+        wrong = server.url(path, f"admin:Secret{login}@")
+        with pytest.raises(MediaError, match=f"{words}.*check address, password") as caught:
+            live_reader(wrong)
+        assert "\n" not in str(caught.value)
+        said = "".join(capfd.readouterr())
+        assert "Secret" not in shown_of(caught.value) + caplog.text + said
