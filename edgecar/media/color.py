@@ -196,10 +196,7 @@ def paper_luma_from_bgr(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def luma_from_bgr(bgr: Bgr) -> Plane:
-    """Return full-range BT.601 luma as JPEG computes it: ``0.299 R + 0.587 G + 0.114 B``, rounded.
-
-    A grey picture stored as colour comes out unchanged.
-    """
+    """Return full-range BT.601 luma as in JPEG: ``0.299 R + 0.587 G + 0.114 B``, rounded."""
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
 
 

@@ -26,8 +26,7 @@ class Colour:
 
     full_range: bool | None = None
     """True: luma 0..255. False: 16..235. None: not stated, which players treat as 16..235."""
-    matrix: int = UNSPECIFIED
-    """RGB to YUV: 1 is BT.709, 5 and 6 are BT.601, 9 is BT.2020."""
+    matrix: int = UNSPECIFIED  # RGB to YUV: 1 is BT.709, 5 and 6 are BT.601, 9 is BT.2020
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED  # gamma curve
 

@@ -168,10 +168,8 @@ class LiveReader(LiveSource):
         rng: random.Random | None = None,
     ) -> None:
         self.source, self.settings = source, settings
-        self.warnings: Counter[str] = Counter()
-        """Counts of what was changed, skipped or missing so far."""
-        self.ended = False
-        """True once a source with an end was read to it."""
+        self.warnings: Counter[str] = Counter()  # what was changed, skipped or missing so far
+        self.ended = False  # True once a source with an end was read to it
         self._clock = clock
         self._open = partial(
             opener,
@@ -196,20 +194,17 @@ class LiveReader(LiveSource):
         except BaseException:
             self.close()
             raise
-        self.facts: StreamFacts = self._connection.facts
-        """Facts that a writer needs to make a video like the first connection's."""
-        self.codec = self._connection.codec
-        """FFmpeg's short name of the first connection's codec."""
+        # What a writer needs to make a video like the first connection's, and FFmpeg's short name.
+        self.facts, self.codec = self._connection.facts, self._connection.codec
         self._times = JoinedTimes(self.facts.time_base, live=self.facts.live)
 
     def __iter__(self) -> Iterator[Frame]:
         return self
 
     def __next__(self) -> Frame:
-        """Return the next frame, however long it takes to come.
+        """Return the next frame, however long it takes to come, until `close` is called.
 
         Raises:
-            StopIteration: `close` was called, or a source with an end was read to it.
             MediaError: Nothing came for `LiveSettings.give_up_after_seconds`, or a source with an
                 end failed before it.
         """
@@ -227,7 +222,6 @@ class LiveReader(LiveSource):
         """Stop reading; a thread that waits for a frame gets `StopIteration` at once.
 
         The source is free when this returns; a silent one is free once its timeout is over.
-        Harmless when repeated.
         """
         self._closing.set()
         self._connection.abandon()

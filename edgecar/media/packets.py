@@ -54,15 +54,9 @@ class Start(NamedTuple):
 class VideoPackets:
     """Reads and decodes one video stream, and counts in ``warnings`` what is damaged or missing.
 
-    Args:
-        container: Open file, camera or connection.
-        stream: Stream to decode.
-        source: Origin of the container, for messages.
-        live: True if it is sent as it happens, so that reading may begin between two keyframes.
-        settings: Timeouts for the next picture and the first keyframe of a live stream.
-        warnings: Receives the counts.
-        start: Keyframe at which decoding of a file begins; pictures shown before it are left out.
-        sound: Receives the packets of the streams that it names.
+    A ``live`` stream is sent as it happens: reading may begin between two keyframes. Decoding of a
+    file may begin at the keyframe ``start``; pictures shown before it are left out. Packets of the
+    streams that ``sound`` names go there.
     """
 
     def __init__(

@@ -141,10 +141,9 @@ class Reader(Closing):
         return self
 
     def __next__(self) -> Frame:
-        """Return the next frame.
+        """Return the next frame; a live stream ends when the other side hangs up.
 
         Raises:
-            StopIteration: There are no more; for a live stream, the other side hung up.
             MediaError: A camera or network stream failed or fell silent.
         """
         return next(self._frames)

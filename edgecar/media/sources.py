@@ -6,7 +6,6 @@ import os
 import random
 import re
 import select
-import stat
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -37,10 +36,10 @@ camera's pictures."""
 
 RTSP_SOUND = "audio left out, if the camera sends any: over RTSP only video is asked of it"
 
+# Advice for a pipe that nothing can be read from.
 ONE_GO = (
     "an MP4 or MOV file must be given by its name, or be written with its index first (faststart)"
 )
-"""Advice for a pipe that nothing can be read from."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DESCRIPTOR = re.compile(r"(?:pipe:|/dev/fd/|/proc/self/fd/)(\d+)")
@@ -51,12 +50,9 @@ class Source:
     """One place to read video from."""
 
     kind: Kind
-    address: str = field(repr=False)
-    """Address that FFmpeg opens; may hold a password."""
-    shown: str
-    """Address for messages, without passwords."""
-    path: Path | None = None
-    """The file, if it has a name."""
+    address: str = field(repr=False)  # that FFmpeg opens; may hold a password
+    shown: str  # address for messages, without passwords
+    path: Path | None = None  # the file, if it has a name
 
     @property
     def repeatable(self) -> bool:
@@ -79,20 +75,15 @@ class LiveSettings:
 
     open_seconds: float = 10
     """Time to connect, and again to analyse the stream: FFmpeg looks at up to 7 s of it."""
-    read_seconds: float = 10
-    """Time for the next frame. FFmpeg itself has no timeout for cameras of V4L2."""
+    read_seconds: float = 10  # time for the next frame
     keyframe_seconds: float = 10
     """Time for the first keyframe; after that, frames that need others are taken all the same.
     Streams that are refreshed a stripe at a time may have none."""
-    rtsp_transport: Transport = "tcp"
-    """Over UDP, a lost packet spoils all pictures up to the next keyframe."""
-    first_backoff_seconds: float = 0.5
-    """Wait before the first new attempt; twice as long before each further one."""
+    rtsp_transport: Transport = "tcp"  # over UDP, a lost packet spoils pictures up to a keyframe
+    first_backoff_seconds: float = 0.5  # twice as long before each further attempt
     longest_backoff_seconds: float = 30
-    backoff_jitter: float = 0.2
-    """Share by which a wait varies."""
-    give_up_after_seconds: float | None = None
-    """Time without a frame, once there was one; None: never give up."""
+    backoff_jitter: float = 0.2  # share by which a wait varies
+    give_up_after_seconds: float | None = None  # without a frame, once there was one; None: never
 
     def __post_init__(self) -> None:
         known = get_args(Transport)
@@ -143,11 +134,7 @@ class Backoff:
 
 
 def source_from(argument: str | int | Path) -> Source:
-    """Tell camera numbers, URLs and paths apart.
-
-    Args:
-        argument: A camera's number (``0`` or ``"0"``) or device, a URL, the path of a file or pipe,
-            or ``-`` for standard input. A `Path` is never a number.
+    """Tell camera numbers, URLs and paths apart; ``-`` is standard input, a `Path` never a number.
 
     Example:
         >>> source_from("rtsp://admin:secret@10.0.0.5/stream1").shown
@@ -169,10 +156,10 @@ def source_from(argument: str | int | Path) -> Source:
     if text.startswith("/dev/video"):
         return Source("camera", text, f"camera {text}")
     match = _DESCRIPTOR.fullmatch("pipe:0" if text in ("-", "pipe:", "/dev/stdin") else text)
-    if match and not _is_plain_file(int(match[1])):
-        shown = "standard input" if int(match[1]) == 0 else f"/dev/fd/{match[1]}"
-        return Source("file", f"pipe:{match[1]}", shown)
     path = Path(f"/dev/fd/{match[1]}" if match else text).expanduser()
+    if match and not path.is_file():
+        shown = "standard input" if int(match[1]) == 0 else str(path)
+        return Source("file", f"pipe:{match[1]}", shown)
     # The prefix keeps FFmpeg from reading a colon in a name as the end of a protocol's.
     return Source("file", f"file:{path}", text_redacted(str(path)), path)
 
@@ -180,13 +167,6 @@ def source_from(argument: str | int | Path) -> Source:
 def is_url(text: str) -> bool:
     """Return True if a text is an address with a scheme, such as ``rtsp://…``, and no path."""
     return _URL.match(text.lstrip()) is not None
-
-
-def _is_plain_file(descriptor: int) -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode)
-    except OSError:
-        return False
 
 
 def is_endless(container: InputContainer) -> bool:

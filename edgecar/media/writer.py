@@ -57,10 +57,8 @@ class Writer:
         options: dict[str, str],
         same_bytes: bool = False,
     ) -> None:
-        self.warnings: Counter[str] = Counter()
-        """Counts of what had to change or be left out so far."""
-        self.frames = 0
-        """Frames written so far."""
+        self.warnings: Counter[str] = Counter()  # what had to change or be left out so far
+        self.frames = 0  # written so far
         self._path, self._facts, self._codec = path, facts, codec
         suffix = path.suffix.lower()
         self._kind, tick = FORMATS[suffix], stored_time_base(suffix, facts)
