@@ -2,8 +2,8 @@
 
 import { ask, ApiError, cameraPath, reason, sendToken, whenTokenIsNeeded } from "./api.js";
 import { CameraCard } from "./camera.js";
-import { choices, line, make, say } from "./elements.js";
-import { Turns } from "./picture.js";
+import { choices, line, make, pause, say } from "./elements.js";
+import { Picture } from "./picture.js";
 
 const POLL_MS = 1000;
 const LONGEST_POLL_MS = 8000; // while the server does not answer
@@ -13,9 +13,9 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 
 // The head of the page: each figure of the whole machine with its name, its meaning and its text.
 const FIGURES = [
-  ["cameras", "", (status, cameras, running) => `${running.length} of ${cameras.length} running`],
+  ["cameras", "", (status, running) => `${running.length} of ${cameras.length} running`],
   ["fps", "frames restored per second, of all cameras",
-    (status, cameras, running) => running.reduce((sum, camera) => sum + camera.process_fps, 0).toFixed(1)],
+    (status, running) => running.reduce((sum, camera) => sum + camera.process_fps, 0).toFixed(1)],
   ["restoring", "share of the restoring thread's time in use: 100 % is full", (status) => percent(status.load)],
   ["CPU", "share of the processors' time in use", (status) => percent(status.cpu_share)],
   ["memory", "", (status) => `${Math.round(status.memory_mib)} MiB`],
@@ -24,14 +24,11 @@ const FIGURES = [
 
 const find = (id) => document.getElementById(id);
 const main = find("cameras");
-const turns = new Turns();
 const cards = new Map();
 const seen = new IntersectionObserver(showSeen, { rootMargin: "64px" });
 let networks = [];
 let cameras = [];
 let actions = 0; // an answer to a request from before the latest action is out of date
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function untilSeen() {
   while (document.hidden) {
@@ -61,7 +58,6 @@ function showLarge() {
   const name = largeName();
   for (const card of cards.values()) if (card.large !== (card.name === name)) card.showLarge(!card.large);
   main.classList.toggle("one", cards.has(name));
-  turns.review();
 }
 
 // Pictures are fetched while the picture is on the screen, plots while any part of the camera is.
@@ -71,7 +67,6 @@ function showSeen(entries) {
     if (card?.element === target) card.onScreen = isIntersecting;
     else if (card?.picture.element === target) card.picture.onScreen = isIntersecting;
   }
-  turns.review();
 }
 
 const page = {
@@ -89,16 +84,13 @@ const page = {
 function addCard(name) {
   const card = new CameraCard(name, page);
   cards.set(name, card);
-  turns.add(card.picture);
-  seen.observe(card.element);
-  seen.observe(card.picture.element);
+  for (const element of [card.element, card.picture.element]) seen.observe(element);
   return card;
 }
 
 function removeCard(card) {
-  seen.unobserve(card.element);
-  seen.unobserve(card.picture.element);
-  turns.remove(card.picture);
+  for (const element of [card.element, card.picture.element]) seen.unobserve(element);
+  card.picture.removed = true;
   if (card.element.contains(document.activeElement)) find("add").focus({ preventScroll: true });
   card.element.remove();
   cards.delete(card.name);
@@ -119,8 +111,8 @@ function show(list) {
   showLarge();
 }
 
-function showHealth({ error, status }) {
-  turns.paused = Boolean(error);
+function showHealth(error, status) {
+  Picture.paused = Boolean(error);
   document.body.classList.toggle("away", Boolean(error));
   let told = status?.draining ? "the server is stopping: it ends what it writes" : "";
   if (error) told = "server not reachable, trying again";
@@ -133,19 +125,21 @@ async function poll() {
   const list = await ask("GET", "/api/cameras");
   const status = await ask("GET", "/api/status");
   networks = status.networks;
-  return { list: before === actions ? list : cameras, status };
+  showHealth(null, status);
+  show(before === actions ? list : cameras);
+  showMachine(status);
+  find("add").disabled = false; // its form offers the networks, which are known from now on
 }
 
 async function watch() {
   for (let failures = 0; ; ) {
     await untilSeen();
-    const answered = await poll().catch((error) => ({ error }));
-    failures = answered.error ? failures + 1 : 0;
-    showHealth(answered);
-    if (!answered.error) {
-      show(answered.list);
-      showMachine(answered.status, answered.list);
-      find("add").disabled = false; // its form offers the networks, which are known from now on
+    try {
+      await poll();
+      failures = 0;
+    } catch (error) {
+      failures += 1;
+      showHealth(error);
     }
     await pause(Math.min(POLL_MS * 2 ** failures, LONGEST_POLL_MS));
   }
@@ -158,13 +152,11 @@ async function watchHistory() {
     const shown = [...cards.values()].filter((card) => card.onScreen);
     for (const card of shown) {
       const history = await ask("GET", cameraPath(card.name, "/history")).catch(() => null);
-      if (history) card.plots.showHistory(history);
+      if (history) for (const plot of card.plots) plot.showHistory(history);
     }
     await pause(shown.length ? HISTORY_MS[main.classList.contains("one") ? "large" : "grid"] : POLL_MS);
   }
 }
-
-// Forms: a camera to add, and the token of the server.
 
 // Send a form, show in it what went wrong, and empty it only when it was accepted.
 function onSend(dialog, send) {
@@ -187,16 +179,7 @@ function onSend(dialog, send) {
   });
 }
 
-function addForm(dialog, opener, networks, added) {
-  opener.addEventListener("click", () => {
-    choices(dialog.querySelector("select"), [...networks(), "pass"], USUAL);
-    dialog.showModal();
-  });
-  dialog.querySelector(".cancel").addEventListener("click", () => dialog.close());
-  onSend(dialog, async (values) => added(await ask("POST", "/api/cameras", values)));
-}
-
-// Show the form; resolves once the server accepted the token.
+// Return a function that shows the form; it resolves once the server accepted the token.
 function tokenForm(dialog) {
   let done = () => {};
   onSend(dialog, (values) => sendToken(values.token));
@@ -220,25 +203,29 @@ function duration(seconds) {
   return `${Math.floor(minutes / (24 * 60))} days`;
 }
 
-function addFigure([term, title]) {
+const figures = FIGURES.map(([term, title]) => {
   const value = make("dd", { "data-of": term }, "–");
   find("sums").append(make("div", { title }, make("dt", {}, term), value));
   return value;
-}
+});
 
-function showMachine(status, cameras) {
+function showMachine(status) {
   const running = cameras.filter((camera) => camera.state === "running");
-  FIGURES.forEach(([, , text], index) => say(figures[index], text(status, cameras, running)));
+  FIGURES.forEach(([, , text], index) => say(figures[index], text(status, running)));
   figures[2].classList.toggle("full", status.load >= 0.95);
   say(find("version"), status.version);
   document.title = running.length === cameras.length ? "edgecar" : `(${cameras.length - running.length}) edgecar`;
 }
 
-const figures = FIGURES.map(addFigure);
+const addDialog = find("add-dialog");
+find("add").addEventListener("click", () => {
+  choices(addDialog.querySelector("select"), [...networks, "pass"], USUAL);
+  addDialog.showModal();
+});
+addDialog.querySelector(".cancel").addEventListener("click", () => addDialog.close());
+onSend(addDialog, async (values) => page.acted(values.name, await ask("POST", "/api/cameras", values)));
 whenTokenIsNeeded(tokenForm(find("login-dialog")));
-addForm(find("add-dialog"), find("add"), () => networks, (camera) => page.acted(camera.name, camera));
 window.addEventListener("popstate", showLarge);
-document.addEventListener("visibilitychange", () => turns.review());
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !document.querySelector("dialog[open]")) enlarge("");
 });

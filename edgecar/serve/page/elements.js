@@ -7,8 +7,7 @@ const SVG = "http://www.w3.org/2000/svg";
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value === true) element.setAttribute(name, "");
-    else if (value !== false) element.setAttribute(name, value);
+    else if (value !== false) element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children);
   return element;
@@ -20,11 +19,6 @@ export function make(tag, attributes = {}, ...children) {
 
 export function makeSvg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
-}
-
-export function icon(path) {
-  const drawn = makeSvg("path", { d: path });
-  return makeSvg("svg", { class: "icon", viewBox: "0 0 16 16", "aria-hidden": "true" }, drawn);
 }
 
 // Unchanged text is not written again: screen readers would repeat it, and layout would run again.
@@ -44,11 +38,12 @@ export function line(element, text) {
 
 // Set the options of a select. A choice is kept if it is still offered; `first` is the default.
 export function choices(select, names, first = "") {
-  const shown = [...select.options].map((option) => option.value);
-  if (shown.join("\n") === names.join("\n")) return;
+  if ([...select.options].map((option) => option.value).join("\n") === names.join("\n")) return;
   const chosen = select.value;
   const option = (name) =>
     make("option", { value: name, selected: name === first }, name === "pass" ? "pass: as it is" : name);
   select.replaceChildren(...names.map(option));
   if (names.includes(chosen)) select.value = chosen;
 }
+
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,34 +1,61 @@
-// The live picture of a camera, and whose picture is fetched next. Before is left of a line, after
-// right of it; the line is dragged with mouse or finger, or moved with the keys. A double click on a
-// large picture shows its pixels: what compression does is small.
+// The live picture of a camera. Before is left of a line, after right of it; the line is dragged with
+// mouse or finger, or moved with the keys. A double click on a large picture shows its pixels: what
+// compression does is small.
 
 import { askForPicture, cameraPath } from "./api.js";
-import { attribute, make, say } from "./elements.js";
+import { attribute, make, pause, say } from "./elements.js";
 
-const IN_FLIGHT = 4;
 const SLOW_MS = 300; // a camera with less than three frames a second makes its request wait
-const PATIENCE_MS = 8000; // the server answers within about a second
-const LONGEST_PAUSE_MS = 10000;
+const LONGEST_PAUSE_MS = 4000;
+const LOOK_MS = 100; // between two looks whether anybody sees the picture
 const GRID = { gapMs: 80, width: 960 }; // 12 pictures a second: coding them costs the server time
 const LARGE = { gapMs: 33, width: 1920 };
 const STEP_PX = 64; // few different widths, however wide the window is
 const DRAG_PX = 5; // a shorter move is a click
 const ZOOM = 4;
-const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
+const KEYS = {
+  ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -100, End: 100,
+};
+
+// Requests that may run at a time; who waited longest is next.
+class Slots {
+  constructor(free) {
+    this.free = free;
+    this.waiting = [];
+  }
+
+  async take() {
+    if (this.free > 0) this.free -= 1;
+    else await new Promise((go) => this.waiting.push(go));
+  }
+
+  give() {
+    if (this.waiting.length) this.waiting.shift()();
+    else this.free += 1;
+  }
+}
+
+// Browsers open six connections to a host over HTTP/1.1; pictures take four of them, so that a person's
+// actions never wait behind a picture, and slow cameras two, so that the others need not wait for them.
+const slots = new Slots(4);
+const slowSlots = new Slots(2);
 
 export class Picture {
+  static paused = false; // while the server does not answer
+
   constructor(name, onClick) {
     this.name = name;
     this.onClick = onClick;
     this.at = 50; // percent of the width
     this.zoom = 1;
     this.centre = { x: 0.5, y: 0.5 }; // centre of the part that is shown, as shares of the picture
-    this.large = this.running = this.onScreen = false;
+    this.large = this.running = this.onScreen = this.removed = false;
     this.sequence = null;
     this.pair = null;
     this.nativeWidth = LARGE.width;
-    this.canvas = make("canvas", { class: "picture", width: 320, height: 180, role: "img" });
-    attribute(this.canvas, "aria-label", `${name}: before and after`);
+    this.canvas = make("canvas", {
+      class: "picture", width: 320, height: 180, role: "img", "aria-label": `${name}: before and after`,
+    });
     this.slider = make("div", {
       class: "divider", role: "slider", tabindex: 0, "aria-label": `${name}: line between before and after`,
       "aria-valuemin": 0, "aria-valuemax": 100, onkeydown: (event) => this.onKey(event),
@@ -40,40 +67,40 @@ export class Picture {
     this.element = make("div", { class: "stage blank" }, this.frame, this.veil);
     this.listenToPointer();
     this.moveTo(50);
+    this.run();
   }
 
   listenToPointer() {
     let from = null;
     let dragged = false;
     let onLarge = [false, false]; // at each of the last two clicks
-    const follow = (event) => {
+    const place = (event) => {
       const box = this.frame.getBoundingClientRect();
-      this.moveTo((100 * (event.clientX - box.left)) / box.width);
+      return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
     };
-    this.frame.addEventListener("pointerdown", (event) => {
+    const listen = (kind, heard) => this.frame.addEventListener(kind, heard);
+    listen("pointerdown", (event) => {
       if (event.button !== 0) return;
       from = event.clientX;
       dragged = false;
       onLarge = [onLarge[1], this.large];
       this.frame.setPointerCapture(event.pointerId);
     });
-    this.frame.addEventListener("pointermove", (event) => {
+    listen("pointermove", (event) => {
       if (from === null) return;
       dragged ||= Math.abs(event.clientX - from) > DRAG_PX;
-      if (dragged) follow(event);
+      if (dragged) this.moveTo(100 * place(event)[0]);
     });
-    this.frame.addEventListener("pointerup", (event) => {
-      if (from !== null && !dragged && this.large) follow(event);
+    listen("pointerup", (event) => {
+      if (from !== null && !dragged && this.large) this.moveTo(100 * place(event)[0]);
       else if (from !== null && !dragged) this.onClick();
       from = null;
     });
-    this.frame.addEventListener("pointercancel", () => {
+    listen("pointercancel", () => {
       from = null; // a finger scrolls the page
     });
-    this.frame.addEventListener("dblclick", (event) => {
-      if (!onLarge[0] || !this.large) return; // the first of the two made it large
-      const box = this.frame.getBoundingClientRect();
-      this.zoomAt((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    listen("dblclick", (event) => {
+      if (onLarge[0] && this.large) this.zoomAt(...place(event)); // the first of the two made it large
     });
   }
 
@@ -91,9 +118,7 @@ export class Picture {
 
   onKey(event) {
     const step = (KEYS[event.key] ?? 0) * (event.shiftKey ? 10 : 1);
-    if (event.key === "Home") this.moveTo(0);
-    else if (event.key === "End") this.moveTo(100);
-    else if (step) this.moveTo(this.at + step);
+    if (step) this.moveTo(this.at + step);
     else if (event.key === "Enter" && this.large) this.zoomAt(this.at / 100, 0.5);
     else return;
     event.preventDefault();
@@ -123,26 +148,39 @@ export class Picture {
     this.veil.hidden = !this.veil.textContent;
   }
 
-  // The next three are what `Turns` asks.
   wanted() {
-    return this.running && this.onScreen;
+    return this.running && this.onScreen && !document.hidden && !Picture.paused;
   }
 
-  gapMs() {
-    return (this.large ? LARGE : GRID).gapMs;
+  // Fetch pictures while somebody sees them.
+  async run() {
+    let failures = 0;
+    let slow = false;
+    while (!this.removed) {
+      if (!this.wanted()) {
+        await pause(LOOK_MS);
+        continue;
+      }
+      const taken = slow ? [slowSlots, slots] : [slots];
+      for (const each of taken) await each.take();
+      const began = performance.now();
+      try {
+        if (this.wanted()) await this.fetchNext();
+        failures = 0;
+      } catch {
+        failures += 1; // the next poll of the cameras shows what is wrong; here it is enough to slow down
+      }
+      for (const each of taken) each.give();
+      slow = performance.now() - began > SLOW_MS;
+      const due = began + (this.large ? LARGE : GRID).gapMs;
+      await pause(failures ? Math.min(LONGEST_PAUSE_MS, 250 * 2 ** failures) : due - performance.now());
+    }
   }
 
-  width() {
-    const seen = this.canvas.clientWidth * Math.min(2, devicePixelRatio);
-    if (this.zoom > 1) return Math.min(LARGE.width, this.nativeWidth);
-    const most = Math.min((this.large ? LARGE : GRID).width, this.nativeWidth);
-    return Math.max(16, Math.min(most, Math.ceil(seen / STEP_PX) * STEP_PX));
-  }
-
-  async fetchNext(signal) {
+  async fetchNext() {
     const newer = this.sequence === null ? "" : `&newer_than=${this.sequence}`;
     const path = `/frame.jpg?view=pair${newer}&width=${this.width()}`;
-    const got = await askForPicture(cameraPath(this.name, path), signal);
+    const got = await askForPicture(cameraPath(this.name, path));
     if (!got) return;
     const pair = await createImageBitmap(got.blob);
     this.pair?.close();
@@ -153,16 +191,19 @@ export class Picture {
     this.draw();
   }
 
+  width() {
+    if (this.zoom > 1) return Math.min(LARGE.width, this.nativeWidth);
+    const seen = this.canvas.clientWidth * Math.min(2, devicePixelRatio);
+    const most = Math.min((this.large ? LARGE : GRID).width, this.nativeWidth);
+    return Math.max(16, Math.min(most, Math.ceil(seen / STEP_PX) * STEP_PX));
+  }
+
   draw() {
     if (!this.pair) return;
     const width = Math.floor(this.pair.width / 2);
     const height = this.pair.height;
-    if (this.canvas.width !== width || this.canvas.height !== height) {
-      this.canvas.width = width;
-      this.canvas.height = height;
-    }
+    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     const split = Math.round((width * this.at) / 100);
-    const rest = width - split;
     // The part of the picture that is shown.
     const part = 1 / this.zoom;
     const left = Math.min(1 - part, Math.max(0, this.centre.x - part / 2)) * width;
@@ -172,78 +213,6 @@ export class Picture {
     const paint = (from, at, size) =>
       size > 0 && context.drawImage(this.pair, from, top, size * part, height * part, at, 0, size, height);
     paint(left, 0, split);
-    paint(width + left + split * part, split, rest);
-  }
-}
-
-// Whose picture is fetched next. Browsers open six connections to a host over HTTP/1.1; pictures take
-// four of them, so that a person's actions never wait behind a picture. A feed has `wanted()`,
-// `gapMs()` (the shortest time between two of its pictures) and `fetchNext(signal)`.
-export class Turns {
-  constructor() {
-    this.turns = new Map();
-    this.paused = false;
-    this.timer = 0;
-  }
-
-  add(feed) {
-    this.turns.set(feed, { feed, asked: 0, due: 0, failures: 0, slow: false, controller: null });
-    this.review();
-  }
-
-  remove(feed) {
-    this.turns.get(feed)?.controller?.abort();
-    this.turns.delete(feed);
-  }
-
-  isWanted(turn) {
-    return !this.paused && !document.hidden && turn.feed.wanted();
-  }
-
-  // Something changed: cancel what nobody looks at any more, and go on with the rest.
-  review() {
-    for (const turn of this.turns.values()) {
-      if (turn.controller && !this.isWanted(turn)) turn.controller.abort();
-    }
-    this.pump();
-  }
-
-  pump() {
-    clearTimeout(this.timer);
-    const wanted = [...this.turns.values()].filter((turn) => this.isWanted(turn));
-    const waiting = wanted.filter((turn) => !turn.controller).sort((a, b) => a.asked - b.asked);
-    const anyFast = wanted.some((turn) => !turn.slow);
-    const now = performance.now();
-    let next = Infinity;
-    for (const turn of waiting) {
-      const busy = [...this.turns.values()].filter((other) => other.controller);
-      if (busy.length >= IN_FLIGHT) return; // the next one that ends pumps again
-      const slow = busy.filter((other) => other.slow).length;
-      if (turn.due > now) next = Math.min(next, turn.due);
-      else if (turn.slow && anyFast && slow >= IN_FLIGHT / 2) continue; // leave room for the others
-      else this.take(turn, now);
-    }
-    if (next < Infinity) this.timer = setTimeout(() => this.pump(), next - now);
-  }
-
-  async take(turn, now) {
-    const controller = new AbortController();
-    const patience = setTimeout(() => controller.abort(), PATIENCE_MS);
-    turn.controller = controller;
-    turn.asked = now;
-    try {
-      await turn.feed.fetchNext(controller.signal);
-      turn.failures = 0;
-      turn.slow = performance.now() - now > SLOW_MS;
-      turn.due = now + turn.feed.gapMs();
-    } catch {
-      // The next poll of the cameras shows what is wrong; here it is enough to slow down.
-      const pause = Math.min(LONGEST_PAUSE_MS, 500 * 2 ** turn.failures);
-      turn.failures += this.isWanted(turn) ? 1 : 0;
-      turn.due = this.isWanted(turn) ? performance.now() + pause : 0;
-    }
-    clearTimeout(patience);
-    turn.controller = null;
-    this.pump();
+    paint(width + left + split * part, split, width - split);
   }
 }
