@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import hypercorn.asyncio
 from hypercorn.config import Config
+from starlette.types import ASGIApp
 
 from edgecar.errors import SettingsError
 from edgecar.serve import security
@@ -62,7 +63,7 @@ def serve(service: Service, listening: socket.socket, started: Callable[[], None
                 loop.add_signal_handler(number, ended.set)
         try:
             started()
-            await answer(service, listening, ended)
+            await answer(application(service), listening, ended, service.begin_draining)
         finally:
             await asyncio.to_thread(service.close)
             _log.info("ended")
@@ -70,7 +71,9 @@ def serve(service: Service, listening: socket.socket, started: Callable[[], None
     asyncio.run(answer_until_signalled())
 
 
-async def answer(service: Service, listening: socket.socket, ended: asyncio.Event) -> None:
+async def answer(
+    app: ASGIApp, listening: socket.socket, ended: asyncio.Event, drain: Callable[[], None]
+) -> None:
     """Answer HTTP requests until an event is set, then drain and close the socket.
 
     The server gives a request's head `REQUEST_SECONDS` to arrive, however many bytes come in that
@@ -86,12 +89,13 @@ async def answer(service: Service, listening: socket.socket, ended: asyncio.Even
         "keep_alive_timeout": security.REQUEST_SECONDS,
         "graceful_timeout": OPEN_REQUESTS_SECONDS,
     }
-    config, app = Config.from_mapping(settings), cast("Any", application(service))
-    serving = asyncio.create_task(hypercorn.asyncio.serve(app, config, shutdown_trigger=ended.wait))
+    config = Config.from_mapping(settings)
+    answering = hypercorn.asyncio.serve(cast("Any", app), config, shutdown_trigger=ended.wait)
+    serving = asyncio.create_task(answering)
     ending = asyncio.create_task(ended.wait())
     await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
-    service.begin_draining()
+    drain()
     # No longer: a caller who does not read an answer must not keep the service.
     await asyncio.wait({serving}, timeout=2 * OPEN_REQUESTS_SECONDS)
     if serving.done():

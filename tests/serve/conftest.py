@@ -15,6 +15,7 @@ import pytest
 
 from edgecar.engines.fake import FakeEngine
 from edgecar.runtime.restorer import Restorer
+from edgecar.serve.api import application
 from edgecar.serve.networks import Networks
 from edgecar.serve.run import answer, listening_socket
 from edgecar.serve.service import Service
@@ -66,14 +67,13 @@ def fake_networks(function: Callable = brighter) -> Networks:
 
 
 @contextmanager
-def served(service: Service) -> Iterator[SimpleNamespace]:
+def served(service, port: int = 0, app=None) -> Iterator[SimpleNamespace]:
     """The service's ``url`` and ``port`` while a real server answers for it."""
-    listening = listening_socket("127.0.0.1", 0)
+    listening = listening_socket("127.0.0.1", port)
     port = listening.getsockname()[1]
     loop, ended = asyncio.new_event_loop(), asyncio.Event()
-    thread = threading.Thread(
-        target=loop.run_until_complete, args=[answer(service, listening, ended)]
-    )
+    answering = answer(app or application(service), listening, ended, service.begin_draining)
+    thread = threading.Thread(target=loop.run_until_complete, args=[answering])
     thread.start()
     try:
         yield SimpleNamespace(url=f"http://127.0.0.1:{port}/", port=port)

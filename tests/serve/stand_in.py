@@ -1,28 +1,20 @@
-"""A server that answers as `edgecar serve` does, from records that a test edits."""
+"""The real application in front of cameras that a test edits."""
 
-import json
-import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 
-import edgecar
+from edgecar.serve.api import application
+from edgecar.serve.service import CallError
+from edgecar.serve.settings import Server
+from edgecar.serve.status import CameraStatus, Health, HistoryTable, ServiceStatus
 
-PAGE = Path(edgecar.__file__).parent / "serve" / "page"
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-KINDS[".svg"] = "image/svg+xml"
 BEFORE, AFTER = 40, 215  # grey of the two pictures
 STEP_SECONDS = 0.04  # a camera of 25 frames a second
-LONGEST_WAIT_SECONDS = 1
+TOKEN = "a-token-of-some-length"
 
 
 def camera(name: str, **facts: object) -> dict:
@@ -38,24 +30,21 @@ def camera(name: str, **facts: object) -> dict:
     record["frames"] = {
         "read": 900, "restored": 896, "passed": 4, "dropped": 2, "in_flight": 1, "corrupt": 0,
     }  # fmt: skip
-    record["outputs"] = [
-        {"kind": "record", "target": "/var/lib/clips", "state": "running", "error": None,
-         "frames": 100, "dropped": 0},
-    ]  # fmt: skip
-    return record | facts
+    output = {"kind": "record", "target": "/var/lib/clips", "state": "running", "frames": 100}
+    return record | {"outputs": [output]} | facts
 
 
-def history_of(record: dict) -> dict:
+def history_of(record: dict) -> HistoryTable:
     wave = [np.sin(i / 5) for i in range(60)]
-    return {
-        "step_seconds": 2,
-        "camera_fps": [record["camera_fps"]] * 60,
-        "process_fps": [24 + w for w in wave],
-        "age_ms": [30 + 5 * w for w in wave],
-        "computed_share": [None if 20 <= i < 30 else 0.2 + 0.1 * w for i, w in enumerate(wave)],
-        "qp": [None] * 59 + [record["qp"]],
-        "change_db": [38 + w for w in wave],
-    }
+    return HistoryTable(
+        step_seconds=2,
+        camera_fps=[record["camera_fps"]] * 60,
+        process_fps=[24 + w for w in wave],
+        age_ms=[30 + 5 * w for w in wave],
+        computed_share=[None if 20 <= i < 30 else 0.2 + 0.1 * w for i, w in enumerate(wave)],
+        qp=[None] * 59 + [record["qp"]],
+        change_db=[38 + w for w in wave],
+    )
 
 
 def grey_pair(_name: str, width: int, height: int) -> np.ndarray:
@@ -66,172 +55,118 @@ def grey_pair(_name: str, width: int, height: int) -> np.ndarray:
 
 
 class StandIn:
-    """The server and what it was asked for; `cameras`, `answers` and `token` may be edited."""
+    """A service as the application sees it, and what it was asked for.
 
-    def __init__(self, cameras: list[dict], paint=None):
+    `cameras`, `refusals` and `paint` may be edited. It listens while it is open.
+    """
+
+    draining, load = False, 0.62
+    health = Health(status="ok")
+
+    def __init__(self, served, cameras: list[dict]):
         self.cameras = {record["name"]: record for record in cameras}
-        self.status = {
-            "version": "0.1.0", "uptime_seconds": 4000.0, "draining": False, "load": 0.62,
-            "networks": ["edgecar-xs", "edgecar-s", "edgecar-m"], "cpu_share": 0.8,
-            "memory_mib": 312.5, "engines": [],
-        }  # fmt: skip
-        self.paint = paint or grey_pair
-        self.answers: dict[tuple[str, str], tuple[int, str]] = {}  # one refusal for one request
+        self.status = ServiceStatus(
+            version="0.1.0", uptime_seconds=4000, draining=False, load=0.62, cpu_share=0.8,
+            networks=["edgecar-xs", "edgecar-s", "edgecar-m"], memory_mib=312.5, engines=[],
+        )  # fmt: skip
+        self.paint = grey_pair
+        self.refusals: list[str] = []  # of the next requests that change something
         self.silent: set[str] = set()  # cameras that run and send no picture
-        self.token: str | None = None
-        self.asked: list[tuple[str, str, object]] = []  # method, path and body of what is no GET
-        self.pictures: list[tuple[str, dict]] = []  # camera and query
-        self.lock = threading.Lock()
+        self.asked: list[tuple] = []
+        self.pictures: list[tuple[str, str]] = []  # camera and query
         self.in_flight = self.most_in_flight = 0
         self.began = time.monotonic()
+        self._served, self._open = served, ExitStack()
+        self.ask_for_token(None)
         self.open(0)
 
+    def ask_for_token(self, token: str | None) -> None:
+        """Forget all sessions."""
+        self.settings = SimpleNamespace(server=Server(token=token))
+        self.guard = application(self)
+
     def open(self, port: int) -> None:
-        self.closed = False
-        handler = type("Handler", (_Handler,), {"home": self})
-        self.server = _Server(("127.0.0.1", port), handler)
-        self.port = self.server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/"
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        found = self._open.enter_context(self._served(self, port, self.answer))
+        self.port, self.url = found.port, found.url
 
     def close(self) -> None:
-        self.closed = True  # connections that are open end with their next request
-        self.server.shutdown()
-        self.server.server_close()
+        self._open.close()
+
+    async def answer(self, scope, receive, send) -> None:
+        """Answer as the application does, counting requests for pictures."""
+        *_, name, rest = scope.get("path", "//").split("/")
+        if rest != "frame.jpg":
+            return await self.guard(scope, receive, send)
+        self.pictures.append((name, scope["query_string"].decode()))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+
+        async def send_counted(message) -> None:
+            # Before the last byte: the page may ask again as soon as it has it.
+            self.in_flight -= not message.get("more_body", message["type"].endswith("start"))
+            await send(message)
+
+        return await self.guard(scope, receive, send_counted)
+
+    def watched(self) -> set[str]:
+        """The cameras of which a picture was asked for since the last call."""
+        pictures, self.pictures = self.pictures, []
+        return {name for name, _ in pictures}
+
+    def begin_draining(self) -> None:
+        pass
 
     def sequence(self) -> int:
         return int((time.monotonic() - self.began) / STEP_SECONDS) + 1
 
-    def watched(self) -> set[str]:
-        """The cameras of which a picture was asked for since the last call."""
-        with self.lock:
-            names = {name for name, _ in self.pictures}
-            self.pictures.clear()
-        return names
+    def camera(self, name: str) -> SimpleNamespace:
+        """A camera as it is at this moment."""
+        if name not in self.cameras:
+            raise CallError(f"no camera {name}", 404)
+        record = self.cameras[name] | {"sequence": 0 if name in self.silent else self.sequence()}
+        return _Camera(self, record)
+
+    def statuses(self) -> list[CameraStatus]:
+        return [self.camera(name).status for name in self.cameras]
+
+    def _act(self, *asked) -> None:
+        if self.refusals:
+            raise CallError(self.refusals.pop(), 422)
+        self.asked.append(asked)
+
+    def add(self, settings) -> CameraStatus:
+        if settings.name in self.cameras:
+            raise CallError(f"a camera {settings.name} is there already: take another name", 409)
+        given = settings.model_dump(exclude_unset=True)
+        self._act("add", given)
+        self.cameras[settings.name] = camera(**given)
+        return self.camera(settings.name).status
+
+    def change(self, name: str, changes: dict) -> CameraStatus:
+        self._act("change", name, changes)
+        if "enabled" in changes:
+            self.cameras[name]["state"] = "running" if changes["enabled"] else "stopped"
+        self.cameras[name] |= changes
+        return self.camera(name).status
+
+    def remove(self, name: str) -> None:
+        self._act("remove", name)
+        del self.cameras[name]
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Camera:
+    def __init__(self, home: StandIn, record: dict):
+        self._home, self._record = home, record
+        self.status, self.history = CameraStatus.model_validate(record), history_of(record)
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        # The page may give up on a picture it asked for.
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
+    @property
+    def sequence(self) -> int:
+        record, home = self._record, self._home
+        return 0 if record["name"] in home.silent else home.sequence()
 
-
-class _Handler(BaseHTTPRequestHandler):
-    home: StandIn
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def reply(self, code: int, body: bytes = b"", kind: str = "application/json", **more: str):
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Security-Policy", POLICY)
-        for name, value in more.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def reply_json(self, code: int, value: object, **more: str) -> None:
-        self.reply(code, json.dumps(value).encode(), **more)
-
-    def refuse(self, code: int, detail: str) -> None:
-        self.reply_json(code, {"detail": detail})
-
-    def answer(self) -> None:
-        url = urlsplit(self.path)
-        path = unquote(url.path)
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
-        home = self.home
-        if home.closed:
-            self.close_connection = True
-            return
-        if self.command != "GET":
-            home.asked.append((self.command, path, body))
-        if path == "/" or path.startswith("/static/"):
-            self.file(path.removeprefix("/static/") if path != "/" else "index.html")
-        elif path == "/api/login":
-            self.login(body)
-        elif home.token and f"edgecar={home.token}" not in self.headers.get("Cookie", ""):
-            self.refuse(401, "this server needs its token: log in")
-        elif (self.command, path) in home.answers:
-            self.refuse(*home.answers.pop((self.command, path)))
-        elif path == "/api/status":
-            self.reply_json(200, home.status)
-        elif path == "/api/cameras":
-            self.cameras(body)
-        else:
-            name, _, rest = path.removeprefix("/api/cameras/").partition("/")
-            self.one(name, rest, body, parse_qs(url.query))
-
-    do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815
-
-    def file(self, name: str) -> None:
-        path = PAGE / name
-        if not path.is_file():
-            return self.refuse(404, f"no file {name}")
-        return self.reply(200, path.read_bytes(), KINDS[path.suffix])
-
-    def login(self, body: dict) -> None:
-        if body["token"] != self.home.token:
-            return self.refuse(401, "wrong token: look at the server's settings")
-        cookie = f"edgecar={body['token']}; HttpOnly; SameSite=Strict; Path=/"
-        return self.reply(204, Set_Cookie=cookie)
-
-    def cameras(self, body: dict | None) -> None:
-        home = self.home
-        if body is None:
-            for record in home.cameras.values():
-                record["sequence"] = home.sequence()
-            return self.reply_json(200, list(home.cameras.values()))
-        if body["name"] in home.cameras:
-            return self.refuse(409, f"a camera {body['name']} is there already: take another name")
-        home.cameras[body["name"]] = camera(**body)
-        return self.reply_json(201, home.cameras[body["name"]])
-
-    def one(self, name: str, rest: str, body: dict | None, query: dict) -> None:
-        record = self.home.cameras.get(name)
-        if record is None:
-            return self.refuse(404, f"no camera {name}")
-        if rest == "frame.jpg":
-            return self.frame(name, record, {key: values[0] for key, values in query.items()})
-        if rest == "history":
-            return self.reply_json(200, history_of(record))
-        if self.command == "DELETE":
-            del self.home.cameras[name]
-            return self.reply(204)
-        if rest in ("start", "stop"):
-            record["state"] = "running" if rest == "start" else "stopped"
-        record |= body or {}
-        return self.reply_json(200, record)
-
-    def frame(self, name: str, record: dict, query: dict) -> None:
-        home = self.home
-        with home.lock:
-            home.pictures.append((name, query))
-            home.in_flight += 1
-            home.most_in_flight = max(home.most_in_flight, home.in_flight)
-        try:
-            newer = int(query.get("newer_than", -(10**9)))
-            if not self.wait_for(name, newer):
-                return self.reply(204)
-            width = min(int(query["width"]), record["width"])
-            pair = home.paint(name, width, round(record["height"] * width / record["width"]))
-            code = cv2.imencode(".jpg", pair)[1].tobytes()
-            sequence = str(home.sequence())
-        finally:
-            with home.lock:  # before the reply: the page may ask again as soon as it has it
-                home.in_flight -= 1
-        return self.reply(200, code, "image/jpeg", X_Sequence=sequence)
-
-    def wait_for(self, name: str, newer: int) -> bool:
-        for _ in range(int(LONGEST_WAIT_SECONDS / STEP_SECONDS)):
-            if self.home.sequence() > newer and name not in self.home.silent:
-                return True
-            time.sleep(STEP_SECONDS)
-        return False
+    def jpeg(self, _view: str, width: int) -> tuple[bytes, int]:
+        record = self._record
+        width = min(width, record["width"])
+        height = round(record["height"] * width / record["width"])
+        pair = self._home.paint(record["name"], width, height)
+        return cv2.imencode(".jpg", pair)[1].tobytes(), self.sequence

@@ -4,15 +4,15 @@ import shutil
 
 import pytest
 
+from tests.serve.conftest import served
 from tests.serve.stand_in import StandIn, camera
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+PHONE, DESK = {"width": 360, "height": 800}, {"width": 1280, "height": 900}
 PATIENCE_MS = 20_000  # a shared machine may be slow; what is waited for comes in about a second
 # Grey in the middle row of the picture at a share of its width; null while there is none.
 GREY = """([name, share]) => {
-  const cameras = [...document.querySelectorAll(".camera")];
-  const canvas = cameras.find((one) => one.dataset.name === name)?.querySelector(".picture");
+  const canvas = document.querySelector(`.camera[data-name="${name}"] .picture`);
   if (!canvas) return null;
   const probe = new OffscreenCanvas(1, 1).getContext("2d");
   const x = Math.min(canvas.width - 1, Math.floor(canvas.width * share));
@@ -32,7 +32,7 @@ def expect(locator):
 class Opened:
     """The page of a server, what it complained of and asked for."""
 
-    def __init__(self, browser, server: StandIn, viewport=DESK, scheme="light"):
+    def __init__(self, browser, server, viewport=DESK, scheme="light"):
         self.server = server
         self.complaints, self.requests = [], []
         context = browser.new_context(viewport=viewport, color_scheme=scheme)
@@ -44,8 +44,10 @@ class Opened:
         self.page.goto(server.url)
 
     def camera(self, name):
-        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-        return self.page.locator(f'.camera[data-name="{quoted}"]')
+        return self.page.locator(f'.camera[data-name="{name}"]')
+
+    def button(self, name):
+        return self.page.get_by_role("button", name=name, exact=True)
 
     def until(self, holds):
         """Wait for what Python asks; the page's policy forbids playwright's own eval."""
@@ -69,9 +71,6 @@ class Opened:
         self.until(lambda: names.extend(self.server.watched()) or names.count(name) >= 10)
         return set(names)
 
-    def close(self):
-        self.page.context.close()
-
 
 @pytest.fixture(scope="module")
 def browser():
@@ -87,13 +86,25 @@ def browser():
 
 @pytest.fixture
 def server():
-    made = StandIn([camera("gate"), camera("yard")])
+    made = StandIn(served, [camera("gate"), camera("yard")])
     yield made
     made.close()
 
 
 @pytest.fixture
-def opened(browser, server):
-    made = Opened(browser, server)
-    yield made
-    made.close()
+def open_page(browser):
+    """A function that opens the page of a server; all are closed at the end."""
+    made = []
+
+    def opened(*arguments, **more):
+        made.append(Opened(browser, *arguments, **more))
+        return made[-1]
+
+    yield opened
+    for each in made:
+        each.page.context.close()
+
+
+@pytest.fixture
+def opened(open_page, server):
+    return open_page(server)
