@@ -1,6 +1,7 @@
 """One running camera: its source, its place in the pipeline, its outputs and its figures."""
 
 from collections import Counter, deque
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -181,7 +182,7 @@ class CameraRun:
         if place is None:
             self._samples.append({})
             return 0.0
-        now, work = place.stats.snapshot(), place.stats.work
+        now, work = place.stats.snapshot(), replace(place.stats.work)
         frames, seconds = work.frames - before.frames, work.seconds - before.seconds
         pixels = work.pixels_of_frames - before.pixels_of_frames
         sample: dict[str, float | None] = {

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from edgecar.engines.fake import FakeEngine
 from edgecar.runtime.restorer import Restorer
@@ -101,6 +102,17 @@ def make_service(tmp_path) -> Iterator[Callable[..., Service]]:
     yield make
     for service in made:
         service.close()
+
+
+@pytest.fixture
+def client_of():
+    """A function that makes a client of a service, with an application of its own."""
+
+    def make(service, **headers) -> TestClient:
+        app = application(service)
+        return TestClient(app, "http://127.0.0.1:8321", headers=headers, client=("127.0.0.1", 5000))
+
+    return make
 
 
 @pytest.fixture

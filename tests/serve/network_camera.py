@@ -11,12 +11,7 @@ PAUSE_SECONDS = 0.04
 
 
 class NetworkCamera:
-    """Motion JPEG over HTTP; `switch_off` hangs up on everybody, `switch_on` takes the same port.
-
-    Args:
-        grey: Of the picture.
-        size: Height and width.
-    """
+    """Motion JPEG over HTTP; `switch_off` hangs up on all, `switch_on` takes the same port."""
 
     def __init__(self, grey: int, size: tuple[int, int] = (48, 64)):
         self._size = size
@@ -43,8 +38,7 @@ class NetworkCamera:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
+    daemon_threads, block_on_close = True, False
 
     def handle_error(self, request: object, client_address: object) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):  # callers hang up as they like
@@ -52,8 +46,6 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    camera: NetworkCamera
-
     def log_message(self, *_: object) -> None:
         pass
 
