@@ -2,9 +2,12 @@
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from edgecar import Cleaner, EdgecarError
 from edgecar.artifact import Artifact
 from edgecar.engines.base import codes_from_unit
 from edgecar.engines.fake import FakeEngine
@@ -25,6 +28,17 @@ def fake_artifact(
 
 def brighter(batch: np.ndarray) -> np.ndarray:
     return batch + np.float32(10 / 255)
+
+
+class Remembering:
+    """A network that changes nothing and keeps the batches that it was given."""
+
+    def __init__(self) -> None:
+        self.batches: list[np.ndarray] = []
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        self.batches.append(batch.copy())
+        return batch
 
 
 def random_codes(*shape: int) -> np.ndarray:
@@ -56,16 +70,11 @@ def test_grey_picture_stays_grey_and_gets_the_luma_change():
 
 
 def test_rgb_network_sees_rgb_and_returns_bgr():
-    seen = []
-
-    def remember(batch: np.ndarray) -> np.ndarray:
-        seen.append(batch.copy())
-        return batch
-
-    bgr = random_codes(6, 8, 3)
-    restored = Restorer(fake_artifact(3), FakeEngine(remember, channels=3))(bgr)
+    bgr, network = random_codes(6, 8, 3), Remembering()
+    restored = Restorer(fake_artifact(3), FakeEngine(network, channels=3))(bgr)
     np.testing.assert_array_equal(restored, bgr)
-    np.testing.assert_array_equal(np.rint(seen[0][0, 0] * 255), bgr[..., 2])  # red comes first
+    red = np.rint(network.batches[0][0, 0] * 255)  # comes first
+    np.testing.assert_array_equal(red, bgr[..., 2])
 
 
 def test_frame_keeps_chroma_time_and_colour():
@@ -76,11 +85,8 @@ def test_frame_keeps_chroma_time_and_colour():
     restored = Restorer(fake_artifact(), FakeEngine(brighter)).restore(frame)
     assert restored.u is frame.u
     assert restored.v is frame.v
-    assert (restored.pts, restored.time_base, restored.colour) == (
-        1234,
-        Fraction(1, 90000),
-        frame.colour,
-    )
+    facts = (restored.pts, restored.time_base, restored.colour)
+    assert facts == (1234, Fraction(1, 90000), frame.colour)
     assert (restored.y >= frame.y).all()
 
 
@@ -93,33 +99,19 @@ def test_rgb_network_restores_video_frames_too():
 
 
 def test_sides_that_are_not_aligned_are_padded_by_their_last_pixels():
-    seen = []
-
-    def remember(batch: np.ndarray) -> np.ndarray:
-        seen.append(batch.copy())
-        return batch
-
-    y = random_codes(5, 7)
-    restorer = Restorer(fake_artifact(halo=4, align=4), FakeEngine(remember, align_px=4))
+    y, network = random_codes(5, 7), Remembering()
+    restorer = Restorer(fake_artifact(halo=4, align=4), FakeEngine(network, align_px=4))
     np.testing.assert_array_equal(restorer.luma(y), y)
-    assert seen[0].shape == (1, 1, 8, 8)
-    np.testing.assert_array_equal(
-        seen[0][0, 0, 5:, :7], np.repeat(seen[0][0, 0, 4:5, :7], 3, axis=0)
-    )
+    (batch,) = network.batches
+    assert batch.shape == (1, 1, 8, 8)
+    np.testing.assert_array_equal(np.rint(batch[0, 0] * 255), np.pad(y, ((0, 3), (0, 1)), "edge"))
 
 
 def test_engine_of_one_shape_gets_full_batches():
-    shapes = []
-
-    def remember(batch: np.ndarray) -> np.ndarray:
-        shapes.append(batch.shape)
-        return batch
-
-    y = random_codes(40, 30)
-    engine = FakeEngine(remember, shape=(4, 16, 16))
-    restorer = Restorer(fake_artifact(), engine)
+    y, network = random_codes(40, 30), Remembering()
+    restorer = Restorer(fake_artifact(), FakeEngine(network, shape=(4, 16, 16)))
     np.testing.assert_array_equal(restorer.luma(y), y)
-    assert set(shapes) == {(4, 1, 16, 16)}
+    assert {batch.shape for batch in network.batches} == {(4, 1, 16, 16)}
     with pytest.raises(WindowError, match="build the engine for a tile of at most 12 px"):
         restorer.luma(random_codes(40, 12))
     with pytest.raises(EngineError, match="one shape"):
@@ -127,17 +119,11 @@ def test_engine_of_one_shape_gets_full_batches():
 
 
 def test_memory_of_a_window_is_bounded():
-    sizes = []
-
-    def remember(batch: np.ndarray) -> np.ndarray:
-        sizes.append(batch.size)
-        return batch
-
     per_px = 160_000  # so heavy a network that 512 MiB are 3355 px
-    y = random_codes(200, 300)
-    np.testing.assert_array_equal(
-        Restorer(fake_artifact(bytes_per_px=per_px), FakeEngine(remember)).luma(y), y
-    )
+    y, network = random_codes(200, 300), Remembering()
+    restorer = Restorer(fake_artifact(bytes_per_px=per_px), FakeEngine(network))
+    np.testing.assert_array_equal(restorer.luma(y), y)
+    sizes = [batch.size for batch in network.batches]
     assert max(sizes) * per_px <= 512 << 20
     assert len(sizes) > 10
 
@@ -150,19 +136,6 @@ def test_stats_count_windows_and_share():
     assert restorer.stats.computed_share == pytest.approx(200 / 160)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda r: r(random_codes(4, 4)), MediaError, r"need uint8 \(H, W, 3\)"),
-        (lambda r: r(random_codes(4, 4, 3).astype(np.float32)), MediaError, "float32"),
-        (lambda r: r.luma(random_codes(4, 4).astype(np.int16)), MediaError, "int16"),
-    ],
-)
-def test_wrong_arrays_are_refused(call, error, message):
-    with pytest.raises(error, match=message):
-        call(Restorer(fake_artifact(), FakeEngine(brighter)))
-
-
 def test_engine_for_other_channels_is_refused():
     with pytest.raises(EngineError, match="takes 3 channel"):
         Restorer(fake_artifact(1), FakeEngine(brighter, channels=3))
@@ -173,3 +146,60 @@ def test_an_engine_of_the_callers_stays_open():
     with Restorer(fake_artifact(), engine) as restorer:
         restorer.luma(random_codes(4, 4))
     engine.run(np.zeros((1, 1, 4, 4), np.float32))
+
+
+PICTURE = random_codes(24, 32, 3)
+WRONG = {
+    "list": (PICTURE.tolist(), "got a list"),
+    "list of pictures": ([PICTURE], "one at a time"),
+    "PIL": (Image.fromarray(PICTURE), r"np\.asarray\(picture\.convert\('RGB'\)\)\[\.\.\., ::-1\]"),
+    "nothing": (None, "got a NoneType"),
+    "name": ("photo.png", "got a str"),
+    "floats": (PICTURE / 255, "float64 .*, need uint8 .*round it"),
+    "16 bits": (PICTURE.astype(np.uint16), "uint16"),
+    "grey": (PICTURE[..., 0], "COLOR_GRAY2BGR"),
+    "one channel": (PICTURE[..., :1], "COLOR_GRAY2BGR"),
+    "alpha": (np.dstack([PICTURE, PICTURE[..., 0]]), "COLOR_BGRA2BGR"),
+    "two channels": (PICTURE[..., :2], "need uint8"),
+    "batch": (PICTURE[None], "batch one at a time"),
+    "channels first": (PICTURE.transpose(2, 0, 1), "need uint8"),
+    "no rows": (PICTURE[:0], "it is empty"),
+    "no columns": (PICTURE[:, :0], "it is empty"),
+    "no channels": (PICTURE[..., :0], "it is empty"),
+}
+
+
+@pytest.fixture(params=["restorer", "cleaner"])
+def negative(request):
+    """A function that makes negatives of BGR pictures."""
+    artifact, engine = fake_artifact(), FakeEngine(lambda batch: 1 - batch)
+    if request.param == "restorer":
+        return Restorer(artifact, engine)
+    return Cleaner(network=artifact, engine=engine)
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_no_picture_is_one_line(kind, negative):
+    given, said = WRONG[kind]
+    with pytest.raises(EdgecarError, match=said) as caught:
+        negative(given)
+    assert "\n" not in str(caught.value)
+    assert "need" in str(caught.value)
+
+
+def test_a_plane_that_is_no_luma_is_refused():
+    with pytest.raises(MediaError, match="int16"):
+        Restorer(fake_artifact(), FakeEngine(brighter)).luma(random_codes(4, 4).astype(np.int16))
+
+
+def test_any_layout_in_memory_is_the_same_picture(negative):
+    expected = negative(PICTURE).copy()
+    assert not np.array_equal(expected, PICTURE)
+    for view in (
+        np.repeat(PICTURE, 2, axis=1)[:, ::2],
+        np.asfortranarray(PICTURE),
+        np.ascontiguousarray(PICTURE[..., ::-1])[..., ::-1],
+        np.ascontiguousarray(PICTURE[::-1])[::-1],
+        cv2.UMat(PICTURE).get(),
+    ):
+        assert np.array_equal(negative(view), expected)
