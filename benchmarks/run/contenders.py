@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -31,14 +32,7 @@ FILTERS: Filters = (("spp", 3), ("spp", 4), ("fspp", 4))
 
 @dataclass(frozen=True)
 class Case:
-    """A clip in one coding.
-
-    Attributes:
-        clip: Its name.
-        coding: Coder and settings.
-        coded: Bitstream and decoded frames.
-        path: A file with its bitstream.
-    """
+    """A clip in one coding, decoded, and in a file."""
 
     clip: str
     coding: VideoCoding
@@ -93,15 +87,10 @@ def ffmpeg_seconds(path: Path, video_filter: str, threads: int) -> float:
     number = str(threads)
     source = ("-threads", number, "-i", str(path))
     filtering = ("-filter_threads", number, "-vf", video_filter)
+    command = [*FFMPEG, *source, *filtering, "-f", "null", "-"]
+    how: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace"}
     try:
-        done = subprocess.run(
-            [*FFMPEG, *source, *filtering, "-f", "null", "-"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=FFMPEG_SECONDS,
-        )
+        done = subprocess.run(command, check=False, timeout=FFMPEG_SECONDS, **how)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MediaError(
             f"ffmpeg {video_filter} does not run ({error}); install it again"

@@ -24,13 +24,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.run.contenders import (
-    Case,
-    Filters,
-    Ways,
-    contenders_for,
-    filters_here,
-)
+from benchmarks.run.contenders import Case, Filters, Ways, contenders_for, filters_here
 from benchmarks.run.realtime_suite import RealtimeClip, find_suite, load_suite
 from benchmarks.run.study import own_command, run_study
 from edgecar.artifact import Artifact, find_artifact, read_artifact
@@ -42,7 +36,6 @@ from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.change_map import changed_cells
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.stats import Stats
 from edgecar.runtime.tune import median_ratio, timed_rounds
 from edgecar.runtime.tuning import Tuning
 
@@ -109,14 +102,21 @@ def case_row(
     case: Case, ways: Ways, filters: Filters, seconds: float, warm_up_frames: int
 ) -> dict[str, Any]:
     """Measure one case."""
-    difference = _no_difference(case, ways)
+    difference = max_difference(case.path, ways)
+    if difference:
+        raise ReuseError(
+            f"{case.clip}, {case.coding.options()}: outputs with reuse differ by up to "
+            f"{difference} codes, need 0; run with --no-reuse, and report this with the clip"
+        )
     contenders = contenders_for(case, ways, filters)
     timed_rounds(contenders, 0, 1)  # shapes of whole frames are compiled, files cached
     for _ in range(warm_up_frames // len(case.coded.frames)):
         contenders["reuse"]()
     before = replace(ways.reuse.stats)
     rates = timed_rounds(contenders, seconds)
-    done = _since(before, ways.reuse.stats)
+    now = ways.reuse.stats
+    windows, frames = now.windows_run - before.windows_run, now.frames - before.frames
+    read = now.pixels_read - before.pixels_read
     info, coding = ways.reuse.engine.info, case.coding
     height, width = case.coded.frames[0].size
     fps = {name: round(median(values), 2) for name, values in rates.items()}
@@ -138,25 +138,14 @@ def case_row(
         "kbps": round(case.coded.kbps, 1),
         "rounds": len(rates["reuse"]),
         "changed_tiles_share": round(changed_tiles_share([f.y for f in case.coded.frames]), 4),
-        "computed_share": round(done.computed_share, 4),
-        "windows_per_frame": round(done.windows_run / done.frames, 2),
+        "computed_share": round(read / (now.pixels_of_frames - before.pixels_of_frames), 4),
+        "windows_per_frame": round(windows / frames, 2),
         "max_difference": difference,
         **{f"fps_{name}": fps.get(name) for name in NAMES},
         **{
             f"reuse_to_{name}": ratio.get(name) for name in NAMES if name not in ("reuse", "decode")
         },
     }
-
-
-def _no_difference(case: Case, ways: Ways) -> int:
-    """Return what `max_difference` found."""
-    difference = max_difference(case.path, ways)
-    if difference:
-        raise ReuseError(
-            f"{case.clip}, {case.coding.options()}: outputs with reuse differ by up to "
-            f"{difference} codes, need 0; run with --no-reuse, and report this with the clip"
-        )
-    return difference
 
 
 def max_difference(clip: Path, ways: Ways) -> int:
@@ -180,15 +169,6 @@ def changed_tiles_share(lumas: Sequence[Codes]) -> float:
     return fmean(float(changed_cells(a, b, TILE_PX).mean()) for a, b in pairwise(padded))
 
 
-def _since(before: Stats, now: Stats) -> Stats:
-    return Stats(
-        now.frames - before.frames,
-        now.windows_run - before.windows_run,
-        now.pixels_read - before.pixels_read,
-        now.pixels_of_frames - before.pixels_of_frames,
-    )
-
-
 def _case_key(network: str, clip: str, coding: VideoCoding) -> CaseKey:
     return network, clip, coding.preset, coding.quantiser, coding.b_frames or 0, coding.gop
 
@@ -208,21 +188,11 @@ def _cases(
 
 def line(row: dict[str, Any]) -> str:
     """A row in words."""
-    filters = ", ".join(
-        f"{name} {value:.1f}"
-        for name, value in (
-            ("spp=3", row["fps_spp3"]),
-            ("spp=4", row["fps_spp4"]),
-            ("fspp=4", row["fps_fspp4"]),
-        )
-        if value is not None
-    )
+    speeds = ((name, row[f"fps_{name}"]) for name in NAMES)
     return (
         f"{row['clip']}  {row['preset']} CRF {row['crf']} B {row['b_frames']} GOP {row['gop']}: "
         f"{row['changed_tiles_share']:.0%} of tiles change, {row['computed_share']:.0%} computed; "
-        f"frames/s: reuse {row['fps_reuse']:.1f}, dense {row['fps_dense']:.1f}, "
-        f"bare {row['fps_bare']:.1f}, decode {row['fps_decode']:.1f}"
-        f"{', ' if filters else ''}{filters}; "
+        f"frames/s: {', '.join(f'{name} {fps:.1f}' for name, fps in speeds if fps is not None)}; "
         f"reuse/dense {row['reuse_to_dense']:.2f}"
     )
 
