@@ -5,7 +5,6 @@ cameras at a time. ``soak``: the same pictures come over RTSP from servers that 
 moments and come back; one camera is recorded. Soak needs GStreamer's RTSP server.
 """
 
-import random
 import statistics
 import tempfile
 import threading
@@ -19,8 +18,7 @@ import av
 import psutil
 import typer
 
-from benchmarks.run.soak import AWAY_SECONDS, write_pictures_of
-from benchmarks.run.soak import Camera as RtspCamera
+from benchmarks.run.soak import MIB, Camera, threads_left, write_pictures_of
 from benchmarks.run.study import own_command, run_study
 from edgecar.allocator import keep_memory_together
 from edgecar.bench.results import new_results, resumed, write_results
@@ -52,8 +50,6 @@ KILL_SECONDS = (10.0, 40.0)
 THREADS_SECONDS = 30.0
 """For those that wait for a server to notice that nobody wants them any more."""
 
-MIB = 1 << 20
-
 Policy = Literal["shed", "drop"]
 """Under load: smaller networks and then none, or fewer frames."""
 
@@ -62,17 +58,13 @@ SHED: dict[Policy, dict[str, Any]] = {"shed": {}, "drop": {"shed": []}}
 
 def coded_clips(data: Path, folder: Path) -> list[Path]:
     """The clips as cameras send them, in files of raw H.264 for players and RTSP servers."""
-    paths: list[Path] = []
-    for number, name in enumerate(CLIPS):
-        path = folder / f"{number}-{Path(name).stem}.mkv"
-        earlier = next((p for p in paths if p.stem.partition("-")[2] == Path(name).stem), None)
-        if earlier is None:
-            with open_reader(data / "clips" / name) as reader:
-                frames = list(islice(reader, CLIP_FRAMES))
-            path.write_bytes(video_coded(frames, CODING).bitstream)
-        else:
-            path.write_bytes(earlier.read_bytes())
-        paths.append(path)
+    coded: dict[str, bytes] = {}
+    for name in dict.fromkeys(CLIPS):
+        with open_reader(data / "clips" / name) as reader:
+            coded[name] = video_coded(list(islice(reader, CLIP_FRAMES)), CODING).bitstream
+    paths = [folder / f"{number}-{Path(name).stem}.mkv" for number, name in enumerate(CLIPS)]
+    for path, name in zip(paths, CLIPS, strict=True):
+        path.write_bytes(coded[name])
     return paths
 
 
@@ -131,13 +123,13 @@ def soaked(
     clips: Sequence[Path], network: str, seconds: float, folder: Path, policy: Policy
 ) -> dict[str, Any]:
     """Restore RTSP cameras that are killed again and again; what grew and what was lost."""
-    servers = [RtspCamera(_pictures_of(clip)) for clip in clips]
+    servers = [Camera(_pictures_of(clip)) for clip in clips]
     for server in servers:
         server.start()
     over, kills = threading.Event(), list[int]()
     killers = [
-        threading.Thread(target=_kill_at_random, args=(server, number, over, kills))
-        for number, server in enumerate(servers)
+        threading.Thread(target=server.come_and_go, args=(KILL_SECONDS, over, kills))
+        for server in servers
     ]
     recording = {"folder": str(folder), "segment_seconds": 60}
     urls = [server.url for server in servers]
@@ -161,9 +153,7 @@ def soaked(
                 killer.join()  # two at once cannot end one process
         for server in servers:
             server.kill()
-    until = time.monotonic() + THREADS_SECONDS
-    while threading.active_count() > threads_before and time.monotonic() < until:
-        time.sleep(0.1)
+    left = threads_left(threads_before, THREADS_SECONDS)
     written = sum(_frames_in(path) for path in sorted((folder / "camera-0").iterdir()))
     return _row("soak", network, {}, snapshots, elapsed) | {
         **_engine(engine),
@@ -175,7 +165,7 @@ def soaked(
         "frames_written": written,
         "frames_given": runs[0].sequence,
         "frames_left_out": coder.status.dropped if coder else None,
-        "threads_left": threading.active_count() - threads_before,
+        "threads_left": left,
     }
 
 
@@ -194,28 +184,14 @@ def _watched(seconds: float) -> tuple[float, float, dict[str, Any]]:
         time.sleep(SAMPLE_SECONDS)
         samples.append((passed / seconds, process.memory_info().rss / MIB))
     cpu = process.cpu_percent() / (100 * (psutil.cpu_count() or 1))
-    return time.monotonic() - began, cpu, _memory(samples)
-
-
-def _memory(samples: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Resident memory in MiB, sampled at shares of the run."""
     settled = [mib for share, mib in samples if share > SOAK_WARM_UP_SHARE]
     tenths = [[mib for share, mib in samples if int(10 * share) == tenth] for tenth in range(10)]
-    return {
+    memory = {
         "memory_mib": round(settled[0], 1),
         "memory_growth_mib": round(max(settled) - settled[0], 1),
         "memory_tenths_mib": [round(statistics.median(each), 1) for each in tenths if each],
     }
-
-
-def _kill_at_random(server: RtspCamera, seed: int, over: threading.Event, kills: list[int]) -> None:
-    rng = random.Random(seed)
-    while not over.wait(rng.uniform(*KILL_SECONDS)):
-        server.kill()
-        kills.append(seed)
-        if over.wait(AWAY_SECONDS):
-            return
-        server.start()
+    return time.monotonic() - began, cpu, memory
 
 
 def _row(

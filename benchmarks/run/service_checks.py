@@ -22,8 +22,8 @@ import av
 import numpy as np
 import typer
 
+from benchmarks.run.study import own_command, run_study
 from edgecar.bench.results import new_results, write_results
-from edgecar.errors import EdgecarError
 from edgecar.media.frame import Frame
 from edgecar.media.scene import photo_scene
 from edgecar.media.writer import open_writer
@@ -48,7 +48,10 @@ are accepted, for a camera's address is more than a string."""
 
 
 def fuzz(examples: int, folder: Path) -> tuple[Counter[int], list[str]]:
-    """Requests of all kinds to all operations but the endless one."""
+    """Send requests of all kinds to all operations but the endless one.
+
+    Returns how many answers had which status, and what was wrong with some.
+    """
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis.errors import Unsatisfiable
@@ -95,19 +98,6 @@ def fuzz(examples: int, folder: Path) -> tuple[Counter[int], list[str]]:
                 with suppress(Unsatisfiable):  # no parameter, so no wrong one
                     ask_many()
     return statuses, failures
-
-
-def fuzzed(examples: int, folder: Path) -> dict[str, Any]:
-    """`fuzz` as a row."""
-    began = time.monotonic()
-    statuses, failures = fuzz(examples, folder)
-    return {
-        "check": "fuzz",
-        "tries": statuses.total(),
-        "failures": len(failures),
-        "seconds": round(time.monotonic() - began, 1),
-        "detail": {str(status): count for status, count in sorted(statuses.items())},
-    }
 
 
 def killed(kills: int, kind: str, folder: Path) -> dict[str, Any]:
@@ -194,19 +184,23 @@ def measure(
     kills: Annotated[int, typer.Option(min=1, help="Kills for each format.")] = 10,
 ) -> None:
     """Check the API and recordings, and save what was found."""
-    command = " ".join([f"python -m {MODULE}", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as name:
-        rows = [fuzzed(examples, Path(name))]
+        began = time.monotonic()
+        statuses, failures = fuzz(examples, Path(name))
+        answers = {
+            "check": "fuzz",
+            "tries": statuses.total(),
+            "failures": len(failures),
+            "seconds": round(time.monotonic() - began, 1),
+            "detail": {str(status): count for status, count in sorted(statuses.items())},
+        }
+        rows = [answers]
         rows += [killed(kills, kind, Path(name)) for kind in KEYFRAME_SECONDS]
-    write_results(save, new_results("service-checks", rows, command))
+    write_results(save, new_results("service-checks", rows, own_command(MODULE)))
     typer.echo(rows)
 
 
 app.command("record")(record)
 
 if __name__ == "__main__":
-    try:
-        app()
-    except EdgecarError as error:
-        sys.stderr.write(f"service_checks: {error}\n")
-        sys.exit(error.exit_code)
+    run_study(app)

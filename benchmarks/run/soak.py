@@ -6,6 +6,7 @@ out. ``--detector-ms 80`` stands for a detector that takes so long with every fr
 GStreamer's RTSP server.
 """
 
+import random
 import struct
 import subprocess
 import tempfile
@@ -73,20 +74,17 @@ class Camera:
             process.kill()
             process.communicate()
 
-    def come_and_go(self, every_seconds: float, until: threading.Event) -> int:
-        """Restart again and again; returns how often."""
-        restarts = 0
-        while not until.wait(every_seconds):
+    def come_and_go(
+        self, every_seconds: tuple[float, float], until: threading.Event, restarts: list[int]
+    ) -> None:
+        """Restart again and again, after random times between two, and count that."""
+        rng = random.Random(self._port)
+        while not until.wait(rng.uniform(*every_seconds)):
             self.kill()
-            until.wait(AWAY_SECONDS)
+            restarts.append(1)
+            if until.wait(AWAY_SECONDS):
+                return
             self.start()
-            restarts += 1
-        return restarts
-
-
-def write_pictures(path: Path) -> None:
-    """A clip as the server reads it."""
-    write_pictures_of(video_coded(photo_scene(SIZE, CLIP_FRAMES), CODING).bitstream, path)
 
 
 def write_pictures_of(bitstream: bytes, path: Path) -> None:
@@ -103,12 +101,10 @@ def soaked(
     network: str, seconds: float, every_seconds: float, detector_ms: float, pictures: Path
 ) -> dict[str, Any]:
     """Restore for so long; what grew, what became of the frames, and how old they were."""
-    camera, over = Camera(pictures), threading.Event()
+    camera, over, restarts = Camera(pictures), threading.Event(), list[int]()
     camera.start()
-    restarts: list[int] = []
-    breaker = threading.Thread(
-        target=lambda: restarts.append(camera.come_and_go(every_seconds, over))
-    )
+    when = (every_seconds, every_seconds)
+    breaker = threading.Thread(target=camera.come_and_go, args=(when, over, restarts))
     process, memory_mib = psutil.Process(), list[float]()
     threads_before = threading.active_count()
     try:
@@ -127,23 +123,24 @@ def soaked(
                 (counted,) = frames.cameras.values()
             over.set()
             breaker.join()
-            _wait_for_threads(threads_before)
+            left = threads_left(threads_before, 2 * SETTINGS.read_seconds)
             return _row(network, counted.stats.snapshot(), memory_mib) | {
                 "seconds": round(seconds),
-                "restarts": restarts[0],
+                "restarts": len(restarts),
                 "detector_ms": detector_ms,
-                "threads_left": threading.active_count() - threads_before,
+                "threads_left": left,
             }
     finally:
         over.set()
         camera.kill()
 
 
-def _wait_for_threads(count: int) -> None:
-    """Until no more than ``count`` are left, or those that read could have noticed the end."""
-    deadline = time.monotonic() + 2 * SETTINGS.read_seconds
-    while threading.active_count() > count and time.monotonic() < deadline:
+def threads_left(before: int, seconds: float) -> int:
+    """Wait until no more threads are left than before, at most so long; how many there are."""
+    deadline = time.monotonic() + seconds
+    while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.1)
+    return threading.active_count() - before
 
 
 def _row(network: str, counted: Snapshot, memory_mib: list[float]) -> dict[str, Any]:
@@ -176,7 +173,7 @@ def main(
     keep_memory_together()  # as the command does
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder) / "pictures"
-        write_pictures(pictures)
+        write_pictures_of(video_coded(photo_scene(SIZE, CLIP_FRAMES), CODING).bitstream, pictures)
         row = soaked(network, 60 * minutes, restart_seconds, detector_ms, pictures)
     command = own_command("benchmarks.run.soak")
     write_results(save, new_results("live", [row], command))

@@ -15,9 +15,9 @@ def own_command(module: str) -> str:
 
 
 def run_study(main: Callable[..., Any]) -> None:
-    """Run a study's command; an error of edgecar ends it in one line and with its exit code."""
+    """Run a study's commands; an error of edgecar ends it in one line and with its exit code."""
     try:
-        typer.run(main)
+        main() if isinstance(main, typer.Typer) else typer.run(main)
     except EdgecarError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)

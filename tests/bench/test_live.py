@@ -7,8 +7,10 @@ import jsonschema
 import pytest
 
 from benchmarks.run import rtsp_server, soak
-from benchmarks.run.soak import PYTHON, soaked, write_pictures
+from benchmarks.run.soak import PYTHON, soaked, write_pictures_of
 from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH, write_results
+from edgecar.media.scene import photo_scene
+from edgecar.media.video_codec import video_coded
 
 pytestmark = pytest.mark.slow  # a harness for our own pages
 
@@ -23,10 +25,9 @@ except OSError:
 @pytest.mark.slow  # waits for a server that breaks off
 @pytest.mark.skipif(not THERE, reason="needs GStreamer's RTSP server (gir1.2-gst-rtsp-server-1.0)")
 def test_a_stream_that_breaks_off_is_accounted_for(tmp_path, monkeypatch, make_results):
-    monkeypatch.setattr(soak, "SIZE", (360, 480))
-    monkeypatch.setattr(soak, "CLIP_FRAMES", 20)
     monkeypatch.setattr(soak, "AWAY_SECONDS", 0.5)
-    write_pictures(tmp_path / "pictures")
+    coded = video_coded(photo_scene((360, 480), 20), soak.CODING)
+    write_pictures_of(coded.bitstream, tmp_path / "pictures")
     row = soaked("edgecar-xs", 12, 4, 60, tmp_path / "pictures")
     assert set(row) == ROW_KEYS["live"]
     assert row["restarts"] >= 1

@@ -5,7 +5,7 @@ import json
 import jsonschema
 import pytest
 
-from benchmarks.run import service
+from benchmarks.run import service, soak
 from benchmarks.run.service import loaded, soaked
 from benchmarks.run.soak import write_pictures_of
 from edgecar.bench.results import ROW_KEYS, SCHEMA_PATH, write_results
@@ -45,7 +45,7 @@ def test_frames_under_load_add_up(clip, tmp_path, monkeypatch, make_results):
 @pytest.mark.skipif(not THERE, reason="needs GStreamer's RTSP server (gir1.2-gst-rtsp-server-1.0)")
 def test_cameras_that_are_killed_are_accounted_for(clip, tmp_path, monkeypatch, make_results):
     monkeypatch.setattr(service, "KILL_SECONDS", (2.0, 3.0))
-    monkeypatch.setattr(service, "AWAY_SECONDS", 0.5)
+    monkeypatch.setattr(soak, "AWAY_SECONDS", 0.5)
     monkeypatch.setattr(service, "SAMPLE_SECONDS", 0.5)
     row = soaked([clip, clip], "edgecar-xs", 8, tmp_path, "drop")
     assert row["kills"] >= 2
