@@ -123,13 +123,13 @@ def soaked(
                 (counted,) = frames.cameras.values()
             over.set()
             breaker.join()
-            left = threads_left(threads_before, 2 * SETTINGS.read_seconds)
-            return _row(network, counted.stats.snapshot(), memory_mib) | {
-                "seconds": round(seconds),
-                "restarts": len(restarts),
-                "detector_ms": detector_ms,
-                "threads_left": left,
-            }
+        left = threads_left(threads_before, 2 * SETTINGS.read_seconds)
+        return _row(network, counted.stats.snapshot(), memory_mib) | {
+            "seconds": round(seconds),
+            "restarts": len(restarts),
+            "detector_ms": detector_ms,
+            "threads_left": left,
+        }
     finally:
         over.set()
         camera.kill()
