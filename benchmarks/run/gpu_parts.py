@@ -103,11 +103,10 @@ def types_part(device: Device) -> Metadata:
     (frame,) = a_clip(FRAME, frames=1)
     plan = plan_grid(FRAME, TILE, halo_px=2)[:BATCH]
     windows = np.array([[*window.read[:2], *window.keep] for window in plan], np.int32)
-    shape, scale = (BATCH, 1, *TILE), 0.0079
+    shape = (BATCH, 1, *TILE)
     units = np.stack([
         np.multiply(frame[None, w.read[0] : w.read[2], w.read[1] : w.read[3]], CODE) for w in plan
     ])  # fmt: skip
-    steps = np.clip(np.rint(units / np.float32(scale)), -128, 127)
     rows = np.pad(frame, ((0, 0), (0, -FRAME[1] % WORD)))  # which begin at words
     pitch = rows.shape[1]
     stream = device.stream()
@@ -116,10 +115,10 @@ def types_part(device: Device) -> Metadata:
         for array in (rows, windows, np.array([len(plan)], np.int32))
     )
     common = table.address, None, count.address, 0, BATCH, *TILE
-    wanted = {"fp32": units, "fp16": units.astype(np.float16), "int8": steps.astype(np.int8)}
+    wanted = {"fp32": units, "fp16": units.astype(np.float16)}
     for kind, tiles in wanted.items():
         made = device.memory(tiles.nbytes)
-        given: tuple[Any, ...] = (codes.address, *FRAME, pitch, 1, *common, scale, made.address)
+        given: tuple[Any, ...] = (codes.address, *FRAME, pitch, 1, *common, made.address)
         device.launch(f"gather_{kind}", TILE[0] * -(-TILE[1] // 4), BATCH, given, stream)
         got = from_device(device, made, stream).view(tiles.dtype).reshape(shape)
         check((got == tiles).all(), f"gather_{kind} differs from NumPy")

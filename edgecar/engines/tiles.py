@@ -14,10 +14,10 @@ from edgecar.engines.onnxruntime import new_session, provider_line
 from edgecar.errors import EngineError
 from edgecar.spec import Size
 
-TileType = Literal["fp32", "fp16", "int8"]
-"""Type of the values in a batch: floats in [0, 1], half floats, or quantised codes."""
+TileType = Literal["fp32", "fp16"]
+"""Type of the values in a batch: floats in [0, 1], single or half."""
 
-ITEM_BYTES: dict[TileType, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+ITEM_BYTES: dict[TileType, int] = {"fp32": 4, "fp16": 2}
 
 
 class TileEngine(Engine):
@@ -32,7 +32,6 @@ class TileEngine(Engine):
         align_px: Multiple that the sides of a tile must be.
         reads: Type of the values in a batch.
         writes: Type of the values that the network makes of them.
-        scale: Quantisation step of the codes, for ``int8``.
     """
 
     # Device (`edgecar.runtime.cuda.device.Device`) that memory is taken from, and its stream that
@@ -47,13 +46,12 @@ class TileEngine(Engine):
         align_px: int = 1,
         reads: TileType = "fp32",
         writes: TileType = "fp32",
-        scale: float = 1.0,
     ) -> None:
         if info.shape is None:
             raise EngineError(f"{info.name} takes any shape, need one batch and tile shape")
         super().__init__(info, channels, align_px)
         self.shape = info.shape
-        self.reads, self.writes, self.scale = reads, writes, scale
+        self.reads, self.writes = reads, writes
 
     def on(self, device: Any, stream: Any = None) -> "TileEngine":
         """Use a device from now on, and close it with the engine; returns the engine."""

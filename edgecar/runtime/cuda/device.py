@@ -31,9 +31,7 @@ _PICTURE = "pipi" + "ii" + "iiiiii"  # luma and chroma with pitches; height, wid
 KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "changed.cu": {"changed": "pp" + "iiii" + "pi" + "ii" + "ip", "listed": "piipp"},
-        "gather.cu": {
-            f"gather_{kind}": "piiii" + _TILES + "fp" for kind in ("fp32", "fp16", "int8")
-        },
+        "gather.cu": {f"gather_{kind}": "piiii" + _TILES + "p" for kind in ("fp32", "fp16")},
         "scatter.cu": {f"scatter_{kind}": "pi" + _TILES + "pii" for kind in ("fp32", "fp16")},
         "detector.cu": {
             "nv12_to_bgr": _PICTURE + "p",
@@ -41,7 +39,7 @@ KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
-"""Kernels of each file, with the type of each argument: address, 32-bit integer or float."""
+"""Kernels of each file, with the type of each argument: address or 32-bit integer."""
 
 
 @dataclass(frozen=True)

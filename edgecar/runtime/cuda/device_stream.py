@@ -154,7 +154,7 @@ class DeviceStream:
         self._device.launch(
             *(f"gather_{engine.reads}", height * -(-width // GROUP), count * engine.channels),
             (self._frames[frame.slot].address, *self.size, self._pitch, engine.channels,
-             *self._run_of(frame, first, count), engine.scale, to),
+             *self._run_of(frame, first, count), to),
             self._computing,
         )  # fmt: skip
 

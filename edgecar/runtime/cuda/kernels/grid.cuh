@@ -7,7 +7,6 @@
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
 #define SHARED static __host__ __device__ __forceinline__
-#define SHARED_MEMBER __host__ __device__ __forceinline__
 #define KERNEL extern "C" __global__ void
 // Items lie along x, as many as there are threads in a block times blocks; layers along y.
 #define EACH_LAYER(layer, layers) \
@@ -19,7 +18,6 @@
 typedef __half Half;
 #else
 #define SHARED static inline
-#define SHARED_MEMBER inline
 #define KERNEL extern "C" void
 #define EACH_LAYER(layer, layers) for (int layer = 0; layer < (layers); ++layer)
 #define EACH_ITEM(item, items) for (int item = 0; item < (items); ++item)
