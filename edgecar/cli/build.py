@@ -40,53 +40,34 @@ from edgecar.spec import Precision
 
 
 def command(
-    model: Annotated[
-        str, typer.Argument(help="An exported .onnx file, a network's name, or a .plan.")
-    ],
+    model: Annotated[str, typer.Argument(help="An .onnx file, a network's name, or a .plan.")],
     target: Annotated[
         str, typer.Option(help="Box that will run it (engines/targets), or a .toml; auto: this.")
     ] = "auto",
     precision: Annotated[
-        Precision | None,
-        typer.Option(help="Precision to export in first; default: that of the graph."),
+        Precision | None, typer.Option(help="Precision to export in first; default: the graph's.")
     ] = None,
     library: Annotated[
         LibraryName | None, typer.Option(help="Library to build with; default: the target's.")
     ] = None,
-    tile: Annotated[
-        str | None, typer.Option(help="Tile WIDTHxHEIGHT; default: the target's.")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Tiles at a time; default: the target's.")
-    ] = None,
+    tile: Annotated[str | None, typer.Option(help="Tile WIDTHxHEIGHT, not the target's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Tiles at a time.")] = None,
     any_batch: Annotated[
         bool, typer.Option("--any-batch", help="Take any number of tiles up to --batch.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write the .plan file.")
+        Path | None, typer.Option("-o", "--output", help="Name of the .plan.")
     ] = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Build again, for this box, from the ONNX beside it.")
-    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build a .plan again here.")] = False,
     codec: Codec = "jpeg",
-    workspace_mib: Annotated[
-        int | None, typer.Option(min=1, help="Scratch memory; default: the target's.")
-    ] = None,
-    level: Annotated[
-        int | None, typer.Option(min=0, max=5, help="Effort of TensorRT; default: 3.")
-    ] = None,
-    dla: Annotated[
-        int | None, typer.Option(min=0, help="Deep learning accelerator (Jetson) to run on.")
-    ] = None,
+    workspace_mib: Annotated[int | None, typer.Option(min=1, help="Scratch memory.")] = None,
+    level: Annotated[int | None, typer.Option(min=0, max=5, help="Effort; default: 3.")] = None,
+    dla: Annotated[int | None, typer.Option(min=0, help="DLA (Jetson) to run on.")] = None,
     version_compatible: Annotated[
-        bool,
-        typer.Option(
-            "--version-compatible", help="Let later versions of TensorRT load it; slower."
-        ),
+        bool, typer.Option("--version-compatible", help="Let later versions load it; slower.")
     ] = False,
     hardware_compatible: Annotated[
-        bool,
-        typer.Option("--hardware-compatible", help="Let all GPUs from Ampere on load it; slower."),
+        bool, typer.Option("--hardware-compatible", help="Let GPUs from Ampere on load it; slower.")
     ] = False,
     weakly_typed: Annotated[
         bool, typer.Option("--weakly-typed", help="Let TensorRT 10 choose types.")

@@ -3,18 +3,17 @@
 What 10.3 has not is not there either: code that wants it fails as it would on JetPack 6.
 """
 
-import json
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from edgecar.engines.trt_library import Library, new_log
 
-BOTH = json.loads(Path(__file__).with_name("tensorrt_names.json").read_text())["both"]
-MODULE_NAMES = {name.partition(".")[0] for name in BOTH} - {
-    *("builder", "config", "context", "engine", "inspector", "network", "parser", "profile")
+NAMES = {
+    *("Builder", "BuilderFlag", "DeviceType", "HardwareCompatibilityLevel", "ILogger"),
+    *("IProgressMonitor", "LayerInformationFormat", "Logger", "MemoryPoolType"),
+    *("NetworkDefinitionCreationFlag", "OnnxParser", "ProfilingVerbosity", "Runtime"),
+    *("TensorIOMode", "nptype"),
 }
-FROM_10 = {"IProgressMonitor"}
 
 
 class Fake103(ModuleType):
@@ -28,7 +27,7 @@ class Fake103(ModuleType):
     def __getattr__(self, name: str) -> Any:
         import tensorrt_rtx
 
-        if name not in MODULE_NAMES | FROM_10:
+        if name not in NAMES:
             raise AttributeError(f"module 'tensorrt' has no attribute {name!r}")
         if name == "Builder":
             return lambda logger: _builder(tensorrt_rtx.Builder(logger), self._timings)

@@ -12,66 +12,30 @@ from pathlib import Path
 import pytest
 
 ENGINES = Path(__file__).parents[2] / "edgecar" / "engines"
-NAMES = json.loads(Path(__file__).with_name("tensorrt_names.json").read_text())
+SOURCES = [path.read_text() for path in ENGINES.glob("*.py") if "trt" in path.read_text()]
 CLASSES = {
     "builder": "Builder",
     "config": "IBuilderConfig",
-    "context": "IExecutionContext",
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
     "profile": "IOptimizationProfile",
+    "_context": "IExecutionContext",
+    "_engine": "ICudaEngine",
 }
 """What a variable of this name is, in code for TensorRT."""
 
-
-def used_names(source: str) -> set[str]:
-    """``X.Y`` of every ``trt.X.Y``, and ``config.y`` of variables of TensorRT's classes."""
-    found = set()
-    for chain in re.findall(r"(?<![\w.])\w+(?:\.\w+)+", source):
-        base, *path = chain.split(".")
-        if base == "trt":
-            found.add(".".join(part for part in path[:2] if not part.startswith("__")))
-        elif base in CLASSES:
-            found.add(f"{base}.{path[0]}")
-    return found
-
-
-def all_used() -> set[str]:
-    sources = [path.read_text() for path in ENGINES.glob("*.py") if "trt" in path.read_text()]
-    return set().union(*map(used_names, sources)) - {""}
-
-
-def test_names_are_found() -> None:
-    """The control."""
-    source = "a = 1 << int(trt.A.B)\nconfig.c.d(trt.E)\nself.f.g\nbuilder.h"
-    assert used_names(source) == {"A.B", "config.c", "E", "builder.h"}
-    assert {"Builder", "config.set_flag", "parser.parse"} <= all_used()
-
-
-@pytest.mark.parametrize("name", sorted(all_used()))
-def test_name_is_in_both_versions_or_asked_for(name) -> None:
-    assert name not in NAMES["gone in 11"]
-    if name in NAMES["both"]:
-        return
-    guard = NAMES["only in one"][name]  # KeyError: a name that nobody looked up yet
-    sources = "".join(path.read_text() for path in ENGINES.glob("*.py"))
-    variable, _, attribute = guard.partition(".")
-    asked = (f'hasattr({variable}, "{attribute}")', f'getattr({variable}, "{attribute}", ')
-    assert guard in ("library.is_rtx", "names in LOWER") or any(a in sources for a in asked)
-
-
-def test_names_are_in_the_line_of_11() -> None:
-    """TensorRT-RTX has the bindings of 11; what it lacks is not there either."""
-    trt = pytest.importorskip("tensorrt_rtx")
-    for name in NAMES["both"]:
-        first, _, second = name.partition(".")
-        assert hasattr(getattr(trt, CLASSES.get(first, first)), second or "__name__"), name
-    for name in NAMES["gone in 11"]:
-        first, _, second = name.partition(".")
-        assert not hasattr(getattr(trt, CLASSES.get(first, first)), second), name
-
+GUARDS = {
+    "IProgressMonitor": 'hasattr(config, "progress_monitor")',
+    "config.progress_monitor": 'hasattr(config, "progress_monitor")',
+    "builder.num_DLA_cores": 'getattr(builder, "num_DLA_cores", ',
+    "engine.device_memory_size_v2": 'getattr(engine, "device_memory_size_v2", ',
+    "ComputeCapability": "if library.is_rtx and",
+    "config.num_compute_capabilities": "if library.is_rtx and",
+    "config.set_compute_capability": "if library.is_rtx and",
+}
+"""Names that one version lacks, with what is asked before they are used."""
 
 ENTRIES = (
     *("createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL"),
@@ -93,6 +57,34 @@ print(json.dumps({name: dir(getattr(trt, name)) for name in dir(trt)}))
 """
 
 
+def used_names(source: str) -> set[str]:
+    """``X.Y`` of every ``trt.X.Y``, and ``config.y`` of variables of TensorRT's classes."""
+    found = set()
+    for chain in re.findall(r"(?<![\w.])\w+(?:\.\w+)+", source):
+        base, *path = chain.removeprefix("self.").split(".")
+        if base == "trt" and path:
+            found.add(".".join(part for part in path[:2] if not part.startswith("__")))
+        elif base in CLASSES and path:
+            found.add(f"{base}.{path[0]}")
+    return found - {""}
+
+
+USED = set().union(*map(used_names, SOURCES))
+
+
+def has(names: dict[str, list[str]], name: str) -> bool:
+    first, _, second = name.partition(".")
+    of_class = names.get(CLASSES.get(first, first))
+    return of_class is not None and (not second or second in of_class)
+
+
+@pytest.fixture(scope="module")
+def names_of_11() -> dict[str, list[str]]:
+    """Names of TensorRT-RTX, which has the bindings of 11."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    return {name: dir(getattr(trt, name)) for name in dir(trt)}
+
+
 @pytest.fixture(scope="module")
 def names_of_10_3(tmp_path_factory) -> dict[str, list[str]]:
     """Names of the binding that JetPack 6 has, loaded on libraries that are empty."""
@@ -106,23 +98,26 @@ def names_of_10_3(tmp_path_factory) -> dict[str, list[str]]:
     libraries = []
     for name in ("libnvinfer", "libnvonnxparser", "libnvinfer_plugin"):
         libraries.append(folder / f"{name}.so.10")
-        subprocess.run(
-            [compiler, "-shared", "-fPIC", source, f"-Wl,-soname,{name}.so.10",
-             "-o", libraries[-1]],
-            check=True,
-        )  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", LISTING, package / "tensorrt.so", *libraries],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    names = json.loads(done.stdout)
+        options = ("-shared", "-fPIC", f"-Wl,-soname,{name}.so.10", "-o", libraries[-1])
+        subprocess.run([compiler, source, *options], check=True)
+    command = [sys.executable, "-c", LISTING, package / "tensorrt.so", *libraries]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     in_python = ast.parse((package / "__init__.py").read_text()).body
-    return names | {node.name: [] for node in in_python if isinstance(node, ast.FunctionDef)}
+    functions = {node.name: [] for node in in_python if isinstance(node, ast.FunctionDef)}
+    return json.loads(done.stdout) | functions
 
 
-def test_names_are_in_the_binding_of_10_3(names_of_10_3) -> None:
-    for name in [*NAMES["both"], *NAMES["gone in 11"]]:
-        first, _, second = name.partition(".")
-        names = names_of_10_3[CLASSES.get(first, first)]  # KeyError: not even the class is there
-        assert not second or second in names, name
-    assert "ComputeCapability" not in names_of_10_3  # the control: TensorRT-RTX alone has it
+def test_names_are_found(names_of_11, names_of_10_3) -> None:
+    """The control: of code, and of what only one version has."""
+    source = "a = 1 << int(trt.A.B)\nconfig.c.d(trt.E)\nself.f.g\nbuilder.h"
+    assert used_names(source) == {"A.B", "config.c", "E", "builder.h"}
+    assert {"Builder", "config.set_flag", "parser.parse", "_context.infer_shapes"} <= USED
+    assert has(names_of_10_3, "BuilderFlag.FP16")
+    assert not has(names_of_11, "BuilderFlag.FP16")
+    assert not has(names_of_10_3, "ComputeCapability")
+
+
+@pytest.mark.parametrize("name", sorted(USED))
+def test_name_is_in_both_versions_or_asked_for(name, names_of_11, names_of_10_3) -> None:
+    if not (has(names_of_11, name) and has(names_of_10_3, name)):
+        assert any(GUARDS[name] in source for source in SOURCES)  # KeyError: it is used unasked
