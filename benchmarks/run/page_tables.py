@@ -20,15 +20,8 @@ GAINS = ("gain_q10", "gain_q20", "gain_q30", "gain_q40")
 CODERS = {"jpeg": "JPEG", "h264": "H.264", "hevc": "HEVC"}
 
 
-def complexity(studies: Sequence[Named]) -> Titled:
+def complexity(studies: Sequence[Named], columns: Columns) -> Titled:
     """One table of counted cost beside printed cost, whatever file a row is in."""
-    columns = (
-        *(("Network", "{network}"), ("Input", "{width}×{height} {colour}")),
-        *(("Parameters", "{params:,}"), ("printed", "{printed_params:,}")),
-        *(("Memory MB", "{published_memory_mb:.2f}"), ("printed", "{printed_mb:.2f}")),
-        *(("TFLOPS", "{tflops}"), ("printed", "{printed_tflops:.2f}")),
-        *(("GMAC", "{gmacs:.3f}"), ("kMAC/px", "{kmacs_per_px:.1f}")),
-    )
     keys = ("network", "channels", "height", "width")
     counted = {
         tuple(row[key] for key in keys): row
@@ -67,7 +60,7 @@ def tflops_as_printed(tflops: float) -> str:
     return f"{round(tflops * 1000 / FRAME_RATE, 2) * FRAME_RATE / 1000:.2f}"
 
 
-def speed(studies: Sequence[Named]) -> Titled:
+def speed(studies: Sequence[Named], _columns: Columns) -> Titled:
     """A table for each file with timed rows; what was only counted is left out."""
     for name, study in studies:
         timed = [{**row, "colour": colour_of(row)} for row in study.rows if row["fps"] is not None]
@@ -75,7 +68,7 @@ def speed(studies: Sequence[Named]) -> Titled:
             yield name, table_cells(SPEED_COLUMNS, timed)
 
 
-def precision(studies: Sequence[Named]) -> Titled:
+def precision(studies: Sequence[Named], columns: Columns) -> Titled:
     """A table for each file and coder of the weights, with losses against FP32."""
     for name, study in studies:
         for coder, title in CODERS.items():
@@ -83,20 +76,15 @@ def precision(studies: Sequence[Named]) -> Titled:
             if own:
                 size = f"{own[0]['width']}×{own[0]['height']}"
                 heading = f"Weights for {title}, {size}, {own[0]['provider']}, {name}"
-                yield heading, _precision_cells(own, title)
+                yield heading, _precision_cells(own, title, columns)
 
 
-def _precision_cells(rows: Sequence[Row], title: str) -> Cells:
+def _precision_cells(rows: Sequence[Row], title: str, columns: Columns) -> Cells:
     sets = {"classic5_db": "Classic5 dB", "live1_db": "LIVE1 dB"}
     measured = sets if title == "JPEG" else {"video_db": f"{title} dB"}
-    columns = [("Network", "{network}"), ("Graph", "{precision}"), ("Computed in", "{computed}")]
+    shown = list(columns[:3])
     for key, name in measured.items():
-        columns += [(name, f"{{{key}:.2f}}"), ("loss", f"{{{key}_loss:.3f}}")]
-    columns += [
-        *(("Ranges", "{method}"), ("Kept", "{kept_of}"), ("Gate dB", "{loss_db:.3f}")),
-        *(("Worst dB", "{worst_db:.3f}"), ("kB", "{kb:.0f}"), ("Frames/s", "{fps:.2f}")),
-        *(("Times FP32", "{to_fp32:.2f}"), ("Outcome", "{ended}")),
-    ]
+        shown += [(name, f"{{{key}:.2f}}"), ("loss", f"{{{key}_loss:.3f}}")]
     base = {row["network"]: row for row in rows if row["precision"] == "fp32"}
     lines = []
     for row in rows:
@@ -106,7 +94,7 @@ def _precision_cells(rows: Sequence[Row], title: str) -> Cells:
             before, after = base.get(row["network"], {}).get(key), row[key]
             line[f"{key}_loss"] = None if None in (before, after) else before - after
         lines.append(line)
-    return table_cells(columns, lines)
+    return table_cells([*shown, *columns[3:]], lines)
 
 
 def with_shares(row: Row) -> dict[str, Any]:
@@ -148,7 +136,7 @@ def quietest_first(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (quietest[row["clip"]], row["clip"]))
 
 
-def weights(_studies: Sequence[Named]) -> Titled:
+def weights(_studies: Sequence[Named], _columns: Columns) -> Titled:
     """A table for each coder of the weights that ship, the cheapest network first."""
     entries = sorted(manifest(), key=lambda entry: entry["cost"]["kmacs_per_px"])
     for coder, title in CODERS.items():
@@ -191,14 +179,14 @@ def _weights_cells(entries: Sequence[Mapping[str, Any]], measured: str) -> Cells
     return table_cells(columns, rows)
 
 
-def jpeg(studies: Sequence[Named]) -> Titled:
+def jpeg(studies: Sequence[Named], _columns: Columns) -> Titled:
     """A table for each test set, with all files and published rows."""
     named = [(name, study.rows) for name, study in studies]
     for set_name in dict.fromkeys(row["set"] for _, rows in named for row in rows):
         yield set_name, tables.jpeg_cells(named, set_name)
 
 
-def video(studies: Sequence[Named]) -> Titled:
+def video(studies: Sequence[Named], _columns: Columns) -> Titled:
     """A table for each codec and file: means over different clips do not compare."""
     for codec, title in VIDEO_CODECS.items():
         for name, study in studies:
@@ -206,28 +194,28 @@ def video(studies: Sequence[Named]) -> Titled:
                 yield f"{title}, {name}", tables.video_cells(study.rows, codec)
 
 
-def variants(studies: Sequence[Named]) -> Titled:
+def variants(studies: Sequence[Named], _columns: Columns) -> Titled:
     """Tables of H.264 under limits of the rate, for each file."""
     for name, study in studies:
         for title, cells in tables.variants_tables(study.rows).items():
             yield f"{title}, {name}", cells
 
 
-def bd_rates(studies: Sequence[Named]) -> Titled:
+def bd_rates(studies: Sequence[Named], _columns: Columns) -> Titled:
     """A table of BD-rates for each file with HEVC."""
     for name, study in studies:
         if any(row["codec"] == "hevc" for row in study.rows):
             yield f"BD-rate in %, {name}", tables.bd_cells(study.rows)
 
 
-def detection(studies: Sequence[Named]) -> Titled:
+def detection(studies: Sequence[Named], _columns: Columns) -> Titled:
     """A table for each file, codec and detector."""
     for name, study in studies:
         for setting, rows in tables.detection_settings(study.rows).items():
             yield f"{setting.removesuffix(':')}, {name}", tables.detection_cells(rows)
 
 
-def iqa(studies: Sequence[Named]) -> Titled:
+def iqa(studies: Sequence[Named], columns: Columns) -> Titled:
     """Table 2 of the paper beside ours, then every network of ours."""
     rows = [row for _, study in studies for row in study.rows]
     printed = published()["iqa"]
@@ -242,13 +230,6 @@ def iqa(studies: Sequence[Named]) -> Titled:
             pairs = [*ours[method], *theirs]
             lines.append([method, *(f"{p[0]:.3f} / {p[1]:.3f}" if p else NONE for p in pairs)])
     yield "SRCC / PLCC", (header, lines)
-    columns = (
-        *(("Row", "{method}"), ("Streams", "{streams}"), ("Pyramids", "{pyramids}")),
-        *(("Fully connected", "{layers}"), ("Parameters", "{params:,}")),
-        *(("Optimiser", "{optimiser}"), ("Epochs", "{epochs:g}"), ("Steps", "{steps:,}")),
-        *(("Set", "{set}"), ("References", "{references}"), ("Pictures", "{pictures}")),
-        *(("SRCC", "{srcc:.3f}"), ("PLCC", "{plcc:.3f}"), ("Same verdict", "{verdict}")),
-    )
     details = [
         {
             **row,
@@ -263,24 +244,13 @@ def iqa(studies: Sequence[Named]) -> Titled:
     yield "Networks and sets", table_cells(columns, details)
 
 
-def design(studies: Sequence[Named]) -> Titled:
+def design(studies: Sequence[Named], columns: Columns) -> Titled:
     """One table: candidates of one size may have been trained in several runs."""
     rows = [
         {**row, "mean": fmean(row[key] for key in GAINS)}
         for _, study in studies
         for row in study.rows
     ]
-    columns: Columns = (
-        *(("Candidate", "{name}"), ("Width", "{width}"), ("Depth", "{depth}")),
-        *(("Scale", "{scale}"), ("Activation", "{activation}"), ("Skips", "{skips}")),
-        *(("Dilation", "{dilation}"), ("Branches", "{branches}"), ("Optimiser", "{optimiser}")),
-        *(("Teacher", "{teacher}"), ("Steps", "{steps:,}"), ("Parameters", "{params:,}")),
-        *(
-            ("kMAC/px", "{kmacs_per_px:.2f}"),
-            *((f"q{key[-2:]}", f"{{{key}:+.2f}}") for key in GAINS),
-        ),
-        *(("Mean", "{mean:+.2f}"), ("p50 ms", "{p50_ms:.1f}")),
-    )
     ordered = sorted(rows, key=lambda row: (row["kmacs_per_px"], -row["mean"]))
     shown = [
         {
@@ -315,7 +285,7 @@ def described(
             yield heading, table_cells(columns, ordered)
 
 
-TABLES: Mapping[str, Callable[[Sequence[Named]], Titled]] = {
+TABLES: Mapping[str, Callable[[Sequence[Named], Columns], Titled]] = {
     made.__name__: made
     for made in (
         *(complexity, speed, precision, weights, jpeg, video, variants, bd_rates, detection),

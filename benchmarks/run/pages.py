@@ -98,12 +98,12 @@ def page_text(page: Page, results: Sequence[Named]) -> str:
 
 
 def _section(section: Page, studies: Sequence[Named]) -> list[tuple[str, Cells]]:
-    if "columns" in section:
-        columns = [(title, template) for title, template in section["columns"]]
+    columns = [(title, template) for title, template in section.get("columns", [])]
+    if "tables" not in section:
         return list(described(studies, columns, section.get("group")))
     if not studies and section["kind"] not in ("weights", "bench"):
         return []
-    return list(TABLES[section["tables"]](studies))
+    return list(TABLES[section["tables"]](studies, columns))
 
 
 def provenance(name: str, result: Results) -> str:
