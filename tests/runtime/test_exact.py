@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 from edgecar.artifact import Artifact
 from edgecar.engines.select import open_engine
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.tiles import (
-    Tile,
-    aligned_size,
-    plan_grid,
-    plan_windows,
-    tile_around,
-)
+from edgecar.runtime.tiles import Tile, aligned_size, plan_grid, plan_windows, tile_around
 from tests.conftest import LOWER
 
 LOCAL = ("edgecar-xs", "edgecar-s", "edgecar-m", "arcnn", "fastarcnn", "dncnn", "carcnn")
@@ -45,6 +39,16 @@ def same_part(whole: np.ndarray, tile: Tile) -> np.ndarray:
     return whole[0, 0, top:bottom, left:right]
 
 
+def windows_equal_whole(engine, metadata, sizes) -> None:
+    """Compare the floats of all tiles with those of the untiled frame, for sizes and plans."""
+    for size, plan in sizes:
+        frame = noise(*aligned_size(size, metadata.align_px))
+        whole = engine.run(frame).copy()
+        assert len(plan) > 1
+        for tile, kept in zip(plan, outputs_of(engine, frame, plan), strict=True):
+            np.testing.assert_array_equal(kept, same_part(whole, tile))
+
+
 @pytest.mark.parametrize(
     "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in LOCAL]
 )
@@ -52,27 +56,19 @@ def same_part(whole: np.ndarray, tile: Tile) -> np.ndarray:
 def test_windows_give_the_floats_of_the_whole_frame(exported, name, engine, precision):
     made = exported(name)
     halo, align = made.metadata.halo_px, made.metadata.align_px
+    odd, strip = (4 * halo + 31, 5 * halo + 17), (17, 5 * halo + 50)
+    limit = (3 * halo + 20) ** 2
+    tile = (aligned_size(strip, align)[0], 2 * halo + 16)
+    plans = [
+        (odd, plan_windows(odd, halo_px=halo, align_px=align, max_read_px=limit)),
+        (strip, plan_grid(strip, tile, halo_px=halo, align_px=align)),
+    ]
     with open_engine(made, engine, precision, threads=2) as opened:
-        odd, strip = (4 * halo + 31, 5 * halo + 17), (17, 5 * halo + 50)
-        limit = (3 * halo + 20) ** 2
-        tile = (aligned_size(strip, align)[0], 2 * halo + 16)
-        for size, plan in (
-            (odd, plan_windows(odd, halo_px=halo, align_px=align, max_read_px=limit)),
-            (strip, plan_grid(strip, tile, halo_px=halo, align_px=align)),
-        ):
-            frame = noise(*aligned_size(size, align))
-            whole = opened.run(frame).copy()
-            assert len(plan) > 1
-            for tile, kept in zip(plan, outputs_of(opened, frame, plan), strict=True):
-                np.testing.assert_array_equal(kept, same_part(whole, tile))
+        windows_equal_whole(opened, made.metadata, plans)
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        n if n in ("edgecar-s", "fastarcnn") else pytest.param(n, marks=pytest.mark.slow)
-        for n in LOCAL
-    ],
+    "name", [n if n in FAST[:2] else pytest.param(n, marks=pytest.mark.slow) for n in LOCAL]
 )
 @pytest.mark.parametrize("kind", LOWER)
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -80,13 +76,9 @@ def test_windows_in_lower_precision_give_the_floats_of_the_whole_frame(reduced, 
     made = reduced(name, kind)
     halo, align = made.metadata.halo_px, made.metadata.align_px
     size = aligned_size((3 * halo + 21, 4 * halo + 17), align)
-    frame = noise(*size)
     plan = plan_windows(size, halo_px=halo, align_px=align, max_read_px=(3 * halo + 8) ** 2)
     with open_engine(made, engine, threads=2) as opened:
-        whole = opened.run(frame).copy()
-        assert len(plan) > 1
-        for tile, kept in zip(plan, outputs_of(opened, frame, plan), strict=True):
-            np.testing.assert_array_equal(kept, same_part(whole, tile))
+        windows_equal_whole(opened, made.metadata, [(size, plan)])
 
 
 def looking_up_left(artifact: Artifact) -> Artifact:

@@ -86,130 +86,115 @@ def at_once(work: Callable[[int], object], count: int = THREADS) -> list[BaseExc
     return wrong
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("way", ["one stream", "own streams", "restorers of one engine", "cleaner"])
-def test_every_thread_gets_its_own_pictures(kind, way) -> None:
-    given = pictures(THREADS)
+@pytest.fixture(params=KINDS)
+def made(request):
+    """An artifact and an open engine of it, for all kinds of engines."""
     with ExitStack() as stack:
-        artifact, engine = opened(kind, stack)
-        wanted = [Restorer(artifact, engine).luma(each) for each in given]
-        if way == "cleaner":
-            cleaner = Cleaner(network=artifact, engine=engine)
-            restorers = [cleaner.restorer] * THREADS
-        elif way == "restorers of one engine":
-            restorers = [Restorer(artifact, engine) for _ in range(THREADS)]
-        else:
-            restorers = [Restorer(artifact, engine)] * THREADS
-
-        def work(number: int) -> None:
-            stream = number if way == "own streams" else None
-            for turn in range(ROUNDS):
-                which = (number + turn) % THREADS
-                restored = restorers[number].luma(given[which], stream)
-                assert (restored == wanted[which]).all()
-
-        assert at_once(work) == []
-        frames = sum(each.stats.frames for each in set(restorers))
-        assert frames == THREADS * ROUNDS
+        yield opened(request.param, stack)
 
 
-def test_a_cleaner_in_several_threads() -> None:
+def all_get_their_own(restored, wanted, change: Callable[[int], object] | None = None) -> None:
+    """Several threads ask for several pictures, in other orders, and each gets its own.
+
+    Args:
+        restored: Function of a thread's and a picture's number.
+        wanted: Pictures.
+        change: Function that the first thread calls instead.
+    """
+
+    def work(number: int) -> None:
+        for turn in range(ROUNDS):
+            if change and number == 0:
+                change(turn)
+                continue
+            which = (number + turn) % THREADS
+            first = restored(number, which)
+            time.sleep(0)  # others may overwrite what is not this thread's own
+            assert (first == wanted[which]).all()
+
+    assert at_once(work) == []
+
+
+@pytest.mark.parametrize("way", ["one stream", "own streams", "restorers of one engine"])
+def test_every_thread_gets_its_own_pictures(made, way) -> None:
+    given = pictures(THREADS)
+    wanted = [Restorer(*made).luma(each) for each in given]
+    restorers = [Restorer(*made)] * THREADS
+    if way == "restorers of one engine":
+        restorers = [Restorer(*made) for _ in range(THREADS)]
+    all_get_their_own(
+        lambda thread, which: restorers[thread].luma(
+            given[which], thread if way == "own streams" else None
+        ),
+        wanted,
+    )
+    assert sum(each.stats.frames for each in set(restorers)) == THREADS * ROUNDS
+
+
+def test_a_cleaner_in_several_threads(made) -> None:
     """As a callback gets frames: in BGR, with their numbers."""
     given = [np.repeat(each[..., None], 3, 2) for each in pictures(THREADS)]
-    with SlowEngine() as engine:
-        clean = Cleaner(network=Artifact(metadata(), b""), engine=engine)
-        wanted = [clean(each) for each in given]
-
-        def work(number: int) -> None:
-            for turn in range(ROUNDS):
-                which = (number + turn) % THREADS
-                assert (clean(given[which], turn) == wanted[which]).all()
-
-        assert at_once(work) == []
+    clean = Cleaner(network=made[0], engine=made[1])
+    wanted = [clean(each) for each in given]
+    all_get_their_own(lambda thread, which: clean(given[which], thread), wanted)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("codes", [True, False])
-def test_an_engine_by_itself(kind, codes) -> None:
+def test_an_engine_by_itself(made, codes) -> None:
     """The result of `run` is not overwritten by what other threads run."""
-    with ExitStack() as stack:
-        _, engine = opened(kind, stack)
-        batch, height, width = engine.info.shape or (1, *SIZE)
-        random = np.random.default_rng(2)
-        given = random.integers(0, 256, (THREADS, batch, 1, height, width), np.uint8)
+    engine = made[1]
+    batch, height, width = engine.info.shape or (1, *SIZE)
+    given = np.random.default_rng(2).integers(0, 256, (THREADS, batch, 1, height, width), np.uint8)
 
-        def restored(number: int):
-            if not codes:
-                return engine.run(given[number] * CODE)
-            output = np.zeros_like(given[number])
+    def restored(_thread: int, which: int):
+        if not codes:
+            return engine.run(given[which] * CODE)
+        output = np.zeros_like(given[which])
 
-            def take(place, tile) -> None:
-                output[place] = tile
+        def take(place, tile) -> None:
+            output[place] = tile
 
-            engine.run_codes(list(given[number]), take)
-            return output
+        engine.run_codes(list(given[which]), take)
+        return output
 
-        wanted = [np.array(restored(number)) for number in range(THREADS)]
-
-        def work(number: int) -> None:
-            for turn in range(ROUNDS):
-                which = (number + turn) % THREADS
-                first = restored(which)
-                time.sleep(0)
-                assert (first == wanted[which]).all()
-
-        assert at_once(work) == []
+    all_get_their_own(restored, [np.array(restored(0, number)) for number in range(THREADS)])
 
 
-@pytest.mark.parametrize("kind", ["slow", "gpu"])
-def test_streams_are_forgotten_while_others_are_restored(kind) -> None:
-    given = pictures(THREADS)
-    with ExitStack() as stack:
-        artifact, engine = opened(kind, stack)
-        restorer = Restorer(artifact, engine)
-        wanted = [restorer.luma(each, "before") for each in given]
+def test_streams_are_forgotten_while_others_are_restored(made) -> None:
+    given, restorer = pictures(THREADS), Restorer(*made)
+    wanted = [restorer.luma(each, "before") for each in given]
+    all_get_their_own(
+        lambda thread, which: restorer.luma(given[which], thread),
+        wanted,
+        lambda turn: restorer.forget(turn % THREADS),
+    )
 
-        def work(number: int) -> None:
-            for turn in range(ROUNDS):
-                if number == 0:
-                    restorer.forget(turn % THREADS)
-                    continue
+
+def test_closing_waits_for_a_frame_and_refuses_the_next(made) -> None:
+    given, restorer = pictures(THREADS), Restorer(*made)
+    wanted = [restorer.luma(each) for each in given]
+    closing = threading.Event()
+
+    def work(number: int) -> None:
+        if number == 0:
+            closing.wait(10)
+            made[1].close()
+            return
+        with pytest.raises(EngineError, match="closed"):
+            for turn in range(10_000):
+                closing.set()
                 which = (number + turn) % THREADS
                 assert (restorer.luma(given[which], number) == wanted[which]).all()
 
-        assert at_once(work) == []
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_closing_waits_for_a_frame_and_refuses_the_next(kind) -> None:
-    given = pictures(THREADS)
-    with ExitStack() as stack:
-        artifact, engine = opened(kind, stack)
-        restorer = Restorer(artifact, engine)
-        wanted = [restorer.luma(each) for each in given]
-        closing = threading.Event()
-
-        def work(number: int) -> None:
-            if number == 0:
-                closing.wait(10)
-                engine.close()
-                return
-            with pytest.raises(EngineError, match="closed"):
-                for turn in range(10_000):
-                    closing.set()
-                    which = (number + turn) % THREADS
-                    assert (restorer.luma(given[which], number) == wanted[which]).all()
-
-        assert at_once(work) == []
+    assert at_once(work) == []
 
 
 def test_two_frames_of_a_stream_are_not_restored_together() -> None:
     """Each needs what the one before it left."""
     chroma = np.zeros((SIZE[0] // 2, SIZE[1] // 2), np.uint8)
-    first, second = (Frame(luma, chroma, chroma) for luma in pictures(2))
+    frames = [Frame(luma, chroma, chroma) for luma in pictures(2)]
     with SlowEngine() as engine:
         restorer = Restorer(Artifact(metadata(), b""), engine)
-        with pytest.raises(
-            EngineError, match=r"2 frame\(s\) of 1 stream\(s\).*one after the other"
-        ):
-            restorer.restore_all([first, second], ["gate", "gate"])
+        said = r"2 frame\(s\) of 1 stream\(s\).*one after the other"
+        with pytest.raises(EngineError, match=said):
+            restorer.restore_all(frames, ["gate", "gate"])

@@ -6,13 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecar.errors import WindowError
-from edgecar.runtime.tiles import (
-    Tile,
-    aligned_size,
-    plan_grid,
-    plan_windows,
-    tile_around,
-)
+from edgecar.runtime.tiles import Tile, aligned_size, plan_grid, plan_windows
 
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
 aligns = st.sampled_from([1, 2, 4, 16])
@@ -67,21 +61,6 @@ def test_grid_covers_once_with_one_shape(size, align, steps, tile_steps):
     assert {tile.size for tile in plan} == {tile}
     assert_covers_once(plan, size)
     assert_reads_halo(plan, size, halo, align)
-
-
-@given(size=sizes, align=aligns, steps=halo_steps, data=st.data())
-def test_window_around_any_rectangle_reads_its_halo(size, align, steps, data):
-    top = data.draw(st.integers(0, size[0] - 1))
-    left = data.draw(st.integers(0, size[1] - 1))
-    keep = (
-        top,
-        left,
-        data.draw(st.integers(top + 1, size[0])),
-        data.draw(st.integers(left + 1, size[1])),
-    )
-    tile = tile_around(keep, size, align * steps, align)
-    assert tile.keep == keep
-    assert_reads_halo([tile], size, align * steps, align)
 
 
 def test_a_frame_that_fits_is_one_window():
