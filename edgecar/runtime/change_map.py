@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -52,25 +51,23 @@ class Grid:
         return height, width
 
 
-def changed_cells(before: Codes, after: Codes, fine_px: int) -> CellMap:
-    """Cells of the fine grid in which any byte differs.
+def changed_cells(before: Codes, after: Codes, fine_px: int, tolerance: int = 0) -> CellMap:
+    """Cells of the fine grid in which any byte differs by more than ``tolerance`` codes.
 
     Args:
         before: ``(C, H, W)`` with contiguous rows; sides are multiples of ``fine_px``.
         after: Later frame of the same shape.
         fine_px: A multiple of 4.
+        tolerance: Difference that is ignored.
     """
+    if tolerance:
+        differs = np.maximum(before, after) - np.minimum(before, after) > tolerance
+        return pooled(np.asarray(differs.any(axis=0), np.uint8), fine_px)
     channels, height = after.shape[:2]
-    differs = before.view(np.uint32) != after.view(np.uint32)  # (C, H, W / 4)
-    rows = differs.reshape(channels, height // COMPARED_PX, COMPARED_PX, -1)
+    words = before.view(np.uint32) != after.view(np.uint32)  # (C, H, W / 4)
+    rows = words.reshape(channels, height // COMPARED_PX, COMPARED_PX, -1)
     found = rows[:, :, 0] | rows[:, :, 1] | rows[:, :, 2] | rows[:, :, 3]
-    return pooled(_as_map(found.any(axis=0)), fine_px // COMPARED_PX)
-
-
-def tolerated_cells(before: Codes, after: Codes, fine_px: int, tolerance: int) -> CellMap:
-    """Cells of the fine grid in which any byte differs by more than ``tolerance`` codes."""
-    differs = np.maximum(before, after) - np.minimum(before, after) > tolerance
-    return pooled(_as_map(differs.any(axis=0)), fine_px)
+    return pooled(np.asarray(found.any(axis=0), np.uint8), fine_px // COMPARED_PX)
 
 
 def stale_cells(changed: CellMap, grid: Grid) -> CellMap:
@@ -89,9 +86,3 @@ def pooled(cells: CellMap, count: int) -> CellMap:
     by_row: CellMap = cells.reshape(rows, count, -1).max(axis=1)
     pooled: CellMap = by_row.reshape(rows, columns, count).max(axis=2)
     return pooled
-
-
-def _as_map(found: Any) -> CellMap:
-    """The same memory as numbers."""
-    cells: CellMap = found.view(np.uint8)
-    return cells

@@ -7,7 +7,7 @@ import numpy as np
 
 from edgecar.engines.base import Codes
 from edgecar.errors import ReuseError
-from edgecar.runtime.change_map import CellMap, Grid, changed_cells, stale_cells, tolerated_cells
+from edgecar.runtime.change_map import CellMap, Grid, changed_cells, stale_cells
 from edgecar.runtime.regions import price, tiles_of
 from edgecar.runtime.stats import Stats
 from edgecar.runtime.tiles import Tile
@@ -157,7 +157,7 @@ class StreamCache:
         if last is None or self._reuse is None:
             return FrameRun(self._plan, padded, self._restored.array(), padded)
         known, restored = last
-        tiles = self._stale_tiles(known, padded)
+        tiles = self._stale_tiles(known, padded, self._reuse.tolerance)
         if tiles and tiles is not self._plan:
             before, restored = restored, self._restored.array()
             np.copyto(restored, before)
@@ -197,12 +197,12 @@ class StreamCache:
         padded[:, :height, width:] = padded[:, :height, width - 1 : width]
         padded[:, height:] = padded[:, height - 1 : height]
 
-    def _stale_tiles(self, known: Codes, now: Codes) -> list[Tile]:
+    def _stale_tiles(self, known: Codes, now: Codes, tolerance: int) -> list[Tile]:
         """Return the tiles that read a change; the plan where running all of it costs less."""
         if self._blind:
             self._blind -= 1
             return self._plan
-        changed = self._changed(known, now)
+        changed = changed_cells(known, now, self._grid.fine_px, tolerance)
         tiles = self._tiles_for(changed) if changed.any() else []
         if tiles is not self._plan:
             self._in_vain = 0
@@ -210,12 +210,6 @@ class StreamCache:
         self._blind = min(MOST_BLIND, 2**self._in_vain // 2)
         self._in_vain += 1
         return self._plan
-
-    def _changed(self, known: Codes, now: Codes) -> CellMap:
-        assert self._reuse is not None
-        if self._reuse.tolerance:
-            return tolerated_cells(known, now, self._grid.fine_px, self._reuse.tolerance)
-        return changed_cells(known, now, self._grid.fine_px)
 
     def _tiles_for(self, changed: CellMap) -> list[Tile]:
         if not self._free:

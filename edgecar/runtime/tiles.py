@@ -75,15 +75,7 @@ def aligned_size(frame: Size, align_px: int) -> Size:
 
 
 def tile_around(keep: Rect, frame: Size, halo_px: int, align_px: int = 1, step_px: int = 1) -> Tile:
-    """The smallest tile whose output is exact on ``keep``.
-
-    Args:
-        keep: Rectangle of the frame.
-        frame: Size of the frame.
-        halo_px: Halo of the artifact; a multiple of ``align_px``.
-        align_px: Alignment of the artifact.
-        step_px: Sides of the tile are multiples of it, or those of the frame; a multiple of
-            ``align_px``.
+    """The smallest tile that is exact on ``keep`` and has sides in steps, or those of the frame.
 
     Example:
         >>> tile_around((0, 10, 5, 20), (40, 40), halo_px=4, align_px=2).read
@@ -176,16 +168,8 @@ def plan_grid(frame: Size, tile: Size, *, halo_px: int, align_px: int = 1) -> li
     """Cover a frame with tiles of one shape.
 
     Where the frame is not a whole number of steps, the last row and column move back to the edge
-    and their neighbours overlap more.
-
-    Args:
-        frame: ``(height, width)``; at least a tile after rounding up to ``align_px``.
-        tile: Size that every tile reads, halos included; multiples of ``align_px``.
-        halo_px: Pixels thrown away at inner tile edges.
-        align_px: Tiles start and end at multiples of this.
-
-    Returns:
-        Tiles in reading order. Their ``keep`` areas are disjoint and fill the frame.
+    and their neighbours overlap more. Arguments and result are those of `plan_windows`, but for
+    ``tile``, the size that every tile reads, halos included.
 
     Raises:
         WindowError: The frame is smaller than a tile, the tile is not aligned, or two halos leave

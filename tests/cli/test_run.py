@@ -369,7 +369,9 @@ def test_preview_of_a_frame_has_its_colours(clip):
 
 def test_reuse_that_changes_the_output_is_an_answer_of_no(edgecar, clip, monkeypatch):
     """Exit code 3, as of every check that ran and failed."""
-    monkeypatch.setattr(stream_cache, "changed_cells", lambda known, _now, side: blind(known, side))
+    monkeypatch.setattr(
+        stream_cache, "changed_cells", lambda known, _now, side, _: blind(known, side)
+    )
     arguments = ("run", clip, "-o", "null", "--network", NETWORK, "--verify-reuse", "1")
     done = edgecar(*arguments, "--skip-below-qp", "0")
     assert done.code == 3
