@@ -216,22 +216,18 @@ def weights_of(name: str, tensor: Tensor) -> Tensor:
     Raises:
         CheckpointError: It has no values, or not only finite real ones.
     """
+    problem = ""
     if tensor.is_meta:
-        raise CheckpointError(
-            f"{name} has no values (it is on the meta device); save it after the weights are loaded"
-        )
-    if tensor.is_nested or tensor.is_complex():
-        raise CheckpointError(
-            f"{name} is {tensor.dtype}, of no rectangular shape; need real numbers"
-        )
+        problem = "has no values (it is on the meta device); save it after the weights are loaded"
+    elif tensor.is_nested or tensor.is_complex():
+        problem = f"is {tensor.dtype}, of no rectangular shape; need real numbers"
+    elif not (tensor.is_quantized or tensor.is_floating_point()):
+        problem = f"holds whole numbers ({tensor.dtype}), need weights as they were trained; export"
+        problem += " those with --precision int8"
+    if problem:
+        raise CheckpointError(f"{name} {problem}")
     tensor = tensor.detach()
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
-    if not tensor.is_floating_point():
-        raise CheckpointError(
-            f"{name} holds whole numbers ({tensor.dtype}), need weights as they were trained; "
-            "export those with --precision int8"
-        )
+    tensor = tensor.dequantize() if tensor.is_quantized else tensor
     dense = tensor.to_dense() if tensor.layout != torch.strided else tensor
     weights = dense.to(torch.float32, copy=True).contiguous()
     wrong = int((~weights.isfinite()).sum())

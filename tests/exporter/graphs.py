@@ -38,53 +38,31 @@ class Drawing:
         return self.constant(values.astype(np.float32))
 
     def conv(
-        self,
-        given: str,
-        kernel: Pair = (3, 3),
-        *,
-        out: int = 1,
-        stride: int = 1,
-        dilation: Pair = (1, 1),
-        pads: Sequence[int] | None = None,
-        **attributes,
+        self, given: str, kernel: Pair = (3, 3), *, out: int = 1, stride: int = 1, **options
     ) -> str:
         """Pads are those that keep the size, if not given."""
+        dilation = options.pop("dilation", (1, 1))
         reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+        pads = options.pop("pads", None)
         pads = pads or [*(r // 2 for r in reach), *(r - r // 2 for r in reach)]
         weights = self.weights(out, self.width[given], *kernel)
+        shape = {"kernel_shape": kernel, "pads": list(pads), "strides": [stride] * 2}
         return self.node(
-            "Conv",
-            given,
-            weights,
-            channels=out,
-            kernel_shape=kernel,
-            pads=list(pads),
-            strides=[stride] * 2,
-            dilations=dilation,
-            **attributes,
+            "Conv", given, weights, channels=out, dilations=dilation, **shape, **options
         )
 
     def transposed(
         self, given: str, kernel: Pair, *, stride: int, pads: Sequence[int], extra: Pair = (0, 0)
     ) -> str:
         weights = self.weights(self.width[given], 1, *kernel)
-        return self.node(
-            "ConvTranspose",
-            given,
-            weights,
-            channels=1,
-            kernel_shape=kernel,
-            pads=list(pads),
-            strides=[stride] * 2,
-            output_padding=extra,
-        )
+        shape = {"kernel_shape": kernel, "pads": list(pads), "strides": [stride] * 2}
+        return self.node("ConvTranspose", given, weights, channels=1, output_padding=extra, **shape)
 
     def pool(
         self, kind: str, given: str, kernel: Pair, *, stride: int, pads: Sequence[int], **more
     ) -> str:
-        return self.node(
-            kind, given, kernel_shape=kernel, strides=[stride] * 2, pads=list(pads), **more
-        )
+        shape = {"kernel_shape": kernel, "pads": list(pads), "strides": [stride] * 2}
+        return self.node(kind, given, **shape, **more)
 
     def resize(self, given: str, scale: float, mode: str = "nearest", **attributes) -> str:
         scales = self.constant(np.array([1, 1, scale, scale], np.float32))
@@ -92,8 +70,7 @@ class Drawing:
 
     def pad(self, given: str, pads: Sequence[int], mode: str = "constant") -> str:
         """Pads are top, left, bottom, right."""
-        top, left, bottom, right = pads
-        widths = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+        widths = np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64)
         return self.node("Pad", given, self.constant(widths), mode=mode)
 
     def mean(self, given: str, axes: Sequence[int], channels: int | None = None) -> str:
@@ -103,13 +80,8 @@ class Drawing:
     def model(self, output: str) -> onnx.ModelProto:
         """The graph from the picture to ``output``, with inferred shapes."""
         nodes = [*self.nodes, helper.make_node("Identity", [output], [OUTPUT])]
-        graph = helper.make_graph(
-            nodes,
-            "drawing",
-            [_picture(INPUT, self.width[INPUT])],
-            [_picture(OUTPUT, self.width[output])],
-            self.constants,
-        )
+        ends = [_picture(INPUT, self.width[INPUT])], [_picture(OUTPUT, self.width[output])]
+        graph = helper.make_graph(nodes, "drawing", *ends, self.constants)
         opsets = [helper.make_opsetid("", 19)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         onnx.checker.check_model(model)
@@ -135,11 +107,8 @@ def runner(model: onnx.ModelProto):
 def seen_halo(model: onnx.ModelProto, align: int, margin: int, base: float = 0.0) -> int:
     """How far beyond an aligned block a change of the picture is seen in that block.
 
-    Args:
-        model: With positive weights, so that every influence shows.
-        align: Side of the block, in pixels.
-        margin: Rows and columns tried on each side of the block; a multiple of ``align``.
-        base: Value of the unchanged picture.
+    Weights are positive, so that every influence shows. The margin is of rows and columns tried on
+    each side of the block; a multiple of its side. The base is the value of the unchanged picture.
     """
     run, channels = runner(model), model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     length, across = 2 * margin + align, 6 * align

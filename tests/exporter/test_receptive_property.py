@@ -1,6 +1,5 @@
 """Random networks: the halo is never too small, and never larger than alignment explains."""
 
-from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, lcm
 
@@ -11,187 +10,115 @@ from hypothesis import strategies as st
 from edgecar.exporter.receptive import Reception, reception_of
 from tests.exporter.graphs import INPUT, Drawing, runner, seen_halo
 
-# Blocks of a chain; each keeps the size. Drawn as plain values, so that failures shrink.
-KERNEL = st.integers(1, 5)
-
-
-@dataclass(frozen=True)
-class Same:
-    """A convolution with uneven kernel, dilation and pads."""
-
-    kernel: tuple[int, int]
-    dilation: tuple[int, int]
-    share: tuple[float, float]  # of the pads that are before
-    out: int
-
-    def draw(self, d: Drawing, x: str) -> str:
-        reach = [(k - 1) * e for k, e in zip(self.kernel, self.dilation, strict=True)]
-        before = [int(r * share) for r, share in zip(reach, self.share, strict=True)]
-        pads = [*before, *(r - b for r, b in zip(reach, before, strict=True))]
-        return d.conv(x, self.kernel, out=self.out, dilation=self.dilation, pads=pads)
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """The largest or mean of a neighbourhood."""
-
-    kind: str
-    side: int
-    before: int
-
-    def draw(self, d: Drawing, x: str) -> str:
-        before = min(self.before, self.side - 1)
-        pads = [before] * 2 + [self.side - 1 - before] * 2
-        return d.pool(self.kind, x, (self.side,) * 2, stride=1, pads=pads)
-
-
-@dataclass(frozen=True)
-class Padded:
-    """A pad of its own before a convolution without."""
-
-    mode: str
-    pads: tuple[int, int]
-
-    def draw(self, d: Drawing, x: str) -> str:
-        top, left = self.pads
-        padded = d.pad(x, [top, left, 2, 2], self.mode)
-        return d.conv(padded, (top + 3, left + 3), pads=[0] * 4)
-
-
-@dataclass(frozen=True)
-class Pointwise:
-    """An activation, or a mean over channels."""
-
-    kind: str
-
-    def draw(self, d: Drawing, x: str) -> str:
-        if self.kind == "ReduceMean":
-            return d.mean(x, [1], channels=1)
-        if self.kind == "PRelu":
-            return d.node("PRelu", x, d.weights(d.width[x], 1, 1))
-        return d.node(self.kind, x)
-
-
-@dataclass(frozen=True)
-class Skip:
-    """A chain beside itself left out."""
-
-    kind: str
-    inner: tuple
-
-    def draw(self, d: Drawing, x: str) -> str:
-        deep = drawn(d, x, self.inner)
-        if self.kind == "Concat":
-            return d.node("Concat", x, deep, axis=1, channels=d.width[x] + d.width[deep])
-        return d.node("Add", x, d.conv(deep, (1, 1), out=d.width[x]))
-
-
-@dataclass(frozen=True)
-class Coarse:
-    """A chain at a half or a third of the size."""
-
-    factor: int
-    down: str
-    up: str
-    over: tuple[int, int]  # by how much kernels are larger than the stride
-    before: tuple[int, int]
-    inner: tuple
-
-    def draw(self, d: Drawing, x: str) -> str:
-        return self._up(d, drawn(d, self._down(d, x), self.inner))
-
-    def _down(self, d: Drawing, x: str) -> str:
-        if self.down == "SpaceToDepth":
-            channels = d.width[x] * self.factor**2
-            return d.node("SpaceToDepth", x, blocksize=self.factor, channels=channels)
-        over = self.over[0]
-        before = min(self.before[0], over)
-        kernel, pads = (self.factor + over,) * 2, [before] * 2 + [over - before] * 2
-        if self.down == "Conv":
-            return d.conv(x, kernel, stride=self.factor, pads=pads)
-        return d.pool(self.down, x, kernel, stride=self.factor, pads=pads)
-
-    def _up(self, d: Drawing, x: str) -> str:
-        factor = self.factor
-        if self.up == "DepthToSpace":
-            wide = d.conv(x, (1, 1), out=factor**2)
-            return d.node(self.up, wide, blocksize=factor, mode="CRD", channels=1)
-        if self.up == "ConvTranspose":
-            over, extra = self.over[1], min(self.before[0], factor - 1)
-            before = min(self.before[1], over + extra)
-            pads = [before] * 2 + [over + extra - before] * 2
-            return d.transposed(
-                x, (factor + over,) * 2, stride=factor, pads=pads, extra=(extra,) * 2
-            )
-        mode, convention, *rounding = self.up.split()
-        if mode == "linear" and factor != 2:
-            mode = "nearest"  # other factors are refused: their positions are rounded
-        more = {"nearest_mode": rounding[0]} if rounding else {}
-        return d.resize(x, factor, mode, coordinate_transformation_mode=convention, **more)
-
-
-def drawn(d: Drawing, x: str, blocks: tuple) -> str:
-    for block in blocks:
-        x = block.draw(d, x)
-    return x
-
-
-pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+# Blocks of a chain; each keeps the size. Plain values, so that failures shrink.
+KERNEL, PAIR = st.integers(1, 5), st.tuples(st.integers(1, 3), st.integers(1, 3))
+SHARES = st.tuples(st.floats(0, 1), st.floats(0, 1))  # of the pads that are before
+UPS = (
+    "DepthToSpace",
+    "ConvTranspose",
+    "linear half_pixel",
+    "nearest asymmetric floor",
+    "nearest asymmetric ceil",
+    "nearest half_pixel round_prefer_floor",
+    "nearest half_pixel round_prefer_ceil",
+)
 flat = st.one_of(
-    st.builds(
-        Same,
-        st.tuples(KERNEL, KERNEL),
-        pairs,
-        st.tuples(st.floats(0, 1), st.floats(0, 1)),
-        st.integers(1, 2),
-    ),
-    st.builds(Pooled, st.sampled_from(["MaxPool", "AveragePool"]), KERNEL, st.integers(0, 4)),
-    st.builds(
-        Padded,
+    st.tuples(st.just("same"), st.tuples(KERNEL, KERNEL), PAIR, SHARES, st.integers(1, 2)),
+    st.tuples(st.sampled_from(["MaxPool", "AveragePool"]), KERNEL, st.integers(0, 4)),
+    st.tuples(
+        st.just("padded"),
         st.sampled_from(["constant", "reflect", "edge"]),
         st.tuples(st.integers(0, 2), st.integers(0, 2)),
     ),
-    st.builds(Pointwise, st.sampled_from(["Relu", "PRelu", "LeakyRelu", "ReduceMean"])),
+    st.tuples(st.sampled_from(["Relu", "PRelu", "LeakyRelu", "ReduceMean"])),
 )
 
 
 def with_inner(blocks):
-    inner = st.lists(blocks, min_size=1, max_size=2).map(tuple)
-    ups = (
-        "DepthToSpace",
-        "ConvTranspose",
-        "linear half_pixel",
-        "nearest asymmetric floor",
-        "nearest asymmetric ceil",
-        "nearest half_pixel round_prefer_floor",
-        "nearest half_pixel round_prefer_ceil",
-    )
+    inner = st.lists(blocks, min_size=1, max_size=2)
     return st.one_of(
-        st.builds(Skip, st.sampled_from(["Add", "Concat"]), inner),
-        st.builds(
-            Coarse,
+        st.tuples(st.sampled_from(["Add", "Concat"]), inner),
+        st.tuples(
+            st.just("coarse"),
             st.sampled_from([2, 3]),
             st.sampled_from(["Conv", "MaxPool", "AveragePool", "SpaceToDepth"]),
-            st.sampled_from(ups),
-            st.tuples(st.integers(0, 3), st.integers(0, 3)),
-            st.tuples(st.integers(0, 2), st.integers(0, 4)),
+            st.sampled_from(UPS),
+            st.tuples(st.integers(0, 3), st.integers(0, 3)),  # kernels larger than the stride
+            st.tuples(st.integers(0, 2), st.integers(0, 4)),  # pads before
             inner,
         ),
     )
 
 
-chains = st.lists(
-    st.one_of(flat, with_inner(st.one_of(flat, with_inner(flat)))), min_size=1, max_size=3
-).map(tuple)
+nested = with_inner(st.one_of(flat, with_inner(flat)))
+chains = st.lists(st.one_of(flat, nested), min_size=1, max_size=3)
 
 
-def alignment(blocks: tuple) -> int:
+def drawn(d: Drawing, x: str, blocks: list) -> str:
+    for block in blocks:
+        x = drawn_block(d, x, block)
+    return x
+
+
+def drawn_block(d: Drawing, x: str, block: tuple) -> str:
+    match block:
+        case "same", kernel, dilation, shares, out:  # uneven kernel, dilation and pads
+            reach = [(k - 1) * e for k, e in zip(kernel, dilation, strict=True)]
+            before = [int(r * share) for r, share in zip(reach, shares, strict=True)]
+            pads = [*before, *(r - b for r, b in zip(reach, before, strict=True))]
+            return d.conv(x, kernel, out=out, dilation=dilation, pads=pads)
+        case ("MaxPool" | "AveragePool") as kind, side, before:
+            before = min(before, side - 1)
+            pads = [before] * 2 + [side - 1 - before] * 2
+            return d.pool(kind, x, (side,) * 2, stride=1, pads=pads)
+        case "padded", mode, (top, left):  # before a convolution without
+            padded = d.pad(x, [top, left, 2, 2], mode)
+            return d.conv(padded, (top + 3, left + 3), pads=[0] * 4)
+        case ("ReduceMean",):
+            return d.mean(x, [1], channels=1)
+        case ("PRelu",):
+            return d.node("PRelu", x, d.weights(d.width[x], 1, 1))
+        case (kind,):
+            return d.node(kind, x)
+        case "Concat", inner:  # a chain beside itself left out
+            deep = drawn(d, x, inner)
+            return d.node("Concat", x, deep, axis=1, channels=d.width[x] + d.width[deep])
+        case "Add", inner:
+            return d.node("Add", x, d.conv(drawn(d, x, inner), (1, 1), out=d.width[x]))
+        case _, factor, down, up, over, before, inner:  # a chain at a half or a third of the size
+            small = reduced(d, x, factor, down, over[0], min(before[0], over[0]))
+            return enlarged(d, drawn(d, small, inner), factor, up, over[1], before)
+
+
+def reduced(d: Drawing, x: str, factor: int, kind: str, over: int, before: int) -> str:
+    if kind == "SpaceToDepth":
+        return d.node(kind, x, blocksize=factor, channels=d.width[x] * factor**2)
+    kernel, pads = (factor + over,) * 2, [before] * 2 + [over - before] * 2
+    if kind == "Conv":
+        return d.conv(x, kernel, stride=factor, pads=pads)
+    return d.pool(kind, x, kernel, stride=factor, pads=pads)
+
+
+def enlarged(d: Drawing, x: str, factor: int, kind: str, over: int, before: tuple) -> str:
+    if kind == "DepthToSpace":
+        wide = d.conv(x, (1, 1), out=factor**2)
+        return d.node(kind, wide, blocksize=factor, mode="CRD", channels=1)
+    if kind == "ConvTranspose":
+        extra = min(before[0], factor - 1)
+        first = min(before[1], over + extra)
+        pads = [first] * 2 + [over + extra - first] * 2
+        return d.transposed(x, (factor + over,) * 2, stride=factor, pads=pads, extra=(extra,) * 2)
+    mode, convention, *rounding = kind.split()
+    if factor != 2:
+        mode = "nearest"  # linear of other factors is refused: its positions are rounded
+    more = {"nearest_mode": rounding[0]} if rounding else {}
+    return d.resize(x, factor, mode, coordinate_transformation_mode=convention, **more)
+
+
+def alignment(blocks: list) -> int:
     """The least common multiple of what each part divides the picture by."""
-    return lcm(1, *(
-        block.factor * alignment(block.inner) if isinstance(block, Coarse)
-        else alignment(block.inner) if isinstance(block, Skip) else 1
-        for block in blocks
-    ))  # fmt: skip
+    inner = [(b[1] if b[0] == "coarse" else 1, b[-1]) for b in blocks if isinstance(b[-1], list)]
+    return lcm(1, *(factor * alignment(chain) for factor, chain in inner))
 
 
 def assert_tile_equals_whole(model, derived: Reception) -> None:
