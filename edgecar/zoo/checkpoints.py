@@ -258,8 +258,9 @@ def _reason(found: list[Group], misfits: list[tuple[int, str]], content: Any) ->
             "save torch.save(network.state_dict(), path)"
         )
     for pattern, what in TREATED.items():
-        for key in (key for group in found for key in group.state if re.search(pattern, key)):
-            return f"holds {key}: {what}"
+        treated = [key for group in found for key in group.state if re.search(pattern, key)]
+        if treated:
+            return f"holds {treated[0]}: {what}"
     if misfits:
         return min(misfits, key=lambda misfit: misfit[0])[1]
     likeliest = min(found, key=lambda group: (group.rank, -len(group.state)))
