@@ -58,12 +58,9 @@ def _largest_values(
     rows_of: Callable[[Any], Any],
     left_out: Sequence[float],
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the exact quantiles ``1 - left_out`` of the rows of tensors, over all pictures.
+    """Return the exact quantiles ``1 - left_out`` of rows of tensors, ``(len(left_out), rows)``.
 
     Only the largest values are kept: all of a large network would fill the memory.
-
-    Returns:
-        By name ``(len(left_out), rows)``.
     """
     tails: dict[str, Any] = {}
     counts: dict[str, int] = dict.fromkeys(tensors, 0)

@@ -28,10 +28,9 @@ MARGIN = 1.5  # on the loss measured here: another machine rounds a few values t
 
 
 def parity_error(network: nn.Module, onnx_bytes: bytes, channels: int, align_px: int) -> float:
-    """Return the largest difference between a torch network and its ONNX file on real coded crops.
+    """Return the largest difference, of 1.0, between a torch network and its ONNX file on crops.
 
-    Returns:
-        Maximum absolute difference, of 1.0; NaN if either output has one.
+    NaN if either output has one.
     """
     onnxruntime = imported_onnxruntime()
     session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])

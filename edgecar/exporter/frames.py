@@ -106,10 +106,6 @@ def own_frames(source: Path, trained_on: str, channels: int, align_px: int) -> G
     Nobody has the clean originals of what a camera sent. What is judged on is therefore coded once
     more, with the coder that the weights are for, and stands for its own original. Photographs
     judge besides: ranges fitted to odd frames must not harm ordinary ones.
-
-    Raises:
-        DataError: There are too few frames, or they are too small.
-        MediaError: They cannot be read.
     """
     pictures = [_cut(picture, align_px) for picture in _read(source, channels)]
     if len(pictures) < LEAST_FRAMES:

@@ -104,17 +104,6 @@ def lowered_artifact(
 ) -> tuple[ModelProto, Metadata]:
     """Return an artifact in lower precision that keeps the fewest layers and passes the gate.
 
-    Args:
-        model: FP32 artifact's graph, with inferred shapes.
-        metadata: Metadata of that graph.
-        lowering: Precision to make, pictures to calibrate and judge on, and loss allowed.
-        recipe: Limits of the loss where `lowering` has none, and settings of INT8.
-        report: Called with what is being tried.
-        trained: Result of training in eight bits, if the weights were.
-
-    Returns:
-        The graph and its metadata, the outcome of the gate among them.
-
     Raises:
         GateError: None passes; the message names the nearest setting that does.
         DataError: The frames to calibrate on are too few or too small.

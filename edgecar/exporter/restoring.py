@@ -80,12 +80,7 @@ class Trial:
 
 
 def restoration(loaded: Loaded, trained_on: str, path: Path) -> Restored:
-    """Measure what a network restores.
-
-    Raises:
-        GateError: It makes what it is for worse, or every degradation that was tried, or puts out
-            no pictures; with the likely reason.
-    """
+    """Measure what a network restores."""
     drawn = looks_drawn(loaded.network)
     trials: list[Trial] = []
     for trial in _trials(loaded, trained_on):

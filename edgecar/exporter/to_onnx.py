@@ -120,11 +120,7 @@ class Source:
     restored: Restored | None = None
 
     def output(self, precision: Precision, given: str | Path | None = None) -> Path:
-        """Return the path to write a precision to: the one given, or a name by the precision.
-
-        Raises:
-            ExportError: The path given is no .onnx file.
-        """
+        """Return the path to write a precision to: the one given, or a name by the precision."""
         # Named by weights and precision, because several may be exported side by side.
         name = f"{self.stem}{'' if precision == 'fp32' else f'.{precision}'}.onnx"
         path = Path(given) if given else self.folder / name

@@ -61,12 +61,9 @@ def _geometry(node: NodeProto) -> tuple[int, int] | None:
 
 
 def phase_kernel(weight: Weights, stride: int, padding: int) -> tuple[Weights, int, int]:
-    """Return the kernel that makes every phase of a transposed convolution, and its padding.
+    """Return the kernel ``(out·stride², in, n, n)`` that makes every phase, and its padding.
 
     Output ``stride·q + r`` sums inputs ``q + d`` with tap ``r + padding - stride·d``.
-
-    Returns:
-        ``(out·stride², in, n, n)``, and the rows to pad before and after.
     """
     side = weight.shape[-1]
     before, after = (side - 1 - padding) // stride, (stride - 1 + padding) // stride

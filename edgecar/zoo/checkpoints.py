@@ -110,11 +110,7 @@ def metadata_of(training: Int8Training) -> dict[str, str]:
 
 
 def int8_training_of(path: Path) -> Int8Training | None:
-    """Read how a checkpoint was trained in eight bits; None if it was not.
-
-    Raises:
-        CheckpointError: Its header is not understood.
-    """
+    """Read how a checkpoint was trained in eight bits; None if it was not."""
     if not is_safetensors(path):
         return None
     with safe_open(path, "pt") as file:
@@ -211,11 +207,7 @@ def _source(group: Group, others: list[Group], found: list[Group]) -> str:
 
 
 def weights_of(name: str, tensor: Tensor) -> Tensor:
-    """Copy a tensor as float32, however it is stored.
-
-    Raises:
-        CheckpointError: It has no values, or not only finite real ones.
-    """
+    """Copy a tensor as float32, however it is stored."""
     problem = ""
     if tensor.is_meta:
         problem = "has no values (it is on the meta device); save it after the weights are loaded"

@@ -41,11 +41,7 @@ def card_named(name: str) -> Card:
 
 
 def recognised_in(state: dict[str, Tensor]) -> tuple[Card, Recognised] | None:
-    """Find the network that tensors belong to; None if it is not in the zoo.
-
-    Raises:
-        CheckpointError: It is nearly a network of the zoo.
-    """
+    """Find the network that tensors belong to; None if it is not in the zoo."""
     for card in CARDS:
         try:
             found = card.recognise(state)
@@ -85,11 +81,7 @@ def _named_by_shape(card: Card, config: Any, state: dict[str, Tensor]) -> State 
 
 
 def _fitting(card: Card, found: Recognised) -> Recognised:
-    """Return the recognised network with every tensor that it needs and no other.
-
-    Raises:
-        CheckpointError: A tensor is missing, is one too many, or has another shape.
-    """
+    """Return the recognised network with every tensor that it needs and no other."""
     with torch.device("meta"):
         network = card.build(found.config)
     own = network.state_dict()
