@@ -16,7 +16,6 @@ from edgecar.media.frame import Coding, Frame
 from edgecar.media.live import LiveSource, LiveStats
 from edgecar.runtime.pipeline import Pipeline, PipelineSettings
 from edgecar.runtime.restorer import Restorer
-from edgecar.runtime.runner import Ticket
 from tests.runtime.test_restorer import fake_artifact
 
 SECONDS_TO_STOP = 5  # the design's promise
@@ -321,95 +320,3 @@ def test_its_own_thread_may_close_it():
     made[0].close()
     assert failures == []
     assert source.closed
-
-
-class Recorder:
-    """Runner that adds 1 to each code and notes in which order it was asked for what."""
-
-    def __init__(self, depth: int, breaks_at: tuple[str, int] | None = None) -> None:
-        self.depth, self.breaks_at = depth, breaks_at
-        self.asked: list[tuple[str, int]] = []
-        self._restored: dict[Ticket, np.ndarray] = {}
-
-    def _note(self, what: str, number: int) -> None:
-        self.asked.append((what, number))
-        if self.asked[-1] == self.breaks_at:
-            raise EngineError("the device was lost")
-
-    def submit(self, frame, stream) -> Ticket:
-        self._note("submit", int(frame[0, 0, 0]))
-        ticket = Ticket(stream, 1, frame.size)
-        self._restored[ticket] = frame + np.uint8(1)
-        return ticket
-
-    def start(self) -> None:
-        pass
-
-    def result(self, ticket):
-        restored = self._restored.pop(ticket)
-        self._note("result", int(restored[0, 0, 0]) - 1)
-        return restored
-
-    def forget(self, stream) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def recorded(recorder, live=False, **options):
-    """Five frames of a source that is never slower than the restorer."""
-    restorer = restorer_with()
-    restorer._runner = recorder
-    ready = threading.Event()
-
-    def choose(_frame):
-        ready.wait(10)  # until frames wait behind the first
-        return restorer
-
-    with Pipeline({"front": Source(5, live=live)}, choose, **options) as pipeline:
-        camera = pipeline.cameras["front"]
-        while len(camera.read) < camera.depth and not camera.read_to_end:
-            time.sleep(0.001)
-        ready.set()
-        return list(pipeline)
-
-
-def test_the_next_frame_is_submitted_before_the_last_is_taken():
-    recorder = Recorder(depth=2)
-    frames = recorded(recorder)
-    assert [frame.pts for frame in frames] == list(range(5))
-    assert all((f.frame.y == f.before.y + 1).all() for f in frames)
-    order = recorder.asked
-    for number in range(2):  # later ones may have to wait for the source
-        assert order.index(("submit", number + 1)) < order.index(("result", number))
-        assert order.index(("result", number)) < order.index(("submit", number + 3))
-
-
-@pytest.mark.parametrize(("depth", "live"), [(1, False), (2, True)])
-def test_a_frame_is_taken_before_the_next_where_that_is_newer(depth, live):
-    recorder = Recorder(depth)
-    frames = recorded(recorder, live)
-    restored = [frame.pts for frame in frames]
-    assert recorder.asked == [(what, n) for n in restored for what in ("submit", "result")]
-
-
-@pytest.mark.parametrize("breaks_at", [("result", 1), ("submit", 1)])
-@pytest.mark.parametrize("passes", [True, False])
-def test_frames_on_their_way_when_a_restorer_fails(breaks_at, passes):
-    failures, frames = [], []
-
-    def failed(_restorer, error):
-        failures.append(str(error))
-        return "engine_failed"
-
-    if passes:
-        frames = recorded(Recorder(2, breaks_at), failed=failed)
-        assert failures == ["the device was lost"]
-        assert [frame.pts for frame in frames] == list(range(5))
-        assert [frame.restored for frame in frames][:2] == [True, False]
-        assert frames[4].restored
-        assert frames[-1].stats.frames_in_flight == 0
-    else:
-        with pytest.raises(EngineError, match="the device was lost"):
-            recorded(Recorder(2, breaks_at))
