@@ -202,11 +202,11 @@ def _steps(side: int, real: int, tile: int, halo_px: int, align_px: int) -> Iter
             f"tile {tile} px leaves nothing after two halos of {halo_px} px; use a tile of at "
             f"least {2 * halo_px + align_px} px"
         )
-    kept, first = 0, 0
-    while first + tile < side:
+    kept = 0
+    for first in range(0, side - tile, step) if side > tile else ():
         end = first + tile - halo_px
         yield first, first + tile, kept, end
-        kept, first = end, first + step
+        kept = end
     yield side - tile, side, kept, real
 
 
