@@ -7,27 +7,19 @@ from pathlib import Path
 
 
 def exports() -> dict[str, list[Path]]:
-    """Folders by the variable of the environment that they belong in front of."""
-    packages: list[Path] = []
-    for name in ("edgecar", "numpy"):  # not in one place where edgecar is installed from a checkout
-        spec = find_spec(name)
-        if spec is not None and spec.origin is not None:
-            packages.append(Path(spec.origin).parents[1])
+    """Return folders by the variable of the environment that they belong in front of."""
+    # Not in one place where edgecar is installed from a checkout.
+    specs = [find_spec(name) for name in ("edgecar", "numpy")]
+    packages = [Path(spec.origin).parents[1] for spec in specs if spec and spec.origin]
     return {
         "GST_PLUGIN_PATH": [Path(__file__).parent],
         "PYTHONPATH": list(dict.fromkeys(packages)),
     }
 
 
-def main() -> None:
-    """Print it."""
+if __name__ == "__main__":
     version = ".".join(map(str, sys.version_info[:2]))
-    lines = [f"# for the Python that GStreamer loads plugins with; it must be {version}"]
+    print(f"# for the Python that GStreamer loads plugins with; it must be {version}")  # noqa: T201
     for variable, folders in exports().items():
         ours = shlex.quote(":".join(map(str, folders)))
-        lines.append(f'export {variable}={ours}"${{{variable}:+:${variable}}}"')
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        print(f'export {variable}={ours}"${{{variable}:+:${variable}}}"')  # noqa: T201

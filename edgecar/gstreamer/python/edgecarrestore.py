@@ -14,8 +14,8 @@ for _name in ("Gst", "GstBase", "GstVideo"):
 from gi.repository import GLib, GObject, Gst, GstBase, GstVideo  # noqa: E402
 
 if TYPE_CHECKING:
-    from edgecar.gstreamer.filter import Filter
     from edgecar.media.frame import Colour
+    from edgecar.runtime.restorer import Restorer
 
 NAME = "edgecarrestore"
 CAPS = Gst.Caps.from_string(
@@ -52,7 +52,7 @@ class EdgecarRestore(GstBase.BaseTransform):  # type: ignore[misc]  # the bindin
     reuse = _property(bool, True, "Compute only what a change can reach; same bytes out")
     threads = _property(int, 0, "CPU threads at most; 0: all", 0, 1024)
 
-    _filter: "Filter | None" = None
+    _restorer: "Restorer | None" = None
     _info: Any = None
     _colour: "Colour | None" = None
 
@@ -62,9 +62,9 @@ class EdgecarRestore(GstBase.BaseTransform):  # type: ignore[misc]  # the bindin
 
     def do_stop(self) -> bool:
         """Close the engine."""
-        filter_, self._filter = self._filter, None
-        if filter_ is not None:
-            filter_.close()
+        restorer, self._restorer = self._restorer, None
+        if restorer is not None:
+            restorer.close()
         return True
 
     def do_set_caps(self, caps: Any, _caps_out: Any) -> bool:
@@ -79,19 +79,17 @@ class EdgecarRestore(GstBase.BaseTransform):  # type: ignore[misc]  # the bindin
 
     def _open(self) -> None:
         try:
-            from edgecar.gstreamer.filter import Filter
-            from edgecar.gstreamer.unwinding import check_unwinding
+            from edgecar.gstreamer.filter import restorer_from
         except ImportError as error:
             version = ".".join(map(str, sys.version_info[:2]))
             raise ImportError(
                 f"edgecar cannot be imported by GStreamer's Python {version} ({error}); export "
                 f"what 'python -m edgecar.gstreamer' prints, from an edgecar for {version}"
             ) from error
-        check_unwinding()
-        self._filter = Filter(
+        self._restorer = restorer_from(
             self.network, self.coder, self.engine, self.precision, self.reuse, self.threads
         )
-        Gst.info(f"{self._filter.restorer.metadata.model} on {self._filter.restorer.engine.info}")
+        Gst.info(f"{self._restorer.metadata.model} on {self._restorer.engine.info}")
 
     def _negotiate(self, caps: Any) -> None:
         from edgecar.media.frame import Colour
@@ -107,9 +105,9 @@ class EdgecarRestore(GstBase.BaseTransform):  # type: ignore[misc]  # the bindin
         )
 
     def _restore(self, buffer: Any) -> None:
-        from edgecar.gstreamer.filter import PLANES, Layout
+        from edgecar.gstreamer.filter import PLANES, Layout, restore
 
-        assert self._filter is not None and self._colour is not None  # noqa: PT018  # for mypy
+        assert self._restorer is not None and self._colour is not None  # noqa: PT018  # for mypy
         info, pixels = self._info, GstVideo.VideoFormat.to_string(self._info.finfo.format)
         # Decoders may pad lines and planes; then the buffer says so, and the caps do not.
         place = GstVideo.buffer_get_video_meta(buffer) or info
@@ -121,7 +119,7 @@ class EdgecarRestore(GstBase.BaseTransform):  # type: ignore[misc]  # the bindin
             self._colour,
         )
         with buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as mapped:
-            self._filter.restore(mapped.data, layout)
+            restore(self._restorer, mapped.data, layout)
 
     def _tried(self, domain: int, code: Any, work: Callable[..., None], *arguments: Any) -> bool:
         """Do something; a failure becomes one line on the bus: the bindings would swallow it."""
