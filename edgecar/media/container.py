@@ -19,13 +19,13 @@ from edgecar.media.sources import reason_of
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".avi": "avi"}
 """FFmpeg's names of containers."""
 
+# Frames from the one that is decoded to the one that is shown at that time, at most: ``veryslow``
+# puts 8 between two others and decodes 2 ahead.
 REORDERED_FRAMES = 12
-"""Frames from the one that is decoded to the one that is shown at that time, at most: ``veryslow``
-puts 8 between two others and decodes 2 ahead."""
 
+# MP4 and MOV store the time from decoding a frame to showing it in 32 bits, of which FFmpeg uses
+# 31: at 90,000 ticks a second, 6.6 hours. Half of that is for gaps, half for what fills them.
 MP4_GAP_TICKS = 2**30
-"""MP4 and MOV store the time from decoding a frame to showing it in 32 bits, of which FFmpeg uses
-31: at 90,000 ticks a second, 6.6 hours. Half of that is for gaps, half for what fills them."""
 
 MP4_SCALE = 20_000
 AVI_GAP_FRAMES = 50_000  # FFmpeg leaves no more than 60,000 places of AVI empty

@@ -13,8 +13,7 @@ from edgecar.spec import Size
 Plane = NDArray[np.uint8]
 """``(height, width)`` of one component, 8 bits a sample."""
 
-UNSPECIFIED = 2
-"""Code point of a stream that says nothing about its colours (ITU-T H.273)."""
+UNSPECIFIED = 2  # code point of a stream that says nothing about its colours (ITU-T H.273)
 
 
 @dataclass(frozen=True, slots=True)

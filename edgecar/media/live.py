@@ -133,26 +133,17 @@ class LiveReader(LiveSource):
     """Frames of one source; connects again where it hangs up, fails or falls silent.
 
     Iterate over it in one thread; `close` and `stats` are for any. The first connection is made on
-    construction. A source that turns out to have an end (a file behind HTTP) is read to it, once.
+    construction, which raises MediaError if it fails. Later on, every reason is worth another
+    attempt: a camera that starts up may refuse the right password. A source that turns out to have
+    an end (a file behind HTTP) is read to it, once.
 
     The frames of all connections are on one clock that never goes back (`JoinedTimes`). None comes
     before the first keyframe of its connection, unless there is none (see `LiveSettings`). Frames
     with damage that the decoder concealed are returned and counted: most of each is sound.
 
-    Args:
-        source: Source to read.
-        settings: Timeouts, transport and backoff.
-        keep_size: Scale frames to the size of the very first, as a recording needs. Else a camera
-            that comes back with another resolution gives frames of another size.
-        read_coding: Note in every frame how coarsely it was coded.
-        opener: Makes a reader; takes the arguments of `Reader`.
-        clock: Returns the time in seconds.
-        sleep: Waits for so many seconds; `close` cuts the default short.
-        rng: Generator of the jitter.
-
-    Raises:
-        MediaError: The source cannot be opened. Later on, every reason is worth another attempt:
-            a camera that starts up may refuse the right password.
+    With ``keep_size``, frames are scaled to the size of the very first, as a recording needs; else
+    a camera that comes back with another resolution gives frames of another size. ``opener`` takes
+    the arguments of `Reader`; ``clock``, ``sleep`` and ``rng`` are for tests.
     """
 
     def __init__(

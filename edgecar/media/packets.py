@@ -27,8 +27,7 @@ ONE_PICTURE_A_PACKET = ("h264", "hevc")
 MISSING_TOLERANCE_FRAMES = 2
 """The end of the last frame is known only roughly where its duration is not stored."""
 
-MAX_HELD_PICTURES = 256
-"""More than any decoder holds: 16 to put them in order and one a thread."""
+MAX_HELD_PICTURES = 256  # more than any decoder holds: 16 to put them in order and one a thread
 
 SMALLEST_PICTURE_BYTES = 188
 """A picture of a transport stream has at least one of its packets. A clock that jumped in between

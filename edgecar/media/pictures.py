@@ -15,18 +15,13 @@ from edgecar.media.color import Bgr
 from edgecar.media.frame import Plane
 from edgecar.media.still_facts import WITH_ALPHA, StillFacts, facts_of
 
-PICTURE_FORMATS = {
-    suffix: name
-    for name, suffixes in {
-        "bmp": (".bmp", ".dib"),
-        "jpeg": (".jfif", ".jpe", ".jpeg", ".jpg"),
-        "png": (".png",),
-        "pnm": (".pgm", ".pnm", ".ppm"),
-        "tiff": (".tif", ".tiff"),
-        "webp": (".webp",),
-    }.items()
-    for suffix in suffixes
-}
+PICTURE_FORMATS = (
+    dict.fromkeys((".bmp", ".dib"), "bmp")
+    | dict.fromkeys((".jfif", ".jpe", ".jpeg", ".jpg"), "jpeg")
+    | dict.fromkeys((".pgm", ".pnm", ".ppm"), "pnm")
+    | dict.fromkeys((".tif", ".tiff"), "tiff")
+    | {".png": "png", ".webp": "webp"}
+)
 """Formats of files that are read as pictures, by their suffix in lower case."""
 
 JpegCoder = Literal["opencv", "pillow"]

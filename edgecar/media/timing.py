@@ -19,11 +19,9 @@ REORDER_LIMIT_FRAMES = 32
 
 REORDER_LIMIT_SECONDS = 10
 
-LEAD_SECONDS = 10
-"""Longest time that frames of a live source arriving in one go may cover."""
+LEAD_SECONDS = 10  # longest time that frames of a live source arriving in one go may cover
 
-JUMP_SECONDS = 1
-"""A step back by more is a new start of the clock, by less a mistake in one frame."""
+JUMP_SECONDS = 1  # a step back by more is a new start of the clock, by less a mistake in one frame
 
 GAP_SECONDS = 10
 """A longer gap in a transport stream is a jump of its clock, the same limit as in FFmpeg."""
@@ -31,8 +29,7 @@ GAP_SECONDS = 10
 OVERLAP_SECONDS = 1
 """Sound may end so much later than the pictures before a jump, or start so much earlier after."""
 
-MAX_HELD_PACKETS = 1024
-"""Packets of other streams that may come before the pictures behind a jump."""
+MAX_HELD_PACKETS = 1024  # packets of other streams that may come before the pictures behind a jump
 
 MAY_JUMP = 0x200  # FFmpeg's AVFMT_TS_DISCONT: formats whose clock is known to jump
 OVERFLOW_SECONDS = Fraction(2**33, 90000)  # after which a transport stream counts from zero again

@@ -18,8 +18,7 @@ from edgecar.spec import Size
 
 VideoCodec = Literal["h264", "hevc"]
 
-RATE_FPS = Fraction(25)
-"""Frame rate of every coded clip; limits and bit rates refer to it."""
+RATE_FPS = Fraction(25)  # frame rate of every coded clip; limits and bit rates refer to it
 
 HIGHEST_QUANTISER = 51
 
