@@ -44,6 +44,11 @@ CODER_THREADS = 1  # a service has more cameras than cores
 _log = logging.getLogger(__name__)
 
 
+def new_backoff() -> Backoff:
+    """Return the waits of a source or an output that failed."""
+    return Backoff(FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, JITTER, random.Random())
+
+
 class OutputStatus(BaseModel):
     """State and counters of an output, as the API answers them."""
 
@@ -71,9 +76,7 @@ class Output(ABC, Generic[Item]):
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._backoff = Backoff(
-            FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, JITTER, random.Random()
-        )
+        self._backoff = new_backoff()
         self._thread = threading.Thread(target=self._run, name=f"edgecar-{kind}", daemon=True)
 
     def start(self) -> None:

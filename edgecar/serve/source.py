@@ -1,7 +1,6 @@
 """Frames of one camera or file, for as long as the service runs."""
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Iterator
@@ -14,15 +13,12 @@ from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
 from edgecar.media.live import LiveReader, LiveSource, LiveStats
 from edgecar.media.reader import Reader
-from edgecar.media.sources import RTSP_SOUND, Backoff, LiveSettings, source_from
+from edgecar.media.sources import RTSP_SOUND, LiveSettings, source_from
 from edgecar.media.timing import JoinedTimes
+from edgecar.serve.outputs import new_backoff
 from edgecar.serve.settings import CameraSettings
 
 State = Literal["connecting", "running", "waiting", "stopped", "ended"]
-
-FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 30.0
-JITTER = 0.2
 
 LATE_SECONDS = 1.0
 """Lag above which this machine cannot decode a file in time; its clock is set again then."""
@@ -65,9 +61,7 @@ class SupervisedSource(LiveSource):
         """Number of times the source was opened again after a failure."""
         self._camera = camera
         self._closing = threading.Event()
-        self._backoff = Backoff(
-            FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, JITTER, random.Random()
-        )
+        self._backoff = new_backoff()
         self._inner: Opened | None = None
         self._ended = False
         self._error: str | None = None
