@@ -45,7 +45,7 @@ class Bench:
         sizes: Sizes of frames to time.
         copy_bytes: Size of the copy that kernels are compared with.
         least_free: Least device memory that was seen free, in bytes.
-        ceilings: What was found of arithmetic and copies, by engine and precision.
+        ceilings: Measured speed of arithmetic and copies, by engine and precision.
     """
 
     device: Device
