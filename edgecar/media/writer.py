@@ -247,18 +247,6 @@ class Writer:
         return stream
 
 
-class NullWriter:
-    """Counts frames and keeps none: for measuring, and for running without an output."""
-
-    def __init__(self) -> None:
-        self.warnings: Counter[str] = Counter()
-        self.frames = 0
-
-    def write(self, frame: Frame) -> None:  # noqa: ARG002  # the same call as a writer's
-        """Count a frame."""
-        self.frames += 1
-
-
 @contextmanager
 def open_writer(
     path: str | Path,

@@ -147,16 +147,11 @@ class StreamCache:
         self._in_vain = self._blind = 0
 
     def begin(self, frame: Codes) -> FrameRun:
-        """Find the tiles to run for a frame ``(C, H, W)``, which must not change any more.
-
-        Until `accept` nothing is remembered, so that a failure leaves no output behind that is half
-        one frame's and half another's.
-        """
-        last, self._last = self._last, None
+        """Find the tiles to run for a frame ``(C, H, W)``, which must not change any more."""
         padded = self._whole_cells(frame)
-        if last is None or self._reuse is None:
+        if self._last is None or self._reuse is None:
             return FrameRun(self._plan, padded, self._restored.array(), padded)
-        known, restored = last
+        known, restored = self._last
         tiles = self._stale_tiles(known, padded, self._reuse.tolerance)
         if tiles and tiles is not self._plan:
             before, restored = restored, self._restored.array()
@@ -175,7 +170,7 @@ class StreamCache:
         return FrameRun(tiles, padded, restored, known)
 
     def accept(self, run: FrameRun) -> Codes:
-        """Remember a frame whose tiles were run, and return its output, which is read-only."""
+        """Remember a frame whose tiles were all run, and return its output, which is read-only."""
         run.restored.flags.writeable = False
         if self._reuse is not None:
             self._last = run.known, run.restored

@@ -10,7 +10,7 @@ import pytest
 from edgecar.errors import MediaError
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Colour
-from edgecar.media.writer import NullWriter, open_writer
+from edgecar.media.writer import open_writer
 from tests.media.conftest import copied, read_all, write_all
 
 NTSC = Fraction(30000, 1001)
@@ -254,11 +254,3 @@ def test_refusals_of_the_system_are_explained(noise_frames, tmp_path, monkeypatc
     monkeypatch.setattr("edgecar.media.writer.atomic_write", refused)
     with pytest.raises(MediaError, match=words):
         write_all(tmp_path / "a.mp4", FACTS, noise_frames(1, (48, 64), TICK))
-
-
-def test_a_null_writer_counts_and_keeps_nothing(noise_frames):
-    writer = NullWriter()
-    for frame in noise_frames(3, (48, 64), TICK):
-        writer.write(frame)
-    assert writer.frames == 3
-    assert not writer.warnings
