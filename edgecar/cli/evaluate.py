@@ -1,9 +1,9 @@
 """``edgecar eval``: picture quality, measured like the papers."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +32,7 @@ from edgecar.media.video_codec import VideoCodec
 from edgecar.spec import Coder, Precision
 
 if TYPE_CHECKING:
-    from edgecar.evaluate.clips import Clip, ClipSet
+    from edgecar.evaluate.clips import Clip
     from edgecar.evaluate.sample_frames import SampleFrames
     from edgecar.evaluate.study import Method, NetworkMethod, Row
     from edgecar.evaluate.table import Table
@@ -102,6 +102,7 @@ def jpeg(
         rows = outputs.measured(
             evaluate_jpeg(pictures, data.name, qualities, methods, samples),
             len(qualities) * len(methods),
+            "measuring",
         )
     outputs.show(rows, samples, NEXT)
 
@@ -153,7 +154,10 @@ def _video_command(codec: VideoCodec, option: str, summary: str) -> Callable[...
         asked = list(dict.fromkeys([*(quantisers or []), *(more or [])])) or QUANTISERS[codec]
         clips = load_clips(data, suite, frames)
         filters = [Postfilter(name) for name in dict.fromkeys(baseline or [])]
-        _tell_clips(clips)
+        stderr.print(f"clips     {len(clips.clips)} of {clips.name}")
+        if clips.left_out:
+            shown = ", ".join((*clips.left_out[:LEFT_OUT_SHOWN], "…")[: len(clips.left_out)])
+            stderr.print(f"left out  {len(clips.left_out)} file(s) that are no clips: {shown}")
         with ExitStack() as stack:
             networks = opened(stack, network, engine, precision, weights_for)
             methods: list[Method] = [*networks, *filters]
@@ -168,7 +172,7 @@ def _video_command(codec: VideoCodec, option: str, summary: str) -> Callable[...
                 return
             samples = outputs.sample_frames(len(methods))
             expected = len(clips.clips) * len(asked) * len(methods)
-            rows = outputs.measured(evaluate_video(*study, samples), expected)
+            rows = outputs.measured(evaluate_video(*study, samples), expected, "measuring")
         outputs.show(rows, samples, NEXT)
 
     return command
@@ -198,14 +202,6 @@ app.command(
 )(_video_command("hevc", "qp", "x265"))
 
 
-def _tell_clips(clips: "ClipSet") -> None:
-    stderr.print(f"clips     {len(clips.clips)} of {clips.name}")
-    if clips.left_out:
-        shown = ", ".join(clips.left_out[:LEFT_OUT_SHOWN])
-        more = ", …" if len(clips.left_out) > LEFT_OUT_SHOWN else ""
-        stderr.print(f"left out  {len(clips.left_out)} file(s) that are no clips: {shown}{more}")
-
-
 def _variants_study(
     study: "tuple[Sequence[Clip], VideoCodec, list[int], Sequence[Method], int]",
     outputs: "Outputs",
@@ -218,13 +214,14 @@ def _variants_study(
     from edgecar.evaluate.variants import variants
 
     clips, codec, quantisers, methods, _ = study
-    there, command = resumed(outputs.save, own_command()) if outputs.save else ([], own_command())
+    there: Sequence[Mapping[str, Any]] = []
+    if outputs.save:
+        there, outputs.command = resumed(outputs.save, outputs.command)
     done = {row_key(row) for row in there}
     samples = outputs.sample_frames(len(methods))
     # The number of variants does not depend on the size.
     expected = len(variants(codec, (2, 2), quantisers)) * len(methods) * len(clips)
-    measured = evaluate_variants(*study, done, samples)
-    rows = outputs.measured(measured, expected, there=there, command=command)
+    rows = outputs.measured(evaluate_variants(*study, done, samples), expected, "measuring", there)
     own = [row for row in rows if row["codec"] == codec]  # a file may hold both coders
     again = extremes(own) & done
     if samples and again:  # rows from the file have no pictures
@@ -232,7 +229,7 @@ def _variants_study(
         deque(evaluate_variants(*study, others, samples), maxlen=0)
     for line in limits_lines(own):
         stderr.print(f"limits    {line}")
-    outputs.show(own, samples, NEXT, command)
+    outputs.show(own, samples, NEXT)
 
 
 def opened(
@@ -242,15 +239,7 @@ def opened(
     precision: Precision | None,
     weights_for: Coder,
 ) -> "list[NetworkMethod]":
-    """Open networks, to be closed with ``stack``, and say so on stderr.
-
-    Args:
-        stack: Closes the networks.
-        names: Shipped names or files; None: all that ship.
-        engine: Name of the engine.
-        precision: Precision; None: the fastest that the artifact was proven in.
-        weights_for: Coder that shipped weights were trained on.
-    """
+    """Open networks (None: all that ship), to be closed with ``stack``, and say so on stderr."""
     from edgecar.artifact import shipped_names
     from edgecar.evaluate.study import NetworkMethod
     from edgecar.runtime.restorer import Restorer
@@ -270,7 +259,7 @@ def opened(
     return methods
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outputs:
     """Outputs of a study of some kind: result file, report, and tables or JSON on stdout."""
 
@@ -278,6 +267,7 @@ class Outputs:
     save: Path | None
     report: Path | None
     as_json: bool
+    command: str = field(default_factory=own_command)
 
     def check(self, *inputs: str | Path | None) -> None:
         """Refuse outputs that cannot be written or would replace an input."""
@@ -291,47 +281,34 @@ class Outputs:
         return SampleFrames(networks) if self.report else None
 
     def measured(
-        self,
-        rows: "Iterable[Row]",
-        expected: int,
-        label: str = "measuring",
-        there: "Sequence[Any]" = (),
-        command: str | None = None,
+        self, rows: "Iterable[Row]", expected: int, label: str, there: "Sequence[Any]" = ()
     ) -> list[Any]:
-        """Collect the rows of a study, with a bar on stderr, and write the result file.
+        """Collect rows after those of the file, with a bar on stderr, and write the file.
 
-        Args:
-            rows: Rows as they are measured.
-            expected: Number of rows in all.
-            label: Word before the bar.
-            there: Rows of the file, which the study goes on from.
-            command: Commands that made the file; each row is then written at once.
+        A study that can go on from its file writes it after each row.
         """
-        from edgecar.bench.results import new_results, write_results
-
         collected = list(there)
-
-        def save() -> None:
-            if self.save:
-                made_by = command or own_command()
-                write_results(self.save, new_results(self.kind, collected, made_by))
-
         with progress_bar(label) as progress:
             progress(len(collected), expected)
             for row in rows:
                 collected.append(row)
                 progress(len(collected), expected)
-                if command:
-                    save()
-        save()
+                if self.kind == "variants":
+                    self._write(collected)
+        self._write(collected)
         return collected
+
+    def _write(self, rows: "Sequence[Row]") -> None:
+        from edgecar.bench.results import new_results, write_results
+
+        if self.save:
+            write_results(self.save, new_results(self.kind, rows, self.command))
 
     def show(
         self,
         rows: "Sequence[Row]",
         samples: "SampleFrames | None",
         following: str,
-        command: str | None = None,
         tables: "Iterable[Table] | None" = None,
     ) -> None:
         """Write the report, and print rows as JSON or as tables with the command to run next."""
@@ -340,8 +317,7 @@ class Outputs:
         from edgecar.evaluate.tables import study_tables
 
         if self.report:
-            results = new_results(self.kind, rows, command or own_command())
-            save_report(self.report, results, samples)
+            save_report(self.report, new_results(self.kind, rows, self.command), samples)
         if self.as_json:
             print_json({"rows": rows})
             return

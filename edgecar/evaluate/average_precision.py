@@ -26,6 +26,7 @@ BLOCK_FRAMES = 10
 """Neighbouring frames show the same objects: they are drawn together, or intervals come out too
 narrow (Künsch, "The Jackknife and the Bootstrap for General Stationary Observations", 1989)."""
 FEWEST_BLOCKS = 5
+FIRST_ID = 1  # 0 means: matched to nothing
 
 
 class ClassPrecision(NamedTuple):
@@ -38,17 +39,11 @@ class ClassPrecision(NamedTuple):
 
 
 class Matches:
-    """Detections of a clip matched to the truth frame by frame by pycocotools.
+    """Detections of a clip matched to the truth, frame by frame, by pycocotools.
 
     Precision follows the COCO protocol: 101 points of recall, at most 100 objects in a frame, the
-    mean over the classes that are in the truth. A class that is not there counts for nothing, also
-    where it is found.
-
-    Args:
-        truth: Objects of each frame; scores do not matter.
-        found: Detections on the same frames.
-        least_boxes: Classes with fewer in the truth are left out. A detector's slip on one frame
-            would otherwise weigh as much as a class that is on all of them.
+    mean over the classes that are in the truth. Those with fewer than ``least_boxes`` are left out:
+    a detector's slip on one frame would weigh as much as a class that is on all of them.
 
     Raises:
         DataError: Numbers of frames differ, no class is in the truth often enough, or pycocotools
@@ -62,19 +57,29 @@ class Matches:
             raise DataError(
                 f"got detections of {len(found)} frames for {len(truth)}; give as many of both"
             )
-        every = np.concatenate([frame.classes for frame in truth])
-        numbers, counts = np.unique(every, return_counts=True)
+        self.frames = len(truth)
+        self._truth, self._found = Detections.joined(truth), Detections.joined(found)
+        numbers, counts = np.unique(self._truth.classes, return_counts=True)
         common = counts >= least_boxes
         if not common.any():
             raise DataError(
-                f"got {len(every)} objects in {len(truth)} source frames and no class with "
+                f"got {counts.sum()} objects in {len(truth)} source frames and no class with "
                 f"{least_boxes} of them; lower --confidence or --least-boxes, or take another clip"
             )
-        self.frames = len(truth)
         self.rare_boxes = int(counts[~common].sum())
         self._boxes = dict(zip(numbers[common].tolist(), counts[common].tolist(), strict=True))
+        try:
+            from pycocotools.cocoeval import COCOeval
+        except ImportError as error:
+            raise DataError(
+                "mAP needs pycocotools, which is not installed; pip install 'edgecar[eval]'"
+            ) from error
         with redirect_stdout(io.StringIO()):  # it prints what it does
-            self._evaluation = _evaluation(truth, found, list(self._boxes))
+            boxes = (_coco(each, list(self._boxes)) for each in (truth, found))
+            self._evaluation = COCOeval(*boxes, "bbox")
+            settings = self._evaluation.params
+            settings.areaRng, settings.areaRngLbl = [ANY_AREA], ["all"]
+            settings.maxDets = [MOST_OBJECTS]
             self._evaluation.evaluate()
         self._by_frame = np.empty((len(self._boxes), self.frames), object)
         self._by_frame.ravel()[:] = self._evaluation.evalImgs
@@ -97,24 +102,24 @@ class Matches:
     def marks(self, frame: int, confidence: float) -> Marks:
         """Return objects found and missed, and false detections, in one frame at IoU 0.50.
 
-        Detections with a score below ``confidence`` do not count; matching takes higher scores
-        first, so that those that do are matched as they would be without them.
+        Detections below the confidence do not count. Matching takes higher scores first, so that
+        the others are matched as they would be without them.
         """
-        found: list[Any] = []
-        missed: list[Any] = []
-        false: list[Any] = []
-        detected, objects = self._evaluation.cocoDt.anns, self._evaluation.cocoGt.anns
+        found: list[int] = []
+        missed: list[int] = []
+        false: list[int] = []
         for entry in self._by_frame[:, frame]:
             if entry is None:  # nothing of this class in the truth, and nothing detected
                 continue
             matches = zip(entry["dtIds"], entry["dtMatches"][0], entry["dtScores"], strict=True)
             sure = {number: match for number, match, score in matches if score >= confidence}
             for number, match in sure.items():
-                (found if match > 0 else false).append(detected[number])
+                (found if match > 0 else false).append(number)
             for number, match in zip(entry["gtIds"], entry["gtMatches"][0], strict=True):
                 if int(match) not in sure:
-                    missed.append(objects[number])
-        return Marks(*map(_detections, (found, missed, false)))
+                    missed.append(number)
+        taken = (found, self._found), (missed, self._truth), (false, self._found)
+        return Marks(*(all_.taken(np.array(ids, np.int64) - FIRST_ID) for ids, all_ in taken))
 
     def _averages(self, frames: Frames | None) -> NDArray[np.float64]:
         """Return AP at 0.50 and its mean over IoUs, ``(classes, 2)``; -1 if a class is absent."""
@@ -127,59 +132,32 @@ class Matches:
         return np.stack([precision[0], precision.mean(axis=0)], axis=1)
 
 
-def _evaluation(
-    truth: Sequence[Detections], found: Sequence[Detections], classes: list[int]
-) -> Any:
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise DataError(
-            "mAP is computed by pycocotools, which is not installed; pip install 'edgecar[eval]'"
-        ) from error
+def _coco(frames: Sequence[Detections], classes: list[int]) -> Any:
+    """Return boxes as pycocotools takes them, numbered through all frames."""
+    from pycocotools.coco import COCO
 
-    def loaded(frames: Sequence[Detections]) -> Any:
-        boxes = COCO()
-        annotations = [
-            {
-                "image_id": index,
-                "category_id": number,
-                "bbox": [left, top, right - left, bottom - top],
-                "area": (right - left) * (bottom - top),
-                "iscrowd": 0,
-                "score": score,
-            }
-            for index, frame in enumerate(frames)
-            for (left, top, right, bottom), score, number in zip(
-                frame.boxes.tolist(), frame.scores.tolist(), frame.classes.tolist(), strict=True
-            )
-        ]
-        boxes.dataset = {
-            "images": [{"id": index} for index in range(len(frames))],
-            "categories": [{"id": number} for number in classes],
-            # An id of 0 would mean: matched to nothing.
-            "annotations": [{"id": i, **entry} for i, entry in enumerate(annotations, 1)],
+    annotations = [
+        {
+            "image_id": index,
+            "category_id": number,
+            "bbox": [left, top, right - left, bottom - top],
+            "area": (right - left) * (bottom - top),
+            "iscrowd": 0,
+            "score": score,
         }
-        boxes.createIndex()
-        return boxes
-
-    evaluation = COCOeval(loaded(truth), loaded(found), "bbox")
-    settings = evaluation.params
-    settings.imgIds, settings.catIds = list(range(len(truth))), classes
-    settings.areaRng, settings.areaRngLbl = [ANY_AREA], ["all"]
-    settings.maxDets = [MOST_OBJECTS]
-    return evaluation
-
-
-def _detections(annotations: Sequence[dict[str, Any]]) -> Detections:
-    """Convert annotations back to detections."""
-    boxes = np.array([entry["bbox"] for entry in annotations], np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return Detections(
-        boxes,
-        np.array([entry["score"] for entry in annotations], np.float32),
-        np.array([entry["category_id"] for entry in annotations], np.int64),
-    )
+        for index, frame in enumerate(frames)
+        for (left, top, right, bottom), score, number in zip(
+            frame.boxes.tolist(), frame.scores.tolist(), frame.classes.tolist(), strict=True
+        )
+    ]
+    boxes = COCO()
+    boxes.dataset = {
+        "images": [{"id": index} for index in range(len(frames))],
+        "categories": [{"id": number} for number in classes],
+        "annotations": [{"id": i, **entry} for i, entry in enumerate(annotations, FIRST_ID)],
+    }
+    boxes.createIndex()
+    return boxes
 
 
 def drawn_frames(count: int, resamples: int = RESAMPLES, seed: int = 0) -> list[Frames]:

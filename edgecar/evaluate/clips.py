@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -51,11 +50,7 @@ class Clip:
         return self.path.stem
 
     def load(self) -> list[Frame]:
-        """Decode the clip.
-
-        Raises:
-            MediaError: It is missing, is no video, or its pictures cannot be decoded.
-        """
+        """Decode the clip, or raise `MediaError`."""
         if self.path.is_dir():
             paths = islice(list_pictures(self.path), self.frames)
             frames = [frame_from_picture(read_picture(path)) for path in paths]
@@ -67,13 +62,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips to evaluate, at least one.
-
-    Attributes:
-        name: Name of the suite, folder or file.
-        clips: The clips.
-        left_out: Names of the files of a folder that are no videos.
-    """
+    """Clips to evaluate, at least one; ``left_out`` are files of a folder that are no videos."""
 
     name: str
     clips: tuple[Clip, ...]
@@ -121,23 +110,22 @@ def load_clips(data: Path, suite: str | None = None, frames: int | None = None) 
 def _clips_in_folder(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     """Return the clips, and the names of files that are not clips."""
 
-    def holds_pictures(path: Path) -> bool:
-        return any(is_picture(file) for file in path.iterdir())
-
-    def opens(path: Path) -> bool:
+    def is_clip(path: Path) -> bool:
+        if path.is_dir():
+            return any(is_picture(file) for file in path.iterdir())
         try:
-            open_reader(path).close()
+            if not is_picture(path):
+                open_reader(path).close()
         except MediaError:
             return False
-        return True
+        return not is_picture(path)
 
     seen = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    clips = [path for path in seen if path.is_dir() and holds_pictures(path)]
-    videos = [path for path in seen if path.is_file() and not is_picture(path) and opens(path)]
-    left_out = [path for path in seen if path.is_file() and path not in videos]
-    if not clips and not videos and holds_pictures(folder):
+    clips = [path for path in seen if is_clip(path)]
+    left_out = [path for path in seen if path.is_file() and path not in clips]
+    if not clips and is_clip(folder):
         clips, left_out = [folder], [path for path in left_out if not is_picture(path)]
-    return sorted([*clips, *videos]), tuple(path.name for path in left_out)
+    return clips, tuple(path.name for path in left_out)
 
 
 def _read_suite(suite: str, data: Path, frames: int | None) -> ClipSet:
@@ -155,28 +143,23 @@ def _read_suite(suite: str, data: Path, frames: int | None) -> ClipSet:
         raise SettingsError(f"{path}: unknown key {min(table)!r}; known is clips")
     if not isinstance(entries, list) or not entries:
         raise SettingsError(f"{path}: no clip is named; add a [[clips]] table with a file")
-    clips = [
-        _clip_from_table(entry, data, frames, f"{path}: clip {number}")
-        for number, entry in enumerate(entries, 1)
-    ]
+    clips: list[Clip] = []
+    for number, entry in enumerate(entries, 1):
+        place = f"{path}: clip {number}"
+        if not isinstance(entry, dict) or "file" not in entry:
+            raise SettingsError(f"{place} is {entry!r}; need a table with a file")
+        for key, value in entry.items():
+            if key not in KEYS:
+                raise SettingsError(f"{place}: unknown key {key!r}; known are {', '.join(KEYS)}")
+            kind, words = KEYS[key]
+            if type(value) is not kind:
+                raise SettingsError(f"{place}: {key} is {value!r}; need {words}")
+        limits = [limit for limit in (entry.get("frames"), frames) if limit is not None]
+        if limits and min(limits) < 1:
+            raise SettingsError(f"{place}: frames is {min(limits)}; need at least 1")
+        limit = min(limits, default=None)
+        clips.append(Clip(data / entry["file"], entry.get("halve", False), limit))
     return ClipSet(path.stem, tuple(clips))
-
-
-def _clip_from_table(entry: Any, data: Path, frames: int | None, place: str) -> Clip:
-    if not isinstance(entry, dict):
-        raise SettingsError(f"{place} is {entry!r}; need a table with a file")
-    for key, value in entry.items():
-        if key not in KEYS:
-            raise SettingsError(f"{place}: unknown key {key!r}; known are {', '.join(KEYS)}")
-        kind, words = KEYS[key]
-        if type(value) is not kind:
-            raise SettingsError(f"{place}: {key} is {value!r}; need {words}")
-    if "file" not in entry:
-        raise SettingsError(f"{place}: key 'file' is missing; name a video or folder of pictures")
-    limits = [limit for limit in (entry.get("frames"), frames) if limit is not None]
-    if limits and min(limits) < 1:
-        raise SettingsError(f"{place}: frames is {min(limits)}; need at least 1")
-    return Clip(data / entry["file"], entry.get("halve", False), min(limits, default=None))
 
 
 def load_pictures(folder: Path) -> list[tuple[str, Luma]]:

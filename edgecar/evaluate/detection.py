@@ -18,7 +18,7 @@ from edgecar.evaluate.clips import Clip
 from edgecar.evaluate.detector import LOWEST_SCORE, Detector
 from edgecar.evaluate.detector_decoders import Detections
 from edgecar.evaluate.encodes import Source
-from edgecar.evaluate.sample_frames import Boxes, SampleFrame, SampleFrames
+from edgecar.evaluate.sample_frames import Boxes, SampleFrames, sample_of
 from edgecar.evaluate.study import CODED, AsDecoded, Coded, Method, Row, run
 from edgecar.files import atomic_write, cache_folder
 from edgecar.media.color import bgr_from_frame
@@ -78,9 +78,6 @@ def evaluate_detection(
         study: Detector and settings.
         sample_frames: Collects the frames where mistakes fall most and rise most.
 
-    Yields:
-        A row per clip, coding and method, in this order, the coded clip before all methods.
-
     Raises:
         MediaError: A clip cannot be decoded or coded.
         DataError: The detector finds nothing in a source.
@@ -116,7 +113,7 @@ class _Detection:
         self._coded: Coded | None = None
         self._measured: dict[str, _Measured] = {}
 
-    def __call__(self, coded: Coded, method: Method, _: Row) -> Row:
+    def __call__(self, coded: Coded, method: Method, row: Row) -> Row:
         study, indices = self._study, range(0, len(coded.source.frames), self._study.every)
         if coded.source is not self._source:
             sources = [coded.source.frames[index] for index in indices]
@@ -135,9 +132,29 @@ class _Detection:
         draws = drawn_frames(len(indices), seed=study.seed)
         own = _Measured(matches, matches.precision(), resampled(matches, draws))
         if self._sample_frames and method.name != CODED:
-            self._sample(self._sample_frames, coded, method, matches)
+            self._sample(self._sample_frames, coded, method, row, matches)
         self._measured[method.name] = own
-        return self._settings(own) | {"kbps": kbps} | self._precision(own)
+        classes = [
+            {
+                "name": study.detector.class_name(entry.number),
+                "boxes": entry.boxes,
+                "map50": entry.ap50,
+                "map": entry.ap,
+            }
+            for entry in matches.by_class()
+        ]
+        return {
+            "detector": study.detector.name,
+            "head": study.detector.head.name,
+            "confidence": study.confidence,
+            "least_boxes": study.least_boxes,
+            "kbps": kbps,
+            "frames": matches.frames,
+            "boxes": sum(entry["boxes"] for entry in classes),
+            "rare_boxes": matches.rare_boxes,
+            "classes": classes,
+            **self._precision(own),
+        }
 
     def _detections(
         self,
@@ -148,11 +165,7 @@ class _Detection:
     ) -> tuple[list[Detections], float]:
         """Return detections on frames and the rate of the clip, from a file if there is one.
 
-        Args:
-            source: Source of the frames.
-            words: Everything besides source and detector that the frames depend on.
-            frames: Makes the frames.
-            kbps: Tells the rate of the coded clip.
+        ``words`` are everything besides source and detector that the frames depend on.
         """
         detector = self._study.detector
         of_source = f"{source.sha256} {detector.sha256} {detector.size} {self._study.every}"
@@ -161,39 +174,13 @@ class _Detection:
         if not path.exists():
             made = [detector(bgr_from_frame(frame)) for frame in frames()]
             with atomic_write(path) as temporary:
-                np.savez_compressed(
-                    temporary,
-                    counts=np.array([len(each.scores) for each in made]),
-                    boxes=np.concatenate([each.boxes for each in made]),
-                    scores=np.concatenate([each.scores for each in made]),
-                    classes=np.concatenate([each.classes for each in made]),
-                    kbps=kbps(),
-                )
+                counts = [len(each.scores) for each in made]
+                arrays = vars(Detections.joined(made))
+                np.savez_compressed(temporary, counts=counts, kbps=kbps(), **arrays)
         with np.load(path) as table:
             ends = np.cumsum(table["counts"])[:-1]
             parts = (np.split(table[name], ends) for name in ("boxes", "scores", "classes"))
             return [Detections(*each) for each in zip(*parts, strict=True)], float(table["kbps"])
-
-    def _settings(self, own: _Measured) -> Row:
-        study, classes = self._study, own.matches.by_class()
-        return {
-            "detector": study.detector.name,
-            "head": study.detector.head.name,
-            "confidence": study.confidence,
-            "least_boxes": study.least_boxes,
-            "frames": own.matches.frames,
-            "boxes": sum(entry.boxes for entry in classes),
-            "rare_boxes": own.matches.rare_boxes,
-            "classes": [
-                {
-                    "name": study.detector.class_name(entry.number),
-                    "boxes": entry.boxes,
-                    "map50": entry.ap50,
-                    "map": entry.ap,
-                }
-                for entry in classes
-            ],
-        }
 
     def _precision(self, own: _Measured) -> Row:
         """Return mAP and its gains, at IoU 0.50 (``50``) and over 0.50 to 0.95, with intervals."""
@@ -212,7 +199,7 @@ class _Detection:
         return columns
 
     def _sample(
-        self, sample_frames: SampleFrames, coded: Coded, method: Method, after: Matches
+        self, sample_frames: SampleFrames, coded: Coded, method: Method, row: Row, after: Matches
     ) -> None:
         """Offer the frames of a clip whose mistakes change most; only these are restored again.
 
@@ -224,22 +211,13 @@ class _Detection:
             for place in range(after.frames)
         ]
         fewer = [was.mistakes - now.mistakes for was, now in marks]
-        clip, names = coded.source.name, study.detector.class_names
         for place in {int(np.argmax(fewer)), int(np.argmin(fewer))}:
-            if not fewer[place] or not sample_frames.wants(method.name, clip, fewer[place]):
+            wanted = sample_frames.wants(method.name, coded.source.name, fewer[place])
+            if not fewer[place] or not wanted:
                 continue
             index = place * study.every
-            counted = [entry.number for entry in after.by_class()]
-            shown = SampleFrame(
-                network=method.name,
-                clip=clip,
-                quantiser=coded.coding.quantiser,
-                variant="",
-                index=index,
-                gain=float(fewer[place]),
-                source=coded.source.frames[index],
-                coded=coded.clip.frames[index],
-                restored=next(iter(method.frames(coded, [index]))),
-                boxes=Boxes(self._truth[place].of_classes(counted), *marks[place], names),
-            )
+            objects = self._truth[place].of_classes([entry.number for entry in after.by_class()])
+            boxes = Boxes(objects, *marks[place], study.detector.class_names)
+            (restored,) = method.frames(coded, [index])
+            shown = sample_of(coded, row, index, float(fewer[place]), restored, boxes)
             sample_frames.offer(shown)

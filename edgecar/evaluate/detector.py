@@ -2,20 +2,15 @@
 
 With supervision (``pip install supervision``), which draws:
 
+    import cv2
     import supervision as sv
-    import edgecar
     from edgecar.evaluate.detector import Detector
 
     detect = Detector("yolox_nano.onnx")
-    boxes, labels = sv.BoxAnnotator(), sv.LabelAnnotator()
-    with edgecar.Restorer("edgecar-s", codec="h264") as restorer:
-        with edgecar.stream("clip.mp4", restorer) as frames:
-            for frame in frames:
-                bgr = frame.bgr
-                found = detect(bgr).at_least(0.25)
-                objects = sv.Detections(found.boxes, None, found.scores, found.classes)
-                names = [detect.class_name(number) for number in objects.class_id]
-                show(labels.annotate(boxes.annotate(bgr, objects), objects, names))
+    bgr = cv2.imread("frame.png")
+    found = detect(bgr).at_least(0.25)
+    objects = sv.Detections(found.boxes, None, found.scores, found.classes)
+    shown = sv.BoxAnnotator().annotate(bgr.copy(), objects)
 """
 
 import ast
@@ -57,13 +52,6 @@ class Detector:
             each way if not given.
         threads: CPU threads; 0: all.
 
-    Attributes:
-        name: Stem of the file.
-        size: ``(height, width)`` of the input.
-        sha256: Hash of the file.
-        head: Family, by its outputs.
-        class_names: Names of classes by number, if the file has them or is of COCO.
-
     Raises:
         EngineError: ONNX Runtime is absent or refuses the file, or it is no detector whose head is
             understood.
@@ -93,13 +81,9 @@ class Detector:
             self.class_names = {int(number): str(name) for number, name in dict(names).items()}
 
     def __call__(self, bgr: Bgr) -> Detections:
-        """Detect at most 100 objects in a picture, best first.
+        """Detect at most 100 objects in a picture, ``(H, W, 3)`` uint8, best first.
 
-        Args:
-            bgr: ``(H, W, 3)`` uint8.
-
-        Returns:
-            Boxes in pixels of the picture; scores from 0.01.
+        Boxes are in pixels of the picture, scores from 0.01.
 
         Raises:
             EngineError: The detector fails.

@@ -1,12 +1,11 @@
 """Decoders of detector outputs: the heads of YOLOX, YOLOv5, YOLOv8 and 11, and named outputs.
 
-A head is recognised by the names and shapes of a graph's outputs. Layouts are those that the
-exporters of the families write: YOLOX (Ge et al., 2021; ``tools/export_onnx.py``), YOLOv5 and 7,
+Layouts are those that the exporters of the families write: YOLOX (Ge et al., 2021), YOLOv5 and 7,
 YOLOv8, 11 and 26 (Ultralytics), RT-DETR, D-FINE and DEIM, and torchvision.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,15 +43,15 @@ class Detections:
 
     def at_least(self, score: float) -> "Detections":
         """Keep detections with at least this score."""
-        return self._taken(self.scores >= score)
+        return self.taken(self.scores >= score)
 
     def of_classes(self, numbers: Collection[int]) -> "Detections":
         """Keep detections of these classes."""
-        return self._taken(np.isin(self.classes, list(numbers)))
+        return self.taken(np.isin(self.classes, list(numbers)))
 
     def best(self, count: int) -> "Detections":
         """Keep the best by score; equal scores keep their order."""
-        return self._taken(np.argsort(-self.scores, kind="stable")[:count])
+        return self.taken(np.argsort(-self.scores, kind="stable")[:count])
 
     def scaled(self, factors: tuple[float, float], shift_px: tuple[float, float]) -> "Detections":
         """Move boxes by ``shift_px`` (x, y), then multiply them by ``factors`` (x, y)."""
@@ -63,9 +62,16 @@ class Detections:
         """Clip boxes to a frame of ``(height, width)``, and drop those outside."""
         boxes = np.clip(self.boxes, 0, np.array([*size[::-1], *size[::-1]], np.float32))
         inside = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
-        return Detections(boxes, self.scores, self.classes)._taken(inside)
+        return Detections(boxes, self.scores, self.classes).taken(inside)
 
-    def _taken(self, which: NDArray[Any]) -> "Detections":
+    @staticmethod
+    def joined(frames: Sequence["Detections"]) -> "Detections":
+        """Return the detections of all frames, in order."""
+        parts = zip(*((each.boxes, each.scores, each.classes) for each in frames), strict=True)
+        return Detections(*map(np.concatenate, parts))
+
+    def taken(self, which: NDArray[Any]) -> "Detections":
+        """Keep detections by their numbers, or where a mask is True."""
         return Detections(self.boxes[which], self.scores[which], self.classes[which])
 
 
@@ -94,15 +100,10 @@ class Head:
 
 
 def head_of(outputs: Outputs, size: Size) -> Head:
-    """Recognise the head from its outputs.
+    """Recognise the head from its outputs for one picture of noise.
 
-    Args:
-        outputs: By name, for one picture of noise: YOLOX graphs whose boxes are yet to be decoded
-            are told from others by the logarithms of sizes among them, some of which are below 0.
-        size: ``(height, width)`` of the input.
-
-    Raises:
-        EngineError: The head is unknown.
+    YOLOX graphs whose boxes are yet to be decoded are told from others by the logarithms of sizes
+    among them, some of which are below 0.
     """
     if {name.lower() for name in outputs} >= set(NAMED):
         return Head("boxes, labels, scores", _named, fit="stretch", overlaps=False)
@@ -192,4 +193,4 @@ def without_overlaps(found: Detections) -> Detections:
     kept = cv2.dnn.NMSBoxesBatched(
         rectangles.tolist(), found.scores.tolist(), found.classes.tolist(), 0.0, NMS_IOU
     )
-    return found._taken(np.asarray(kept, np.int64).reshape(-1))
+    return found.taken(np.asarray(kept, np.int64).reshape(-1))

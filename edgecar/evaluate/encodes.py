@@ -29,6 +29,7 @@ class Source:
 
     name: str
     frames: Sequence[Frame]
+    names: Sequence[str] = ()  # of pictures that are no clip
 
     @cached_property
     def sha256(self) -> str:

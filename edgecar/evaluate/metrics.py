@@ -30,11 +30,6 @@ def psnr(reference: Luma, picture: Luma) -> float:
 
     Raises:
         DataError: The shapes differ or the codes are not uint8.
-
-    Example:
-        >>> clean = np.full((8, 8), 100, np.uint8)
-        >>> round(psnr(clean, clean + np.uint8(1)), 2)  # 20 log10 255
-        48.13
     """
     return _decibels(_mean_squared_error(reference, picture))
 
@@ -94,17 +89,15 @@ def psnr_b(reference: Luma, picture: Luma) -> float:
 
 
 def blocking_effect(picture: Luma) -> float:
-    """Excess of the squared difference of neighbours across 8×8 block edges over that inside.
-
-    Numbers of pairs are the paper's ``H (W/8 - 1) + W (H/8 - 1)``. Where a side is no multiple of 8
-    that is a fraction, and only with it do the LIVE1 columns of published tables come out.
-    """
+    """Excess of the squared difference of neighbours across 8×8 block edges over that inside."""
     height, width = picture.shape
     codes = picture.astype(np.int64)
     across, down = np.diff(codes, axis=1) ** 2, np.diff(codes, axis=0) ** 2
     last = BLOCK_PX - 1
     at_edges = float(across[:, last::BLOCK_PX].sum() + down[last::BLOCK_PX].sum())
     inside = float(across.sum() + down.sum()) - at_edges
+    # The paper's numbers: fractions where a side is no multiple of 8. Only with them do the LIVE1
+    # columns of published tables come out.
     edge_pairs = height * (width / BLOCK_PX - 1) + width * (height / BLOCK_PX - 1)
     if edge_pairs == 0:  # a single block
         return 0.0
@@ -118,12 +111,8 @@ def flicker(
 ) -> float | None:
     """Mean absolute change of the error, in codes, where the source stands still.
 
-    The error of H.264 is not only in the picture: key frames and coarser B-frames make it pulse.
-    Two neighbouring frames, ``(H, W)`` uint8, are compared at the pixels that differ by 2 codes or
-    less in the source; the result is None where there is no such pixel.
-
-    Raises:
-        DataError: The shapes differ or the codes are not uint8.
+    Key frames and coarser B-frames make the error pulse. Two neighbouring frames, ``(H, W)`` uint8,
+    are compared at the pixels that differ by 2 codes or less in the source; None if there are none.
     """
     for other in (reference_before, picture_before, picture):
         _check_alike(reference, other)
@@ -180,11 +169,6 @@ def bd_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float:
     Raises:
         DataError: A curve has fewer than four points, a rate is not above 0, or PSNR does not
             overlap.
-
-    Example:
-        >>> anchor = [RatePoint(100 * 2**step, 30.0 + 3 * step) for step in range(4)]
-        >>> round(bd_rate(anchor, [RatePoint(0.9 * kbps, psnr) for kbps, psnr in anchor]), 6)
-        -10.0
     """
     for name, points in (("anchor", anchor), ("test", test)):
         if len({point.psnr for point in points}) <= DEGREE:

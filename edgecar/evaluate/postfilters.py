@@ -47,11 +47,7 @@ class Postfilter:
         self.name = name
 
     def frames(self, coded: Coded, indices: Sequence[int]) -> Iterator[Frame]:
-        """Yield the filtered frames with these indices, chroma included.
-
-        Raises:
-            MediaError: FFmpeg fails or gives another number of frames.
-        """
+        """Yield the filtered frames with these indices, chroma included."""
         filtered = ffmpeg_frames(coded.clip, self.setting(coded.coding))
         return (filtered[index] for index in indices)
 
@@ -62,14 +58,10 @@ class Postfilter:
 
 
 def ffmpeg_frames(coded: CodedClip, video_filter: str | None = None) -> list[Frame]:
-    """Return every frame as the ``ffmpeg`` command decodes and filters it, in display order.
+    """Return every frame as the ``ffmpeg`` command decodes and filters (``-vf``) it.
 
     Samples stay in the range they are coded in: no pixel format is asked for, as FFmpeg would
     convert full-range pictures to limited range on the way.
-
-    Args:
-        coded: Clip to decode; its frames give size, number and metadata.
-        video_filter: For ``-vf``; None: only decode.
 
     Raises:
         MediaError: FFmpeg fails, or gives another number of frames or size.

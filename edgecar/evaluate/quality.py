@@ -10,9 +10,10 @@ from edgecar.errors import DataError, SettingsError
 from edgecar.evaluate.clips import Clip, Pictures, frame_of_luma
 from edgecar.evaluate.encodes import Source
 from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, Window, capped_psnr, flicker, psnr_b, ssim
-from edgecar.evaluate.sample_frames import SampleFrame, SampleFrames
+from edgecar.evaluate.sample_frames import SampleFrames, sample_of
 from edgecar.evaluate.study import AsDecoded, Coded, JpegCoding, Method, Row, row_key, run
-from edgecar.evaluate.variants import variant_words, variants
+from edgecar.evaluate.tables import gain_db, grouped
+from edgecar.evaluate.variants import variants
 from edgecar.media.video_codec import VideoCodec, VideoCoding
 
 SSIM_FRAMES = 10
@@ -44,18 +45,15 @@ def evaluate_jpeg(
         methods: Networks.
         sample_frames: Collects the pictures with most and least gain.
 
-    Yields:
-        A row per quality and method, in this order.
-
     Raises:
         DataError: There is no picture, or a method changes the size.
     """
     if not pictures:
         raise DataError(f"set {set_name} holds no picture; give a folder with some")
     codings = [(JpegCoding(q), {"set": set_name, "quality": q}) for q in qualities]
-    source = Source(set_name, [frame_of_luma(luma) for _, luma in pictures])
-    measure = _Quality("jpeg", 1, sample_frames, [name for name, _ in pictures])
-    return run([source], lambda _: codings, methods, measure)
+    names, lumas = zip(*pictures, strict=True)
+    source = Source(set_name, list(map(frame_of_luma, lumas)), names)
+    return run([source], lambda _: codings, methods, _Quality("jpeg", 1, sample_frames))
 
 
 def evaluate_video(
@@ -119,14 +117,7 @@ def evaluate_variants(
 
 def extremes(rows: Iterable[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
     """Return the keys of the rows of variants that each network gains most and least on."""
-    by_network: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_network.setdefault(row["network"], []).append(row)
-    return {
-        row_key(end(own, key=lambda row: row["psnr_out"] - row["psnr_in"]))
-        for own in by_network.values()
-        for end in (max, min)
-    }
+    return {row_key(end(own, key=gain_db)) for own in grouped(rows).values() for end in (max, min)}
 
 
 class _Quality:
@@ -137,12 +128,10 @@ class _Quality:
         kind: Literal["jpeg", "video", "variants"],
         every: int,
         sample_frames: SampleFrames | None,
-        names: Sequence[str] | None = None,
     ) -> None:
         if every < 1:
             raise SettingsError(f"every is {every}; need at least 1, which measures all frames")
-        self._kind, self._every, self._names = kind, every, names
-        self._sample_frames = sample_frames
+        self._kind, self._every, self._sample_frames = kind, every, sample_frames
         self._coded: Coded | None = None
         self._before: Scores = {}
 
@@ -164,13 +153,7 @@ class _Quality:
         return found
 
     def _scores(self, coded: Coded, method: Method, row: Row | None = None) -> Scores:
-        """Score pictures as they come; only two are kept, and those that are shown.
-
-        Args:
-            coded: The source and its coding.
-            method: Gives the pictures.
-            row: Columns that name the method; None for the coded clip, which is not shown alone.
-        """
+        """Score pictures as they come, and offer those of a row to be shown; two are kept."""
         sources, jpeg = coded.source.frames, self._kind == "jpeg"
         scores: Scores = {measure: {} for measure in MEASURES[self._kind]}
         measured = range(0, len(sources), self._every)
@@ -189,34 +172,13 @@ class _Quality:
                 if "psnrb" in scores:
                     scores["psnrb"][index] = min(PSNR_CAP_DB, psnr_b(clean, picture))
                 if row and self._sample_frames:
-                    gain_db = scores["psnr"][index] - self._before["psnr"][index]
-                    self._offer(self._sample_frames, coded, row, index, gain_db, picture)
+                    gain = scores["psnr"][index] - self._before["psnr"][index]
+                    # A copy, because filters return views of all their frames at once.
+                    restored = coded.clip.frames[index].with_luma(picture.copy())
+                    self._sample_frames.offer(sample_of(coded, row, index, gain, restored))
             if "flicker" in scores and index - 1 in measured:
                 change = flicker(sources[index - 1].y, clean, last, picture)
                 if change is not None:
                     scores["flicker"][index] = change
             last = picture
         return scores
-
-    def _offer(
-        self,
-        sample_frames: SampleFrames,
-        coded: Coded,
-        row: Row,
-        index: int,
-        gain_db: float,
-        picture: Luma,
-    ) -> None:
-        shown = SampleFrame(
-            network=row["network"],
-            clip=self._names[index] if self._names else row["clip"],
-            quantiser=coded.coding.quantiser,
-            variant=variant_words(row) if "structure" in row else "",
-            index=0 if self._names else index,
-            gain=gain_db,
-            source=coded.source.frames[index],
-            coded=coded.clip.frames[index],
-            # A copy, because filters return views of all their frames at once.
-            restored=coded.clip.frames[index].with_luma(picture.copy()),
-        )
-        sample_frames.offer(shown)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgecar.evaluate.detector_decoders import Detections
+from edgecar.evaluate.study import Coded, Row
+from edgecar.evaluate.variants import variant_words
 from edgecar.media.frame import Frame
 
 MOST = 8
@@ -16,13 +18,7 @@ SIGNS: dict[Kind, int] = {"best": -1, "worst": 1}
 
 @dataclass(frozen=True)
 class Marks:
-    """Detections on one frame, compared with the objects on its source.
-
-    Attributes:
-        found: Detections that match an object.
-        missed: Objects that no detection matches.
-        false: Detections that match no object.
-    """
+    """Objects of a frame found and missed, and detections that match no object."""
 
     found: Detections
     missed: Detections
@@ -46,19 +42,10 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False)
 class SampleFrame:
-    """One frame before coding, after it, and restored.
+    """One frame before coding, after it, and restored (its chroma may be that of ``coded``).
 
-    Attributes:
-        network: Name of the network or post-filter.
-        clip: Name of the clip or picture.
-        quantiser: CRF, QP or JPEG quality.
-        variant: Anything else about the coding, in words.
-        index: Number of the frame in its clip.
-        gain: Gain in dB of luma PSNR; if ``boxes`` are given, the number of mistakes fewer.
-        source: The frame before coding.
-        coded: The decoded frame.
-        restored: The restored frame; its chroma may be that of ``coded``.
-        boxes: Detections of a detector.
+    ``quantiser`` is CRF, QP or JPEG quality, and ``variant`` has the rest of the coding in words.
+    ``gain`` is in dB of luma PSNR; where there are boxes, it is the number of mistakes fewer.
     """
 
     network: str
@@ -73,15 +60,35 @@ class SampleFrame:
     boxes: Boxes | None = None
 
 
+def sample_of(
+    coded: Coded,
+    row: Row,
+    index: int,
+    gain: float,
+    restored: Frame,
+    boxes: Boxes | None = None,
+) -> SampleFrame:
+    """Return a frame of a coded source, restored by the method that a row names."""
+    names = coded.source.names
+    return SampleFrame(
+        network=row["network"],
+        clip=names[index] if names else coded.source.name,
+        quantiser=coded.coding.quantiser,
+        variant=variant_words(row) if "structure" in row else "",
+        index=0 if names else index,
+        gain=gain,
+        source=coded.source.frames[index],
+        coded=coded.clip.frames[index],
+        restored=restored,
+        boxes=boxes,
+    )
+
+
 class SampleFrames:
     """Keeps, for every network, the frames that it gains most and least on.
 
-    It keeps at most one frame of each kind from a clip, and `MOST` frames in all, so that memory
-    does not grow with the size of the study.
-
-    Args:
-        networks: Number of networks in the study.
-        most: Frames to keep in all, but at least two for every network.
+    It keeps at most one of each kind from a clip, and ``most`` in all, but two for every network,
+    so that memory does not grow with the size of the study.
     """
 
     def __init__(self, networks: int, most: int = MOST) -> None:

@@ -77,9 +77,7 @@ class AsDecoded:
 class NetworkMethod:
     """A network, which sees decoded frames one by one and is not told how they were coded.
 
-    Args:
-        restorer: Restorer of the network; the caller closes it.
-        name: Name in the rows; None: the artifact's model.
+    The caller closes the restorer. Without a name, rows have that of the artifact's model.
     """
 
     def __init__(self, restorer: Restorer, name: str | None = None) -> None:
@@ -104,12 +102,8 @@ def run(
 ) -> Iterator[Row]:
     """Yield a row for each source, coding and method, in this order.
 
-    Args:
-        sources: Sources, decoded when they are their turn.
-        codings_of: Codings of a source, each with the columns that name it in the rows.
-        methods: Methods, which share the coded clip.
-        measure: Returns the measured columns of a row, given those that name it.
-        done: Keys (`row_key`) of rows to leave out because they exist.
+    A coding comes with the columns that name it in the rows; ``measure`` returns those that it
+    measures. Rows whose keys (`row_key`) are ``done`` are left out.
     """
     for source in sources:
         for coding, columns in codings_of(source):

@@ -23,11 +23,7 @@ NUMBER = re.compile(r"[-+–]?\d|–$")
 class Table:
     """A table; cells between asterisks are printed in papers.
 
-    Attributes:
-        cells: Header and lines.
-        title: Words above it.
-        caption: Words below it in the terminal.
-        folded: True if a page shows it closed at first.
+    The caption stands below it in the terminal; a page shows a folded table closed at first.
     """
 
     cells: Cells

@@ -4,6 +4,7 @@ Published figures (`published.toml`) stand beside ours.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,27 +26,19 @@ INTROS: dict[str, str] = table_from_toml(Path(__file__).with_name("intros.toml")
 
 
 def study_tables(kind: str, rows: Sequence[Row]) -> list[Table]:
-    """Return the tables of a study, the most telling first.
-
-    Args:
-        kind: ``jpeg``, ``video``, ``variants`` or ``detection``.
-        rows: Rows of that kind, at least one.
-    """
+    """Return the tables of ``jpeg``, ``video``, ``variants`` or ``detection`` rows."""
     if kind == "jpeg":
-        sets = dict.fromkeys(row["set"] for row in rows)
+        caption = "Luma; averages over the set."
         return [
-            Table(jpeg_cells([("this run", rows)], name), name, "Luma; averages over the set.")
-            for name in sets
+            Table(jpeg_cells([("this run", own)], name), name, caption)
+            for name, own in grouped(rows, "set").items()
         ]
     if kind == "video":
         caption = "First line: the coded clips, luma PSNR in dB and SSIM; below: gain over it."
+        title = "gain over the coded clips, dB of luma PSNR"
         return [
-            Table(
-                video_cells(rows, codec),
-                f"{VIDEO_CODECS[codec]}: gain over the coded clips, dB of luma PSNR",
-                caption,
-            )
-            for codec in dict.fromkeys(row["codec"] for row in rows)
+            Table(video_cells(own, codec), f"{VIDEO_CODECS[codec]}: {title}", caption)
+            for codec, own in grouped(rows, "codec").items()
         ]
     if kind == "detection":
         settings = detection_settings(rows)
@@ -70,12 +63,7 @@ JPEG_COLUMNS = (
 
 
 def jpeg_cells(studies: Sequence[tuple[str, Sequence[Row]]], set_name: str) -> Cells:
-    """Return the quality table of one set, published rows of the same set included.
-
-    Args:
-        studies: Name and ``jpeg`` rows of each study.
-        set_name: Name of the test set.
-    """
+    """Return the quality table of one set, of the ``jpeg`` rows of studies and published ones."""
     keys = {"psnr": "psnr", "ssim": "ssim", "psnr_b": "psnrb"}
     lines: dict[tuple[int, str, str], dict[str, Any]] = {}
     for name, rows in studies:
@@ -100,17 +88,10 @@ def jpeg_cells(studies: Sequence[tuple[str, Sequence[Row]]], set_name: str) -> C
 
 @dataclass(frozen=True)
 class Gain:
-    """Gains of one network or post-filter on coded clips, in dB of luma PSNR.
+    """Gains of one network or post-filter in dB of luma PSNR; an input is a clip at a quantiser.
 
-    Attributes:
-        network: Name of the network or post-filter.
-        by_quantiser: Mean over the clips, for each quantiser in rising order.
-        mean: Mean over all inputs. An input is a clip at a quantiser.
-        ssim: Mean gain in SSIM over all inputs.
-        lowest: Lowest gain of all inputs.
-        lowest_at: Clip and quantiser of the lowest.
-        losses: Inputs that came out worse than they went in.
-        inputs: Number of inputs.
+    Means are over clips for each quantiser, and over all inputs; ``losses`` counts the inputs that
+    came out worse than they went in.
     """
 
     network: str
@@ -123,26 +104,30 @@ class Gain:
     inputs: int
 
 
-def by_network(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Group rows by their network, in the order they come."""
-    found: dict[str, list[Row]] = {}
+def grouped(rows: Iterable[Row], key: Any = "network") -> dict[Any, list[Row]]:
+    """Group rows by their value of a key, in the order they come."""
+    found: dict[Any, list[Row]] = {}
     for row in rows:
-        found.setdefault(row["network"], []).append(row)
+        found.setdefault(row[key], []).append(row)
     return found
+
+
+def gain_db(row: Row) -> float:
+    """Return the gain in luma PSNR over the coded input."""
+    gain: float = row["psnr_out"] - row["psnr_in"]
+    return gain
 
 
 def gains(rows: Iterable[Row]) -> list[Gain]:
     """Return one entry per network of ``video`` rows of one codec, in the order they come."""
     found: list[Gain] = []
-    for network, own in by_network(rows).items():
-        at: dict[int, list[float]] = {quantiser: [] for quantiser in _quantisers(own)}
-        for row in own:
-            at[row["quantiser"]].append(gain_db(row))
+    for network, own in grouped(rows).items():
         worst = min(own, key=gain_db)
+        by_quantiser = sorted(grouped(own, "quantiser").items())
         found.append(
             Gain(
                 network=network,
-                by_quantiser={quantiser: fmean(each) for quantiser, each in at.items()},
+                by_quantiser={key: fmean(map(gain_db, each)) for key, each in by_quantiser},
                 mean=fmean(map(gain_db, own)),
                 ssim=fmean(row["ssim_out"] - row["ssim_in"] for row in own),
                 lowest=gain_db(worst),
@@ -154,35 +139,19 @@ def gains(rows: Iterable[Row]) -> list[Gain]:
     return found
 
 
-def gain_db(row: Row) -> float:
-    """Return the gain in luma PSNR over the coded input."""
-    gain: float = row["psnr_out"] - row["psnr_in"]
-    return gain
-
-
-def _quantisers(rows: Iterable[Row]) -> list[int]:
-    return sorted({row["quantiser"] for row in rows})
-
-
 def video_cells(rows: Sequence[Row], codec: str) -> Cells:
-    """Return the table of one codec; ``video`` rows of others are passed over.
-
-    The first line is the coded video itself, in dB; the others are what is gained over it.
-    """
+    """Return the table of one codec: the coded video in dB, then what is gained over it."""
     own = [row for row in rows if row["codec"] == codec]
-    word, quantisers = QUANTISERS[codec], _quantisers(own)
-    at = [f"{word} {quantiser}" for quantiser in quantisers]
     # All networks saw the same coded clips, so that each counts once.
     inputs = list({(row["clip"], row["quantiser"]): row for row in own}.values())
-    means = [
-        fmean(row["psnr_in"] for row in inputs if quantiser in (None, row["quantiser"]))
-        for quantiser in (*quantisers, None)
-    ]
+    at = sorted(grouped(inputs, "quantiser").items())
+    means = [fmean(row["psnr_in"] for row in each) for each in (*(e for _, e in at), inputs)]
     ssim = fmean(row["ssim_in"] for row in inputs)
     cells = [[codec, *(f"{mean:.2f}" for mean in means), f"{ssim:.4f}", NONE, NONE, NONE]]
+    word = QUANTISERS[codec]
     for gain in gains(own):
         clip, quantiser = gain.lowest_at
-        shown = (gain.by_quantiser.get(quantiser) for quantiser in quantisers)
+        shown = [gain.by_quantiser.get(quantiser) for quantiser, _ in at]
         cells.append(
             [
                 gain.network,
@@ -194,7 +163,8 @@ def video_cells(rows: Sequence[Row], codec: str) -> Cells:
                 f"{gain.losses} of {gain.inputs} inputs",
             ]
         )
-    return ("Network", *at, "Mean", "SSIM", "Lowest", "On", "Loses on"), cells
+    header = ("Network", *(f"{word} {quantiser}" for quantiser, _ in at))
+    return (*header, "Mean", "SSIM", "Lowest", "On", "Loses on"), cells
 
 
 MEASURES = {
@@ -205,10 +175,7 @@ PRINTED_DIGITS = {"psnr": 2, "ssim": 3}  # of the paper
 
 
 def published_variants(measure: str) -> dict[str, dict[tuple[float, int], float]]:
-    """Return figures of the CAR-CNN paper by method, and by limit in Mb/s and CRF.
-
-    Nothing is printed but ``psnr`` and ``ssim``.
-    """
+    """Return figures of the CAR-CNN paper, if there are any, by method, and by Mb/s and CRF."""
     order = [(limit, crf) for limit in LIMITS_MBPS for crf in CRFS]
     tables = published()["variants"].get(measure, {})
     return {
@@ -223,48 +190,43 @@ def variants_tables(rows: Sequence[Row]) -> dict[str, Cells]:
     variants = list(dict.fromkeys((row["limit_mbps"], row["quantiser"]) for row in own))
     header = ("Method", *(f"{limit:g} Mb/s CRF {crf}" for limit, crf in variants), "Mean")
 
-    def means(rows: Iterable[Row], key: str) -> list[float | None]:
-        """Means over clips; the coded clip, which all methods share, counts once."""
-        found: dict[Any, dict[str, float]] = {variant: {} for variant in variants}
+    def line(name: str, values: Iterable[float | None], digits: int, mean_digits: int) -> list[str]:
+        values = list(values)
+        known = [value for value in values if value is not None]
+        shown = [NONE if value is None else f"{value:.{digits}f}" for value in values]
+        return [name, *shown, f"{fmean(known):.{mean_digits}f}" if known else NONE]
+
+    def means(rows: Iterable[Row], key: str) -> Iterator[float | None]:
+        """Yield means over clips; the coded clip, which all methods share, counts once."""
+        by_clip: dict[Any, dict[str, float]] = {variant: {} for variant in variants}
         for row in rows:
             if row[key] is not None:
-                found[row["limit_mbps"], row["quantiser"]][row["clip"]] = row[key]
-        return [fmean(values.values()) if values else None for values in found.values()]
+                by_clip[row["limit_mbps"], row["quantiser"]][row["clip"]] = row[key]
+        return (fmean(values.values()) if values else None for values in by_clip.values())
 
     tables: dict[str, Cells] = {}
     for measure, (title, digits) in MEASURES.items() if own else ():
-        lines = [_line("h264", means(own, f"{measure}_in"), digits, digits)]
-        for network, each in by_network(own).items():
-            lines.append(_line(network, means(each, f"{measure}_out"), digits, digits))
+        lines = [line("h264", means(own, f"{measure}_in"), digits, digits)]
+        for network, each in grouped(own).items():
+            lines.append(line(network, means(each, f"{measure}_out"), digits, digits))
         for method, printed in published_variants(measure).items():
-            values = [printed.get(variant) for variant in variants]
-            lines.append(_line(f"*{method}*", values, PRINTED_DIGITS[measure], digits))
+            values = map(printed.get, variants)
+            lines.append(line(f"*{method}*", values, PRINTED_DIGITS[measure], digits))
         tables[title] = header, lines
     return tables
-
-
-def _line(name: str, values: Iterable[float | None], digits: int, mean_digits: int) -> list[str]:
-    """Values and their mean; a dash for what is not known."""
-    values = list(values)
-    known = [value for value in values if value is not None]
-    shown = [NONE if value is None else f"{value:.{digits}f}" for value in values]
-    return [name, *shown, f"{fmean(known):.{mean_digits}f}" if known else NONE]
 
 
 def bd_cells(rows: Sequence[Row]) -> Cells:
     """Return the table of the BD-rates of HEVC, published ones included."""
     own = [row for row in rows if row["codec"] == "hevc"]
-    structures = list(dict.fromkeys(row["structure"] for row in own))
-    columns = [(structure, place) for structure in structures for place in ("after", "instead")]
+    columns = [(s, place) for s in grouped(own, "structure") for place in ("after", "instead")]
     header = ("Network", *(f"{structure}, {place}" for structure, place in columns))
-    # The coder's own output after its filters is the anchor itself.
-    coded = [
-        NONE if place == "after" else _mean_bd_rate(own, structure, place, "psnr_in")
-        for structure, place in columns
-    ]
-    lines = [["x265 without filters", *coded]]
-    for network, each in by_network(own).items():
-        lines.append([network, *(_mean_bd_rate(each, *column, "psnr_out") for column in columns)])
+
+    def line(name: str, rows: Sequence[Row], psnr: str) -> list[str]:
+        return [name, *(_mean_bd_rate(rows, *column, psnr) for column in columns)]
+
+    lines = [line("x265 without filters", own, "psnr_in")]
+    lines += [line(network, each, "psnr_out") for network, each in grouped(own).items()]
     for method, printed in published()["bd_rates"].items():
         cells = [
             f"{printed[structure]:+.2f}" if structure in printed and place == "instead" else NONE
@@ -275,31 +237,29 @@ def bd_cells(rows: Sequence[Row]) -> Cells:
 
 
 def _mean_bd_rate(rows: Sequence[Row], structure: str, place: str, psnr: str) -> str:
-    """Mean over the clips that have points enough of both curves."""
+    """Mean over the clips that have points enough of both curves.
+
+    The coder's own output after its filters is the anchor itself: a dash.
+    """
     saved: list[float] = []
-    for clip in dict.fromkeys(row["clip"] for row in rows):
-        here = [row for row in rows if (row["clip"], row["structure"]) == (clip, structure)]
-        anchor = {RatePoint(r["kbps"], r["psnr_in"]) for r in here if r["in_loop_filters"]}
-        filters = place == "after"
-        test = {RatePoint(r["kbps"], r[psnr]) for r in here if r["in_loop_filters"] is filters}
-        try:
+    filters = place == "after"
+    for here in grouped(rows, "clip").values():
+        own = [row for row in here if row["structure"] == structure]
+        anchor = {RatePoint(r["kbps"], r["psnr_in"]) for r in own if r["in_loop_filters"]}
+        test = {RatePoint(r["kbps"], r[psnr]) for r in own if r["in_loop_filters"] is filters}
+        with suppress(DataError):  # fewer quantisers than a curve needs, or not a common dB
             saved.append(bd_rate(sorted(anchor), sorted(test)))
-        except DataError:  # fewer quantisers than a curve needs, or not a common dB
-            continue
-    return f"{fmean(saved):+.2f}" if saved else NONE
+    return f"{fmean(saved):+.2f}" if saved and (place, psnr) != ("after", "psnr_in") else NONE
 
 
 def limits_lines(rows: Iterable[Row]) -> list[str]:
     """Say for each clip what the paper's limits are at its size."""
-    limits: dict[str, dict[float, int]] = {}
+    limits: dict[str, dict[str, None]] = {}
     for row in rows:
         if row["limit_mbps"] is not None:
-            limits.setdefault(row["clip"], {})[row["limit_mbps"]] = row["max_kbps"]
-    return [
-        f"{clip}: {', '.join(f'{limit:g} Mb/s is {kbps} kbit/s' for limit, kbps in own.items())} "
-        "at 25 frames/s"
-        for clip, own in limits.items()
-    ]
+            words = f"{row['limit_mbps']:g} Mb/s is {row['max_kbps']} kbit/s"
+            limits.setdefault(row["clip"], {})[words] = None
+    return [f"{clip}: {', '.join(own)} at 25 frames/s" for clip, own in limits.items()]
 
 
 DETECTION_COLUMNS: Columns = (
@@ -342,21 +302,17 @@ def detection_cells(rows: Iterable[Row], columns: Columns = DETECTION_COLUMNS) -
 
 def detection_settings(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Group rows by the line that stands over their table: detector, truth and coder."""
-    by_setting: dict[str, list[Row]] = {}
-    for row in rows:
-        line = (
-            f"{row['codec']}; detector {row['detector']} ({row['head']}), objects from a score of "
-            f"{row['confidence']:g}, classes from {row['least_boxes']} of them:"
-        )
-        by_setting.setdefault(line, []).append(row)
-    return by_setting
+    line = (
+        "{codec}; detector {detector} ({head}), objects from a score of {confidence:g}, classes "
+        "from {least_boxes} of them:"
+    )
+    return grouped(({**row, "setting": line.format_map(row)} for row in rows), "setting")
 
 
 def narrow_tables(rows: Sequence[Row]) -> Iterator[Table]:
     """Yield the tables of a detection study for 80 columns, three for each clip."""
     caption = "mAP × 100; [95 % interval over frames]: one with 0 in it shows nothing."
-    for clip in dict.fromkeys(row["clip"] for row in rows):
-        own = [row for row in rows if row["clip"] == clip]
+    for clip, own in grouped(rows, "clip").items():
         first, rare = own[0], own[0]["rare_boxes"]
         objects = ", ".join(f"{entry['boxes']} {entry['name']}" for entry in first["classes"])
         left_out = f"; {rare} of rarer classes left out" if rare else ""

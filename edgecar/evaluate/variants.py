@@ -23,6 +23,7 @@ STRUCTURES: dict[str, tuple[int, int | None]] = {
 }
 """Frames from one key frame to the next, and B-frames in a row, by name."""
 DEFAULT = "default"
+CODING_COLUMNS = ("codec", "quantiser", "max_kbps", "in_loop_filters")
 Row = dict[str, Any]
 
 
@@ -58,35 +59,19 @@ def variants(
     H.264 is coded under each limit, which ``limit_mbps`` has as the paper has it; HEVC in each
     structure, with the coder's filters and without.
     """
-    codings: list[tuple[VideoCoding, float | None, str]]
+    found: list[tuple[VideoCoding, Row]] = []
+
+    def add(limit_mbps: float | None, structure: str, **settings: Any) -> None:
+        for quantiser in quantisers:
+            coding = VideoCoding(codec, quantiser, **settings)
+            facts = {key: getattr(coding, key) for key in CODING_COLUMNS}
+            found.append((coding, {**facts, "limit_mbps": limit_mbps, "structure": structure}))
+
     if codec == "h264":
-        codings = [
-            (VideoCoding("h264", crf, max_kbps=scaled_kbps(limit, size)), limit, DEFAULT)
-            for limit in LIMITS_MBPS
-            for crf in quantisers
-        ]
+        for limit in LIMITS_MBPS:
+            add(limit, DEFAULT, max_kbps=scaled_kbps(limit, size))
     else:
-        codings = [
-            (
-                VideoCoding("hevc", qp, gop=gop, b_frames=b_frames, in_loop_filters=filters),
-                None,
-                structure,
-            )
-            for structure, (gop, b_frames) in STRUCTURES.items()
-            for filters in (True, False)
-            for qp in quantisers
-        ]
-    return [
-        (
-            coding,
-            {
-                "codec": codec,
-                "quantiser": coding.quantiser,
-                "limit_mbps": limit_mbps,
-                "max_kbps": coding.max_kbps,
-                "structure": structure,
-                "in_loop_filters": coding.in_loop_filters,
-            },
-        )
-        for coding, limit_mbps, structure in codings
-    ]
+        for structure, (gop, b_frames) in STRUCTURES.items():
+            for filters in (True, False):
+                add(None, structure, gop=gop, b_frames=b_frames, in_loop_filters=filters)
+    return found

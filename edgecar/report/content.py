@@ -14,9 +14,9 @@ from edgecar.evaluate.tables import (
     QUANTISERS,
     VIDEO_CODECS,
     Gain,
-    by_network,
     gain_db,
     gains,
+    grouped,
     study_tables,
 )
 from edgecar.evaluate.variants import variant_words
@@ -31,11 +31,7 @@ LEAST_DB = 0.005
 class Verdict:
     """The verdict on one network or post-filter, decided by the numbers.
 
-    Attributes:
-        network: Name of the network or post-filter.
-        outcome: The verdict in a word or two.
-        value: Mean gain over the coded input, in dB or points of mAP.
-        words: The verdict in a sentence.
+    ``value`` is the mean gain over the coded input, in dB or points of mAP.
     """
 
     network: str
@@ -48,16 +44,8 @@ class Verdict:
 class Report:
     """A study, ready to be written.
 
-    Attributes:
-        title: Subject of the study.
-        headline: The answer in one sentence: does cleaning pay?
-        verdicts: One for each network.
-        tables: The most telling first.
-        intro: Paragraph on the method; backticks mean code and asterisks emphasis.
-        panels: Curves; empty where there is one quantiser.
-        samples: Frames with most gain, then those with least, and which of the two each is.
-        notes: A sentence for each network without a frame.
-        results: Rows and their provenance.
+    ``samples`` are frames with most gain, then those with least; ``notes`` have a sentence for each
+    network without a frame. In ``intro``, backticks mean code and asterisks emphasis.
     """
 
     title: str
@@ -69,11 +57,7 @@ class Report:
     samples: Sequence[tuple[SampleFrame, Kind]]
     notes: Sequence[str]
     results: Results
-
-    @property
-    def codec(self) -> str:
-        """Codec of the clips, or ``jpeg``."""
-        return _codec(self.results.rows)
+    codec: str
 
 
 def report_of(results: Results, sample_frames: SampleFrames | None = None) -> Report:
@@ -85,63 +69,51 @@ def report_of(results: Results, sample_frames: SampleFrames | None = None) -> Re
         sample_frames: Frames kept while measuring.
     """
     kind, rows = results.kind, results.rows
-    found = verdicts(kind, rows)
-    samples = list(sample_frames.shown()) if sample_frames else []
-    tables = study_tables(kind, rows)
-    if kind in ("video", "variants"):
-        tables.append(every_input(rows))
-    intro = "bd_rates" if (kind, _codec(rows)) == ("variants", "hevc") else kind
+    codec: str = rows[0].get("codec", "jpeg")
+    names = list(grouped(rows, "set" if kind == "jpeg" else "clip"))
+    on = names[0] if len(names) == 1 else f"{len(names)} clips"
+    title = f"{ {'jpeg': 'JPEG', **VIDEO_CODECS}[codec] }: what cleaning gains on {on}"
     why = "none of its frames was kept"
+    tables = study_tables(kind, rows)
     if kind == "detection":
+        found = rows[0]["detector"]
+        title = f"{VIDEO_CODECS[codec]}: what {found} finds on {on}, coded and cleaned"
         why = (
             "as many mistakes on every frame as before cleaning, with detections from a score of "
             f"{rows[0]['confidence']:g}; mAP counts less sure ones, too"
         )
+    elif kind != "jpeg":
+        tables.append(every_input(rows, QUANTISERS[codec]))
+    samples = list(sample_frames.shown()) if sample_frames else []
     shown = {CODED, *(sample.network for sample, _ in samples)}
+    judged = verdicts(kind, rows)
     return Report(
-        title=_title(kind, rows),
-        headline=headline(found, kind),
-        verdicts=found,
+        title=title,
+        headline=headline(judged, kind),
+        verdicts=judged,
         tables=tables,
-        intro=INTROS[intro],
+        intro=INTROS["bd_rates" if (kind, codec) == ("variants", "hevc") else kind],
         panels=panels_of(kind, rows),
         samples=samples,
-        notes=[f"{name}: {why}." for name in by_network(rows) if name not in shown],
+        notes=[f"{name}: {why}." for name in grouped(rows) if name not in shown],
         results=results,
+        codec=codec,
     )
 
 
-def _codec(rows: Sequence[Row]) -> str:
-    codec: str = rows[0].get("codec", "jpeg")
-    return codec
-
-
-def _title(kind: str, rows: Sequence[Row]) -> str:
-    if kind == "jpeg":
-        return f"JPEG: what cleaning gains on {rows[0]['set']}"
-    clips = list(dict.fromkeys(row["clip"] for row in rows))
-    on = clips[0] if len(clips) == 1 else f"{len(clips)} clips"
-    codec = VIDEO_CODECS[_codec(rows)]
-    if kind == "detection":
-        return f"{codec}: what {rows[0]['detector']} finds on {on}, coded and cleaned"
-    return f"{codec}: what cleaning gains on {on}"
-
-
-def every_input(rows: Sequence[Row]) -> Table:
+def every_input(rows: Sequence[Row], quantiser: str) -> Table:
     """Return a table of ``video`` or ``variants`` rows of one codec with a line for each."""
-    varied = "structure" in rows[0]
     columns = [
-        *(("Clip", "{clip}"), (QUANTISERS[_codec(rows)], "{quantiser}")),
-        *([("Coding", "{coding}")] if varied else []),
+        *(("Clip", "{clip}"), (quantiser, "{quantiser}"), ("Coding", "{coding}")),
         *(("kbit/s", "{kbps:.0f}"), ("Network", "{network}"), ("Coded dB", "{psnr_in:.2f}")),
         *(("Restored dB", "{psnr_out:.2f}"), ("Gain dB", "{gain:+.2f}")),
-        ("SSIM gain", "{ssim:+.4f}"),
-        *([] if varied else [("Worst frame dB", "{worst_frame_gain_db:+.2f}")]),
+        *(("SSIM gain", "{ssim:+.4f}"), ("Worst frame dB", "{worst_frame_gain_db:+.2f}")),
     ]
     shown = [
         {
+            "worst_frame_gain_db": None,  # of variants
             **row,
-            "coding": variant_words(row) if varied else None,
+            "coding": variant_words(row) if "structure" in row else None,
             "gain": gain_db(row),
             "ssim": row["ssim_out"] - row["ssim_in"],
         }
@@ -153,12 +125,12 @@ def every_input(rows: Sequence[Row]) -> Table:
 def verdicts(kind: str, rows: Sequence[Row]) -> list[Verdict]:
     """Return a verdict on each network, in the order of the rows."""
     if kind == "detection":
-        networks = by_network(rows).items()
+        networks = grouped(rows).items()
         return [_of_detections(name, own) for name, own in networks if name != CODED]
     if kind == "jpeg":
         named = [{**row, "clip": row["set"], "quantiser": row["quality"]} for row in rows]
         return [_of_gain(gain, "quality", "pictures", "qualities") for gain in gains(named)]
-    return [_of_gain(gain, QUANTISERS[_codec(rows)], "clips", "inputs") for gain in gains(rows)]
+    return [_of_gain(gain, QUANTISERS[rows[0]["codec"]], "clips", "inputs") for gain in gains(rows)]
 
 
 def headline(found: Sequence[Verdict], kind: str) -> str:

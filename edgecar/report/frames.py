@@ -10,36 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import MediaError
-from edgecar.evaluate.detector_decoders import Detections
 from edgecar.evaluate.metrics import Luma, capped_psnr
-from edgecar.evaluate.sample_frames import Boxes, Kind, Marks, SampleFrame
+from edgecar.evaluate.sample_frames import Boxes, Kind, SampleFrame
 from edgecar.evaluate.tables import QUANTISERS
 from edgecar.media.color import Bgr, bgr_from_frame
 
-MOST_SHOWN = 12
 BUDGET_LETTERS = 7_000_000
-"""Length of all data URIs together, for a page of less than 8 MB."""
+"""Length of the data URIs of whole frames together, for a page of less than 8 MB."""
 NARROW_PX, WIDE_PX = 480, 960
 """Widths of a frame on the page; those up to 360 px are shown narrow."""
 LABEL_PX = 12  # height of letters beside boxes, as shown
 
 BLOCK_PX = 16
 CROP_PX = (66, 88)  # height and width; four times as large, three fit side by side
-MAP_WIDTH_PX = 480
 LOSSLESS_PX = 160_000
 """Frames up to a little more than CIF are shown without loss."""
 LADDER = ((960, 95), (960, 85), (640, 80), (480, 70), (320, 50))
 """Width in pixels and WebP quality, tried in this order until a frame's pictures fit."""
 LOSSLESS = 101  # OpenCV's WebP quality for lossless
-PERCENTILE = 99
-LEAST_SCALE_CODES = 4
-COLOURS = cv2.COLORMAP_INFERNO
 
 NAMES = ("source", "coded", "restored")
 
 
 class Words(NamedTuple):
-    """A frame in words: the network and its effect, its place, and its measurements."""
+    """A frame in words."""
 
     title: str
     place: str
@@ -55,7 +49,7 @@ def described(sample: SampleFrame, kind: Kind, codec: str) -> Words:
         count, changed = abs(round(sample.gain)), "fewer" if sample.gain > 0 else "more"
         title = f"{sample.network}: {count} mistake{'s' * (count != 1)} {changed}"
         coded, restored = (
-            ", ".join(f"{len(found.scores)} {word}" for word, found in _kinds(marks))
+            ", ".join(f"{len(found.scores)} {word}" for word, found in vars(marks).items())
             for marks in (sample.boxes.coded, sample.boxes.restored)
         )
         objects = len(sample.boxes.source.scores)
@@ -67,94 +61,61 @@ def described(sample: SampleFrame, kind: Kind, codec: str) -> Words:
     return Words(f"{sample.network} {verb} {extent}", place, figures)
 
 
-def _kinds(marks: Marks) -> list[tuple[str, Detections]]:
-    return [("found", marks.found), ("missed", marks.missed), ("false", marks.false)]
-
-
-def chosen(samples: Sequence[tuple[SampleFrame, Kind]]) -> list[tuple[SampleFrame, Kind]]:
-    """Return the frames that a page has room for, as many of the best as of the worst."""
-    if len(samples) <= MOST_SHOWN:
-        return list(samples)
-    best = [each for each in samples if each[1] == "best"]
-    worst = [each for each in samples if each[1] == "worst"]
-    return [*best[: MOST_SHOWN // 2], *worst[: MOST_SHOWN // 2]]
-
-
-def articles(shown: Sequence[tuple[SampleFrame, Kind]], codec: str) -> Iterator[dict[str, Any]]:
+def articles(samples: Sequence[tuple[SampleFrame, Kind]], codec: str) -> Iterator[dict[str, Any]]:
     """Yield what the template shows of each frame."""
-    for sample, kind in shown:
+    for sample, kind in samples:
         frames = [sample.source, sample.coded, sample.restored]
         pictures = [bgr_from_frame(frame) for frame in frames]
-        crops, maps, scale_codes = [], {}, 0
-        if not sample.boxes:
-            lumas = [frame.y for frame in frames]
-            crops = [
-                _crop(word, spot, pictures, lumas)
-                for word, spot in zip(("better", "worse"), most_changed(*lumas), strict=True)
-            ]
-            before, after, scale_codes = error_maps(*lumas)
-            maps = {"coded": data_uri(before), "restored": data_uri(after)}
-        near = [*maps.values(), *(side["uri"] for crop in crops for side in crop["sides"])]
-        letters = BUDGET_LETTERS // len(shown) - sum(map(len, near))
-        uris, width, how = fitting(pictures, letters)
+        lumas = [frame.y for frame in frames]
+        crops = [
+            _crop(word, spot, pictures, lumas)
+            for word, spot in zip(("better", "worse"), most_changed(*lumas), strict=True)
+            if not sample.boxes
+        ]
+        uris, width, how = fitting(pictures, BUDGET_LETTERS // len(samples))
         height, full_width = sample.source.size
         narrow = width <= NARROW_PX * 3 // 4
         label_px = LABEL_PX * full_width / (NARROW_PX if narrow else WIDE_PX)
-        overlays = _overlays(sample.boxes, label_px) if sample.boxes else [[], [], []]
         own = "at its size" if width == full_width else f"scaled from {full_width} px to {width} px"
         too = "" if sample.boxes else "; luma is restored, colour is that of the coded frame"
         yield {
             "words": described(sample, kind, codec),
-            "sides": [
-                {"name": name, "uri": uri, "boxes": boxes}
-                for name, uri, boxes in zip(NAMES, uris, overlays, strict=True)
-            ],
+            "sides": list(zip(NAMES, uris, _overlays(sample.boxes, label_px), strict=True)),
             "size": (full_width, height),
             "label_px": label_px,
             "width": "narrow" if narrow else "wide",
             "caption": f"Whole frame {own}, {how}{too}.",
             "crops": crops,
-            "maps": maps,
-            "scale_codes": scale_codes,
         }
 
 
-def _overlays(boxes: Boxes, label_px: float) -> list[list[dict[str, Any]]]:
+def _overlays(boxes: Boxes | None, label_px: float) -> list[list[dict[str, Any]]]:
     """Return the boxes of source, coded and restored frame.
 
     Each kind has a place for its label, so that boxes on one object can all be read: objects and
     those found above the box, those missed below it, false ones inside.
     """
-
-    def box(word: str, corners: list[float], score: float, number: int) -> dict[str, Any]:
-        left, top, right, bottom = corners
-        above = top - 0.3 * label_px if top > label_px else top + label_px
-        feet = {"missed": bottom - 0.3 * label_px, "false": top + label_px}
-        sure = "" if word in ("missed", "object") else f" {score:.2f}"
-        return {
-            "word": word,
-            "label": f"{word} {boxes.names.get(number, f'class {number}')}{sure}",
-            "x": left,
-            "y": top,
-            "width": right - left,
-            "height": bottom - top,
-            "foot": feet.get(word, above),
-        }
-
-    return [
-        [
-            box(word, *each)
-            for word, found in kinds
-            for each in zip(
-                found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True
-            )
-        ]
-        for kinds in ([("object", boxes.source)], _kinds(boxes.coded), _kinds(boxes.restored))
-    ]
+    if boxes is None:
+        return [[], [], []]
+    overlays: list[list[dict[str, Any]]] = []
+    for kinds in ({"object": boxes.source}, vars(boxes.coded), vars(boxes.restored)):
+        overlay: list[dict[str, Any]] = []
+        for word, found in kinds.items():
+            rows = zip(found.boxes.tolist(), found.scores, found.classes.tolist(), strict=True)
+            for (left, top, right, bottom), score, number in rows:
+                above = top - 0.3 * label_px if top > label_px else top + label_px
+                feet = {"missed": bottom - 0.3 * label_px, "false": top + label_px}
+                sure = "" if word in ("missed", "object") else f" {score:.2f}"
+                label = f"{word} {boxes.names.get(number, f'class {number}')}{sure}"
+                foot = feet.get(word, above)
+                place = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+                overlay.append({"word": word, "label": label, "foot": foot, **place})
+        overlays.append(overlay)
+    return overlays
 
 
 class Rectangle(NamedTuple):
-    """Edges in pixels; ``bottom`` and ``right`` are exclusive."""
+    """Edges in pixels; the last two are exclusive."""
 
     top: int
     left: int
@@ -162,7 +123,6 @@ class Rectangle(NamedTuple):
     right: int
 
     def cut(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the pixels inside."""
         return picture[self.top : self.bottom, self.left : self.right]
 
 
@@ -171,10 +131,7 @@ Spot = tuple[Rectangle, Rectangle]
 
 
 def most_changed(source: Luma, coded: Luma, restored: Luma) -> tuple[Spot | None, Spot | None]:
-    """Find the blocks whose squared error fell most and rose most.
-
-    Pictures are ``(H, W)`` uint8; a result is None where no block changed that way.
-    """
+    """Find the blocks whose squared error fell most and rose most; None where none did."""
     clean = source.astype(np.float32)
     fell = (coded - clean) ** 2 - (restored - clean) ** 2
     rows, columns = (math.ceil(side / BLOCK_PX) for side in fell.shape)
@@ -213,27 +170,6 @@ def _crop(
     return {"word": word, "block": block, "crop": crop, "sides": sides}
 
 
-def error_maps(source: Luma, coded: Luma, restored: Luma) -> tuple[Bgr, Bgr, int]:
-    """Colour the absolute errors before and after, both on one scale.
-
-    The brightest colour is the 99th percentile of the errors before, so that a few bad pixels do
-    not leave the rest dark. Maps are at most 480 px wide; the number is the error in codes that has
-    the brightest colour.
-    """
-    before, after = (
-        scaled(cv2.absdiff(source, other).astype(np.float32), MAP_WIDTH_PX)
-        for other in (coded, restored)
-    )
-    scale = max(LEAST_SCALE_CODES, math.ceil(float(np.percentile(before, PERCENTILE))))
-    maps = (coloured(np.clip(error * (255 / scale), 0, 255)) for error in (before, after))
-    return next(maps), next(maps), scale
-
-
-def coloured(codes: NDArray[Any]) -> Bgr:
-    """Colour errors of 0 to 255, no error darkest."""
-    return np.asarray(cv2.applyColorMap(codes.astype(np.uint8), COLOURS), np.uint8)
-
-
 def scaled(picture: NDArray[Any], width_px: int) -> NDArray[Any]:
     """Shrink a picture to this width if it is wider, by averaging pixels."""
     height, width = picture.shape[:2]
@@ -244,11 +180,9 @@ def scaled(picture: NDArray[Any], width_px: int) -> NDArray[Any]:
 
 
 def fitting(pictures: Sequence[Bgr], letters: int) -> tuple[list[str], int, str]:
-    """Encode pictures of one size as finely as a budget for their data URIs together allows.
+    """Encode pictures of one size as finely as a budget for their data URIs allows.
 
-    Returns:
-        Data URIs, their width in pixels, and words for how they are coded. The coarsest step is
-        taken even if it is over the budget.
+    The coarsest step is taken even if it is over. Width and coding are told, too.
     """
     height, width = pictures[0].shape[:2]
     lossless = [(width, LOSSLESS)] if height * width <= LOSSLESS_PX else []

@@ -6,11 +6,8 @@ import importlib.util
 import json
 import re
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edgecar.bench.machine import machine_line
 from edgecar.bench.results import Results, table_of
@@ -19,7 +16,7 @@ from edgecar.evaluate.table import Cells, markdown
 from edgecar.files import atomic_write
 from edgecar.report.content import Report
 from edgecar.report.curves import drawn
-from edgecar.report.frames import articles, chosen, coloured, data_uri, described
+from edgecar.report.frames import articles, described
 
 MOST_PANELS = 24
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -30,10 +27,7 @@ CODE = re.compile(r"`([^`]+)`")
 
 
 def html_page(report: Report) -> str:
-    """Return the report as one HTML file that loads nothing: style, script and pictures are inside.
-
-    All text is escaped by the template engine.
-    """
+    """Return the report as one HTML file that loads nothing; its text is escaped."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup, escape
 
@@ -50,31 +44,22 @@ def html_page(report: Report) -> str:
         return clean(value) if type(value) is str else value
 
     folder = Path(__file__).parent
-    shown = chosen(report.samples)
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=True, finalize=finalized, auto_reload=False
     )
-    filters = {"digest": digest, "drawn": drawn, "inline": inline, "printed": printed}
-    environment.filters |= filters
+    environment.filters |= {"digest": digest, "drawn": drawn, "inline": inline, "printed": printed}
     return environment.get_template("page.html").render(
         report=report,
         style=(folder / "page.css").read_text("utf-8"),
         script=(folder / "page.js").read_text("utf-8"),
         most_panels=MOST_PANELS,
-        articles=articles(shown, report.codec),
-        left_out=len(report.samples) - len(shown),
-        scale=data_uri(coloured(np.arange(256)[None]), None),
+        articles=articles(report.samples, report.codec),
         metadata=metadata(report.results),
     )
 
 
 def clean(text: str) -> str:
-    r"""Replace characters that no page may contain.
-
-    Example:
-        >>> clean("bell\a.mp4")
-        'bell�.mp4'
-    """
+    """Replace characters that no page may contain."""
     readable = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", readable)
 
@@ -95,7 +80,7 @@ def metadata(results: Results) -> list[tuple[str, str]]:
 
 
 def markdown_page(report: Report) -> str:
-    """Return the report as Markdown: words, tables, and the frames by name, without pictures."""
+    """Return the report as Markdown: words, tables, and the frames by name."""
     frames = [described(sample, kind, report.codec) for sample, kind in report.samples]
     shown = [_markdown_table((("Network", "Where", "Measured"), frames))] if frames else []
     parts = [
@@ -135,11 +120,7 @@ def _markdown_table(cells: Cells) -> str:
 
 
 def json_page(report: Report) -> str:
-    """Return verdicts, frames by name, rows and their provenance as JSON.
-
-    Raises:
-        DataError: A number is infinite or not a number.
-    """
+    """Return verdicts, frames by name, rows and their provenance as JSON."""
     keys = ("clip", "quantiser", "network", "variant", "gain")
     table = {
         **table_of(report.results),
@@ -162,11 +143,7 @@ def json_page(report: Report) -> str:
         raise DataError(f"report as JSON: {error}; leave that row out, or write .html") from error
 
 
-FORMS: dict[str, Callable[[Report], str]] = {
-    ".html": html_page,
-    ".md": markdown_page,
-    ".json": json_page,
-}
+FORMS = {".html": html_page, ".md": markdown_page, ".json": json_page}
 
 
 def check_path(path: Path) -> None:

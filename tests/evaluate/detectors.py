@@ -67,38 +67,33 @@ def write_detector(
     ]
     outputs = {"output0": TensorProto.FLOAT}
     score = "scores_of_cells"
+
+    def joined(parts: list[str], name: str, axis: int = 2) -> None:
+        nodes.append(helper.make_node("Concat", parts, [name], axis=axis))
+
     if codes:
-        joined = ["boxes_of_cells", "ones", score, "zeros"]
-        nodes.append(helper.make_node("Concat", joined, ["output0"], axis=2))
+        joined(["boxes_of_cells", "ones", score, "zeros"], "output0")
     elif family == "yolov5":
-        row = ["boxes_of_cells", "ones", score, "zeros"]
-        nodes.append(helper.make_node("Concat", row, ["one_anchor"], axis=2))
-        empty = np.zeros((1, 2 * cells, 7), np.float32)
-        empty[..., 2:4] = SIDE_PX
-        constants["other_anchors"] = empty
-        nodes.append(
-            helper.make_node("Concat", ["one_anchor", "other_anchors"], ["output0"], axis=1)
-        )
+        joined(["boxes_of_cells", "ones", score, "zeros"], "one_anchor")
+        constants["other_anchors"] = np.zeros((1, 2 * cells, 7), np.float32)
+        constants["other_anchors"][..., 2:4] = SIDE_PX
+        joined(["one_anchor", "other_anchors"], "output0", axis=1)
     elif family == "yolov8":
-        nodes.append(
-            helper.make_node("Concat", ["boxes_of_cells", score, "zeros"], ["wide"], axis=2)
-        )
+        joined(["boxes_of_cells", score, "zeros"], "wide")
         nodes.append(helper.make_node("Transpose", ["wide"], ["output0"], perm=[0, 2, 1]))
     elif family == "end to end":
-        row = ["boxes_of_cells", score, "zeros"]
-        nodes.append(helper.make_node("Concat", row, ["of_cells"], axis=2))
+        joined(["boxes_of_cells", score, "zeros"], "of_cells")
         constants["nothing"] = np.zeros((1, 3, 6), np.float32)  # as many rows as cells are YOLOX's
-        nodes.append(helper.make_node("Concat", ["of_cells", "nothing"], ["output0"], axis=1))
+        joined(["of_cells", "nothing"], "output0", axis=1)
     elif family == "named":
-        outputs = {
-            "labels": TensorProto.INT64,
-            "boxes": TensorProto.FLOAT,
-            "scores": TensorProto.FLOAT,
-        }
-        nodes.append(helper.make_node("Reshape", ["boxes_of_cells", "flat_boxes"], ["boxes"]))
-        nodes.append(helper.make_node("Reshape", [score, "flat"], ["scores"]))
-        nodes.append(helper.make_node("Cast", ["zeros"], ["whole"], to=TensorProto.INT64))
-        nodes.append(helper.make_node("Reshape", ["whole", "flat"], ["labels"]))
+        kinds = {"labels": TensorProto.INT64, "boxes": TensorProto.FLOAT}
+        outputs = {**kinds, "scores": TensorProto.FLOAT}
+        nodes += [
+            helper.make_node("Reshape", ["boxes_of_cells", "flat_boxes"], ["boxes"]),
+            helper.make_node("Reshape", [score, "flat"], ["scores"]),
+            helper.make_node("Cast", ["zeros"], ["whole"], to=TensorProto.INT64),
+            helper.make_node("Reshape", ["whole", "flat"], ["labels"]),
+        ]
     else:  # a map, as of FastestDet: no family is laid out like this
         nodes.append(helper.make_node("Identity", ["pooled"], ["output0"]))
     graph = helper.make_graph(

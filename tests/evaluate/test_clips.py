@@ -140,7 +140,7 @@ def test_a_suite_names_clips_in_the_data_folder(tmp_path):
             '[[clips]]\nfile = "a.avi"\nhalf = true',
             "clip 1: unknown key 'half'; known are file, halve, frames",
         ),
-        ("[[clips]]\nhalve = true", "clip 1: key 'file' is missing"),
+        ("[[clips]]\nhalve = true", "clip 1 is {'halve': True}; need a table with a file"),
         ("[[clips]]\nfile = 3", "clip 1: file is 3; need text"),
         ('[[clips]]\nfile = "a.avi"\nhalve = 1', "halve is 1; need true or false"),
         ('[[clips]]\nfile = "a.avi"\nframes = true', "frames is True; need a number"),

@@ -129,6 +129,6 @@ def test_without_a_report_no_frame_is_kept(edgecar, clips, artifact, monkeypatch
     def refuse(*_, **__):
         raise AssertionError("a frame was looked at")
 
-    monkeypatch.setattr(quality, "SampleFrame", refuse)
+    monkeypatch.setattr(quality, "sample_of", refuse)
     done = edgecar("eval", "h264", "--data", clips, "--crf", 40, "--network", artifact)
     assert done.code == 0, done.err

@@ -1,4 +1,4 @@
-"""Crops, error maps and the bytes of pictures."""
+"""Crops and the bytes of pictures."""
 
 import base64
 
@@ -6,15 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecar.report.frames import (
-    CROP_PX,
-    LOSSLESS,
-    coloured,
-    data_uri,
-    error_maps,
-    most_changed,
-    scaled,
-)
+from edgecar.report.frames import CROP_PX, LOSSLESS, data_uri, most_changed, scaled
 
 
 def changed(size, better_at, worse_at):
@@ -50,25 +42,6 @@ def test_small_frames_and_frames_where_nothing_changed():
     assert most_changed(source, source, source) == (None, None)
     better, worse = most_changed(source, source, source + np.uint8(3))
     assert (better is None, worse is None) == (True, False)
-
-
-def test_error_maps_have_one_scale():
-    source = np.full((540, 960), 100, np.uint8)
-    coded = source.copy()
-    coded[:, 480:] += 20
-    before, after, scale = error_maps(source, coded, source)
-    assert scale == 20
-    assert before.shape == (270, 480, 3)  # no wider than a page needs
-    colours = coloured(np.arange(256)[None])[0]
-    assert np.array_equal(before[0, 0], colours[0])
-    assert np.array_equal(before[0, -1], colours[255])
-    assert (after == colours[0]).all()
-    _, worse, scale = error_maps(source, coded, coded + np.uint8(40))
-    assert scale == 20  # that of the coded frame, so that more is not shown as less
-    assert np.array_equal(worse[0, 0], colours[255])
-    before, _, scale = error_maps(source, source + np.uint8(1), source)
-    assert scale == 4  # hardly any error stays dark
-    assert np.array_equal(before[0, 0], colours[63])
 
 
 def test_pictures_come_back_from_their_bytes():
