@@ -97,7 +97,6 @@ def command(
         rows = outputs.measured(
             evaluate_detection(sources, codings, methods, study, samples),
             len(sources) * len(codings) * (1 + len(methods)),
-            "detecting",
         )
     following = f"edgecar run {quoted(names[0])} -o clean.mp4 --compare"
     outputs.show(rows, samples, following, tables=narrow_tables(rows))

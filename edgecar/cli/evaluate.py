@@ -102,14 +102,12 @@ def jpeg(
         rows = outputs.measured(
             evaluate_jpeg(pictures, data.name, qualities, methods, samples),
             len(qualities) * len(methods),
-            "measuring",
         )
     outputs.show(rows, samples, NEXT)
 
 
-def _video_command(codec: VideoCodec, option: str, summary: str) -> Callable[..., None]:
+def _video_command(codec: VideoCodec, coder: str, option: str) -> Callable[..., None]:
     """Make the command of one coder; only names and defaults differ."""
-    quantiser = option.upper()
     example = f"--{option} {' '.join(map(str, QUANTISERS[codec]))}"
 
     def command(
@@ -121,7 +119,7 @@ def _video_command(codec: VideoCodec, option: str, summary: str) -> Callable[...
         ],
         quantisers: Annotated[
             list[int] | None,
-            typer.Option(f"--{option}", help=f"{summary.split()[0]} {quantiser}: {example}."),
+            typer.Option(f"--{option}", help=f"{coder} {option.upper()}: {example}."),
         ] = None,
         more: More = None,
         suite: Annotated[
@@ -172,7 +170,7 @@ def _video_command(codec: VideoCodec, option: str, summary: str) -> Callable[...
                 return
             samples = outputs.sample_frames(len(methods))
             expected = len(clips.clips) * len(asked) * len(methods)
-            rows = outputs.measured(evaluate_video(*study, samples), expected, "measuring")
+            rows = outputs.measured(evaluate_video(*study, samples), expected)
         outputs.show(rows, samples, NEXT)
 
     return command
@@ -188,7 +186,7 @@ app.command(
 
     Example: edgecar eval h264 --data clips --crf 29 35 --baseline spp
     """,
-)(_video_command("h264", "crf", "x264"))
+)(_video_command("h264", "x264", "crf"))
 app.command(
     "hevc",
     help="""Code clips as HEVC, restore them, and print what is gained in luma PSNR.
@@ -199,7 +197,7 @@ app.command(
 
     Example: edgecar eval hevc --data clips --qp 32 37
     """,
-)(_video_command("hevc", "qp", "x265"))
+)(_video_command("hevc", "x265", "qp"))
 
 
 def _variants_study(
@@ -221,7 +219,7 @@ def _variants_study(
     samples = outputs.sample_frames(len(methods))
     # The number of variants does not depend on the size.
     expected = len(variants(codec, (2, 2), quantisers)) * len(methods) * len(clips)
-    rows = outputs.measured(evaluate_variants(*study, done, samples), expected, "measuring", there)
+    rows = outputs.measured(evaluate_variants(*study, done, samples), expected, there)
     own = [row for row in rows if row["codec"] == codec]  # a file may hold both coders
     again = extremes(own) & done
     if samples and again:  # rows from the file have no pictures
@@ -281,21 +279,22 @@ class Outputs:
         return SampleFrames(networks) if self.report else None
 
     def measured(
-        self, rows: "Iterable[Row]", expected: int, label: str, there: "Sequence[Any]" = ()
+        self, rows: "Iterable[Row]", expected: int, there: "Sequence[Any]" = ()
     ) -> list[Any]:
         """Collect rows after those of the file, with a bar on stderr, and write the file.
 
         A study that can go on from its file writes it after each row.
         """
         collected = list(there)
-        with progress_bar(label) as progress:
+        with progress_bar("measuring") as progress:
             progress(len(collected), expected)
             for row in rows:
                 collected.append(row)
                 progress(len(collected), expected)
                 if self.kind == "variants":
                     self._write(collected)
-        self._write(collected)
+        if len(collected) > len(there):
+            self._write(collected)
         return collected
 
     def _write(self, rows: "Sequence[Row]") -> None:

@@ -212,12 +212,10 @@ class _Detection:
         ]
         fewer = [was.mistakes - now.mistakes for was, now in marks]
         for place in {int(np.argmax(fewer)), int(np.argmin(fewer))}:
-            wanted = sample_frames.wants(method.name, coded.source.name, fewer[place])
-            if not fewer[place] or not wanted:
-                continue
-            index = place * study.every
-            objects = self._truth[place].of_classes([entry.number for entry in after.by_class()])
-            boxes = Boxes(objects, *marks[place], study.detector.class_names)
-            (restored,) = method.frames(coded, [index])
-            shown = sample_of(coded, row, index, float(fewer[place]), restored, boxes)
-            sample_frames.offer(shown)
+            gain, index = float(fewer[place]), place * study.every
+            if gain and sample_frames.wants(method.name, coded.source.name, gain):
+                counted = [entry.number for entry in after.by_class()]
+                objects = self._truth[place].of_classes(counted)
+                boxes = Boxes(objects, *marks[place], study.detector.class_names)
+                (restored,) = method.frames(coded, [index])
+                sample_frames.offer(sample_of(coded, row, index, gain, restored, boxes))

@@ -77,26 +77,20 @@ class Detections:
 
 @dataclass(frozen=True)
 class Head:
-    """Input format of a detector, and the decoder of its outputs.
+    """Input format of a family of detectors, and the decoder of its outputs.
 
-    Attributes:
-        name: Name of the family.
-        decode: Outputs and ``(height, width)`` of the input to boxes in its pixels.
-        colours: Order of the three input channels.
-        full_scale: Input value of code 255.
-        fit: Frames are scaled into the ``corner`` or the ``centre`` of the input, the rest grey, or
-            each side by itself (``stretch``).
-        classes: Number of classes; None if the outputs do not tell.
-        overlaps: Boxes of one object are left to suppress.
+    Frames are scaled into the corner or the centre of the input, the rest grey, or each side by
+    itself. The decoder takes outputs and ``(height, width)`` of the input, and gives boxes in its
+    pixels.
     """
 
     name: str
     decode: Callable[[Outputs, Size], Detections]
     colours: Literal["bgr", "rgb"] = "rgb"
-    full_scale: float = 1.0
+    full_scale: float = 1.0  # input value of code 255
     fit: Literal["corner", "centre", "stretch"] = "centre"
-    classes: int | None = None
-    overlaps: bool = True
+    classes: int | None = None  # None: the outputs do not tell
+    overlaps: bool = True  # boxes of one object are left to suppress
 
 
 def head_of(outputs: Outputs, size: Size) -> Head:
@@ -123,38 +117,16 @@ def _head_of_grid(values: NDArray[Any], name: str, size: Size) -> Head | None:
     """Recognise a head with one output: a row a cell, or a column a cell."""
     _, rows, columns = values.shape
 
+    def floats(outputs: Outputs) -> Floats:
+        return outputs[name][0].astype(np.float32)
+
     def plain(outputs: Outputs, _: Size) -> Detections:
-        values = outputs[name][0].astype(np.float32)
+        values = floats(outputs)
         return _best_class(values[:, :2], values[:, 2:4], values[:, 4:5] * values[:, 5:])
 
-    def without_objectness(outputs: Outputs, _: Size) -> Detections:
-        values = outputs[name][0].T.astype(np.float32)
-        return _best_class(values[:, :2], values[:, 2:4], values[:, 4:])
-
-    def end_to_end(outputs: Outputs, _: Size) -> Detections:
-        values = outputs[name][0].astype(np.float32)
-        return Detections(values[:, :4], values[:, 4], values[:, 5].astype(np.int64))
-
-    for strides in STRIDES_PX:
-        cells = sum(math.prod(side // stride for side in size) for stride in strides)
-        if rows == cells and columns > 5:
-            raw = bool((values[0, :, 2:4] < 0).any())
-            decode = _of_cells(name, strides) if raw else plain
-            return Head("YOLOX", decode, "bgr", 255.0, "corner", columns - 5)
-        if rows == ANCHORS_V5 * cells and columns > 5:
-            return Head("YOLOv5", plain, classes=columns - 5)
-        if columns == cells and rows > 4:
-            return Head("YOLOv8/11", without_objectness, classes=rows - 4)
-    if columns == END_TO_END_VALUES:
-        return Head("YOLO, end to end", end_to_end, overlaps=False)
-    return None
-
-
-def _of_cells(name: str, strides: tuple[int, ...]) -> Callable[[Outputs, Size], Detections]:
-    """Centre and size (a logarithm) by the cells of grids of these strides, then as YOLOv5."""
-
-    def decode(outputs: Outputs, size: Size) -> Detections:
-        values = outputs[name][0].astype(np.float32)
+    def of_cells(outputs: Outputs, size: Size) -> Detections:
+        """Centre and size (a logarithm) by the cells of the grids."""
+        values = floats(outputs)
         places, steps = [], []
         for stride in strides:
             y, x = np.mgrid[: size[0] // stride, : size[1] // stride]
@@ -164,7 +136,27 @@ def _of_cells(name: str, strides: tuple[int, ...]) -> Callable[[Outputs, Size], 
         centres = (values[:, :2] + np.concatenate(places).astype(np.float32)) * step
         return _best_class(centres, np.exp(values[:, 2:4]) * step, values[:, 4:5] * values[:, 5:])
 
-    return decode
+    def without_objectness(outputs: Outputs, _: Size) -> Detections:
+        values = floats(outputs).T
+        return _best_class(values[:, :2], values[:, 2:4], values[:, 4:])
+
+    def end_to_end(outputs: Outputs, _: Size) -> Detections:
+        values = floats(outputs)
+        return Detections(values[:, :4], values[:, 4], values[:, 5].astype(np.int64))
+
+    for strides in STRIDES_PX:
+        cells = sum(math.prod(side // stride for side in size) for stride in strides)
+        if rows == cells and columns > 5:
+            raw = bool((values[0, :, 2:4] < 0).any())
+            decode = of_cells if raw else plain
+            return Head("YOLOX", decode, "bgr", 255.0, "corner", columns - 5)
+        if rows == ANCHORS_V5 * cells and columns > 5:
+            return Head("YOLOv5", plain, classes=columns - 5)
+        if columns == cells and rows > 4:
+            return Head("YOLOv8/11", without_objectness, classes=rows - 4)
+    if columns == END_TO_END_VALUES:
+        return Head("YOLO, end to end", end_to_end, overlaps=False)
+    return None
 
 
 def _best_class(centres: Floats, sides: Floats, scores: Floats) -> Detections:

@@ -38,19 +38,18 @@ def test_verdicts_on_gains(gains, outcome, words, answer):
     assert answer in headline([verdict], "video")
 
 
-def test_the_headline_names_the_network_with_the_highest_mean():
+def test_the_headline_names_the_highest_mean_and_each_study_its_words():
     rows = [video_row(network, gain=gain) for network, gain in (("x", 0.1), ("y", 0.4), ("z", -1))]
     found = verdicts("video", rows)
     assert [verdict.network for verdict in found] == ["x", "y", "z"]
     assert headline(found, "video").endswith("the best is y.")
-
-
-def test_hevc_has_qps_and_jpeg_has_qualities():
     (verdict,) = verdicts("video", [video_row(codec="hevc")])
     assert "QP 41" in verdict.words
     (verdict,) = verdicts("jpeg", [jpeg_row(quality=q, gain=g) for q, g in ((10, 0.5), (40, 0.1))])
     assert "+0.30 dB over the coded pictures on average, loses on none of 2" in verdict.words
     assert "quality 40" in verdict.words
+    assert verdicts("detection", [detection_row("coded")]) == []
+    assert headline([], "detection") == "Nothing was measured."
 
 
 @pytest.mark.parametrize(
@@ -90,8 +89,3 @@ def test_a_detector_on_several_inputs():
     assert verdict.outcome == "mixed"  # better where it is shown at all, which is not everywhere
     (verdict,) = verdicts("detection", rows[1:2] * 2)
     assert verdict.outcome == "gains"
-
-
-def test_nothing_but_the_coded_clip():
-    assert verdicts("detection", [detection_row("coded")]) == []
-    assert headline([], "detection") == "Nothing was measured."
