@@ -118,7 +118,8 @@ def _head_of_grid(values: NDArray[Any], name: str, size: Size) -> Head | None:
     _, rows, columns = values.shape
 
     def floats(outputs: Outputs) -> Floats:
-        return outputs[name][0].astype(np.float32)
+        values: Floats = outputs[name][0].astype(np.float32)
+        return values
 
     def plain(outputs: Outputs, _: Size) -> Detections:
         values = floats(outputs)

@@ -16,7 +16,7 @@ from edgecar.evaluate.tables import QUANTISERS
 from edgecar.media.color import Bgr, bgr_from_frame
 
 BUDGET_LETTERS = 7_000_000
-"""Length of the data URIs of whole frames together, for a page of less than 8 MB."""
+"""Length of all data URIs together, for a page of less than 8 MB."""
 NARROW_PX, WIDE_PX = 480, 960
 """Widths of a frame on the page; those up to 360 px are shown narrow."""
 LABEL_PX = 12  # height of letters beside boxes, as shown
@@ -72,7 +72,8 @@ def articles(samples: Sequence[tuple[SampleFrame, Kind]], codec: str) -> Iterato
             for word, spot in zip(("better", "worse"), most_changed(*lumas), strict=True)
             if not sample.boxes
         ]
-        uris, width, how = fitting(pictures, BUDGET_LETTERS // len(samples))
+        spent = sum(len(side["uri"]) for crop in crops for side in crop["sides"])
+        uris, width, how = fitting(pictures, BUDGET_LETTERS // len(samples) - spent)
         height, full_width = sample.source.size
         narrow = width <= NARROW_PX * 3 // 4
         label_px = LABEL_PX * full_width / (NARROW_PX if narrow else WIDE_PX)
