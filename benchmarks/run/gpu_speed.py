@@ -235,26 +235,23 @@ def detector_kernels(bench: Bench, size: Size) -> list[tuple[str, int, Callable[
     device, (height, width) = bench.device, size
     pitch, (rows, columns) = width, DETECTOR_SIDE
     picture = device.memory(pitch * (height + height // 2))
-    bgr, tensor = device.memory(height * width * 3), device.memory(3 * rows * columns * 4)
+    tensor = device.memory(3 * rows * columns * 4)
     planes = (picture.address, pitch, picture.address + pitch * height, pitch, *size, *BT709)
     inner = min(rows, columns * height // width)
     box = (*((rows - inner) // 2, 0, inner, columns), rows, columns, 114, tensor.address)
     read = height * width * 3 // 2
     found: list[tuple[str, int, Callable[[], None]]] = []
 
-    def add(kernel: str, items: int, arguments: tuple[Any, ...], moved: int, out: Memory) -> None:
-        def launch(_held: tuple[Memory, ...] = (picture, out)) -> None:  # until it was timed
-            device.launch(kernel, items, 1, arguments, bench.stream)
+    def add(kernel: str, moved: int) -> None:
+        def launch(_held: tuple[Memory, ...] = (picture, tensor)) -> None:  # until it was timed
+            device.launch(kernel, rows * columns, 1, (*planes, *box), bench.stream)
 
         found.append((kernel, moved, launch))
 
-    groups = height * -(-width // GROUP)
-    add("nv12_to_bgr", groups, (*planes, bgr.address), read + height * width * 3, bgr)
     for kind, item in (("fp32", 4), ("fp16", 2)):
         # Of a frame that is made smaller not all is read: four samples of luma a pixel, at most.
         seen = min(read, inner * columns * 6)
-        moved = seen + 3 * rows * columns * item
-        add(f"letterbox_{kind}", rows * columns, (*planes, *box), moved, tensor)
+        add(f"letterbox_{kind}", seen + 3 * rows * columns * item)
     return found
 
 

@@ -8,7 +8,6 @@ from edgecar.media.color import matrix_weights
 from edgecar.media.frame import COLOUR_NOT_STATED, Colour
 from edgecar.runtime.cuda.arrays import DeviceArray, frame_from_array
 from edgecar.runtime.cuda.device import Device
-from edgecar.runtime.cuda.device_stream import GROUP
 from edgecar.spec import Size
 
 ONE = 1 << 16  # of the kernels' colour matrix (kernels/detector.cu)
@@ -30,7 +29,7 @@ class Placement:
 class DetectorInput:
     """Makes a detector's tensor of luma and chroma in device memory, as NV12 has them.
 
-    The tensor is overwritten by the next call.
+    The tensor is overwritten by the next call. A side that is the picture's own leaves its size.
 
     Args:
         device: Device that everything lies on.
@@ -54,7 +53,6 @@ class DetectorInput:
         self._item = {"fp32": 4, "fp16": 2}[kind]
         self._stream, self._done = device.stream(), device.event()
         self._tensor = device.memory(3 * side[0] * side[1] * self._item)
-        self._bgr = device.memory(1)
 
     def __call__(
         self, luma: Any, chroma: Any, colour: Colour = COLOUR_NOT_STATED
@@ -72,41 +70,28 @@ class DetectorInput:
         Raises:
             MediaError: They are no such planes.
         """
-        picture, size = self._picture(luma, chroma, colour)
-        place, (height, width) = placement(size, self._side), self._side
-        # Integers as the kernel takes them, after those of the picture.
-        box = (place.top, place.left, place.height, place.width, height, width, self._fill)
-        self._run(f"letterbox_{self._kind}", height * width, (*picture, *box, self._tensor.address))
-        plane, row = height * width * self._item, width * self._item
-        shape, strides = (1, 3, height, width), (3 * plane, plane, row, self._item)
-        tensor = DeviceArray(self._tensor.address, shape, strides, self._tensor, self._kind)
-        return tensor, place
-
-    def bgr(self, luma: Any, chroma: Any, colour: Colour = COLOUR_NOT_STATED) -> DeviceArray:
-        """The picture in its own size, ``(H, W, 3)`` of uint8, blue first; arguments as above."""
-        picture, (height, width) = self._picture(luma, chroma, colour)
-        if self._bgr.size != height * width * 3:
-            self._bgr = self._device.memory(height * width * 3)
-        self._run("nv12_to_bgr", height * -(-width // GROUP), (*picture, self._bgr.address))
-        return DeviceArray(self._bgr.address, (height, width, 3), (width * 3, 3, 1), self._bgr)
-
-    def _picture(self, luma: Any, chroma: Any, colour: Colour) -> tuple[tuple[int, ...], Size]:
-        """Return the arguments that both kernels take first, and the size of the picture."""
         y, uv = (frame_from_array(plane, self._device, self._stream) for plane in (luma, chroma))
-        _, height, width = y.shape
-        wanted = (1, -(-height // 2), -(-width // 2) * 2)
+        size = (y.shape[1], y.shape[2])
+        wanted = (1, -(-size[0] // 2), -(-size[1] // 2) * 2)
         if y.shape[0] != 1 or uv.shape != wanted:
             raise MediaError(
                 f"got luma {y.shape} and chroma {uv.shape}, need chroma {wanted} for it: Cb and Cr "
                 "in turn, at half the size"
             )
-        planes = (y.address, y.strides[1], uv.address, uv.strides[1])
-        return (*planes, height, width, *kernel_matrix(colour)), (height, width)
-
-    def _run(self, kernel: str, items: int, arguments: tuple[int, ...]) -> None:
-        self._device.launch(kernel, items, 1, arguments, self._stream)
-        self._device.record(self._done, self._stream)
+        place, (height, width) = placement(size, self._side), self._side
+        arguments = (
+            *(y.address, y.strides[1], uv.address, uv.strides[1], *size, *kernel_matrix(colour)),
+            *(place.top, place.left, place.height, place.width, height, width, self._fill),
+            self._tensor.address,
+        )
+        kernel, stream = f"letterbox_{self._kind}", self._stream
+        self._device.launch(kernel, height * width, 1, arguments, stream)
+        self._device.record(self._done, stream)
         self._device.finish(self._done)
+        plane, row = height * width * self._item, width * self._item
+        shape, strides = (1, 3, height, width), (3 * plane, plane, row, self._item)
+        tensor = DeviceArray(self._tensor.address, shape, strides, self._tensor, self._kind)
+        return tensor, place
 
 
 def placement(size: Size, side: Size) -> Placement:

@@ -34,8 +34,7 @@ KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "gather.cu": {f"gather_{kind}": "piiii" + _TILES + "p" for kind in ("fp32", "fp16")},
         "scatter.cu": {f"scatter_{kind}": "pi" + _TILES + "pii" for kind in ("fp32", "fp16")},
         "detector.cu": {
-            "nv12_to_bgr": _PICTURE + "p",
-            **{f"letterbox_{kind}": _PICTURE + "iiiiiii" + "p" for kind in ("fp32", "fp16")},
+            f"letterbox_{kind}": _PICTURE + "iiiiiii" + "p" for kind in ("fp32", "fp16")
         },
     }
 )

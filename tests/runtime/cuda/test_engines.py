@@ -12,7 +12,7 @@ from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
 from edgecar.errors import EngineError
 from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.restorer import Restorer
-from tests.runtime.cuda.host_device import HostDevice, ReferenceTiles
+from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.cuda.small_network import HALO, InTurn, a_clip, blurred, wanted
 
 
@@ -73,16 +73,6 @@ def test_real_networks_give_the_bytes_of_the_whole_frame(kind, exported, reduced
     with open_engine(artifact, "onnxruntime", threads=1) as whole:
         reference = Restorer(artifact, whole, reuse=False)
         assert (restorer(frame) == reference.whole(frame)).all()
-
-
-def test_torch_is_the_reference_on_tiles_too(exported) -> None:
-    artifact, device = exported("edgecar-xs"), HostDevice()
-    with open_engine(artifact, "torch", threads=1) as engine:
-        tiles = ReferenceTiles(device, engine, (2, 64, 64))
-        restorer = InTurn(CudaRunner(device, tiles, artifact.metadata.halo_px))
-        frame = np.random.default_rng(1).integers(0, 256, (64, 100), np.uint8)
-        fixed = Restorer(artifact, engine, reuse=False, tile=(64, 64))
-        assert (restorer(frame) == fixed.luma(frame)).all()
 
 
 def test_absent_provider_is_said(exported) -> None:

@@ -185,17 +185,12 @@ def bgr_reference(luma, chroma, height: int, width: int, matrix):
     return np.stack([np.clip((s + 32768) >> 16, 0, 255) for s in sums], -1).astype(np.uint8)
 
 
-def bgr_of(luma, chroma, height: int, width: int, matrix):
-    bgr = np.full((height, width, 3), GUARD, np.uint8)
+def letterboxed(kind, luma, chroma, size, matrix, box, side):
+    """A picture at ``(top, left)`` of a tensor, resized to ``(height, width)``."""
+    tensor = np.full((3, *side), 9, DTYPES[kind])
     planes = luma, luma.shape[1], chroma, chroma.shape[1]
-    run("nv12_to_bgr", *planes, height, width, *matrix, bgr)
-    return bgr
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(list(MATRICES.values())))
-def test_nv12_becomes_bgr(height, width, matrix) -> None:
-    given = *picture(height, width), height, width, matrix
-    assert (bgr_of(*given) == bgr_reference(*given)).all()
+    run(f"letterbox_{kind}", *planes, *size, *matrix, *box, *side, 114, tensor)
+    return tensor
 
 
 @pytest.mark.parametrize("colour", MATRICES)
@@ -203,9 +198,11 @@ def test_colours_are_those_of_the_converter(colour) -> None:
     """On even chroma, where its interpolation plays no part; its tables are coarser by a code."""
     luma = np.random.default_rng(3).integers(16, 236, (64, 64), np.uint8)
     u, v = (np.full((32, 32), value, np.uint8) for value in (110, 150))
-    bgr = bgr_of(luma, np.stack([u, v], -1).reshape(32, 64), 64, 64, MATRICES[colour])
+    chroma, whole = np.stack([u, v], -1).reshape(32, 64), (64, 64)
+    tensor = letterboxed("fp32", luma, chroma, whole, MATRICES[colour], (0, 0, *whole), whole)
     frame = Frame(y=luma, u=u, v=v, pts=0, time_base=None, colour=colour)
-    assert np.abs(bgr.astype(int) - bgr_from_frame(frame)).max() <= 2
+    rgb = bgr_from_frame(frame)[:, :, ::-1].transpose(2, 0, 1)
+    assert np.abs(tensor * 255 - rgb).max() <= 2.01  # two codes
 
 
 def letterbox_reference(bgr, side):
@@ -236,15 +233,19 @@ def letterbox_reference(bgr, side):
 
 
 @given(
-    st.integers(1, 60), st.integers(1, 60), st.integers(8, 48), st.sampled_from(["fp32", "fp16"])
+    st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    st.none() | st.integers(8, 48),
+    st.sampled_from(["fp32", "fp16"]),
+    st.sampled_from(list(MATRICES.values())),
 )
-def test_letterbox_is_a_resized_picture_on_grey(height, width, side, kind) -> None:
-    luma, chroma = picture(height, width, seed=height)
-    matrix = MATRICES[Colour()]
-    bgr = bgr_reference(luma, chroma, height, width, matrix)
-    expected, (rows, columns) = letterbox_reference(bgr, (side, side))
+def test_letterbox_is_a_resized_picture_on_grey(size, side, kind, matrix) -> None:
+    """And the picture as it is where the side is its own."""
+    side = (side, side) if side else size
+    luma, chroma = picture(*size, seed=size[0])
+    bgr = bgr_reference(luma, chroma, *size, matrix)
+    expected, (rows, columns) = letterbox_reference(bgr, side)
     box = (rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-    tensor = np.full((3, side, side), 9, DTYPES[kind])
-    run(f"letterbox_{kind}", luma, luma.shape[1], chroma, chroma.shape[1], height, width, *matrix,
-        *box, side, side, 114, tensor)  # fmt: skip
+    tensor = letterboxed(kind, luma, chroma, size, matrix, box, side)
     assert tensor.tobytes() == expected.astype(DTYPES[kind]).tobytes()
+    if side == size:
+        assert expected.tobytes() == np.multiply(bgr[:, :, ::-1].transpose(2, 0, 1), CODE).tobytes()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import av
@@ -73,35 +74,28 @@ def test_plan_is_found_beside_its_graph_or_here(artifact, tmp_path) -> None:
     assert find_plan(artifact, "tensorrt-rtx") == tmp_path / "here" / "net.rtx.plan"
 
 
-def test_plan_of_another_library_or_graph_is_none(artifact, exported) -> None:
+def test_what_is_no_plan_of_the_graph_is_refused(artifact, monkeypatch) -> None:
     assert "no tensorrt plan of" in refusal(artifact, "tensorrt")
-    artifact.path.write_bytes(exported("edgecar-s").onnx)
-    said = refusal(read_artifact(artifact.path))
-    assert "edgecar build " in said
-    assert "--library tensorrt-rtx" in said
-
-
-def test_one_of_several_is_not_chosen_unasked(artifact) -> None:
+    assert "got --precision int8, but the plan computes" in refusal(artifact, precision="int8")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pycuda.driver", None)
+        without.setitem(sys.modules, "pycuda", None)
+        assert "needs pycuda, which is not installed; pip install pycuda" in refusal(artifact)
     beside = artifact.path.with_name("net.rtx.plan")
     other = beside.with_name("more.plan")
     shutil.copy(beside, other)
     shutil.copy(sidecar_of(beside), sidecar_of(other))
     assert "2 tensorrt-rtx plans" in refusal(artifact)
-
-
-def test_plan_whose_facts_are_spoilt_is_not_seen(artifact) -> None:
-    sidecar_of(artifact.path.with_name("net.rtx.plan")).write_text("{}")
+    for spoilt in (beside, other):
+        sidecar_of(spoilt).write_text("{}")
     assert "no tensorrt-rtx plan" in refusal(artifact)
 
 
-def test_precision_is_that_of_the_graph(artifact) -> None:
-    assert "got --precision int8, but the plan computes" in refusal(artifact, precision="int8")
-
-
-def test_without_pycuda_it_is_said(artifact, monkeypatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pycuda.driver", None)
-    monkeypatch.setitem(__import__("sys").modules, "pycuda", None)
-    assert "needs pycuda, which is not installed; pip install pycuda" in refusal(artifact)
+def test_plan_of_another_graph_is_none(artifact, exported) -> None:
+    artifact.path.write_bytes(exported("edgecar-s").onnx)
+    said = refusal(read_artifact(artifact.path))
+    assert "edgecar build " in said
+    assert "--library tensorrt-rtx" in said
 
 
 @pytest.fixture

@@ -17,49 +17,15 @@ SHARED int code_of(int sum) {
     return clamped((sum + (1 << (FRACTION - 1))) >> FRACTION, 0, 255);
 }
 
-SHARED Bgr bgr_from(int y, int cb, int cr, const Matrix& m) {
-    const int luma = (y - m.black) * m.luma;
-    cb -= 128;
-    cr -= 128;
-    return Bgr{code_of(luma + m.blue_cb * cb),
-               code_of(luma + m.green_cb * cb + m.green_cr * cr),
-               code_of(luma + m.red_cr * cr)};
-}
-
 // A pixel of a picture (height, width) of luma and one of interleaved Cb and Cr at half its size.
 SHARED Bgr pixel_at(const uint8_t* luma, int luma_pitch, const uint8_t* chroma, int chroma_pitch,
                     int row, int column, const Matrix& m) {
     const uint8_t* pair = chroma + (long long)(row / 2) * chroma_pitch + (column & ~1);
-    return bgr_from(luma[(long long)row * luma_pitch + column], pair[0], pair[1], m);
-}
-
-// bgr (height, width, 3). A thread makes four pixels: twelve bytes, three words.
-KERNEL nv12_to_bgr(const uint8_t* luma, int luma_pitch, const uint8_t* chroma, int chroma_pitch,
-                   int height, int width, int black, int luma_gain, int red_cr, int green_cb,
-                   int green_cr, int blue_cb, uint8_t* bgr) {
-    const Matrix m = {black, luma_gain, red_cr, green_cb, green_cr, blue_cb};
-    const int groups = (width + GROUP - 1) / GROUP;
-    EACH_ITEM(item, height * groups) {
-        const int row = item / groups, column = item % groups * GROUP;
-        const int count = least(GROUP, width - column);
-        uint8_t* out = bgr + ((long long)row * width + column) * 3;
-        uint32_t words[3] = {0, 0, 0};
-        for (int at = 0; at < count; ++at) {
-            const Bgr pixel =
-                pixel_at(luma, luma_pitch, chroma, chroma_pitch, row, column + at, m);
-            const int codes[3] = {pixel.blue, pixel.green, pixel.red};
-            for (int channel = 0; channel < 3; ++channel) {
-                const int byte = 3 * at + channel;
-                words[byte / 4] |= (uint32_t)codes[channel] << (8 * (byte % 4));
-            }
-        }
-        if (width % GROUP == 0) {
-            for (int word = 0; word < 3; ++word) ((uint32_t*)out)[word] = words[word];
-        } else {
-            for (int byte = 0; byte < 3 * count; ++byte)
-                out[byte] = (uint8_t)(words[byte / 4] >> (8 * (byte % 4)));
-        }
-    }
+    const int y = (luma[(long long)row * luma_pitch + column] - m.black) * m.luma;
+    const int cb = pair[0] - 128, cr = pair[1] - 128;
+    return Bgr{code_of(y + m.blue_cb * cb),
+               code_of(y + m.green_cb * cb + m.green_cr * cr),
+               code_of(y + m.red_cr * cr)};
 }
 
 // Where a pixel of a resized side lies in the original, in 1 / 2048 px: centres on centres.
