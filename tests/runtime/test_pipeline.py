@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import count
 
 import numpy as np
 import pytest
@@ -183,6 +184,14 @@ def test_frames_over_the_latency_budget_pass():
     assert counted.frames_restored == 12 - len(passed)
     with pytest.raises(SettingsError, match="max_latency_ms is 0; give a time above 0"):
         PipelineSettings(max_latency_ms=0)
+
+
+def test_frames_that_waited_too_long_pass():
+    seconds = count()  # a clock that goes on by a second each time that it is read
+    settings = PipelineSettings(max_latency_ms=500)
+    clock = lambda: float(next(seconds))  # noqa: E731
+    with Pipeline({"": Source(6)}, restorer_with(), settings, clock) as pipeline:
+        assert [frame.passed_because for frame in pipeline] == ["over_latency_budget"] * 6
 
 
 def test_finely_coded_frames_pass():
