@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from edgecar.artifact import Artifact
 from edgecar.engines.base import CODE, Engine, codes_from_unit
@@ -251,6 +252,30 @@ def test_codes_are_restored_like_floats_each_once(engine) -> None:
     for number, view in enumerate(views):
         unit = engine.run((view * CODE)[None])[0]
         np.testing.assert_array_equal(taken[number], codes_from_unit(unit))
+
+
+@pytest.mark.parametrize("kind", ["openvino fp32", "onnxruntime", "torch"])
+def test_halves_are_rounded_to_even(kind, artifact) -> None:
+    """With a network that gives one value everywhere: exactly between two codes."""
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, "h", "w"])
+        for name in ("input", "output")
+    ]
+    node = helper.make_node("Conv", ["input", "none", "value"], ["output"])
+    metadata = replace(artifact.metadata, known_answer=None)
+    black, taken = np.zeros((1, 8, 8), np.uint8), []
+    for below in (2, 5):
+        value = np.float32((below + 0.5) / 255)
+        assert value * np.float32(255) == below + 0.5
+        constants = [
+            helper.make_tensor("none", TensorProto.FLOAT, [1, 1, 1, 1], [0.0]),
+            helper.make_tensor("value", TensorProto.FLOAT, [1], [value]),
+        ]
+        graph = helper.make_graph([node], "one", ends[:1], ends[1:], constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        with opened(kind, Artifact(metadata, model.SerializeToString())) as engine:
+            engine.run_codes([black], lambda _number, codes: taken.append(codes.copy()))
+        assert (taken[-1] == below + below % 2).all()
 
 
 @pytest.mark.parametrize(
