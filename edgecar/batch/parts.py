@@ -84,11 +84,7 @@ class UncutError(BatchError):
 
 
 def plan_clip(path: Path, codec_out: Codec, part_seconds: float) -> Plan:
-    """Cut a clip into parts of at least ``part_seconds``, by its packets alone.
-
-    Raises:
-        MediaError: It cannot be opened or holds no frame that can be decoded.
-    """
+    """Cut a clip into parts of at least ``part_seconds``, by its packets alone."""
     with Reader(source_from(path), keep_size=True, threads=1) as reader:
         facts = replace(reader.facts, sound=None)  # read from the file when parts are joined
         plan = Plan(reader.codec, facts, (Span(None, None, reader.frame_count),))
@@ -209,13 +205,11 @@ class PartDone:
     """Facts of a finished part, kept in a file beside it.
 
     Attributes:
-        frames: Number of frames.
         first_ticks: Time of its first frame in ticks of the output; its own times start at zero.
         hold_ticks: Duration of its last frame, if that is longer than others; else 0.
         begins: Digests of its first frames, as decoded.
         goes_on: Digests of the first frames of the next part, as decoded without a cut.
         engine: Engine that computed it, in words.
-        size_bytes: Size of its file.
         warnings: Counts of what was changed, skipped or missing.
         key: Hash of all that decides its bytes; see `archive.clip_key`.
         lost: True if a worker died over it.
@@ -250,12 +244,7 @@ def finished_part(path: Path, key: str) -> PartDone | None:
 def make_part(
     source: Path, plan: Plan, span: Span, restorer: Restorer, path: Path, codec: Codec, key: str
 ) -> PartDone:
-    """Restore and encode one part; its file and its facts appear whole.
-
-    Raises:
-        MediaError: The clip is unreadable there, or the part cannot be written.
-        EngineError: The engine failed.
-    """
+    """Restore and encode one part; its file and its facts appear whole."""
     lost = any(path.parent.glob(f".{path.stem}.*"))  # what a worker that died left half-written
     facts = replace(plan.facts, audio_from=None, notes=NO_NOTES)
     tick = stored_time_base(path.suffix, facts)
@@ -299,12 +288,7 @@ def make_part(
 
 
 def check_seams(source: Path, parts: Sequence[PartDone]) -> None:
-    """Compare what was decoded on both sides of every cut.
-
-    Raises:
-        UncutError: It differs.
-        BatchError: Parts were computed by different engines.
-    """
+    """Compare what was decoded on both sides of every cut, and who computed the parts."""
     engines = {part.engine for part in parts}
     if len(engines) > 1:
         raise BatchError(
@@ -321,10 +305,6 @@ def join_parts(plan: Plan, parts: Sequence[PartDone], folder: Path, codec: Codec
     """Copy the packets of all parts into ``whole`` in their folder, with the sound of the source.
 
     Returns counts of what had to change or be left out.
-
-    Raises:
-        BatchError: The parts do not fit together.
-        MediaError: The file cannot be written.
     """
     facts, suffix = plan.facts, SUFFIXES[codec]
     tick = stored_time_base(suffix, facts)

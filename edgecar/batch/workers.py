@@ -114,7 +114,7 @@ class LocalWorkers:
         processes = [*self._idle, *self._busy.values()]
         for _, started in processes:
             with suppress(ProcessLookupError, BrokenProcessPool):
-                os.kill(started.result(), signal.SIGKILL)
+                os.kill(started.result(), getattr(signal, "SIGKILL", signal.SIGTERM))
         for executor, _ in processes:
             executor.shutdown()
 
@@ -141,9 +141,6 @@ class RayWorkers:
     """Tasks of a Ray cluster, by default one for each core.
 
     Ray places them, and begins those again that fail or whose worker or node died.
-
-    Raises:
-        BatchError: Ray is not installed, or there is no cluster at the address.
     """
 
     retries = 0
@@ -166,11 +163,7 @@ class RayWorkers:
         return self._task.remote(versions(), call)
 
     def wait(self, begun: Sequence[Any]) -> tuple[Any, Any]:
-        """Return a call that is done, and its result or the exception that it failed with.
-
-        Raises:
-            BatchError: The cluster has had no node for two minutes.
-        """
+        """Return a call that is done, and its result or the exception that it failed with."""
         seen = time.monotonic()
         while not (done := self._ray.wait(list(begun), timeout=LOOK_SECONDS)[0]):
             if self._ray.cluster_resources().get("CPU"):  # busy with other work, perhaps

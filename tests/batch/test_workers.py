@@ -28,7 +28,7 @@ def archive(tmp_path, gop_clip):
 
     def do(*names, out, pool):
         for name in names:
-            gop_clip("open", f"src/{name}", size=(240, 320))
+            gop_clip("open", f"src/{name}", size=(480, 640))
         clips = find_clips([tmp_path / "src"], tmp_path / out, "h264")
         with closing(pool), locked_state(tmp_path / out) as state:
             report = Batch(clips, SETTINGS, pool, state, lambda *_: None, lambda *_: None).run()
@@ -44,7 +44,7 @@ def in_a_thread(function):
 
     def again():
         while not over.is_set() and not function():
-            time.sleep(0.002)
+            time.sleep(0.02)
 
     thread = threading.Thread(target=again)
     thread.start()
@@ -56,16 +56,15 @@ def in_a_thread(function):
 
 
 def kill_at_work(out, name):
-    """Kill the process that writes a part of the clip ``name``, as soon as one does."""
-    if not list((out / FOLDER / "parts" / name).glob(".part-*.mp4")):
-        return False
+    """Kill the process that reads the clip ``name``, once it has begun to write a part of it."""
     processes = psutil.Process().children(recursive=True)
     for process in processes:
         process.suspend()
+    begun = list((out / FOLDER / "parts" / name).glob(".part-*.mp4"))
     at_work = [
         process
         for process in processes
-        if any(f"/parts/{name}/.part-" in file.path for file in process.open_files())
+        if begun and any(file.path.endswith(f"/src/{name}") for file in process.open_files())
     ]
     for process in processes:
         process.kill() if process in at_work else process.resume()
