@@ -193,3 +193,12 @@ def test_weights_are_stored_in_eight_bits_with_a_scale_for_each_channel(reduced)
         assert scale.shape == (values.shape[0],)
         # Seven bits, all of them used: two products of 255 and 64 fit into 16 bits.
         assert np.abs(values.astype(int)).max(axis=(1, 2, 3)).tolist() == [64] * len(values)
+
+
+def test_additions_to_the_picture_stay_in_float32(reduced) -> None:
+    """Near white, half precision has two values for every code."""
+    model = onnx.shape_inference.infer_shapes(graph(reduced("edgecar-s", "fp16")))
+    values = (*model.graph.value_info, *model.graph.input)
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    (add,) = (node for node in model.graph.node if node.op_type == "Add")
+    assert [types[name] for name in add.input] == [onnx.TensorProto.FLOAT] * 2
