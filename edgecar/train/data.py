@@ -72,14 +72,9 @@ def source_of(
     report: Report = lambda _done, _all: None,
     clips: int | None = None,
 ) -> PairSource:
-    """Return the source of pairs of ``photos`` and their degraded versions.
+    """Return the source of pairs of ``photos``, BGR, and their degraded versions.
 
-    Args:
-        degradation: The coder to undo.
-        photos: Clean pictures, BGR.
-        seed: Seed of clips that are coded beforehand.
-        report: Called while clips are coded beforehand.
-        clips: Number of clips; default: that of the degradation.
+    Clips are coded beforehand; ``clips`` is their number, by default that of the degradation.
     """
     if isinstance(degradation, JpegRange):
         return JpegPairs(photos, degradation)
@@ -97,7 +92,7 @@ class PatchSampler:
         source: Source of pairs.
         patch_px: Side of a patch.
         batch: Patches per batch.
-        seed: Makes the sequence repeatable.
+        seed: Seed of all draws.
         pool: Coded pictures held at a time.
         refresh: Pictures coded anew for each batch.
     """

@@ -41,13 +41,10 @@ class Pair:
 class PairSource(Protocol):
     """Source of training and validation pictures."""
 
-    def pair(self, rng: np.random.Generator) -> Pair:
-        """Draw a pair with ``rng``; the same state gives the same pair."""
-        ...
+    def pair(self, rng: np.random.Generator) -> Pair: ...
 
     def spread(self, count: int) -> list[Pair]:
         """Return ``count`` pairs spread evenly over the range of the coder, for validation."""
-        ...
 
 
 @dataclass(frozen=True)

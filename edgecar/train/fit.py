@@ -34,14 +34,14 @@ LEAST_MSE = 1e-5  # 50 dB: pictures that are all but perfect do not outweigh the
 
 @dataclass(frozen=True)
 class Progress:
-    """Report that a run makes every few seconds."""
+    """Report that a run makes every few seconds; the gain is that of the last checkpoint."""
 
     step: int
     steps: int
     seconds: float
     loss: float
     mse_db: float
-    gain_db: float | None  # over the coded validation pictures, at the last checkpoint
+    gain_db: float | None
 
 
 def device_named(name: str) -> torch.device:
@@ -106,13 +106,7 @@ def new_run(recipe: TrainRecipe, device: torch.device, network: nn.Module | None
 
 
 def new_network(recipe: TrainRecipe) -> nn.Module:
-    """Return the recipe's network with the weights it starts from.
-
-    Raises:
-        SettingsError: A size is unknown, the network cannot read patches of this size, or the
-            starting weights are those of another network.
-        CheckpointError: There are no such weights.
-    """
+    """Return the recipe's network with the weights it starts from."""
     card = card_named(recipe.network)
     config = card.config(1)
     unknown = sorted(set(recipe.sizes) - set(vars(config)))
@@ -139,11 +133,7 @@ def new_network(recipe: TrainRecipe) -> nn.Module:
 
 
 def teacher_of(recipe: TrainRecipe) -> nn.Module | None:
-    """Return the network to learn from, ready to run; None where the recipe has none.
-
-    Raises:
-        CheckpointError: There are no such weights.
-    """
+    """Return the network to learn from, ready to run; None where the recipe has none."""
     if not recipe.teacher:
         return None
     path = Path(recipe.teacher)
@@ -153,15 +143,10 @@ def teacher_of(recipe: TrainRecipe) -> nn.Module | None:
 
 
 def fit_last_layer(network: nn.Module, coded: Tensor, clean: Tensor) -> None:
-    """Scale the last layer until the predicted residual spreads like the true one.
+    """Scale the last layer, in place, until the predicted residual spreads like the true one.
 
     Yue et al. (GL-Fusion), section IV: "the distribution of its outputs is the same to the
-    groundtruth distortion". Networks that return picture plus residual only.
-
-    Args:
-        network: Fresh; changed in place.
-        coded: ``(N, C, H, W)`` in [0, 1].
-        clean: Clean pictures of the same shape.
+    groundtruth distortion". For networks that return picture plus residual, ``(N, C, H, W)``.
     """
     network.train()
     with torch.no_grad():
@@ -180,16 +165,9 @@ def fit(
     save_seconds: float = SAVE_SECONDS,
     stop_after_seconds: float = math.inf,
 ) -> None:
-    """Train until the recipe's steps are done; ``run.average`` is the network to ship.
+    """Train until the recipe's steps are done, as `edgecar.train.loop.train` does.
 
-    Args:
-        run: Fresh or restored.
-        source: Pairs to train on.
-        held_out: Pairs to report on, never trained on.
-        checkpoint: File of the whole state; see `edgecar.train.loop.train`.
-        report: Called every few seconds.
-        save_seconds: Seconds between saves.
-        stop_after_seconds: Leave early, to be continued later.
+    ``run.average`` is the network to ship. The pairs held out are reported on, never trained on.
     """
     recipe: TrainRecipe = run.recipe
     sampler = PatchSampler(source, patch_px=recipe.patch_px, batch=recipe.batch, seed=recipe.seed)

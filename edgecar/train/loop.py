@@ -156,7 +156,7 @@ def train(
     save_seconds: float = SAVE_SECONDS,
     stop_after_seconds: float = math.inf,
 ) -> bool:
-    """Train until all steps are done.
+    """Train until all steps are done; returns False if there was no time for them.
 
     A run that was stopped and restored ends with the same weights as one that was not, on the same
     CPU with the same number of threads.
@@ -171,9 +171,6 @@ def train(
         saved: Called after each save but the last.
         save_seconds: Seconds between saves.
         stop_after_seconds: Leave early, to be continued later.
-
-    Returns:
-        True if all steps are done.
     """
     began = last_report = last_save = time.perf_counter()
     earlier = run.seconds
@@ -195,11 +192,7 @@ def train(
 
 
 def optimiser_for(network: nn.Module, recipe: TrainRecipe) -> Optimiser:
-    """Make the optimiser that a recipe names.
-
-    Raises:
-        SettingsError: There is no such optimiser.
-    """
+    """Make the optimiser that a recipe names."""
     if recipe.optimiser == "muon":
         return _muon(network, recipe)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -229,11 +222,7 @@ def _muon(network: nn.Module, recipe: TrainRecipe) -> Optimiser:
 
 
 def last_layer(network: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
-    """Return the convolution that makes the output: the last one defined.
-
-    Raises:
-        SettingsError: The network has none, such as one of linear branches.
-    """
+    """Return the convolution that makes the output: the last one defined."""
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     if not layers:
         raise SettingsError(

@@ -123,11 +123,7 @@ def recipe_from_toml(path: Path, kind: Callable[..., Made]) -> Made:
 
 
 def recipe_from_table(table: dict[str, Any]) -> TrainRecipe:
-    """Make a `TrainRecipe` from plain values; `table_of` is the inverse.
-
-    Raises:
-        SettingsError: A key is unknown, missing, of another type or out of range.
-    """
+    """Make a `TrainRecipe` from plain values; `table_of` is the inverse."""
     return record_from_table(TrainRecipe, table)
 
 
