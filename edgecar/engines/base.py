@@ -3,13 +3,13 @@
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecar.closing import Closing
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
 
@@ -41,7 +41,7 @@ class EngineInfo:
     note: str = ""  # why something else runs than what was asked for; empty if it does not
 
 
-class Engine(Closing):
+class Engine(AbstractContextManager["Engine"]):
     """Runs one artifact.
 
     The same tile gives the same bytes whatever its place or neighbours in a batch and, for engines
@@ -148,6 +148,9 @@ class Engine(Closing):
             if self.is_open:
                 self.is_open = False
                 self._free()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _free(self) -> None:
         """Give the library's memory back; called once."""

@@ -3,12 +3,11 @@
 import os
 import stat
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edgecar.closing import Closing
 from edgecar.errors import MediaError
 from edgecar.media.coding import picture_coding
 from edgecar.media.live import LiveReader
@@ -18,7 +17,7 @@ from edgecar.media.sources import LIVE_DEFAULTS, LiveSettings, source_from
 
 
 @dataclass(frozen=True)
-class Pictures(Closing):
+class Pictures(AbstractContextManager["Pictures"]):
     """Pictures to be read one by one."""
 
     paths: list[Path]
@@ -41,6 +40,9 @@ class Pictures(Closing):
         """Remove the temporary folder."""
         if self.kept:
             self.kept.cleanup()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 Input = Pictures | Reader | LiveReader

@@ -5,15 +5,14 @@ import queue
 import random
 import threading
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from edgecar.closing import Closing
 from edgecar.errors import MediaError, StallError
 from edgecar.media.facts import StreamFacts
 from edgecar.media.frame import Frame
@@ -21,6 +20,9 @@ from edgecar.media.packets import CORRUPT_FRAMES, DAMAGED_PACKETS, NO_KEYFRAME, 
 from edgecar.media.reader import Reader
 from edgecar.media.sources import LIVE_DEFAULTS, Backoff, LiveSettings, Source
 from edgecar.media.timing import JoinedTimes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 RELEASE_SECONDS = 0.5  # longest wait for a connection to release the source
 QUEUE_FRAMES = 2  # to decode the next frame while one is worked on; more would be delay
@@ -51,7 +53,7 @@ class LiveStats:
         return max(0, self.connects - 1)
 
 
-class LiveSource(Closing):
+class LiveSource(ABC):
     """Frames that come at their own pace; any thread may call ``close``, which ends a wait."""
 
     @property
@@ -63,6 +65,16 @@ class LiveSource(Closing):
     @abstractmethod
     def stats(self) -> LiveStats:
         """Copy of the counters."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End a wait and free the source; a second call does nothing."""
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _Connection:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice
@@ -12,7 +12,6 @@ from pathlib import Path
 import av
 from av.video.stream import VideoStream
 
-from edgecar.closing import Closing
 from edgecar.errors import MediaError
 from edgecar.media.audio import Sound
 from edgecar.media.coding import ask_for_qp, coding_of, states_crop
@@ -55,7 +54,7 @@ LIVE_DECODER_THREADS = 2
 """Each thread beyond the first holds back one more frame, which a live picture cannot afford."""
 
 
-class Reader(Closing):
+class Reader(AbstractContextManager["Reader"]):
     """Decoded frames of one video stream, in display order.
 
     Iterate over it once; use it as a context manager or call `close`. One thread at a time.
@@ -153,6 +152,9 @@ class Reader(Closing):
         self._frames.close()
         self._pictures.close()
         self._container.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def live(self) -> bool:

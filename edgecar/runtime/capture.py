@@ -4,6 +4,7 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from functools import partial
 from itertools import islice
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edgecar.closing import Closing
 from edgecar.engines.base import Codes
 from edgecar.errors import EdgecarError
 from edgecar.media.color import bgr_from_frame, upright_bgr
@@ -137,7 +137,7 @@ class Playback:
         self.frame, self.seconds = None, 0.0
 
 
-class VideoCapture(Closing):
+class VideoCapture(AbstractContextManager["VideoCapture"]):
     """Restored frames by the methods of ``cv2.VideoCapture``.
 
     Of a file every frame comes, of a camera the newest: reading and restoring go on in threads.
@@ -263,6 +263,9 @@ class VideoCapture(Closing):
         self._stop()
 
     close = release
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def get(self, propId: int) -> float:
         """Return a property ``cv2.CAP_PROP_…``; OpenCV's own answer where it is unknown."""

@@ -1,6 +1,7 @@
 """A step that cleans pictures, for loops that another library runs."""
 
 import logging
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from edgecar.artifact import Artifact
-from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine
 from edgecar.errors import SettingsError
 from edgecar.media.coding import picture_coding
@@ -80,7 +80,7 @@ def open_restorer(
     return restorer
 
 
-class Cleaner(Closing):
+class Cleaner(AbstractContextManager["Cleaner"]):
     """``clean(bgr) -> bgr`` with weights that suit a video, as a step before a detector.
 
     It is a callback of ``supervision.process_video`` as it stands: the number of the frame, which
@@ -159,6 +159,9 @@ class Cleaner(Closing):
 
     def close(self) -> None:
         self.restorer.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _coding_of(source: Input) -> Coding:

@@ -9,9 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from edgecar.closing import Closing
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.media.frame import Frame
 from edgecar.media.live import LiveSource
@@ -45,7 +45,7 @@ class _Group:
     begun: Round | BaseException | None = None
 
 
-class Pipeline(Closing):
+class Pipeline(AbstractContextManager["Pipeline"]):
     """Iterates over restored frames of all cameras as they become ready.
 
     A failure of a source or of the engine is raised after the frames that were restored before it,
@@ -179,6 +179,9 @@ class Pipeline(Closing):
                 camera.drop_waiting()
         for camera in cameras:
             camera.forget()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _read(self, camera: Camera) -> None:
         """Queue a camera's frames until it ends, and close it."""

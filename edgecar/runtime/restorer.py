@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from edgecar.artifact import Artifact, find_artifact, is_artifact_path, read_artifact
-from edgecar.closing import Closing
 from edgecar.engines.base import Codes, Engine
 from edgecar.engines.select import PLANS, open_engine, usable_cores
 from edgecar.engines.tiles import TileEngine
@@ -43,7 +42,7 @@ class Round:
     tickets: Sequence[Ticket]
 
 
-class Restorer(Closing):
+class Restorer(AbstractContextManager["Restorer"]):
     """Cleans frames of any size with one artifact.
 
     Any number of threads may use a restorer, and several restorers may share an engine: each frame
@@ -266,6 +265,9 @@ class Restorer(Closing):
                 self._runner.close()
             if self._open is not None:
                 self.engine.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _planes(self, planes: Codes, stream: Hashable) -> Codes:
         """Restore ``(C, H, W)`` codes, which must not be changed any more."""
