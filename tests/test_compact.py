@@ -7,11 +7,10 @@ import pytest
 from onnx import numpy_helper
 from safetensors.torch import save_file
 
-from edgecar.artifact import read_artifact
-from edgecar.compact import SMALLEST, compact
+from edgecar.artifact import SMALLEST, compact, read_artifact
 from edgecar.errors import ArtifactError
 from edgecar.exporter.to_onnx import export
-from edgecar.zoo.rounding import rounded
+from edgecar.zoo.checkpoints import rounded
 from tests.networks import narrow
 
 

@@ -91,7 +91,7 @@ def measured(name: str, sources: Sequence[Path], out: Path, options: Sequence[st
 def _run(
     name: str, sources: Sequence[Path], out: Path, options: Sequence[str], kill: Callable[[], None]
 ) -> Done:
-    command = [sys.executable, "-m", "edgecar.cli", "batch", *map(str, sources), "-o", str(out)]
+    command = [sys.executable, "-m", "edgecar", "batch", *map(str, sources), "-o", str(out)]
     command += ["--json", "--workers", str(WAYS[name].workers), *options]
     began = time.perf_counter()
     with subprocess.Popen(

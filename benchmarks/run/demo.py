@@ -50,7 +50,7 @@ def main() -> None:
     _measure(coded, restored)
     stdout.print("5  cost and speed at 1080p")
     bench = "bench --res 1080p --networks edgecar-xs,edgecar-s,edgecar-m"
-    subprocess.run([sys.executable, "-m", "edgecar.cli", *bench.split()], check=True)
+    subprocess.run([sys.executable, "-m", "edgecar", *bench.split()], check=True)
 
 
 def _measure(coded: Path, restored: Path) -> None:

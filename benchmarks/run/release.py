@@ -19,10 +19,9 @@ from safetensors.torch import save_file
 
 from benchmarks.run.networks import COUNTED_SIDE
 from benchmarks.run.study import run_study
-from edgecar.artifact import read_artifact
+from edgecar.artifact import compact, read_artifact
 from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
-from edgecar.compact import compact
 from edgecar.errors import CheckpointError, GateError, SettingsError
 from edgecar.evaluate.clips import load_clips, load_pictures
 from edgecar.evaluate.metrics import Luma, psnr
@@ -36,8 +35,7 @@ from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
 from edgecar.metadata import coder_of, write_metadata
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import CODERS, Coder
-from edgecar.zoo.checkpoints import Loaded, load_network
-from edgecar.zoo.rounding import rounded
+from edgecar.zoo.checkpoints import Loaded, load_network, rounded
 from edgecar.zoo.shipped import MANIFEST, WORST, manifest
 
 QUALITIES = (10, 20, 30, 40)

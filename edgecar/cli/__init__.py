@@ -23,8 +23,13 @@ from edgecar.cli import (
     train_scorer,
     tune,
 )
-from edgecar.cli.signals import Ending, ended_by_signals
-from edgecar.cli.streams import check_written, one_line, open_streams
+from edgecar.cli.process import (
+    Ending,
+    check_written,
+    ended_by_signals,
+    one_line,
+    open_streams,
+)
 from edgecar.errors import EdgecarError, SettingsError
 from edgecar.files import REMEDIES
 

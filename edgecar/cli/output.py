@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from edgecar.cli.streams import one_line
+from edgecar.cli.process import one_line
 from edgecar.engines.base import EngineInfo
 from edgecar.engines.select import NAMES
 from edgecar.errors import SettingsError

@@ -22,7 +22,7 @@ from edgecar.cli.output import (
     stderr,
     stdout,
 )
-from edgecar.cli.streams import one_line
+from edgecar.cli.process import one_line
 from edgecar.errors import SettingsError
 from edgecar.files import quoted
 from edgecar.spec import Coder

@@ -3,7 +3,7 @@
 import copy
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from edgecar.errors import SettingsError
 from edgecar.files import atomic_write
 from edgecar.train.data import BLOCK_PX, Batch, PatchSampler
 from edgecar.train.degrade import Pair, PairSource
 from edgecar.train.loop import SAVE_SECONDS, Run, cosine, last_layer, optimiser_for, train
-from edgecar.train.losses import loss_named
 from edgecar.train.qat import int8_training, narrow_, plain_state
 from edgecar.train.recipe import TrainRecipe, table_of
 from edgecar.zoo.checkpoints import load_network, metadata_of
@@ -287,3 +287,63 @@ def write_metadata(metadata: dict[str, Any], weights: Path) -> None:
     """Write the metadata beside the weights, as ``<weights>.json``."""
     with atomic_write(weights.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(metadata, indent=2) + "\n")
+
+
+# Losses that training minimises: restored and clean pictures to one number each.
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Restored and clean pictures, ``(N, C, H, W)`` in [0, 1], to one number each, ``(N,)``."""
+
+PIXELS = (1, 2, 3)
+CHARBONNIER_EPSILON = 1e-3  # in units of the picture: a quarter of a code
+SSIM_EDGE_PX = 5  # half of the window
+CARCNN_SSIM_SHARE = 0.79  # Aqqa and Shah, section 3.3
+
+
+def squared(restored: Tensor, clean: Tensor) -> Tensor:
+    """Mean squared error."""
+    return (restored - clean).square().mean(PIXELS)
+
+
+def absolute(restored: Tensor, clean: Tensor) -> Tensor:
+    """Mean absolute error."""
+    return (restored - clean).abs().mean(PIXELS)
+
+
+def charbonnier(restored: Tensor, clean: Tensor) -> Tensor:
+    """A smooth mean absolute error."""
+    return ((restored - clean).square() + CHARBONNIER_EPSILON**2).sqrt().mean(PIXELS)
+
+
+def dissimilarity(restored: Tensor, clean: Tensor) -> Tensor:
+    """1 − SSIM, Gaussian window 11×11, σ 1.5, windows that lie wholly inside the picture."""
+    _, likeness = structural_similarity_index_measure(
+        restored, clean, data_range=1.0, return_full_image=True
+    )  # (N, C, H, W), beyond the edges mirrored
+    inside = likeness[..., SSIM_EDGE_PX:-SSIM_EDGE_PX, SSIM_EDGE_PX:-SSIM_EDGE_PX]
+    return 1 - inside.mean(PIXELS)
+
+
+def carcnn_mix(restored: Tensor, clean: Tensor) -> Tensor:
+    """0.79 · (1 − SSIM) + 0.21 · MSE, the loss of CAR-CNN."""
+    return torch.lerp(squared(restored, clean), dissimilarity(restored, clean), CARCNN_SSIM_SHARE)
+
+
+LOSSES: Mapping[str, Loss] = {
+    "mse": squared,
+    "l1": absolute,
+    "charbonnier": charbonnier,
+    "ssim": dissimilarity,
+    "carcnn": carcnn_mix,
+}
+
+
+def loss_named(name: str) -> Loss:
+    """Return a loss by name.
+
+    Raises:
+        SettingsError: There is none; the known ones are listed.
+    """
+    if name not in LOSSES:
+        raise SettingsError(f"no loss is called {name!r}; use {', '.join(LOSSES)}")
+    return LOSSES[name]

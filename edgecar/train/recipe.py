@@ -38,7 +38,7 @@ class TrainRecipe:
             residual it must predict (GL-Fusion's rule of initialisation).
         teacher: Network to learn from besides the clean pictures: a shipped name or a checkpoint.
         teacher_share: Share of the loss that compares with the teacher's output, 0 to 1.
-        loss: One of `edgecar.train.losses.LOSSES`.
+        loss: One of `edgecar.train.fit.LOSSES`.
         balanced: Divide the loss of each patch by the squared error of its coded picture. That
             makes the mean in dB small: a finely coded picture counts as much as a coarse one.
         optimiser: ``muon``, ``adam`` or ``adamw``.

@@ -79,7 +79,7 @@ def test_without_ray_the_extra_is_named(edgecar, archive, tmp_path, monkeypatch)
 
 def begun(tmp_path, *options):
     """A batch in a process of its own, once its first part is done."""
-    command = [sys.executable, "-m", "edgecar.cli", "batch", "src", "-o", "out", *options]
+    command = [sys.executable, "-m", "edgecar", "batch", "src", "-o", "out", *options]
     process = subprocess.Popen(
         [*command, *map(str, OPTIONS)],
         cwd=tmp_path,

@@ -15,7 +15,7 @@ import pytest
 from tests.serve.conftest import free_port, until, write_clip  # noqa: F401  # a fixture
 
 PASSWORDS = ("hunter22", "hunter44", "secret33", "a-token-of-some-length")
-COMMAND = [sys.executable, "-m", "edgecar.cli", "serve"]
+COMMAND = [sys.executable, "-m", "edgecar", "serve"]
 LONGEST_SECONDS = 60  # to load everything, on a machine that is busy with something else
 
 

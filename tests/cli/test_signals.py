@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecar.cli.signals import ENDING, ended_by_signals
+from edgecar.cli.process import ENDING, ended_by_signals
 from edgecar.media.reader import open_reader
 from tests.serve.network_camera import NetworkCamera
 
@@ -139,7 +139,7 @@ def test_forked_child_ends_as_any_process(tmp_path):
     script = (
         "import os, signal, time\n"
         "reading, writing = os.pipe()\n"
-        "from edgecar.cli.signals import ended_by_signals\n"
+        "from edgecar.cli.process import ended_by_signals\n"
         "with ended_by_signals():\n"
         "    child = os.fork()\n"
         "    if not child: os.write(writing, b'x'); time.sleep(600)\n"

@@ -40,7 +40,7 @@ def test_any_output_is_no_traceback(shell):
 def test_what_is_opened_first_is_not_taken_for_a_closed_output(tmp_path):
     """A library that prints would else write into the file that got the number of the output."""
     command = (
-        "from edgecar.cli.streams import open_streams; open_streams()\n"
+        "from edgecar.cli.process import open_streams; open_streams()\n"
         "import os; file = open('result', 'wb'); os.write(1, b'printed'); os.write(2, b'printed')"
     )
     line = f'{sys.executable} -c "{command}" <&- >&- 2>&-'

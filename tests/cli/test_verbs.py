@@ -147,6 +147,6 @@ def test_eval_jpeg_takes_qualities_as_the_papers_list_them(edgecar, tmp_path):
 
 @pytest.mark.skipif(shutil.which("head") is None, reason="needs head")
 def test_closed_pipe_is_no_traceback():
-    command = f"{sys.executable} -m edgecar.cli models --json | head -1"
+    command = f"{sys.executable} -m edgecar models --json | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr

@@ -19,7 +19,7 @@ from edgecar.media.reader import open_reader
 from tests.media.conftest import copied, photo, sound_of
 
 FRAMES = 20
-COMMAND = [sys.executable, "-m", "edgecar.cli", "run"]
+COMMAND = [sys.executable, "-m", "edgecar", "run"]
 
 
 @contextmanager

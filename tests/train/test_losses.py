@@ -7,7 +7,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from edgecar.errors import SettingsError
-from edgecar.train.losses import CHARBONNIER_EPSILON, LOSSES, loss_named
+from edgecar.train.fit import CHARBONNIER_EPSILON, LOSSES, loss_named
 from tests.train.conftest import Bgr
 
 

@@ -10,9 +10,8 @@ from edgecar.errors import SettingsError
 from edgecar.files import shipped
 from edgecar.spec import CODERS
 from edgecar.train.degrade import H264Range, HevcRange, JpegRange
-from edgecar.train.fit import new_network, rate_share_at
+from edgecar.train.fit import loss_named, new_network, rate_share_at
 from edgecar.train.loop import optimiser_for
-from edgecar.train.losses import loss_named
 from edgecar.train.recipe import (
     TrainRecipe,
     find_recipe,

@@ -17,8 +17,8 @@ from edgecar.errors import CheckpointError
 from edgecar.exporter.upsampling import phase_kernel
 from edgecar.files import WEIGHTS, sha256_of
 from edgecar.zoo import shipped
+from edgecar.zoo.checkpoints import rounded, rounding_error
 from edgecar.zoo.registry import CARDS
-from edgecar.zoo.rounding import rounded, rounding_error
 from edgecar.zoo.shipped import network_table, shipped_checkpoint, shipped_weights
 from tests.networks import narrow
 from tests.zoo.files import stored

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch.nn import functional
 
-from edgecar.compact import compact
+from edgecar.artifact import compact
 from edgecar.errors import CheckpointError, DataError, ExportError, GateError
 from edgecar.evaluate.agreement import Agreement, agreement
 from edgecar.evaluate.scorer import (
@@ -34,8 +34,8 @@ from edgecar.train.loop import SAVE_SECONDS, Optimiser, Run, cosine, train
 from edgecar.train.quality.rated import NONE, RatedSet, patch_draws
 from edgecar.train.quality.sources import QualityRecipe
 from edgecar.train.recipe import table_of
+from edgecar.zoo.checkpoints import rounded
 from edgecar.zoo.multiscale_iqa import MultiscaleIqa, network_from_state, rescaled_
-from edgecar.zoo.rounding import rounded
 
 if TYPE_CHECKING:
     from onnx import ModelProto
