@@ -50,6 +50,14 @@ def test_committed_files_fit_the_schema(path: Path) -> None:
     read_results(path)
 
 
+def test_a_share_of_detections_above_one_is_refused() -> None:
+    tables = (json.loads(path.read_text()) for path in COMMITTED)
+    table = next(table for table in tables if table["kind"] == "detection")
+    assert not refused(table)
+    table["rows"][0]["map"] = 40.0
+    assert refused(table)
+
+
 def test_what_is_measured_here_fits_the_schema(tmp_path: Path, timed, counted, jpeg, video) -> None:
     path = tmp_path / "new" / "here.json"
     for kind, rows in (
