@@ -62,6 +62,7 @@ def test_wheel_holds_the_package_and_its_data(wheel):
         ".js",
         ".html",
         ".svg",
+        ".txt",
     )
     assert [name for name in inside if not name.endswith(allowed)] == []
     for needed in (
@@ -70,6 +71,7 @@ def test_wheel_holds_the_package_and_its_data(wheel):
         "edgecar/data/export/training/edgecar-s.jpeg.toml",
         "edgecar/runtime/cuda/kernels/gather.cu",
         "edgecar/data/export/scoring/multiscale-iqa.toml",
+        "edgecar/evaluate/coco.txt",
         "edgecar/evaluate/weights/multiscale-iqa.onnx",
         "edgecar/evaluate/weights/multiscale-iqa.safetensors",
         "edgecar/data/engines/targets/orin-nano.toml",
