@@ -94,7 +94,9 @@ class Batch:
 
     def run(self) -> BatchReport:
         """Do everything that is not done; failed clips are in the report."""
-        began, report, clips = time.perf_counter(), self.report, iter(self._clips)
+        began, report = time.perf_counter(), self.report
+        # The largest first: else one worker does the last long part while the others wait.
+        clips = iter(sorted(self._clips, key=lambda clip: -clip.size_bytes))
         begun: dict[Any, tuple[_Work, int]] = {}
         tries: Counter[tuple[Path, int]] = Counter()
         while True:
@@ -116,6 +118,8 @@ class Batch:
                 with self._failures_of(work.clip):
                     raise outcome
         report.outputs.sort()
+        for entries in (report.skipped, report.failed):
+            entries.sort(key=lambda entry: entry["source"])
         report.seconds = round(time.perf_counter() - began, 3)
         report.fps = round(report.frames / report.seconds, 3) if report.seconds else 0.0
         return report

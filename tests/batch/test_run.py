@@ -97,13 +97,13 @@ def test_it_goes_on_where_it_was_interrupted(run, tmp_path, parts):
     before = Counter(parts)
 
     def interrupt(source, part):
-        if (source.name, part) == ("b.mp4", "part-00002"):
+        if (source.name, part) == ("a.mp4", "part-00002"):  # the smaller one, which comes last
             raise KeyboardInterrupt
 
     parts.before = interrupt
     with pytest.raises(KeyboardInterrupt):
         run()
-    assert list(outputs_of(tmp_path / "out")) == ["a.mp4"]
+    assert list(outputs_of(tmp_path / "out")) == ["gate/b.mp4"]
     (folder,) = {path.parent for path in (tmp_path / "out" / FOLDER / "parts").rglob("part-*")}
     half_written = folder / ".part-00002.x.mp4"
     half_written.write_bytes(b"killed")
