@@ -65,7 +65,12 @@ class OpenvinoEngine(Engine):
             openvino = imported_openvino()
         except ImportError as error:
             raise EngineError("OpenVINO is not installed; pip install openvino") from error
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            # Pinned threads of several processes would all sit on the first cores.
+            "ENABLE_CPU_PINNING": False,
+        }
         if device == "CPU":
             settings["CPU_RUNTIME_CACHE_CAPACITY"] = LAYERS_KEPT
         if precision is not None:
