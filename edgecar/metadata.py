@@ -25,7 +25,8 @@ PREFIX = "edgecar."
 FORMAT = "1"
 QUALITY = "quality"  # FP32 artifacts do without
 ANSWER = "known_answer"  # older artifacts do without
-OPTIONAL = (QUALITY, ANSWER)
+TAKES_QUANTISER = "takes_quantiser"  # those without that input do without
+OPTIONAL = (QUALITY, ANSWER, TAKES_QUANTISER)
 STEPS = 256  # of a code, in which the output is stored
 
 
@@ -46,6 +47,7 @@ class KnownAnswer:
         tile: ``(height, width)`` to which the picture is mirrored before the network runs; None if
             it runs on the picture alone.
         crc32: Checksum of the other attributes.
+        quantiser: Quantiser of the picture, 0 to 1; None if the network has no such input.
     """
 
     shape: tuple[int, int, int]
@@ -55,10 +57,13 @@ class KnownAnswer:
     allowed_db: float = 0.0
     tile: tuple[int, int] | None = None
     crc32: int = 0
+    quantiser: float | None = None
 
     def checksum(self) -> int:
         """CRC-32 of all attributes but `crc32`."""
-        return zlib.crc32(repr(astuple(replace(self, crc32=0))).encode())
+        *others, quantiser = astuple(replace(self, crc32=0))
+        given = (*others,) if quantiser is None else (*others, quantiser)
+        return zlib.crc32(repr(given).encode())
 
     def codes(self) -> NDArray[np.uint8]:
         """The picture, ``(channels, height, width)``."""
@@ -129,6 +134,8 @@ class Metadata:
         parity_budget: Difference that was allowed.
         quality: Loss of a lower precision; None for FP32.
         known_answer: Picture and output with which an engine is checked when it opens the artifact.
+        takes_quantiser: True if the graph has a second input, the quantiser of each picture,
+            ``(N,)`` float32 from 0 (lossless) to 1 (the coarsest that the coder has).
     """
 
     model: str
@@ -144,6 +151,7 @@ class Metadata:
     parity_budget: float
     quality: Quality | None = None
     known_answer: KnownAnswer | None = None
+    takes_quantiser: bool = False
 
     @property
     def coder(self) -> Coder | None:
@@ -217,6 +225,7 @@ def read_metadata(model: "ModelProto", path: Path | str = "model") -> Metadata:
             **{field.name: _parsed(field.type, table[field.name]) for field in needed},
             quality=quality_from_table(json.loads(table[QUALITY])) if QUALITY in table else None,
             known_answer=_answer(table[ANSWER]) if ANSWER in table else None,
+            takes_quantiser=table.get(TAKES_QUANTISER) == "true",
         )
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}; export it again") from error
@@ -275,6 +284,7 @@ def packed_answer(
     error_codes2: float,
     allowed_db: float = 0.0,
     tile: tuple[int, int] | None = None,
+    quantiser: float | None = None,
 ) -> KnownAnswer:
     """Pack a picture and the network's output, in codes, into a `KnownAnswer`."""
     stored = np.rint(np.clip(output_codes, 0, 255) * STEPS).astype(np.uint16)
@@ -288,6 +298,7 @@ def packed_answer(
         float(error_codes2),
         float(allowed_db),
         tile,
+        quantiser=None if quantiser is None else float(quantiser),
     )
     return replace(made, crc32=made.checksum())
 

@@ -21,3 +21,9 @@ Rect = tuple[int, int, int, int]
 
 Policy = Literal["block", "newest"]
 """Choice for frames that arrive faster than they are restored: wait, or keep the newest."""
+
+QUANTISER = "quantiser"
+"""Name of the second input of networks that are told how coarsely a picture was coded."""
+
+MIDDLE_QUANTISER = 0.5
+"""Quantiser, from 0 (lossless) to 1, that stands for an unknown one: the middle of the range."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from edgecar.artifact import Artifact
 from edgecar.zoo.carcnn import CarcnnConfig
 from edgecar.zoo.dncnn import DncnnConfig
+from edgecar.zoo.edgecar_net import EdgecarConfig
 from edgecar.zoo.glfusion import GlFusionConfig
 from edgecar.zoo.msfan import MsfanConfig
 from edgecar.zoo.registry import CARDS, card_named
@@ -20,6 +21,8 @@ NARROW: dict[str, Any] = {
     "carcnn": CarcnnConfig(width=8),
     "msfan": MsfanConfig(width=8, reduction=4),
     "glfusion": GlFusionConfig(width=4, modules=1, reduction=4),
+    "edgecar-s": EdgecarConfig(knots=0),
+    "edgecar-xs": EdgecarConfig(width=16, knots=0),
 }
 MAIN = ("edgecar-s", "fastarcnn", "msfan")
 """Networks of each kind: strided with a skip, transposed, pooled over the whole picture."""

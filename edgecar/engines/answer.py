@@ -133,7 +133,8 @@ def check_answer(engine: Engine, metadata: Metadata) -> AnswerCheck | None:
         got[:] = codes[region]
 
     with np.errstate(invalid="ignore"):  # what is no number becomes a wrong code
-        engine.run_codes([mirrored(answer.codes(), tile or answer.shape[1:])], take)
+        told = None if answer.quantiser is None else [answer.quantiser]
+        engine.run_codes([mirrored(answer.codes(), tile or answer.shape[1:])], take, told)
     milliseconds = 1000 * (time.perf_counter() - began)
     expected = answer.expected_codes()[region]
     apart = np.abs(got - expected)

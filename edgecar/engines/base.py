@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import EngineError
-from edgecar.spec import Precision
+from edgecar.spec import MIDDLE_QUANTISER, Precision
 
 if TYPE_CHECKING:
     from edgecar.engines.answer import AnswerCheck
@@ -21,6 +21,9 @@ Batch = NDArray[np.float32]
 
 Codes = NDArray[np.uint8]
 """``(C, H, W)`` 8-bit codes."""
+
+Quantisers = NDArray[np.float32]
+"""``(N,)`` float32 in [0, 1]: how coarsely each picture of a batch was coded."""
 
 CODE = np.float32(1 / 255)
 """One code. Multiplied, not divided by 255, as engines do with a division in a graph."""
@@ -53,32 +56,43 @@ class Engine(AbstractContextManager["Engine"]):
     check: "AnswerCheck | None" = None
     """Outcome of the artifact's known answer when the engine was opened; None if it had none."""
 
-    def __init__(self, info: EngineInfo, channels: int, align_px: int) -> None:
+    def __init__(
+        self, info: EngineInfo, channels: int, align_px: int, takes_quantiser: bool = False
+    ) -> None:
         self.info = info
         self.channels, self.align_px = channels, align_px
+        self.takes_quantiser = takes_quantiser
         self.turn = threading.RLock()  # held during every call
         self.is_open = True  # until `close`
         self._scratch: Batch = np.zeros(0, np.float32)
 
-    def run(self, batch: Batch) -> Batch:
+    def run(self, batch: Batch, quantisers: Sequence[float] | None = None) -> Batch:
         """Restore a batch of tiles, ``(N, C, H, W)`` float32 in [0, 1].
 
         H and W are multiples of the artifact's ``align_px``. The result is a new array. Values are
         as the network gives them, not clipped.
 
+        Args:
+            batch: The tiles.
+            quantisers: Quantiser of each tile, 0 to 1 (`edgecar.media.quantiser`); None takes the
+                middle of the range. Artifacts without that input ignore them.
+
         Raises:
             EngineError: The engine is closed, or shape or dtype do not fit.
         """
         with self.turn:
-            return np.array(self._run_checked(batch))
+            return np.array(self._run_checked(batch, self._checked(quantisers, len(batch))))
 
-    def run_codes(self, tiles: Sequence[Codes], take: Take) -> None:
+    def run_codes(
+        self, tiles: Sequence[Codes], take: Take, quantisers: Sequence[float] | None = None
+    ) -> None:
         """Restore tiles of 8-bit codes; the output is rounded to even and clipped to 0..255.
 
         Args:
             tiles: ``(C, H, W)`` each, not necessarily contiguous; sides as for `run`. They must not
                 change before this returns.
             take: Receives every output once, in any order.
+            quantisers: Quantiser of each tile, as for `run`.
 
         Raises:
             EngineError: As for `run`.
@@ -92,13 +106,16 @@ class Engine(AbstractContextManager["Engine"]):
                         f"({self.channels}, H, W)"
                     )
                 self._check_size(*codes.shape[1:])
-            self._run_codes(tiles, take)
+            self._run_codes(tiles, take, self._checked(quantisers, len(tiles)))
 
     @abstractmethod
-    def _run(self, batch: Batch) -> Batch:
-        """Restore a batch that fits; the next call may overwrite the result."""
+    def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:
+        """Restore a batch that fits; the next call may overwrite the result.
 
-    def _run_codes(self, tiles: Sequence[Codes], take: Take) -> None:
+        Engines of artifacts without that input ignore the quantisers.
+        """
+
+    def _run_codes(self, tiles: Sequence[Codes], take: Take, quantisers: Quantisers) -> None:
         """Restore codes by way of `_run`, in full batches where the engine takes only those."""
         most = self.info.shape[0] if self.info.shape else 1
         for start in range(0, len(tiles), most):
@@ -108,11 +125,23 @@ class Engine(AbstractContextManager["Engine"]):
                 self._scratch = np.zeros(shape, np.float32)
             for slot, codes in enumerate(group):
                 np.multiply(codes, CODE, out=self._scratch[slot])
-            output = self._run_checked(self._scratch)
+            filled = np.full(most, MIDDLE_QUANTISER, np.float32)
+            filled[: len(group)] = quantisers[start : start + most]
+            output = self._run_checked(self._scratch, filled)
             for slot in range(len(group)):
                 take(start + slot, codes_from_unit(output[slot]))
 
-    def _run_checked(self, batch: Batch) -> Batch:
+    def _checked(self, quantisers: Sequence[float] | None, count: int) -> Quantisers:
+        if quantisers is None:
+            return np.full(count, MIDDLE_QUANTISER, np.float32)
+        given = np.asarray(quantisers, np.float32)
+        if given.shape != (count,) or not ((given >= 0) & (given <= 1)).all():
+            raise EngineError(
+                f"got quantisers {given.tolist()} for {count} tile(s), need one each, from 0 to 1"
+            )
+        return given
+
+    def _run_checked(self, batch: Batch, quantisers: Quantisers) -> Batch:
         self._check_open()
         if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[1] != self.channels:
             raise EngineError(
@@ -128,7 +157,7 @@ class Engine(AbstractContextManager["Engine"]):
                 f"got a batch of {batch.shape[0]} tiles {size[0]}x{size[1]} px, this engine was "
                 f"built for {fixed[0]} of {fixed[1]}x{fixed[2]}"
             )
-        return self._run(np.ascontiguousarray(batch))
+        return self._run(np.ascontiguousarray(batch), quantisers)
 
     def _check_open(self) -> None:
         if not self.is_open:

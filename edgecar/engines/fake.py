@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from edgecar.engines.base import Batch, Engine, EngineInfo
+from edgecar.engines.base import Batch, Engine, EngineInfo, Quantisers
 
 
 class FakeEngine(Engine):
@@ -30,6 +30,9 @@ class FakeEngine(Engine):
         info = EngineInfo("fake", "a Python function", "fp32", shape, "cpu")
         super().__init__(info, channels, align_px)
         self._function = function
+        self.quantisers: Quantisers | None = None
+        """Quantisers of the last batch."""
 
-    def _run(self, batch: Batch) -> Batch:
+    def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:
+        self.quantisers = quantisers
         return self._function(batch)

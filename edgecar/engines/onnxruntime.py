@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from edgecar.artifact import Artifact
-from edgecar.engines.base import Batch, Engine, EngineInfo, one_line
+from edgecar.engines.base import Batch, Engine, EngineInfo, Quantisers, one_line
 from edgecar.engines.libraries import imported_onnxruntime, is_x86
 from edgecar.engines.trt_lint import refuse_misread_bytes
 from edgecar.errors import EngineError
@@ -58,7 +58,7 @@ class OnnxRuntimeEngine(Engine):
             refuse_misread_bytes(artifact.onnx)
         options = {"use_tf32": str(int(own == "tf32"))} if provider == "cuda" else {}
         self._session = new_session(artifact.onnx, provider, options, threads)
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [value.name for value in self._session.get_inputs()]
         info = EngineInfo(
             name="onnxruntime" if provider == "cpu" else f"onnxruntime:{provider}",
             provider=provider_line(provider),
@@ -66,11 +66,13 @@ class OnnxRuntimeEngine(Engine):
             shape=None,
             device="cpu" if provider == "cpu" else "cuda:0",
         )
-        super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
+        facts = artifact.metadata
+        super().__init__(info, facts.channels, facts.align_px, facts.takes_quantiser)
 
-    def _run(self, batch: Batch) -> Batch:
+    def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:
+        given = dict(zip(self._inputs, (batch, quantisers), strict=False))
         try:
-            output: Batch = self._session.run(None, {self._input: batch})[0]
+            output: Batch = self._session.run(None, given)[0]
         except Exception as error:  # its classes are private and share no base
             raise EngineError(f"ONNX Runtime failed on {batch.shape}: {one_line(error)}") from error
         return output

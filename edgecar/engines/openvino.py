@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from edgecar.artifact import Artifact
-from edgecar.engines.base import Batch, Codes, Engine, EngineInfo, Take
+from edgecar.engines.base import Batch, Codes, Engine, EngineInfo, Quantisers, Take
 from edgecar.engines.libraries import imported_openvino
 from edgecar.errors import EngineError
-from edgecar.spec import Precision
+from edgecar.spec import MIDDLE_QUANTISER, Precision
 
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 EIGHT_BITS = ("i8", "u8")
@@ -97,7 +97,7 @@ class OpenvinoEngine(Engine):
             del self._codes  # made with room for some
         version = openvino.get_version().split("-")[0]
         info = EngineInfo("openvino", f"OpenVINO {version} {device}", chosen, None, device.lower())
-        super().__init__(info, metadata.channels, metadata.align_px)
+        super().__init__(info, metadata.channels, metadata.align_px, metadata.takes_quantiser)
 
     def _same_at_one_shape(self, channels: int, align_px: int) -> bool:
         """Return True if graphs for one shape and for any give the same bytes.
@@ -107,8 +107,9 @@ class OpenvinoEngine(Engine):
         """
         side = max(PROBE_PX, align_px) // align_px * align_px
         codes = np.random.default_rng(0).integers(0, 256, (1, channels, side, side), np.uint8)
-        one = self._compiled_for_codes(codes.shape)(codes)[0]
-        return bool(np.array_equal(one, self._codes.any_shape(codes)[0]))
+        given = [codes, np.full(1, MIDDLE_QUANTISER, np.float32)][: len(self._model.inputs)]
+        one = self._compiled_for_codes(codes.shape)(given)[0]
+        return bool(np.array_equal(one, self._codes.any_shape(given)[0]))
 
     @cached_property
     def _codes(self) -> "_Requests":
@@ -124,15 +125,16 @@ class OpenvinoEngine(Engine):
         """Compile a graph for one shape, or for any."""
         if shape is not None:
             model = model.clone()
-            model.reshape(shape)
+            sizes = (shape, shape[:1])  # of the pictures and of their quantisers
+            model.reshape(dict(zip(model.inputs, sizes, strict=False)))
         return self._compile(model)
 
     def _compiled_for_codes(self, shape: tuple[int, ...] | None) -> Any:
         openvino = imported_openvino()
         operators = openvino.opset13
         steps = openvino.preprocess.PrePostProcessor(self._model.clone())
-        steps.input().tensor().set_element_type(openvino.Type.u8)
-        steps.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+        steps.input(0).tensor().set_element_type(openvino.Type.u8)
+        steps.input(0).preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
         model = steps.build()
         unit = model.get_results()[0].input_value(0)
         scaled = operators.multiply(unit, operators.constant(np.float32(255)))
@@ -140,16 +142,17 @@ class OpenvinoEngine(Engine):
         codes = operators.convert(rounded, "u8")
         return self._compiled(openvino.Model([codes], model.get_parameters()), shape)
 
-    def _run(self, batch: Batch) -> Batch:
+    def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:
+        given = {0: batch, 1: quantisers} if self.takes_quantiser else {0: batch}
         try:
             request = self._units.of_shape(batch.shape)[0]
-            result = request.infer({0: batch}, share_inputs=True, share_outputs=True)
+            result = request.infer(given, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed on {batch.shape}: {_cause(error)}") from error
         output: Batch = result[0]
         return output
 
-    def _run_codes(self, tiles: Sequence[Codes], take: Take) -> None:
+    def _run_codes(self, tiles: Sequence[Codes], take: Take, quantisers: Quantisers) -> None:
         running: deque[tuple[int, Any]] = deque()
 
         def finish_one() -> None:
@@ -164,10 +167,14 @@ class OpenvinoEngine(Engine):
                 busy = [request for _, request in running]
                 requests = self._codes.of_shape((1, *codes.shape))
                 request = next(free for free in requests if free not in busy)
-                tensor = request.get_input_tensor()
+                tensor = request.get_input_tensor(0)
                 if tuple(tensor.shape) != (1, *codes.shape):
                     tensor.shape = (1, *codes.shape)
                 np.copyto(tensor.data[0], codes)
+                if self.takes_quantiser:
+                    told = request.get_input_tensor(1)
+                    told.shape = (1,)
+                    told.data[0] = quantisers[number]
                 request.start_async()
                 running.append((number, request))
             while running:

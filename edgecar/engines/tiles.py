@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgecar.artifact import Artifact
-from edgecar.engines.base import Batch, Engine, EngineInfo, one_line
+from edgecar.engines.base import Batch, Engine, EngineInfo, Quantisers, one_line
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.onnxruntime import new_session, provider_line
 from edgecar.errors import EngineError
@@ -75,7 +75,7 @@ class TileEngine(Engine):
         Addresses are multiples of 256; there are values of `reads`, and will be of `writes`.
         """
 
-    def _run(self, batch: Batch) -> Batch:
+    def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:  # noqa: ARG002
         """Bring a batch up from CPU memory, and its output down."""
         device, stream = self.device, self.stream
         if (self.reads, self.writes) != ("fp32", "fp32"):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgecar.artifact import Artifact
-from edgecar.engines.base import Batch, Engine, EngineInfo, one_line
+from edgecar.engines.base import Batch, Engine, EngineInfo, Quantisers, one_line
 from edgecar.errors import EngineError
 from edgecar.spec import Precision
 
@@ -50,14 +50,18 @@ class TorchEngine(Engine):
             raise EngineError(
                 f"the torch reference cannot read the artifact: {one_line(error)}"
             ) from error
-        self._input = model.graph.input[0].name
+        self._inputs = [value.name for value in model.graph.input]
         info = EngineInfo("torch", f"torch {torch.__version__}", "fp32", None, "cpu")
-        super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
+        facts = artifact.metadata
+        super().__init__(info, facts.channels, facts.align_px, facts.takes_quantiser)
 
-    def _run(self, batch: Batch) -> Batch:
+    def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:
         try:
             with np.errstate(all="ignore"), torch.inference_mode():
-                outputs: Any = [self._graph.run(None, {self._input: tile[None]}) for tile in batch]
+                outputs: Any = [
+                    self._graph.run(None, dict(zip(self._inputs, each, strict=False)))
+                    for each in zip(batch[:, None], quantisers[:, None], strict=True)
+                ]
         except Exception as error:  # of numpy, torch or the reference, which share no base
             raise EngineError(f"torch failed on {batch.shape}: {one_line(error)}") from error
         restored: Batch = np.concatenate([output for (output,) in outputs])

@@ -22,6 +22,7 @@ from edgecar.errors import ExportError
 from edgecar.exporter.frames import Picture
 from edgecar.exporter.graphs import attributes_of, copied
 from edgecar.exporter.quantize import Ranges, step_of, through_eight_bits
+from edgecar.spec import MIDDLE_QUANTISER, QUANTISER
 
 HOMOGENEOUS = frozenset("LeakyRelu Relu PRelu Identity".split())
 """Activations for which f(s·x) = s·f(x) for any s > 0."""
@@ -47,7 +48,9 @@ def observed(
     )
     for picture in pictures:
         unit = picture[None] * CODE
-        outputs = session.run(names, {feed: unit}) if names else []
+        told = {QUANTISER: np.full(1, MIDDLE_QUANTISER, np.float32)}
+        given = {feed: unit, **(told if len(session.get_inputs()) > 1 else {})}
+        outputs = session.run(names, given) if names else []
         yield {feed: unit, **dict(zip(names, outputs, strict=True))}
 
 

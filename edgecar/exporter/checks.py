@@ -20,6 +20,7 @@ from edgecar.exporter.frames import Picture, coded_photo, photo
 from edgecar.metadata import KnownAnswer, Metadata, packed_answer, write_metadata
 
 QUALITY = 20  # JPEG quality of the pictures compared on: what the networks are for
+QUANTISERS = np.array([0.3, 0.9], np.float32)  # of the two pictures of a batch
 SIDES = ((48, 64), (80, 48))  # (height, width) before alignment: two shapes prove dynamic axes
 LEAST_PX = 48  # side of the picture: 4 to 7 KiB in the file
 INSIDE_PX = 16  # more than the halo, so that an engine of one tile has some of it to compare
@@ -34,12 +35,13 @@ def parity_error(network: nn.Module, onnx_bytes: bytes, channels: int, align_px:
     """
     onnxruntime = imported_onnxruntime()
     session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    names = [value.name for value in session.get_inputs()]
     worst = 0.0
     for crops in real_crops(channels, align_px):
+        given = (crops, QUANTISERS)[: len(names)]
         with torch.inference_mode():
-            expected = network(torch.from_numpy(crops)).numpy()
-        (got,) = session.run(None, {name: crops})
+            expected = network(*map(torch.from_numpy, given)).numpy()
+        (got,) = session.run(None, dict(zip(names, given, strict=True)))
         worst = float(np.maximum(worst, np.abs(got - expected).max()))
     return worst
 
@@ -64,9 +66,11 @@ def known_answer(model: ModelProto, metadata: Metadata) -> KnownAnswer:
     side = max(LEAST_PX, metadata.halo_px + INSIDE_PX if metadata.context == "local" else 0)
     side = -(-min(side, MOST_PX) // metadata.align_px) * metadata.align_px
     pair = coded_photo(metadata.trained_on, metadata.channels, metadata.align_px, side)
-    unit = _output(model, metadata, pair.coded)
+    told = pair.quantiser if metadata.takes_quantiser else None
+    unit = _output(model, metadata, pair.coded, told)
     wrong = codes_from_unit(unit).astype(np.float64) - pair.clean
-    return packed_answer(pair.coded, 255 * unit, float(np.mean(wrong**2)))
+    error = float(np.mean(wrong**2))
+    return packed_answer(pair.coded, 255 * unit, error, quantiser=told)
 
 
 def with_stated_loss(model: ModelProto, metadata: Metadata) -> Metadata:
@@ -78,18 +82,24 @@ def with_stated_loss(model: ModelProto, metadata: Metadata) -> Metadata:
     answer = metadata.known_answer
     if answer is not None:
         expected = answer.expected_codes()
-        apart = 255 * _output(model, metadata, answer.codes()) - expected
+        apart = 255 * _output(model, metadata, answer.codes(), answer.quantiser) - expected
         error = float(np.mean(np.square(apart, dtype=np.float64)))
         loss_db = 10 * math.log10(1 + error / max(answer.error_codes2, FLAWLESS))
         allowed_db = MARGIN * loss_db if math.isfinite(loss_db) else 0.0
-        stated = packed_answer(answer.codes(), expected, answer.error_codes2, allowed_db)
+        stated = packed_answer(
+            *(answer.codes(), expected, answer.error_codes2, allowed_db),
+            quantiser=answer.quantiser,
+        )
         metadata = replace(metadata, known_answer=stated)
     write_metadata(model, metadata)
     return metadata
 
 
-def _output(model: ModelProto, metadata: Metadata, codes: Picture) -> NDArray[np.float32]:
+def _output(
+    model: ModelProto, metadata: Metadata, codes: Picture, quantiser: float | None
+) -> NDArray[np.float32]:
     """Run a graph as it is written, without the fusions in which engines differ."""
+    told = None if quantiser is None else [quantiser]
     with ExactEngine(Artifact(metadata, model.SerializeToString())) as engine:
-        unit: NDArray[np.float32] = engine.run(codes[None] * CODE)[0]
+        unit: NDArray[np.float32] = engine.run(codes[None] * CODE, told)[0]
     return unit

@@ -3,7 +3,7 @@
 import onnx
 
 from edgecar.artifact import Artifact
-from edgecar.engines.base import Batch, Engine, EngineInfo
+from edgecar.engines.base import Batch, Engine, EngineInfo, Quantisers
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.errors import EngineError
 
@@ -30,13 +30,15 @@ class ExactEngine(Engine):
         except Exception as error:  # its classes are private and share no base
             cause = " ".join(str(error).split())[:200]
             raise EngineError(f"ONNX Runtime refused the graph: {cause}") from error
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [value.name for value in self._session.get_inputs()]
         provider = f"ONNX Runtime {onnxruntime.__version__}, nothing fused"
         info = EngineInfo(NAME, provider, artifact.metadata.precision, None, "cpu")
-        super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
+        facts = artifact.metadata
+        super().__init__(info, facts.channels, facts.align_px, facts.takes_quantiser)
 
-    def _run(self, batch: Batch) -> Batch:
-        output: Batch = self._session.run(None, {self._input: batch})[0]
+    def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:
+        given = dict(zip(self._inputs, (batch, quantisers), strict=False))
+        output: Batch = self._session.run(None, given)[0]
         return output
 
     def _free(self) -> None:

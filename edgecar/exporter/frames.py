@@ -17,9 +17,10 @@ from edgecar.media.frame import Frame, chroma_size
 from edgecar.media.inputs import Pictures, open_input
 from edgecar.media.live import LiveReader
 from edgecar.media.pictures import jpeg_coded, read_picture
+from edgecar.media.quantiser import quantiser_from_jpeg_quality, quantiser_from_qp
 from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
 from edgecar.metadata import coder_of
-from edgecar.spec import Coder
+from edgecar.spec import MIDDLE_QUANTISER, Coder
 
 Picture = NDArray[np.uint8]
 """``(C, H, W)`` 8-bit codes."""
@@ -42,10 +43,11 @@ MARGIN_PX = (PAN_FRAMES - 1) * PAN_PX
 
 @dataclass(frozen=True)
 class CodedPair:
-    """A coded picture and its clean original."""
+    """A coded picture, its clean original, and the quantiser that it was coded with."""
 
     coded: Picture
     clean: Picture
+    quantiser: float = MIDDLE_QUANTISER
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def coded_photo(trained_on: str, channels: int, align_px: int, side_px: int) -> 
         np.ascontiguousarray(picture[:, height - side_px :, left : left + side_px])
         for picture in (pair.coded, pair.clean)
     )
-    return CodedPair(coded, clean)
+    return CodedPair(coded, clean, pair.quantiser)
 
 
 def own_frames(source: Path, trained_on: str, channels: int, align_px: int) -> GateFrames:
@@ -182,8 +184,15 @@ def _coded(pictures: Sequence[Picture], coder: Coder, levels: tuple[int, int]) -
             coded = jpeg_coded(clean[0], quality)[None]
         else:
             coded = _panned(picture[0], coder, quality)[None]
-        pairs.append(CodedPair(coded, clean))
+        pairs.append(CodedPair(coded, clean, quantiser_of_level(coder, level)))
     return pairs
+
+
+def quantiser_of_level(coder: Coder, level: float) -> float:
+    """Return the quantiser of a quality of JPEG, a CRF of H.264 or a QP of HEVC."""
+    if coder == "jpeg":
+        return quantiser_from_jpeg_quality(round(level))
+    return quantiser_from_qp(level)
 
 
 def _panned(luma: NDArray[np.uint8], coder: VideoCodec, quantiser: int) -> NDArray[np.uint8]:

@@ -109,7 +109,7 @@ class Judge:
         if name == exact.NAME:
             with exact.ExactEngine(artifact) as engine:
                 for pair in self._held:
-                    unit = engine.run(pair.coded[None] * CODE)[0]
+                    unit = engine.run(pair.coded[None] * CODE, [pair.quantiser])[0]
                     if not np.isfinite(unit).all():
                         return None
                     outputs.append(codes_from_unit(unit))
@@ -117,7 +117,9 @@ class Judge:
         # FP32 is what is compared with: no bfloat16. Below it an engine chooses, as for users.
         with open_engine(artifact, name, "fp32" if precision == "fp32" else None) as opened:
             for pair in self._held:  # as a runtime does, conversions in the graph
-                opened.run_codes([pair.coded], lambda _, codes: outputs.append(codes.copy()))
+                opened.run_codes(
+                    [pair.coded], lambda _, codes: outputs.append(codes.copy()), [pair.quantiser]
+                )
         return outputs
 
 

@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 
 from edgecar.errors import ExportError
 from edgecar.exporter.graphs import attributes_of
-from edgecar.spec import Context
+from edgecar.spec import QUANTISER, Context
 
 Interval = tuple[int, int]
 """First and last row (or column) of a tensor, inclusive."""
@@ -73,7 +73,9 @@ class Geometry:
 
 
 def reception_of(model: ModelProto) -> Reception:
-    """Derive halo, alignment and context of a one-input, one-output image network.
+    """Derive halo, alignment and context of an image network with one output.
+
+    Its input is a picture and, perhaps, the picture's quantiser, which is the same at every pixel.
 
     Args:
         model: Graph with inferred shapes.
@@ -112,7 +114,8 @@ class GraphWalk:
     def __init__(self, model: ModelProto) -> None:
         graph = model.graph
         self.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        pictures = [value.name for value in graph.input if value.name not in self.constants]
+        given = {value.name for value in graph.input} - self.constants.keys()
+        pictures = sorted(given - {QUANTISER})
         if len(pictures) != 1 or len(graph.output) != 1:
             raise ExportError(
                 f"the graph has {len(pictures)} inputs and {len(graph.output)} outputs, need one "

@@ -23,8 +23,8 @@ from edgecar.exporter.restoring import Restored, restoration
 from edgecar.exporter.upsampling import convolve_upsampling
 from edgecar.files import atomic_write, is_bare_name, sha256_of
 from edgecar.metadata import Metadata, write_metadata
-from edgecar.spec import CODERS, Coder, Precision
-from edgecar.zoo.card import Card
+from edgecar.spec import CODERS, QUANTISER, Coder, Precision
+from edgecar.zoo.card import Card, takes_quantiser
 from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network
 from edgecar.zoo.registry import CARDS
 from edgecar.zoo.shipped import shipped_checkpoint
@@ -229,6 +229,7 @@ def artifact_from_network(
         weights_sha256=weights_sha256,
         parity_max_error=error,
         parity_budget=recipe.parity_max_error,
+        takes_quantiser=takes_quantiser(loaded.network),
     )
     metadata = replace(metadata, known_answer=known_answer(model, metadata))
     write_metadata(model, metadata)
@@ -241,19 +242,23 @@ def onnx_from_network(network: nn.Module, card: Card, channels: int, recipe: Rec
     height, width = (dim(side) for side in ("height", "width"))
     sides = {2: align * height, 3: align * width} if align > 1 else {2: height, 3: width}
     # Sizes above 1 in every dynamic axis, or the tracer takes 1 for a constant.
-    example = torch.rand(2, channels, 3 * align, 5 * align)
+    examples = [torch.rand(2, channels, 3 * align, 5 * align)]
+    dynamic: list[dict[int, object]] = [{0: dim("batch"), **sides}]
+    if takes_quantiser(network):
+        examples.append(torch.rand(2))
+        dynamic.append({0: dim("batch")})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
             program = torch.onnx.export(
                 network.eval(),
-                (example,),
+                tuple(examples),
                 dynamo=True,
                 verbose=False,
-                input_names=[INPUT],
+                input_names=[INPUT, QUANTISER][: len(examples)],
                 output_names=[OUTPUT],
-                dynamic_shapes=({0: dim("batch"), **sides},),
+                dynamic_shapes=tuple(dynamic),
                 opset_version=recipe.opset,
             )
         except Exception as error:  # its classes share no base and are many pages long

@@ -12,6 +12,7 @@ from av.packet import Packet
 from av.sidedata.encparams import VideoEncParamsType
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from edgecar.media.frame import Coding
 
@@ -135,11 +136,20 @@ def jpeg_quality(code: bytes | memoryview) -> int | None:
 @lru_cache(maxsize=16)  # a camera keeps its table for many frames
 def _nearest_quality(steps: bytes) -> int:
     table = np.maximum(np.frombuffer(steps, ">u2" if len(steps) > LUMA_AT_50.size else "u1"), 1)
-    # The luma tables of qualities 1 to 100, ``(100, 64)`` (libjpeg's jpeg_set_quality).
-    quality = np.arange(1, 101)[:, None]
-    percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    tables = np.clip((LUMA_AT_50 * percent + 50) // 100, 1, 255)
+    tables = np.stack([luma_table(quality) for quality in range(1, 101)])
     return 1 + int(np.abs(np.log(tables) - np.log(table)).sum(axis=1).argmin())
+
+
+def luma_table(quality: int) -> NDArray[np.int64]:
+    """Return the luma table of a quality, 1 to 100, in zigzag order (libjpeg's jpeg_set_quality).
+
+    Example:
+        >>> luma_table(50)[:3]
+        array([16, 11, 12])
+    """
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    table: NDArray[np.int64] = np.clip((LUMA_AT_50 * percent + 50) // 100, 1, 255)
+    return table
 
 
 def states_crop(path: Path) -> bool:

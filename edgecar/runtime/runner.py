@@ -17,7 +17,7 @@ from edgecar.runtime.change_map import Grid
 from edgecar.runtime.stream_cache import Reuse, StreamCache
 from edgecar.runtime.tiles import Tile, plan_grid, plan_windows
 from edgecar.runtime.tuning import Tunings
-from edgecar.spec import Size
+from edgecar.spec import MIDDLE_QUANTISER, Size
 
 # Activations of one tile stay below this, whatever the frame's size. An engine may hold those of
 # several shapes at a time (OpenVINO: five).
@@ -33,12 +33,14 @@ class Ticket:
         tiles: Number of tiles that were run for it.
         pixels: Number of pixels that the network read for it, halos included.
         seconds: Time spent on it.
+        quantiser: Quantiser that the network was told, 0 to 1.
     """
 
     stream: Hashable
     tiles: int = 0
     pixels: int = 0
     seconds: float = 0.0
+    quantiser: float = MIDDLE_QUANTISER
 
 
 class FrameRunner(Protocol):
@@ -51,10 +53,11 @@ class FrameRunner(Protocol):
 
     depth: int
 
-    def submit(self, frame: Any, stream: Hashable) -> Ticket:
+    def submit(self, frame: Any, stream: Hashable, quantiser: float = MIDDLE_QUANTISER) -> Ticket:
         """Take a frame ``(C, H, W)`` of uint8 codes; at most two of a stream are on their way.
 
-        A frame in CPU memory must not be changed any more: the next one is compared with it.
+        A frame in CPU memory must not be changed any more: the next one is compared with it. Where
+        the stream's quantiser moves, a frame is computed in full, if the network takes one.
 
         Raises:
             EngineError: The engine fails, or two frames of the stream are on their way.
@@ -126,7 +129,7 @@ class CpuRunner:
         self._worker: ThreadPoolExecutor | None = None
         self._worker_id = 0
 
-    def submit(self, frame: Codes, stream: Hashable) -> Ticket:
+    def submit(self, frame: Codes, stream: Hashable, quantiser: float = MIDDLE_QUANTISER) -> Ticket:
         """See `FrameRunner`."""
         if frame.dtype != np.uint8:
             raise MediaError(f"got {frame.dtype} pixels, need uint8 codes in 0..255")
@@ -135,7 +138,9 @@ class CpuRunner:
             raise EngineError(f"{self.depth} frames are on their way; take a result first")
         if before:
             self.start()
-        ticket = _CpuTicket(stream, frame=frame, cache=self._cache_of(stream, frame.shape))
+        told = quantiser if self._metadata.takes_quantiser else MIDDLE_QUANTISER
+        cache = self._cache_of(stream, frame.shape)
+        ticket = _CpuTicket(stream, quantiser=told, frame=frame, cache=cache)
         self._tickets.append(ticket)
         return ticket
 
@@ -203,17 +208,18 @@ class CpuRunner:
         for ticket in tickets:
             assert ticket.cache is not None
             assert ticket.frame is not None
-            run = ticket.cache.begin(ticket.frame)
+            run = ticket.cache.begin(ticket.frame, ticket.quantiser)
             ticket.frame = None
             ticket.tiles, ticket.pixels = len(run.tiles), sum(tile.pixels for tile in run.tiles)
             begun.append((ticket, ticket.cache, run))
         tiles = [(run, tile) for _, _, run in begun for tile in run.tiles]
+        quantisers = [ticket.quantiser for ticket, _, run in begun for _ in run.tiles]
 
         def take(number: int, output: Codes) -> None:
             run, tile = tiles[number]
             tile.write(output, run.restored)
 
-        self._engine.run_codes([tile.cut(run.padded) for run, tile in tiles], take)
+        self._engine.run_codes([tile.cut(run.padded) for run, tile in tiles], take, quantisers)
         for ticket, cache, run in begun:
             ticket.restored = cache.accept(run)
         pixels = max(1, sum(ticket.pixels for ticket in tickets))

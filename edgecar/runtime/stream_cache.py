@@ -11,6 +11,7 @@ from edgecar.runtime.change_map import CellMap, Grid, changed_cells, stale_cells
 from edgecar.runtime.regions import price, tiles_of
 from edgecar.runtime.stats import Stats
 from edgecar.runtime.tiles import Tile
+from edgecar.spec import MIDDLE_QUANTISER
 
 MOST_FREE = 8  # a pipeline holds about as many frames; what is more is given back
 
@@ -144,11 +145,17 @@ class StreamCache:
         self._restored = FramePool(self.shape)
         self._padded = FramePool((channels, *grid.stored_size))
         self._last: tuple[Codes, Codes] | None = None  # frame and output
+        self._quantiser = MIDDLE_QUANTISER  # of the last frame
         self._in_vain = self._blind = 0
 
-    def begin(self, frame: Codes) -> FrameRun:
-        """Find the tiles to run for a frame ``(C, H, W)``, which must not change any more."""
+    def begin(self, frame: Codes, quantiser: float = MIDDLE_QUANTISER) -> FrameRun:
+        """Find the tiles to run for a frame ``(C, H, W)``, which must not change any more.
+
+        Outputs for another quantiser are forgotten.
+        """
         padded = self._whole_cells(frame)
+        if quantiser != self._quantiser:
+            self._last, self._quantiser = None, quantiser
         if self._last is None or self._reuse is None:
             return FrameRun(self._plan, padded, self._restored.array(), padded)
         known, restored = self._last

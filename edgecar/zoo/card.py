@@ -54,6 +54,11 @@ class Card:
         return self.configs[channels]
 
 
+def takes_quantiser(network: nn.Module) -> bool:
+    """Return True if a network has a second input, the quantiser."""
+    return bool(getattr(network, "takes_quantiser", False))
+
+
 def numbered(state: State, prefix: str) -> list[int]:
     """Return the sorted numbers n of the keys ``<prefix><n>.weight``."""
     middles = (k.removeprefix(prefix).removesuffix(".weight") for k in state)

@@ -19,6 +19,7 @@ CARDS: tuple[Card, ...] = (
     msfan.CARD,
     carcnn.CARD,
     glfusion.CARD,
+    edgecar_net.N,
     edgecar_net.XS,
     edgecar_net.S,
     edgecar_net.M,

@@ -9,7 +9,7 @@ from edgecar.bench.complexity import complexity, complexity_row
 from edgecar.bench.results import ROW_KEYS
 from edgecar.errors import SettingsError
 from edgecar.evaluate.tables import published
-from edgecar.zoo.edgecar_net import Plain, PlainConfig
+from edgecar.zoo.edgecar_net import EdgecarConfig, EdgecarNet
 from edgecar.zoo.registry import CARDS, card_named
 
 PRINTED = published()["complexity"]
@@ -124,7 +124,7 @@ def test_a_large_frame_costs_what_its_pixels_do() -> None:
 
 
 def test_the_callers_network_is_left_alone() -> None:
-    network = Plain(PlainConfig()).train()
+    network = EdgecarNet(EdgecarConfig()).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     complexity(network, 1, 32, 32)
     assert network.training
@@ -142,7 +142,7 @@ def test_training_branches_are_refused_not_miscounted() -> None:
 
 @pytest.mark.parametrize(("channels", "height"), [(3, 32), (1, 33)])
 def test_a_shape_that_the_network_cannot_read_is_explained(channels: int, height: int) -> None:
-    with pytest.raises(SettingsError, match=f"Plain cannot read {channels}×{height}×32"):
+    with pytest.raises(SettingsError, match=f"EdgecarNet cannot read {channels}×{height}×32"):
         complexity(built("edgecar-xs"), channels, height, 32)
 
 

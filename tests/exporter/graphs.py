@@ -94,14 +94,20 @@ def _picture(name: str, channels: int) -> onnx.ValueInfoProto:
 
 
 def runner(model: onnx.ModelProto):
-    """Batch in, batch out."""
+    """Batch, and the quantisers of its pictures where the graph takes some, to a batch."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return lambda batch: session.run(None, {session.get_inputs()[0].name: batch})[0]
+    names = [value.name for value in session.get_inputs()]
+
+    def run(batch, quantisers=None):
+        told = np.full(len(batch), 0.5, np.float32) if quantisers is None else quantisers
+        return session.run(None, dict(zip(names, (batch, told), strict=False)))[0]
+
+    return run
 
 
 def seen_halo(model: onnx.ModelProto, align: int, margin: int, base: float = 0.0) -> int:

@@ -17,7 +17,7 @@ from edgecar.files import sha256_of
 from edgecar.zoo import shipped
 from edgecar.zoo.checkpoints import Loaded
 from edgecar.zoo.dncnn import Dncnn, DncnnConfig
-from edgecar.zoo.edgecar_net import Plain, PlainConfig
+from edgecar.zoo.edgecar_net import EdgecarConfig, EdgecarNet
 from edgecar.zoo.registry import card_named
 from tests.networks import lively
 
@@ -36,7 +36,7 @@ def test_file_is_written_with_its_facts(tmp_path) -> None:
     """The state of a training run: averaged weights among other things."""
     torch.manual_seed(1)
     path = tmp_path / "camera.pt"
-    torch.save({"average": Plain(PlainConfig()).state_dict(), "step": 9}, path)
+    torch.save({"average": EdgecarNet(EdgecarConfig()).state_dict(), "step": 9}, path)
     done = export(path, tmp_path / "new" / "folder" / "camera.onnx", trained_on="h264 crf 35")
     metadata = read_artifact(done.path).metadata
     assert metadata == done.metadata
@@ -153,7 +153,7 @@ def ships(tmp_path, monkeypatch) -> Path:
     weights.mkdir()
     work.mkdir()
     path = weights / "edgecar-xs.jpeg.pt"
-    torch.save(lively(Plain(PlainConfig(width=16))).state_dict(), path)
+    torch.save(lively(EdgecarNet(EdgecarConfig(width=16))).state_dict(), path)
     entry = {"network": "edgecar-xs", "for": "jpeg", "file": path.name, "sha256": "",
              "trained_on": "jpeg 10-40"}  # fmt: skip
     video = {**entry, "for": "h264", "trained_on": "h264 crf 29-47"}

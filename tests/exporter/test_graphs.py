@@ -15,6 +15,7 @@ from edgecar.exporter.calibrate import ranges_of
 from edgecar.exporter.inspection import layer_types
 from edgecar.exporter.quantize import SIGNED, always_kept, convolutions, quantised
 from edgecar.exporter.receptive import reception_of
+from edgecar.zoo.card import takes_quantiser
 from edgecar.zoo.registry import CARDS, card_named
 from tests.conftest import LOWER, TENSORRT
 from tests.exporter.graphs import INPUT, Drawing, runner
@@ -28,12 +29,14 @@ GEOMETRY = {
     "dncnn": (20, 1, "local"),  # one a layer
     "msfan": (38, 1, "windowed"),  # 1 + 4·(1 + 2 + 3 + 2 + 1) + 1
     "carcnn": (34, 1, "local"),
+    "edgecar-n": (12, 2, "local"),  # 2 + 2·5
     "edgecar-xs": (12, 2, "local"),  # 2 + 2·5
     "edgecar-s": (12, 2, "local"),
     "edgecar-m": (16, 2, "local"),  # 2 + 2·7
 }
-# What a deployed graph of convolutions alone may hold.
+# What a deployed graph of convolutions alone may hold, and what else its quantiser takes.
 PLAIN = {"Conv", "LeakyRelu", "DepthToSpace", "Add"}
+KNOTS = {"Unsqueeze", "Mul", "Sub", "Abs", "Relu", "Gemm", "Slice"}
 FUSION = pytest.param("glfusion", marks=pytest.mark.slow)  # its export takes 15 seconds
 NAMES = [card.name for card in CARDS if card.name != "glfusion"] + [FUSION]
 
@@ -47,14 +50,16 @@ def assert_runs(model: onnx.ModelProto, align: int, network=None, channels: int 
     run = runner(model)
     for batch, rows, columns in ((1, 1, 1), (3, 2, 5), (2, 4, 1)):
         shape = (batch, channels, max(4, rows * 8) // align * align or align, columns * 16)
-        pictures = np.random.default_rng(0).random(shape, np.float32)
-        got = run(pictures)
+        dice = np.random.default_rng(0)
+        pictures, quantisers = dice.random(shape, np.float32), dice.random(batch, np.float32)
+        got = run(pictures, quantisers)
         assert got.shape == shape
         assert got.dtype == np.float32
         assert np.isfinite(got).all()
         if network is not None:
             with torch.inference_mode():
-                expected = network(torch.from_numpy(pictures)).numpy()
+                told = [torch.from_numpy(quantisers)] if takes_quantiser(network) else []
+                expected = network(torch.from_numpy(pictures), *told).numpy()
             # Sums of up to 5000 products of numbers around 1 in float32, in another order.
             # Measured: 4e-6 at most, but 3e-5 through dncnn's 20 layers without a skip.
             np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
@@ -74,7 +79,7 @@ def test_graph_equals_torch_and_has_the_geometry_of_its_card(name, exported) -> 
     kinds = {node.op_type for node in model.graph.node}
     assert "BatchNormalization" not in kinds  # folded into the convolutions
     if name.startswith("edgecar"):
-        assert kinds == PLAIN
+        assert kinds == PLAIN | (KNOTS if metadata.takes_quantiser else set())
 
 
 @pytest.mark.parametrize("name", NAMES)

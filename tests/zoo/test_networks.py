@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from edgecar.errors import SettingsError
-from edgecar.zoo.edgecar_net import Plain, PlainConfig
+from edgecar.zoo.edgecar_net import EdgecarConfig, EdgecarNet, shares_of_knots
 from edgecar.zoo.glfusion import ChannelSpatialAttention, MixedScaleModule
 from edgecar.zoo.msfan import Msfan, MsfanConfig
-from edgecar.zoo.registry import CARDS, card_named
+from edgecar.zoo.registry import CARDS, card_named, recognised_in
 from tests.networks import lively, narrow
 from tests.zoo.files import assert_computes, stored
 
@@ -40,9 +40,10 @@ def params(network: nn.Module) -> int:
         ("fastarcnn", 3, 85_575),
         ("dncnn", 1, 667_072),
         ("msfan", 1, 765_587),
-        ("edgecar-xs", 1, 10_452),
-        ("edgecar-s", 1, 39_332),
-        ("edgecar-m", 1, 226_244),
+        ("edgecar-n", 1, 3_004),
+        ("edgecar-xs", 1, 10_604),
+        ("edgecar-s", 1, 39_628),
+        ("edgecar-m", 1, 226_828),
     ],
 )
 def test_parameters_are_as_many_as_published(name, channels, published) -> None:
@@ -126,7 +127,7 @@ def test_unknown_names_and_channels_are_refused() -> None:
         card_named("msfan").config(2)
     with pytest.raises(SettingsError, match="did you mean dncnn"):
         card_named("dnccn")
-    assert len(set(NAMES)) == len(NAMES) == 9
+    assert len(set(NAMES)) == len(NAMES) == 10
 
 
 # edgecar-xs, -s and -m.
@@ -135,7 +136,7 @@ def test_unknown_names_and_channels_are_refused() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_training_starts_near_the_picture(channels) -> None:
     torch.manual_seed(0)
-    network = Plain(PlainConfig(channels)).eval()
+    network = EdgecarNet(EdgecarConfig(channels)).eval()
     picture = torch.rand(1, channels, 32, 32)
     with torch.inference_mode():
         difference = network(picture) - picture
@@ -145,9 +146,10 @@ def test_training_starts_near_the_picture(channels) -> None:
 
 def test_every_weight_learns_and_no_feature_is_dead() -> None:
     torch.manual_seed(0)
-    network = Plain(PlainConfig(width=16))
-    clean = torch.rand(2, 1, 16, 16)
-    (network(clean + 0.1 * torch.rand_like(clean)) - clean).square().mean().backward()
+    network = lively(EdgecarNet(EdgecarConfig(width=16)), 1)
+    clean = torch.rand(9, 1, 16, 16)
+    made = network(clean + 0.1 * torch.rand_like(clean), torch.linspace(0, 1, 9))
+    (made - clean).square().mean().backward()
     for name, weight in network.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.abs().max() > 0, name
@@ -155,3 +157,29 @@ def test_every_weight_learns_and_no_feature_is_dead() -> None:
         network.convs[0].bias.fill_(-10)
         one, other = network(torch.zeros(1, 1, 16, 16)), network(torch.ones(1, 1, 16, 16) / 2)
     assert (other - 0.5 - one).abs().max() > 0
+
+
+def test_a_quantiser_changes_the_output_between_lossless_and_the_coarsest() -> None:
+    torch.manual_seed(0)
+    network = lively(EdgecarNet(EdgecarConfig(width=16)), 1).eval()
+    with torch.no_grad():
+        network.shift.weight.normal_()
+        picture = torch.rand(1, 1, 16, 16).expand(5, -1, -1, -1)
+        made = network(picture, torch.tensor([0, 0.4, 0.45, 0.5, 1]))
+        assert torch.equal(made[0], picture[0])  # lossless: nothing to restore
+        assert (made[4] - made[3]).abs().max() > 1e-3
+        assert torch.equal(made[3], network(picture)[0])  # unknown: the middle
+    # Between knots the network is told of the quantiser's place, in equal shares.
+    shares = shares_of_knots(torch.tensor([0, 0.4, 0.45, 0.5, 1]), 9)
+    assert torch.allclose(shares.sum(dim=1), torch.ones(5))
+    assert torch.allclose(shares @ torch.linspace(0, 1, 9), torch.tensor([0, 0.4, 0.45, 0.5, 1]))
+
+
+def test_weights_of_before_quantisers_stay_what_they_were() -> None:
+    network = EdgecarNet(EdgecarConfig(width=16, knots=0)).eval()
+    found = recognised_in(network.state_dict())
+    assert found is not None
+    assert found[1].config == EdgecarConfig(width=16, knots=0)
+    picture = torch.rand(2, 1, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(network(picture), network(picture, torch.rand(2)))

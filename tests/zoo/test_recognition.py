@@ -7,7 +7,7 @@ from torch import nn
 from edgecar.zoo.arcnn import ArcnnConfig
 from edgecar.zoo.carcnn import CarcnnConfig
 from edgecar.zoo.dncnn import DncnnConfig
-from edgecar.zoo.edgecar_net import PlainConfig
+from edgecar.zoo.edgecar_net import EdgecarConfig
 from edgecar.zoo.fastarcnn import FastArcnnConfig
 from edgecar.zoo.glfusion import GlFusionConfig
 from edgecar.zoo.msfan import MsfanConfig
@@ -31,8 +31,8 @@ SIZES = [
     ("fastarcnn", FastArcnnConfig(channels=3, activation="relu")),
     ("glfusion", GlFusionConfig(width=8, scales=3, modules=1, reduction=8)),
     ("glfusion", GlFusionConfig(channels=3, width=4, scales=1, modules=3, reduction=2)),
-    ("edgecar-xs", PlainConfig(3, 16, 6)),
-    ("edgecar-m", PlainConfig(3, 64, 8)),
+    ("edgecar-xs", EdgecarConfig(3, 16, 6)),
+    ("edgecar-m", EdgecarConfig(3, 64, 8)),
 ]
 
 
@@ -196,7 +196,7 @@ def test_what_is_nearly_a_network_is_told_what_is_wrong(tmp_path) -> None:
     arcnn["last.weight"] = torch.zeros(1, 16, 3, 3)
     wrong = "looks like arcnn but last.weight is (1, 16, 3, 3), need (1, 16, 5, 5)"
     assert wrong in refusal(arcnn, tmp_path)
-    state = dict(card_named("edgecar-xs").build(PlainConfig(width=16)).state_dict())
+    state = dict(card_named("edgecar-xs").build(EdgecarConfig(width=16)).state_dict())
     said = refusal({**state, "head.weight": torch.zeros(1)}, tmp_path)
     assert "looks like edgecar-xs but has extra head.weight" in said
     del state["convs.3.bias"]

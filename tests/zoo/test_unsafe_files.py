@@ -15,7 +15,7 @@ from torch import nn
 
 import edgecar
 from edgecar.errors import CheckpointError
-from edgecar.zoo.edgecar_net import Plain, PlainConfig
+from edgecar.zoo.edgecar_net import EdgecarConfig, EdgecarNet
 from tests.zoo.files import NETWORK, OURS, refusal, stored
 
 FORMATS = ("zip", "legacy", "safetensors", "pickle")  # whose damage is tried below
@@ -107,7 +107,7 @@ def test_file_that_contains_itself_ends(tmp_path) -> None:
 
 
 def written(kind: str) -> bytes:
-    state = Plain(PlainConfig(width=16)).state_dict()
+    state = EdgecarNet(EdgecarConfig(width=16)).state_dict()
     if kind == "safetensors":
         return save(state)
     if kind == "pickle":

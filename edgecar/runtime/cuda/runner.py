@@ -14,7 +14,7 @@ from edgecar.runtime.cuda.device import Device
 from edgecar.runtime.cuda.device_stream import SLOTS, DeviceStream, FrameOnDevice
 from edgecar.runtime.runner import Ticket
 from edgecar.runtime.tiles import plan_grid
-from edgecar.spec import Size
+from edgecar.spec import MIDDLE_QUANTISER, Size
 
 
 class TileBatch:
@@ -101,7 +101,12 @@ class CudaRunner:
         self._streams: dict[Hashable, DeviceStream] = {}
         self._batches: dict[tuple[int, int, int], TileBatch] = {}
 
-    def submit(self, frame: Any, stream: Hashable = None) -> Ticket:
+    def submit(
+        self,
+        frame: Any,
+        stream: Hashable = None,
+        quantiser: float = MIDDLE_QUANTISER,  # noqa: ARG002
+    ) -> Ticket:
         """See `FrameRunner`.
 
         Raises:
