@@ -147,9 +147,10 @@ class _Quality:
         }
         if self._kind != "jpeg":
             found |= {"frames": len(after["psnr"]), "kbps": coded.clip.kbps}
-        if self._kind == "video":
+        if self._kind != "variants":
+            worst = "worst_picture_gain_db" if self._kind == "jpeg" else "worst_frame_gain_db"
             before = self._before["psnr"]
-            found["worst_frame_gain_db"] = min(db - before[i] for i, db in after["psnr"].items())
+            found[worst] = min(db - before[i] for i, db in after["psnr"].items())
         return found
 
     def _scores(self, coded: Coded, method: Method, row: Row | None = None) -> Scores:

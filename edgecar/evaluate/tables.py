@@ -57,8 +57,8 @@ def published() -> dict[str, Any]:
 
 JPEG_COLUMNS = (
     *(("Quality", "{quality}"), ("Network", "{network}"), ("PSNR dB", "{psnr:.2f}")),
-    *(("Gain dB", "{gain:+.2f}"), ("SSIM", "{ssim:.3f}"), ("PSNR-B dB", "{psnr_b:.2f}")),
-    ("Source", "{source}"),
+    *(("Gain dB", "{gain:+.2f}"), ("Worst picture dB", "{worst:+.2f}")),
+    *(("SSIM", "{ssim:.3f}"), ("PSNR-B dB", "{psnr_b:.2f}"), ("Source", "{source}")),
 )
 
 
@@ -71,12 +71,14 @@ def jpeg_cells(studies: Sequence[tuple[str, Sequence[Row]]], set_name: str) -> C
             # All networks share the coded picture, which is listed once.
             for network, end in (("jpeg", "in"), (row["network"], "out")):
                 figures = {key: row[f"{column}_{end}"] for key, column in keys.items()}
+                figures["worst"] = row["worst_picture_gain_db"] if end == "out" else None
                 lines[row["quality"], network, f"measured, {name}"] = figures
     qualities = {quality for quality, *_ in lines}
     for row in published()["quality"]:
         if row["set"].lower() == set_name.lower():
             for quality in qualities & set(map(int, row["psnr"])):
                 figures = {key: row.get(key, {}).get(str(quality)) for key in keys}
+                figures["worst"] = None
                 lines[quality, row["network"], row["source"]] = figures
     for (quality, network, source), line in lines.items():
         coded = lines.get((quality, "jpeg", source))

@@ -38,6 +38,7 @@ JPEG = {
     "ssim_out": 0.8055,
     "psnrb_in": 25.209,
     "psnrb_out": 29.1,
+    "worst_picture_gain_db": 0.2,
 }
 VIDEO = {
     "network": "edgecar-s",

@@ -142,9 +142,9 @@ def test_quality_stands_beside_the_printed_values(make_results, jpeg) -> None:
     text = page("jpeg", make_results(*rows, jpeg(set="Kodak"), kind="jpeg"))
     text, kodak = text.split("## Kodak")
     assert cells_of(text, "| 10 | edgecar-s |")[2:] == [
-        *("29.33", "+1.51", "0.805", "29.10", "measured, file0")
+        *("29.33", "+1.51", "+0.20", "0.805", "29.10", "measured, file0")
     ]
-    assert cells_of(text, "| 10 | msfan |")[2:6] == ["29.39", "+1.57", "0.811", "–"]
+    assert cells_of(text, "| 10 | msfan |")[2:7] == ["29.39", "+1.57", "–", "0.811", "–"]
     # At quality 10 the coded picture stands once for the two networks, and once as printed.
     coded = [line for line in text.splitlines() if line.startswith("| 10 | jpeg |")]
     assert len(coded) == 2

@@ -41,7 +41,7 @@ def test_schema_is_a_schema_and_knows_the_keys_of_the_code() -> None:
     for kind, keys in ROW_KEYS.items():
         row = SCHEMA["$defs"][f"{kind}_row"]
         assert set(row["properties"]) == set(row["required"]) == keys
-    assert len(ROW_KEYS["jpeg"]) == 9
+    assert len(ROW_KEYS["jpeg"]) == 10
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)

@@ -49,7 +49,7 @@ def measured(methods, every=1, coding=CODING):
 
 
 def test_rows_of_jpeg_average_over_the_set():
-    pictures = [("a", GREY), ("b", GREY[::-1].copy())]
+    pictures = [("a", GREY), ("b", GREY // 2)]
     smooth = Known(lambda coded, _: cv2.GaussianBlur(coded, (0, 0), 0.8))
     same, blurred, better, _ = evaluate_jpeg(pictures, "two", (10, 40), [Known(), smooth])
     assert set(same) == ROW_KEYS["jpeg"]
@@ -62,6 +62,13 @@ def test_rows_of_jpeg_average_over_the_set():
             assert row[f"psnr_{end}"] == pytest.approx(np.mean([psnr(*pair) for pair in pairs]))
             assert row[f"ssim_{end}"] == pytest.approx(likeness)
             assert row[f"psnrb_{end}"] == pytest.approx(np.mean([psnr_b(*pair) for pair in pairs]))
+    assert same["worst_picture_gain_db"] == 0
+    gains = [
+        psnr(luma, smooth.function(seen, None)) - psnr(luma, seen)
+        for (_, luma), seen in zip(pictures, coded, strict=True)
+    ]
+    assert blurred["worst_picture_gain_db"] == pytest.approx(min(gains))
+    assert max(gains) > min(gains) + 1e-3
     assert blurred["psnrb_out"] > blurred["psnrb_in"]  # it takes blocks away
     assert better["psnr_in"] > same["psnr_in"] + 3  # four times the quality is seen
 
