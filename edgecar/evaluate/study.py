@@ -1,14 +1,16 @@
 """One runner for all studies: sources are coded, restored by methods and measured, row by row."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 from edgecar.evaluate.clips import frame_of_luma
 from edgecar.evaluate.encodes import Source
+from edgecar.media.frame import Coding as FrameCoding
 from edgecar.media.frame import Frame
 from edgecar.media.pictures import jpeg_coded
+from edgecar.media.quantiser import quantiser_from_jpeg_quality
 from edgecar.media.video_codec import CodedClip, VideoCoding
 from edgecar.runtime.restorer import Restorer
 
@@ -42,8 +44,9 @@ class Coded:
         if isinstance(self.coding, VideoCoding):
             return self.source.coded(self.coding)
         quality = self.coding.quantiser
+        stated = FrameCoding(None, quality, "jpeg", quantiser_from_jpeg_quality(quality))
         lumas = [jpeg_coded(frame.y, quality) for frame in self.source.frames]
-        return CodedClip([frame_of_luma(luma) for luma in lumas], b"", 0)
+        return CodedClip([replace(frame_of_luma(y), coding=stated) for y in lumas], b"", 0)
 
 
 class Method(Protocol):
@@ -75,9 +78,10 @@ class AsDecoded:
 
 
 class NetworkMethod:
-    """A network, which sees decoded frames one by one and is not told how they were coded.
+    """A network, which sees decoded frames one by one, with the quantiser told at run time.
 
-    The caller closes the restorer. Without a name, rows have that of the artifact's model.
+    Frames finer than its weights were trained for are restored as well. The caller closes the
+    restorer. Without a name, rows have that of the artifact's model.
     """
 
     def __init__(self, restorer: Restorer, name: str | None = None) -> None:
@@ -86,7 +90,12 @@ class NetworkMethod:
 
     def frames(self, coded: Coded, indices: Sequence[int]) -> Iterator[Frame]:
         """Yield the restored frames with these indices."""
-        return (self._restorer.restore(coded.clip.frames[index]) for index in indices)
+        quantisers = coded.clip.quantisers
+        for index in indices:
+            frame = coded.clip.frames[index]
+            # Of the whole clip: a study may leave out frames that a camera's restorer sees.
+            stated = replace(frame.coding, quantiser=quantisers[index])
+            yield self._restorer.restore_all([replace(frame, coding=stated)], [None])[0]
 
     def setting(self, _coding: Coding) -> str:
         """Return everything that the output depends on besides the frames."""

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from av.packet import Packet
 from av.sidedata.encparams import VideoEncParamsType
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from edgecar.media.frame import Coding
+from edgecar.media.quantiser import luma_table, quantiser_from_jpeg_steps
 
 DELTA_QP_OFFSET = 16
 """Bytes before ``delta_qp`` in FFmpeg's AVVideoBlockParams: four integers of place and size."""
@@ -37,16 +38,6 @@ BEGINNINGS = (
 )
 """First bytes of picture files, by format."""
 
-LUMA_AT_50 = np.array(
-    [
-        [16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40],
-        [26, 24, 22, 22, 24, 49, 35, 37, 29, 40, 58, 51, 61, 60, 57, 51],
-        [56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109, 81, 87],
-        [95, 98, 103, 104, 103, 62, 77, 113, 121, 112, 100, 120, 92, 101, 103, 99],
-    ]
-).ravel()
-"""Luma quantisation of JPEG's quality 50, in zigzag order (ITU-T T.81, table K.1)."""
-
 MP4_CROP = re.compile(rb"\0\0\0\x28clap")
 MKV_HEAD_BYTES = 1 << 20  # the description of tracks lies before the pictures
 MKV_TRACKS, MKV_CLUSTER = b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75"
@@ -66,21 +57,26 @@ def ask_for_qp(stream: VideoStream) -> None:
 
 
 def coding_of(picture: av.VideoFrame, packet: "Packet[VideoStream] | None") -> Coding:
-    """Return the QP or JPEG quality of a picture, decoded after `ask_for_qp`.
+    """Return the QP, or quality and quantiser of JPEG, of a picture decoded after `ask_for_qp`.
 
     ``packet`` was decoded last; in Motion JPEG it is the picture's own.
     """
     codec = packet.stream.codec_context.codec.canonical_name if packet is not None else ""
     if packet is not None and codec == "mjpeg":
-        return Coding(jpeg_quality=jpeg_quality(memoryview(packet)), codec=codec)
+        return _jpeg_coding(memoryview(packet), codec)
     return Coding(mean_qp(picture), codec=codec)
 
 
 def picture_coding(code: bytes) -> Coding:
-    """Return the format of a picture file by its first bytes, and the quality of a JPEG."""
+    """Return the format of a picture file by its first bytes; of a JPEG, what its tables say."""
     found = (name for begins, name in BEGINNINGS if re.match(begins, code[:32], re.DOTALL))
     codec = next(found, "")
-    return Coding(jpeg_quality=jpeg_quality(code) if codec == "jpeg" else None, codec=codec)
+    return _jpeg_coding(code, codec) if codec == "jpeg" else Coding(codec=codec)
+
+
+def _jpeg_coding(code: bytes | memoryview, codec: str) -> Coding:
+    steps = _luma_steps(code)
+    return Coding(codec=codec) if steps is None else replace(_coding_of_table(steps), codec=codec)
 
 
 def mean_qp(picture: av.VideoFrame) -> float | None:
@@ -104,8 +100,7 @@ def jpeg_quality(code: bytes | memoryview) -> int | None:
     """Return the quality setting that explains a JPEG's luma table best; None without a table.
 
     Exact for the coders built on the Independent JPEG Group's library (OpenCV, Pillow, most
-    cameras). For other tables it is the quality of the nearest one, step by step in ratio. Only the
-    head of a file or of a packet of Motion JPEG is looked at.
+    cameras). For other tables it is the quality of the nearest one, step by step in ratio.
 
     Example:
         >>> import cv2
@@ -114,6 +109,12 @@ def jpeg_quality(code: bytes | memoryview) -> int | None:
         >>> jpeg_quality(code.tobytes())
         35
     """
+    steps = _luma_steps(code)
+    return None if steps is None else _coding_of_table(steps).jpeg_quality
+
+
+def _luma_steps(code: bytes | memoryview) -> bytes | None:
+    """Return the luma table in the head of a file or packet; 128 bytes are two for each step."""
     if bytes(code[:2]) != bytes((FILL, START)):
         return None
     at = 2
@@ -127,29 +128,18 @@ def jpeg_quality(code: bytes | memoryview) -> int | None:
             steps = bytes(code[start + 1 : min(end, start + 1 + length)])
             # All coders use table 0 for luma.
             if precision_and_number & 0xF == 0 and len(steps) == length:
-                return _nearest_quality(steps)
+                return steps
             start += 1 + length
         at = end
     return None
 
 
 @lru_cache(maxsize=16)  # a camera keeps its table for many frames
-def _nearest_quality(steps: bytes) -> int:
-    table = np.maximum(np.frombuffer(steps, ">u2" if len(steps) > LUMA_AT_50.size else "u1"), 1)
+def _coding_of_table(steps: bytes) -> Coding:
+    table = np.maximum(np.frombuffer(steps, ">u2" if len(steps) > 64 else "u1"), 1)
     tables = np.stack([luma_table(quality) for quality in range(1, 101)])
-    return 1 + int(np.abs(np.log(tables) - np.log(table)).sum(axis=1).argmin())
-
-
-def luma_table(quality: int) -> NDArray[np.int64]:
-    """Return the luma table of a quality, 1 to 100, in zigzag order (libjpeg's jpeg_set_quality).
-
-    Example:
-        >>> luma_table(50)[:3]
-        array([16, 11, 12])
-    """
-    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    table: NDArray[np.int64] = np.clip((LUMA_AT_50 * percent + 50) // 100, 1, 255)
-    return table
+    nearest = np.abs(np.log(tables) - np.log(table)).sum(axis=1).argmin()
+    return Coding(jpeg_quality=1 + int(nearest), quantiser=quantiser_from_jpeg_steps(table))
 
 
 def states_crop(path: Path) -> bool:

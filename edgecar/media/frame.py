@@ -47,6 +47,8 @@ class Coding:
     """1 to 100 (finest), as the common libraries count; JPEG and Motion JPEG only."""
     codec: str = ""
     """FFmpeg's short name of the codec, or the format of a picture; empty if unknown."""
+    quantiser: float | None = None
+    """0 (lossless) to 1 (coarsest), where the picture alone tells: from JPEG's luma table."""
 
     def is_finer(self, *, than_qp: float | None = None, than_quality: int | None = None) -> bool:
         """Return True if the picture is known to have a lower QP or a higher JPEG quality.

@@ -2,15 +2,25 @@
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecar.media.coding import luma_table
-from edgecar.media.video_codec import HIGHEST_QUANTISER
+from edgecar.spec import MIDDLE_QUANTISER
 
+HIGHEST_QUANTISER = 51  # QP and CRF of H.264 and HEVC
 COARSEST_STEP = 256  # of JPEG: tables in eight bits end at 255
+
+LUMA_AT_50 = np.array(
+    [
+        [16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40],
+        [26, 24, 22, 22, 24, 49, 35, 37, 29, 40, 58, 51, 61, 60, 57, 51],
+        [56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109, 81, 87],
+        [95, 98, 103, 104, 103, 62, 77, 113, 121, 112, 100, 120, 92, 101, 103, 99],
+    ]
+).ravel()
+"""Luma quantisation of JPEG's quality 50, in zigzag order (ITU-T T.81, table K.1)."""
 
 # A quantiser that follows every frame makes still pixels flicker two to three times as much, and
 # nothing computed for the frame before could be used again.
@@ -50,6 +60,18 @@ def quantiser_from_jpeg_quality(quality: int) -> float:
     return quantiser_from_jpeg_steps(luma_table(quality))
 
 
+def luma_table(quality: int) -> NDArray[np.int64]:
+    """Return the luma table of a quality, 1 to 100, in zigzag order (libjpeg's jpeg_set_quality).
+
+    Example:
+        >>> luma_table(50)[:3]
+        array([16, 11, 12])
+    """
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    table: NDArray[np.int64] = np.clip((LUMA_AT_50 * percent + 50) // 100, 1, 255)
+    return table
+
+
 class SlowQuantiser:
     """The quantiser of a stream, which moves a few times a minute at most.
 
@@ -72,3 +94,15 @@ class SlowQuantiser:
             if self._qp is None or abs(mean - self._qp) > HELD_QP:
                 self._qp = QP_STEP * round(mean / QP_STEP)
         return None if self._qp is None else quantiser_from_qp(self._qp)
+
+
+def slow_quantisers(qps: Iterable[float | None]) -> list[float]:
+    """Return the quantiser of each frame of a stream, as at run time; the middle where unknown.
+
+    Example:
+        >>> slow_quantisers([None, 29.0, 31.5, 51.0])
+        [0.5, 0.5882352941176471, 0.5882352941176471, 0.7058823529411765]
+    """
+    slow = SlowQuantiser()
+    found = (slow.after(qp) for qp in qps)
+    return [MIDDLE_QUANTISER if quantiser is None else quantiser for quantiser in found]

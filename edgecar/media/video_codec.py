@@ -11,16 +11,16 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
+from edgecar.media.coding import ask_for_qp, mean_qp
 from edgecar.media.color import colour_of, picture_from_frame, planes_of, state_colour
-from edgecar.media.frame import Frame
+from edgecar.media.frame import Coding, Frame
+from edgecar.media.quantiser import HIGHEST_QUANTISER, slow_quantisers
 from edgecar.media.sources import reason_of
 from edgecar.spec import Size
 
 VideoCodec = Literal["h264", "hevc"]
 
 RATE_FPS = Fraction(25)  # frame rate of every coded clip; limits and bit rates refer to it
-
-HIGHEST_QUANTISER = 51
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,13 @@ class CodedClip:
     """Bytes of the pictures alone, without the container's."""
 
     @property
+    def quantisers(self) -> list[float]:
+        """Quantiser of each frame as networks are told it; the middle where it is not known."""
+        slow = slow_quantisers(frame.coding.qp for frame in self.frames)
+        stated = (frame.coding.quantiser for frame in self.frames)
+        return [q if own is None else own for own, q in zip(stated, slow, strict=True)]
+
+    @property
     def kbps(self) -> float:
         """Mean rate in kbit/s at 25 frames a second."""
         return self.coded_bytes * 8 / 1000 / float(len(self.frames) / RATE_FPS)
@@ -120,17 +127,20 @@ def video_coded(frames: Iterable[Frame], coding: VideoCoding) -> CodedClip:
 
 
 def decoded_clip(bitstream: bytes) -> CodedClip:
-    """Return a coded clip from the bytes of its `CodedClip.bitstream`."""
+    """Return a coded clip from the bytes of its `CodedClip.bitstream`; frames have their QPs."""
     frames: list[Frame] = []
     coded_bytes = 0
     try:
         with av.open(BytesIO(bitstream), "r") as container:
-            for packet in container.demux(video=0):
+            stream = container.streams.video[0]
+            ask_for_qp(stream)
+            codec = stream.codec_context.codec.canonical_name
+            for packet in container.demux(stream):
                 coded_bytes += packet.size
-                frames += [
-                    Frame(*planes_of(shown), shown.pts, shown.time_base, colour_of(shown))
-                    for shown in packet.decode()
-                ]
+                for shown in packet.decode():
+                    planes, coding = planes_of(shown), Coding(mean_qp(shown), codec=codec)
+                    times = shown.pts, shown.time_base
+                    frames.append(Frame(*planes, *times, colour_of(shown), coding))
     except av.FFmpegError as error:
         raise MediaError(
             f"a coded clip cannot be read ({reason_of(error)}); code it again"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from edgecar.errors import SettingsError
 from edgecar.media.color import paper_luma_from_bgr
 from edgecar.media.pictures import JpegCoder, jpeg_coded
-from edgecar.media.video_codec import HIGHEST_QUANTISER, RATE_FPS, VideoCodec, VideoCoding
+from edgecar.media.quantiser import HIGHEST_QUANTISER
+from edgecar.media.video_codec import RATE_FPS, VideoCodec, VideoCoding
 from edgecar.spec import Size
 
 Luma = NDArray[np.uint8]

@@ -62,8 +62,8 @@ def halfway(coded, clean):
     return ((coded.astype(int) + clean) // 2).astype(np.uint8)
 
 
-def network(function) -> NetworkMethod:
-    metadata = Metadata("fake", 1, 0, 1, "local", 8, "fp32", "", "", 0.0, 0.0)
+def network(function, **facts) -> NetworkMethod:
+    metadata = Metadata("fake", 1, 0, 1, "local", 8, "fp32", "", "", 0.0, 0.0, **facts)
     return NetworkMethod(Restorer(Artifact(metadata, b""), FakeEngine(function)))
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from edgecar.media.coding import ask_for_qp, jpeg_quality, mean_qp, picture_coding
 from edgecar.media.frame import CODING_NOT_STATED, Coding
+from edgecar.media.quantiser import quantiser_from_jpeg_quality
 from tests.media.conftest import read_all
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 56), np.uint8)
@@ -206,7 +207,10 @@ def test_motion_jpeg_tells_the_quality_of_every_frame(tmp_path):
             packet.stream, packet.time_base = stream, Fraction(1, 25)
             packet.pts = packet.dts = index
             output.mux(packet)
-    assert codings(path) == [Coding(jpeg_quality=q, codec="mjpeg") for q in qualities]
+    assert codings(path) == [
+        Coding(None, quality, "mjpeg", quantiser_from_jpeg_quality(quality))
+        for quality in qualities
+    ]
     assert set(codings(path, read_coding=False)) == {Coding(codec="mjpeg")}
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from edgecar.media.coding import jpeg_quality, luma_table
+from edgecar.media.coding import jpeg_quality, picture_coding
 from edgecar.media.quantiser import (
     SlowQuantiser,
+    luma_table,
     quantiser_from_jpeg_quality,
     quantiser_from_jpeg_steps,
     quantiser_from_qp,
@@ -33,6 +34,7 @@ def test_a_table_is_that_of_its_quality(quality: int) -> None:
         b"\xff\xd8\xff\xdb\x00\x43\x00" + bytes(table.astype(np.uint8).tolist()) + b"\xff\xda\0\0"
     )
     assert jpeg_quality(head) == quality
+    assert picture_coding(head).quantiser == quantiser_from_jpeg_quality(quality)
 
 
 def test_a_steady_stream_keeps_its_quantiser_whatever_its_frame_types_are() -> None:

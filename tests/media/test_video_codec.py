@@ -11,6 +11,7 @@ from av.video.frame import PictureType
 from edgecar.errors import MediaError
 from edgecar.evaluate.metrics import psnr
 from edgecar.media.frame import Colour, Frame, chroma_size
+from edgecar.media.quantiser import SlowQuantiser
 from edgecar.media.video_codec import VideoCoding, video_coded
 
 SIZE = (64, 96)
@@ -105,6 +106,15 @@ def test_range_and_matrix_pass_through(codec, colour):
     assert {frame.colour for frame in clip.frames} == {colour}
     # Near lossless: a conversion of range would move black by 16 codes, 24 dB.
     assert quality(clip, source) > 45
+
+
+def test_a_clip_tells_the_quantisers_that_its_camera_would_have_at_run_time():
+    clip = video_coded(SOURCE, VideoCoding("h264", 32))
+    slow = SlowQuantiser()
+    assert clip.quantisers == [slow.after(frame.coding.qp) for frame in clip.frames]
+    coarser = video_coded(SOURCE, VideoCoding("h264", 47))
+    assert 0 < clip.quantisers[-1] < coarser.quantisers[-1] <= 1
+    assert set(video_coded(SOURCE, VideoCoding("hevc", 47)).quantisers) == {0.5}  # states no QP
 
 
 def test_crf_0_of_h264_loses_nothing():
