@@ -22,9 +22,10 @@ from edgecar.evaluate.metrics import psnr
 from edgecar.files import shipped, table_from_toml
 from edgecar.media.color import paper_luma_from_bgr
 from edgecar.media.pictures import jpeg_coded
-from edgecar.train.data import load_photos, photo_folders, source_of
+from edgecar.train.data import source_of
 from edgecar.train.degrade import Bgr, JpegRange, Luma
 from edgecar.train.fit import fit, new_run
+from edgecar.train.folders import load_photos, photo_folders
 from edgecar.train.recipe import TrainRecipe, recipe_from_table
 
 QUALITIES = (10, 20, 30, 40)
@@ -77,7 +78,7 @@ def trained(entry: Entry, photos: list[Bgr]) -> tuple[Candidate, float]:
     source = source_of(JpegRange(), photos, seed=entry.recipe.seed)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.pt"
-        fit(run, source, [], state, lambda _now: None, save_seconds=float("inf"))
+        fit(run, source, {}, state, lambda _now: None, save_seconds=float("inf"))
     assert isinstance(run.average, Candidate)
     return run.average.folded(), run.seconds
 
@@ -129,9 +130,9 @@ def main(
     command = f"python -m benchmarks.run.design_study --data {data.name} --save {save.name}{named}"
     kept, command = resumed(save, command)
     rows = [dict(row) for row in kept]
-    folders, held_out = photo_folders([data], None)
+    folders, held_out = photo_folders([data], [])
     photos = load_photos(folders)
-    pictures = [even_luma(photo) for photo in load_photos([held_out])[:PICTURES]]
+    pictures = [even_luma(photo) for photo in load_photos(held_out)[:PICTURES]]
     done = {row["candidate"] for row in rows}
     for entry in entries:
         if entry.name not in done and (not only or entry.name in only):

@@ -76,10 +76,10 @@ def command(
         import torch
 
         from edgecar.bench.machine import COMMIT, machine_facts, machine_line
-        from edgecar.train.fit import write_metadata
         from edgecar.train.quality import fit
         from edgecar.train.quality.sources import QualityRecipe, opinion_sources, proxy_sources
         from edgecar.train.recipe import find_recipe, recipe_from_toml
+        from edgecar.train.weights import write_metadata
     except ImportError as error:
         raise EdgecarError(
             f"training needs {error.name}, which is not installed; pip install 'edgecar[train]'"

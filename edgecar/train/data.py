@@ -1,20 +1,28 @@
-"""Batches of coded and clean patches from a folder of photographs."""
+"""Batches of coded and clean patches."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import DataError
-from edgecar.media.pictures import list_pictures, read_picture
-from edgecar.train.clips import ClipPairs, Report
-from edgecar.train.degrade import Bgr, Degradation, JpegPairs, JpegRange, Pair, PairSource
+from edgecar.train.clips import ClipPairs, Report, clips_held_out
+from edgecar.train.degrade import (
+    Bgr,
+    Degradation,
+    HeldOut,
+    JpegPairs,
+    JpegRange,
+    Pair,
+    PairSource,
+    jpegs_held_out,
+)
+from edgecar.train.folders import Original
 
 BLOCK_PX = 8  # coders and frames share their top left corner, so patches start where blocks do
-SPLITS = ("train", "test")  # of BSDS500; ``val`` is held out
+HELD_OUT_PHOTOS = 24
 
 
 @dataclass(frozen=True)
@@ -25,60 +33,61 @@ class Batch:
         coded: ``(N, 1, H, W)`` uint8.
         clean: Clean patches of the same shape.
         picture_mse: ``(N,)`` mean squared error of the coded picture each patch is from, of 1.0.
+        quantiser: ``(N,)`` quantiser of that picture, 0 to 1.
     """
 
     coded: NDArray[np.uint8]
     clean: NDArray[np.uint8]
     picture_mse: NDArray[np.float32]
-
-
-def photo_folders(data: list[Path], held_out: Path | None) -> tuple[list[Path], Path]:
-    """Return the folders to train on and the folder to validate on.
-
-    A data set with the folders ``train``, ``test`` and ``val`` may be given by its own folder.
-
-    Raises:
-        DataError: A folder is missing, or none is left to validate on.
-    """
-    folders: list[Path] = []
-    for folder in data:
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; give one of photographs with --data")
-        splits = [folder / split for split in SPLITS if (folder / split).is_dir()]
-        folders += splits or [folder]
-        if splits and held_out is None and (folder / "val").is_dir():
-            held_out = folder / "val"
-    if held_out is None:
-        raise DataError(f"{data[0]} has no folder 'val'; give photographs held out with --val")
-    if held_out in folders:
-        raise DataError(f"{held_out} is trained on and held out; give --val another folder")
-    return folders, held_out
-
-
-def load_photos(folders: list[Path]) -> list[Bgr]:
-    """Read every picture in ``folders``, by name, ``(H, W, 3)`` BGR.
-
-    Raises:
-        MediaError: A folder is missing, holds no picture, or a picture cannot be decoded.
-    """
-    return [read_picture(path) for folder in folders for path in list_pictures(folder)]
+    quantiser: NDArray[np.float32]
 
 
 def source_of(
     degradation: Degradation,
-    photos: list[Bgr],
+    photos: Sequence[Bgr],
     *,
     seed: int,
     report: Report = lambda _done, _all: None,
-    clips: int | None = None,
+    real: Sequence[Original] = (),
 ) -> PairSource:
-    """Return the source of pairs of ``photos``, BGR, and their degraded versions.
+    """Return the source of pairs of ``photos``, BGR, and of real clips, and their coded versions.
 
-    Clips are coded beforehand; ``clips`` is their number, by default that of the degradation.
+    Clips are coded beforehand. Degradations that take no share of real clips leave them out.
+
+    Raises:
+        DataError: There is nothing to make the pairs of.
     """
+    share = 0.0 if isinstance(degradation, JpegRange) else degradation.real
+    if share and not real:
+        raise DataError(
+            f"the recipe takes {share:g} of its pairs from real clips, and there are none; give a "
+            "folder with a table of clips to --data, or set real = 0"
+        )
+    if share < 1 and not photos:
+        raise DataError("there is no photograph to make pairs of; give a folder of some to --data")
     if isinstance(degradation, JpegRange):
         return JpegPairs(photos, degradation)
-    return ClipPairs(photos, degradation, seed=seed, report=report, clips=clips)
+    return ClipPairs(photos, degradation, seed=seed, report=report, real=real)
+
+
+def held_out_of(
+    degradation: Degradation,
+    photos: Sequence[Bgr],
+    *,
+    report: Report = lambda _done, _all: None,
+    real: Sequence[Original] = (),
+) -> HeldOut:
+    """Return pairs to validate on by how coarsely they are coded: of real clips if there are some.
+
+    Raises:
+        DataError: There is nothing to make them of.
+    """
+    if isinstance(degradation, JpegRange) and photos:
+        step = -(-len(photos) // HELD_OUT_PHOTOS)
+        return jpegs_held_out(photos[::step], degradation)
+    if isinstance(degradation, JpegRange) or not (photos or real):
+        raise DataError("there is no photograph to validate on; give a folder of some to --val")
+    return clips_held_out(photos, degradation, real, report)
 
 
 class PatchSampler:
@@ -95,6 +104,7 @@ class PatchSampler:
         seed: Seed of all draws.
         pool: Coded pictures held at a time.
         refresh: Pictures coded anew for each batch.
+        lossless: Share of pictures that are not coded, whose quantiser is 0.
     """
 
     def __init__(
@@ -106,9 +116,10 @@ class PatchSampler:
         seed: int,
         pool: int = 128,
         refresh: int = 1,
+        lossless: float = 0.0,
     ) -> None:
         self.source, self.patch_px, self.batch, self.seed = source, patch_px, batch, seed
-        self.pool, self.refresh = pool, refresh
+        self.pool, self.refresh, self.lossless = pool, refresh, lossless
 
     def batches(self, first: int = 0) -> Iterator[Batch]:
         """Yield batch ``first`` and those after it.
@@ -123,12 +134,13 @@ class PatchSampler:
         while True:
             rng = np.random.default_rng((self.seed, 1, number))
             coded, clean = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
-            picture_mse = np.empty(self.batch, np.float32)
+            picture_mse, quantiser = np.empty((2, self.batch), np.float32)
             for index in range(self.batch):
                 pair, picture_mse[index] = pool[rng.integers(self.pool)]
                 window = self._window(pair, rng)
                 coded[index, 0], clean[index, 0] = pair.coded[window], pair.clean[window]
-            yield Batch(coded, clean, picture_mse)
+                quantiser[index] = pair.quantiser
+            yield Batch(coded, clean, picture_mse, quantiser)
             number += 1
             for serial in range(oldest + self.pool, oldest + self.pool + self.refresh):
                 pool.popleft()
@@ -136,7 +148,10 @@ class PatchSampler:
             oldest += self.refresh
 
     def _pair(self, serial: int) -> tuple[Pair, float]:
-        pair = self.source.pair(np.random.default_rng((self.seed, 0, serial)))
+        rng = np.random.default_rng((self.seed, 0, serial))
+        pair = self.source.pair(rng)
+        if rng.random() < self.lossless:
+            pair = Pair(pair.clean, pair.clean, 0.0)
         return pair, pair.mse
 
     def _window(self, pair: Pair, rng: np.random.Generator) -> tuple[slice, slice]:

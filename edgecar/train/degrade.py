@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import SettingsError
 from edgecar.media.color import paper_luma_from_bgr
 from edgecar.media.pictures import JpegCoder, jpeg_coded
-from edgecar.media.quantiser import HIGHEST_QUANTISER
+from edgecar.media.quantiser import HIGHEST_QUANTISER, quantiser_from_jpeg_quality
 from edgecar.media.video_codec import RATE_FPS, VideoCodec, VideoCoding
-from edgecar.spec import Size
+from edgecar.spec import MIDDLE_QUANTISER, Size
 
 Luma = NDArray[np.uint8]
 Bgr = NDArray[np.uint8]
@@ -27,25 +28,26 @@ LEAST_SIDE_PX = 64  # of clips: the smallest cut-outs are a sixth of it, soft ed
 
 @dataclass(frozen=True)
 class Pair:
-    """A coded picture and its clean original, ``(H, W)`` uint8 each."""
+    """A coded picture, its clean original, ``(H, W)`` uint8 each, and the quantiser, 0 to 1."""
 
     coded: Luma
     clean: Luma
+    quantiser: float = MIDDLE_QUANTISER
 
     @property
     def mse(self) -> float:
         """Mean squared error of the coded picture, of 1.0."""
-        difference = np.subtract(self.coded, self.clean, dtype=np.float32)
-        return float(np.square(difference).mean()) / 255**2
+        return cv2.norm(self.coded, self.clean, cv2.NORM_L2SQR) / self.clean.size / 255**2
 
 
 class PairSource(Protocol):
-    """Source of training and validation pictures."""
+    """Source of training pictures."""
 
     def pair(self, rng: np.random.Generator) -> Pair: ...
 
-    def spread(self, count: int) -> list[Pair]:
-        """Return ``count`` pairs spread evenly over the range of the coder, for validation."""
+
+HeldOut = dict[str, list[Pair]]
+"""Pairs to validate on, by how coarsely they are coded: ``q10``, ``crf 35``."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,22 @@ class JpegRange:
     Attributes:
         quality: Lowest and highest, 1 to 100, inclusive.
         coders: Libraries to draw from.
+        coarse_share: Share of the draws in the coarser half of the range.
+        shrunk: Share of photographs that are made smaller first, by a factor down to a half. Many
+            were JPEGs before, and what that left becomes finer.
     """
 
     coder: ClassVar[Literal["jpeg"]] = "jpeg"
+    levels: ClassVar[tuple[int, ...]] = (5, 10, 20, 30, 40, 60, 80, 90, 100)
 
     quality: tuple[int, int] = (10, 40)
     coders: tuple[JpegCoder, ...] = ("opencv", "pillow")
+    coarse_share: float = 0.5
+    shrunk: float = 0.0
 
     def __post_init__(self) -> None:
         _check_range("quality", self.quality, 1, 100)
+        _check_shares(coarse_share=self.coarse_share, shrunk=self.shrunk)
         _check_filled("coders", self.coders)
         unknown = sorted(set(self.coders) - set(get_args(JpegCoder)))
         if unknown:
@@ -75,27 +84,43 @@ class JpegRange:
         """Short description, stored with the weights: ``jpeg 10-40``."""
         return f"jpeg {self.quality[0]}-{self.quality[1]}"
 
+    def validation_levels(self) -> tuple[int, ...]:
+        """Return the qualities to validate at."""
+        return _within(self.levels, self.quality)
+
+    def quality_drawn(self, rng: np.random.Generator) -> int:
+        """Draw the quality of one picture."""
+        return _drawn_within(self.quality, self.coarse_share, rng)
+
 
 @dataclass(frozen=True)
 class _VideoRange:
     """Video at settings drawn anew for every clip, each from a list or between two ends.
 
-    Clips are made of photographs: half of them by a fixed camera with things moving in front of
-    it, half by a camera that pans, zooms and turns.
+    Clips are real ones, or made of photographs: half of these by a fixed camera with things moving
+    in front of it, half by a camera that pans, zooms and turns.
 
     Attributes:
         quantiser: Lowest and highest CRF (H.264) or QP (HEVC), inclusive.
+        coarse_share: Share of the draws in the coarser half of that range.
+        real: Share of pairs from real clips.
+        draws: Number of times that each real clip is coded.
         presets: Presets of the coder.
         gops: Frames from one key frame to the next.
         b_frames: Consecutive B-frames at most.
-        clips: Number of clips that are coded and kept on disk.
-        frames: Number of frames in a clip.
-        every: One frame in so many is kept; neighbours are much alike.
-        size: ``(height, width)`` of the clips.
+        clips: Number of clips made of photographs that are coded and kept on disk.
+        frames: Number of frames in such a clip.
+        every: One frame in so many is kept, of all clips; neighbours are much alike.
+        size: ``(height, width)`` of the clips made of photographs.
         noise: Highest standard deviation of a camera's noise, in codes of luma; some have none.
     """
 
+    levels: ClassVar[tuple[int, ...]]
+
     quantiser: tuple[int, int] = (22, 48)
+    coarse_share: float = 0.5
+    real: float = 0.0
+    draws: int = 5
     presets: tuple[str, ...] = ("veryfast", "medium")
     gops: tuple[int, ...] = (12, 60)
     b_frames: tuple[int, ...] = (0, 3)
@@ -107,19 +132,24 @@ class _VideoRange:
 
     def __post_init__(self) -> None:
         _check_range("quantiser", self.quantiser, 0, HIGHEST_QUANTISER)
+        _check_shares(coarse_share=self.coarse_share, real=self.real)
         for name in ("presets", "gops", "b_frames"):
             _check_filled(name, getattr(self, name))
-        if min(self.clips, self.frames, self.every) < 1:
-            raise SettingsError("clips, frames and every must be at least 1")
+        if min(self.clips, self.frames, self.every, self.draws) < 1:
+            raise SettingsError("clips, draws, frames and every must be at least 1")
         if len(self.size) != 2 or min(self.size) < LEAST_SIDE_PX or any(s % 2 for s in self.size):
             raise SettingsError(
                 f"size is {list(self.size)}; need height and width, even, {LEAST_SIDE_PX} or more"
             )
 
+    def validation_levels(self) -> tuple[int, ...]:
+        """Return the CRFs or QPs to validate at."""
+        return _within(self.levels, self.quantiser)
+
     def _drawn(self, codec: VideoCodec, rng: np.random.Generator) -> VideoCoding:
         return VideoCoding(
             codec,
-            quantiser=int(rng.integers(self.quantiser[0], self.quantiser[1] + 1)),
+            quantiser=_drawn_within(self.quantiser, 1 - self.coarse_share, rng),
             preset=str(rng.choice(self.presets)),
             gop=int(rng.choice(self.gops)),
             b_frames=int(rng.choice(self.b_frames)),
@@ -136,6 +166,7 @@ class H264Range(_VideoRange):
     """
 
     coder: ClassVar[Literal["h264"]] = "h264"
+    levels: ClassVar[tuple[int, ...]] = (23, 29, 35, 41, 47)
 
     limits_mbps: tuple[float, ...] = (*[0.0] * 6, 2.0, 1.5, 1.0)
 
@@ -148,10 +179,11 @@ class H264Range(_VideoRange):
         """Short description, stored with the weights: ``h264 crf 29-47``."""
         return f"h264 crf {self.quantiser[0]}-{self.quantiser[1]}"
 
-    def coding(self, rng: np.random.Generator) -> VideoCoding:
-        """Draw the settings of one clip."""
+    def coding(self, rng: np.random.Generator, size: Size | None = None) -> VideoCoding:
+        """Draw the settings of one clip of a size, by default that of the degradation."""
         limit = float(rng.choice(self.limits_mbps))
-        share = self.size[0] * self.size[1] / FULL_HD_PX * float(RATE_FPS) / FULL_HD_FPS
+        height, width = size or self.size
+        share = height * width / FULL_HD_PX * float(RATE_FPS) / FULL_HD_FPS
         max_kbps = max(1, round(1000 * limit * share)) if limit else None
         return replace(self._drawn("h264", rng), max_kbps=max_kbps)
 
@@ -165,6 +197,7 @@ class HevcRange(_VideoRange):
     """
 
     coder: ClassVar[Literal["hevc"]] = "hevc"
+    levels: ClassVar[tuple[int, ...]] = (22, 27, 32, 37, 42)
 
     quantiser: tuple[int, int] = (20, 38)
     clips: int = 250
@@ -175,7 +208,7 @@ class HevcRange(_VideoRange):
         """Short description, stored with the weights: ``hevc qp 22-37``."""
         return f"hevc qp {self.quantiser[0]}-{self.quantiser[1]}"
 
-    def coding(self, rng: np.random.Generator) -> VideoCoding:
+    def coding(self, rng: np.random.Generator, _size: Size | None = None) -> VideoCoding:
         """Draw the settings of one clip."""
         filters = bool(rng.random() >= self.unfiltered)
         return replace(self._drawn("hevc", rng), in_loop_filters=filters)
@@ -196,17 +229,27 @@ class JpegPairs:
         photo = self._photos[rng.integers(len(self._photos))]
         # Before coding, because coders favour directions.
         clean = np.ascontiguousarray(turned(photo, rng))
-        low, high = self._degradation.quality
-        quality, coder = int(rng.integers(low, high + 1)), rng.choice(self._degradation.coders)
-        return Pair(jpeg_coded(clean, quality, coder), clean)
+        if rng.random() < self._degradation.shrunk:
+            factor = float(rng.uniform(0.5, 1))
+            smaller = cv2.resize(clean, None, None, factor, factor, cv2.INTER_AREA)
+            clean = np.asarray(smaller, np.uint8)
+        quality = self._degradation.quality_drawn(rng)
+        coder = rng.choice(self._degradation.coders)
+        return _jpeg_pair(clean, quality, coder)
 
-    def spread(self, count: int) -> list[Pair]:
-        photos = self._photos[:count]
-        qualities = np.linspace(*self._degradation.quality, len(photos)).round().astype(int)
-        return [
-            Pair(jpeg_coded(photo, int(quality)), photo)
-            for photo, quality in zip(photos, qualities, strict=True)
-        ]
+
+def jpegs_held_out(photos: Sequence[Bgr], degradation: JpegRange) -> HeldOut:
+    """Return each photograph at each quality to validate at."""
+    lumas = [paper_luma_from_bgr(photo) for photo in photos]
+    return {
+        f"q{quality}": [_jpeg_pair(luma, quality) for luma in lumas]
+        for quality in degradation.validation_levels()
+    }
+
+
+def _jpeg_pair(clean: Luma, quality: int, coder: JpegCoder = "opencv") -> Pair:
+    coded = jpeg_coded(clean, quality, coder)
+    return Pair(coded, clean, quantiser_from_jpeg_quality(quality))
 
 
 def turned(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -226,3 +269,25 @@ def _check_range(name: str, ends: tuple[int, int], low: int, high: int) -> None:
 def _check_filled(name: str, choices: tuple[object, ...]) -> None:
     if not choices:
         raise SettingsError(f"{name} is []; need at least one to draw from")
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise SettingsError(f"{name} is {share}; need a share from 0 to 1")
+
+
+def _within(levels: tuple[int, ...], ends: tuple[int, int]) -> tuple[int, ...]:
+    """Return the levels between two ends, and if there is none, the ends."""
+    inside = tuple(level for level in levels if ends[0] <= level <= ends[1])
+    return inside or tuple(dict.fromkeys(ends))
+
+
+def _drawn_within(ends: tuple[int, int], lower_share: float, rng: np.random.Generator) -> int:
+    """Draw a whole number, inclusive; so large a share of the draws is in the lower half."""
+    place = rng.random()
+    if place < lower_share:
+        half = place / lower_share / 2
+    else:
+        half = 0.5 + (place - lower_share) / (1 - lower_share) / 2
+    return ends[0] + int(half * (ends[1] - ends[0] + 1))

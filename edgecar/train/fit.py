@@ -1,9 +1,8 @@
 """Training of networks that restore: from a recipe to weights and their metadata."""
 
 import copy
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,37 +10,41 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from edgecar.errors import SettingsError
-from edgecar.files import atomic_write
 from edgecar.train.data import BLOCK_PX, Batch, PatchSampler
-from edgecar.train.degrade import Pair, PairSource
+from edgecar.train.degrade import HeldOut, PairSource
 from edgecar.train.loop import SAVE_SECONDS, Run, cosine, last_layer, optimiser_for, train
-from edgecar.train.qat import int8_training, narrow_, plain_state
-from edgecar.train.recipe import TrainRecipe, table_of
-from edgecar.zoo.checkpoints import load_network, metadata_of
+from edgecar.train.qat import narrow_
+from edgecar.train.recipe import TrainRecipe
+from edgecar.zoo.card import takes_quantiser
+from edgecar.zoo.checkpoints import load_network
 from edgecar.zoo.registry import card_named
-from edgecar.zoo.shipped import shipped_checkpoint
+from edgecar.zoo.shipped import WORST, shipped_checkpoint
 
 VALIDATION_PX = 128  # side of the middle of each validation picture
 LARGEST_ALIGN_PX = 16  # largest of all networks: sides of validation pictures are multiples of it
 LEAST_MSE = 1e-5  # 50 dB: pictures that are all but perfect do not outweigh the rest
+# A fresh network would stay at the identity: fine pictures weigh most, and hardly anything helps
+# them. So the floor of the weights falls to the least from here, over a share of the steps.
+FIRST_LEAST_MSE, ANNEALED = 1e-3, 0.7
+LEAST_SHOWN_MSE = 1e-10  # 100 dB: of pictures without an error
+TABLES = {"shift.weight", "gain.weight"}  # that networks without a quantiser lack
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Report that a run makes every few seconds; the gain is that of the last checkpoint."""
+    """Report that a run makes every few seconds; gains in dB are those of the last checkpoint."""
 
     step: int
     steps: int
     seconds: float
     loss: float
     mse_db: float
-    gain_db: float | None
+    gains_db: dict[str, float]
 
 
 def device_named(name: str) -> torch.device:
@@ -120,13 +123,17 @@ def new_network(recipe: TrainRecipe) -> nn.Module:
         )
     torch.manual_seed(recipe.seed)
     network = card.build(replace(config, **recipe.sizes))
-    if recipe.start:
-        loaded = load_network(recipe.start_path)
+    start = recipe.start_path
+    if start:
+        loaded = load_network(start)
+        state = loaded.network.state_dict()
+        if takes_quantiser(network) and not takes_quantiser(loaded.network):
+            state |= {name: network.state_dict()[name] for name in TABLES}  # they change nothing
         try:
-            network.load_state_dict(loaded.network.state_dict())
+            network.load_state_dict(state)
         except RuntimeError as error:  # other names or shapes
             raise SettingsError(
-                f"{recipe.start_path} is a {loaded.card.name} of other sizes than the recipe's "
+                f"{start} is a {loaded.card.name} of other sizes than the recipe's "
                 f"{recipe.network}; start from weights of the same network"
             ) from error
     return network
@@ -134,12 +141,21 @@ def new_network(recipe: TrainRecipe) -> nn.Module:
 
 def teacher_of(recipe: TrainRecipe) -> nn.Module | None:
     """Return the network to learn from, ready to run; None where the recipe has none."""
-    if not recipe.teacher:
-        return None
-    path = Path(recipe.teacher)
-    if not path.suffix:
-        path = shipped_checkpoint(recipe.teacher, recipe.degradation.coder).path
-    return load_network(path).network.requires_grad_(False)
+    path = teacher_path(recipe)
+    return load_network(path).network.requires_grad_(False) if path else None
+
+
+def teacher_path(recipe: TrainRecipe) -> Path | None:
+    """Return the file of the network to learn from; None where the recipe has none."""
+    if recipe.teacher and not Path(recipe.teacher).suffix:
+        return shipped_checkpoint(recipe.teacher, recipe.degradation.coder).path
+    return Path(recipe.teacher) if recipe.teacher else None
+
+
+def restored_by(network: nn.Module, coded: Tensor, quantiser: Tensor) -> Tensor:
+    """Return what a network makes of ``(N, C, H, W)``; it is told ``(N,)`` if it takes that."""
+    output: Tensor = network(coded, quantiser) if takes_quantiser(network) else network(coded)
+    return output
 
 
 def fit_last_layer(network: nn.Module, coded: Tensor, clean: Tensor) -> None:
@@ -158,7 +174,7 @@ def fit_last_layer(network: nn.Module, coded: Tensor, clean: Tensor) -> None:
 def fit(
     run: Run,
     source: PairSource,
-    held_out: Sequence[Pair],
+    held_out: HeldOut,
     checkpoint: Path,
     report: Callable[[Progress], None],
     *,
@@ -170,16 +186,24 @@ def fit(
     ``run.average`` is the network to ship. The pairs held out are reported on, never trained on.
     """
     recipe: TrainRecipe = run.recipe
-    sampler = PatchSampler(source, patch_px=recipe.patch_px, batch=recipe.batch, seed=recipe.seed)
-    gain: float | None = None
+    sampler = PatchSampler(
+        source,
+        patch_px=recipe.patch_px,
+        batch=recipe.batch,
+        seed=recipe.seed,
+        # Pictures cost a coding each, frames of coded clips nothing.
+        refresh=1 if recipe.degradation.coder == "jpeg" else recipe.batch,
+        lossless=recipe.lossless,
+    )
+    gains: dict[str, float] = {}
 
     def saved() -> None:
-        nonlocal gain
-        gain = validation_gain_db(run, held_out)
+        gains.update(validation_gains_db(run, held_out))
 
     def tell(means: NDArray[np.float64]) -> None:
         loss, mse = means
-        report(Progress(run.step, recipe.steps, run.seconds, loss, -10 * math.log10(mse), gain))
+        mse_db = -10 * math.log10(max(mse, LEAST_SHOWN_MSE))
+        report(Progress(run.step, recipe.steps, run.seconds, loss, mse_db, dict(gains)))
 
     train(
         run,
@@ -198,25 +222,46 @@ def _step(run: Run, batch: Batch) -> tuple[float, float]:
     """Take one optimiser step; return the loss and the mean squared error before it."""
     recipe: TrainRecipe = run.recipe
     given, target = _unit(batch.coded, run.device), _unit(batch.clean, run.device)
+    quantiser = torch.from_numpy(batch.quantiser).to(run.device)
     if recipe.fit_last_layer and run.step == 0 and not recipe.start:
         fit_last_layer(run.network, given, target)
     run.network.train()
     # Rounding to 16 bits is about as coarse as the errors that eight bits make.
     short = None if recipe.qat else half_precision(run.device)
     with torch.autocast(run.device.type, dtype=short, enabled=short is not None):
-        restored = run.network(given)
-        taught = run.teacher(given) if run.teacher else None
+        restored = restored_by(run.network, given, quantiser)
+        taught = restored_by(run.teacher, given, quantiser) if run.teacher else None
     criterion = loss_named(recipe.loss)
     restored = restored.float()
     losses = criterion(restored, target)
     if taught is not None:
         losses = torch.lerp(losses, criterion(restored, taught.float()), recipe.teacher_share)
-    if recipe.balanced:  # errors of all coded pictures weigh the same
-        weights = 1 / (torch.from_numpy(batch.picture_mse) + LEAST_MSE)
-        losses = losses * (weights / weights.mean()).to(run.device)
+    if recipe.balanced:
+        weights = balanced_weights(
+            torch.from_numpy(batch.picture_mse), least_mse_at(run.step, recipe)
+        )
+        losses = losses * weights.to(run.device)
     loss = losses.mean()
     run.descend(loss, rate_share_at(run.step, recipe), recipe.average)
     return float(loss.detach()), float(functional.mse_loss(restored.detach(), target))
+
+
+def balanced_weights(picture_mse: Tensor, least_mse: float) -> Tensor:
+    """Return weights, ``(N,)``, with which the errors of all coded pictures count the same.
+
+    Their mean is 1, and that is the weight of a picture without any error.
+    """
+    lossy = picture_mse > 0
+    weights = 1 / (picture_mse + least_mse)
+    return torch.where(lossy, weights / weights[lossy].mean(), 1.0)
+
+
+def least_mse_at(step: int, recipe: TrainRecipe) -> float:
+    """Return the squared error below which pictures do not weigh more, of 1.0."""
+    if recipe.start:
+        return LEAST_MSE
+    done = min(1.0, step / (ANNEALED * recipe.steps))
+    return float(FIRST_LEAST_MSE * (LEAST_MSE / FIRST_LEAST_MSE) ** done)
 
 
 def rate_share_at(step: int, recipe: TrainRecipe) -> float:
@@ -232,20 +277,29 @@ def _unit(codes: NDArray[np.uint8], device: torch.device) -> Tensor:
     return tensor.to(memory_format=torch.channels_last)
 
 
-def validation_gain_db(run: Run, held_out: Sequence[Pair]) -> float:
-    """Mean PSNR gain over the coded middles of held-out pictures, in dB, not rounded."""
-    gains = []
+def validation_gains_db(run: Run, held_out: HeldOut) -> dict[str, float]:
+    """Return mean PSNR gains over the middles of held-out pictures, in dB.
+
+    Besides the entries of ``held_out``, there is the ``mean`` of these and the ``worst`` picture.
+    """
+    gains: dict[str, list[float]] = {name: [] for name in held_out}
     with torch.inference_mode():
-        for pair in held_out:
+        for name, pair in ((name, pair) for name, pairs in held_out.items() for pair in pairs):
             middle = tuple(map(_middle, pair.clean.shape))
             coded, clean = (
-                _unit(np.ascontiguousarray(whole[middle])[None, None], run.device)
+                _unit(np.array(whole[middle])[None, None], run.device)
                 for whole in (pair.coded, pair.clean)
             )
-            errors = (coded - clean, run.shipped(coded).clamp(0, 1) - clean)
-            before, after = (float(error.square().mean()) for error in errors)
-            gains.append(10 * math.log10(max(before, 1e-10) / max(after, 1e-10)))
-    return float(np.mean(gains))
+            quantiser = torch.tensor([pair.quantiser], device=run.device)
+            restored = restored_by(run.shipped, coded, quantiser).clamp(0, 1).mul(255).round() / 255
+            before, after = (float((p - clean).square().mean()) for p in (coded, restored))
+            gain = 10 * math.log10(max(before, LEAST_SHOWN_MSE) / max(after, LEAST_SHOWN_MSE))
+            gains[name].append(gain)
+    if not gains:
+        return {}
+    means = {name: float(np.mean(each)) for name, each in gains.items()}
+    mean = float(np.mean(list(means.values())))
+    return {**means, "mean": mean, WORST: min(min(each) for each in gains.values())}
 
 
 def _middle(side: int) -> slice:
@@ -253,40 +307,6 @@ def _middle(side: int) -> slice:
     length = min(VALIDATION_PX, side // LARGEST_ALIGN_PX * LARGEST_ALIGN_PX)
     start = (side - length) // (2 * BLOCK_PX) * BLOCK_PX
     return slice(start, start + length)
-
-
-def save_weights(run: Run, path: Path) -> None:
-    """Write the averaged network as safetensors, with the ranges that training in eight bits found.
-
-    A recipe's ``start_share`` moves it back towards the weights that the run began with.
-    """
-    state = {name: t.cpu().contiguous() for name, t in plain_state(run.shipped).items()}
-    if run.recipe.start_share:
-        began = new_network(run.recipe).state_dict()
-        state = {name: t.lerp(began[name], run.recipe.start_share) for name, t in state.items()}
-    eight_bits = int8_training(run.shipped, run.recipe)
-    content = save(state, metadata_of(eight_bits) if eight_bits else None)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def describe(run: Run, data: list[Path]) -> dict[str, Any]:
-    """Return how weights came to be, as stored in the manifest of shipped weights."""
-    return {
-        "trained_on": run.recipe.degradation.name,
-        "recipe": table_of(run.recipe),
-        "data": ["/".join(folder.resolve().parts[-2:]) for folder in data],
-        "steps": run.step,
-        "seconds": round(run.seconds),
-        "device": str(run.device),
-        "torch": torch.__version__,
-    }
-
-
-def write_metadata(metadata: dict[str, Any], weights: Path) -> None:
-    """Write the metadata beside the weights, as ``<weights>.json``."""
-    with atomic_write(weights.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(metadata, indent=2) + "\n")
 
 
 # Losses that training minimises: restored and clean pictures to one number each.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgecar.errors import DataError, SettingsError
 from edgecar.files import atomic_write
 from edgecar.train.recipe import TrainRecipe, record_from_table, table_of
+from edgecar.zoo.card import takes_quantiser
 
 REPORT_SECONDS = 5.0
 SAVE_SECONDS = 120.0
@@ -30,7 +31,8 @@ class Optimiser:
 
     Muon (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024) makes the
     update of each kernel orthogonal. It takes kernels between features, as matrices
-    ``(out, in·k²)``; Adam takes the rest: biases, slopes, and the last layer, which makes pixels.
+    ``(out, in·k²)``; Adam takes the rest: biases, slopes, tables, and the last layer, which makes
+    pixels.
     """
 
     parts: list[tuple[torch.optim.Optimizer, float]]  # each with its highest rate
@@ -209,6 +211,12 @@ def _muon(network: nn.Module, recipe: TrainRecipe) -> Optimiser:
     kernels = [p for p in network.parameters() if p.ndim == 4 and p is not last]
     matrices = [nn.Parameter(kernel.detach().view(kernel.shape[0], -1)) for kernel in kernels]
     taken = {id(kernel) for kernel in kernels}
+    tables = (
+        [module.weight for module in network.modules() if isinstance(module, nn.Linear)]
+        if takes_quantiser(network)
+        else []
+    )
+    taken |= {id(table) for table in tables}
     rest = [p for p in network.parameters() if id(p) not in taken]
     muon = torch.optim.Muon(
         matrices, recipe.rate, weight_decay=recipe.weight_decay, momentum=MUON_MOMENTUM
@@ -218,6 +226,8 @@ def _muon(network: nn.Module, recipe: TrainRecipe) -> Optimiser:
         (muon, recipe.rate),
         (adam, recipe.rest_rate),
     ]
+    if tables:  # a row learns from the pictures near its quantiser alone
+        parts.append((torch.optim.Adam(tables, recipe.rate), recipe.rate))
     return Optimiser(parts, list(zip(kernels, matrices, strict=True)), recipe.clip)
 
 

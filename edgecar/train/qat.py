@@ -148,7 +148,8 @@ def int8_training(network: nn.Module, recipe: TrainRecipe) -> Int8Training | Non
     found = reaches(network)
     if not found:
         return None
-    return Int8Training(found, recipe.start, sha256_of(recipe.start_path) if recipe.start else "")
+    began = recipe.start_path
+    return Int8Training(found, recipe.start, sha256_of(began) if began else "")
 
 
 def recipe_in_eight_bits(recipe: TrainRecipe) -> TrainRecipe:

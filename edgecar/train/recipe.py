@@ -41,9 +41,12 @@ class TrainRecipe:
         loss: One of `edgecar.train.fit.LOSSES`.
         balanced: Divide the loss of each patch by the squared error of its coded picture. That
             makes the mean in dB small: a finely coded picture counts as much as a coarse one.
+            Fresh weights come to that over the first steps.
+        lossless: Share of pictures that are not coded, to be left as they are.
         optimiser: ``muon``, ``adam`` or ``adamw``.
         rate: Highest learning rate, after ``warmup`` steps.
-        rest_rate: Under Muon, the rate of Adam for biases, slopes and the last layer.
+        rest_rate: Under Muon, the rate of Adam for biases, slopes and the last layer. What a
+            network learns by quantiser has ``rate``, under Adam as well.
         final_share: Learning rate of the last step, as a share of the highest.
         warmup: Steps of linear rise.
         weight_decay: L2 penalty (Adam), or decay times the rate (AdamW, Muon).
@@ -66,6 +69,7 @@ class TrainRecipe:
     teacher_share: float = 0.5
     loss: str = "mse"
     balanced: bool = False
+    lossless: float = 0.0
     optimiser: str = "muon"
     rate: float = 0.02
     rest_rate: float = 1e-3
@@ -90,20 +94,22 @@ class TrainRecipe:
                 f"start_share is {self.start_share}; need 0 to below 1, weights to start from, "
                 "no qat"
             )
+        if not 0 <= self.lossless < 1:
+            raise SettingsError(f"lossless is {self.lossless}; need a share from 0 to below 1")
         for key in ("batch", "steps"):
             if getattr(self, key) < 1:
                 raise SettingsError(f"{key} is {getattr(self, key)}; need at least 1")
 
     @property
-    def start_path(self) -> Path:
-        """File of the weights to start from.
+    def start_path(self) -> Path | None:
+        """File of the weights to start from; None for fresh ones.
 
         Raises:
             CheckpointError: None ship for the coder that ``start`` names.
         """
         if self.start in CODERS:
             return shipped_checkpoint(self.network, self.start).path
-        return Path(self.start)
+        return Path(self.start) if self.start else None
 
 
 def recipe_from_toml(path: Path, kind: Callable[..., Made]) -> Made:

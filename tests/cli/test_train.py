@@ -16,8 +16,8 @@ from edgecar.train import loop, qat
 STEPS = 12
 RECIPE = f'network = "edgecar-xs"\nsteps = {STEPS}\nbatch = 2\npatch_px = 16\nwarmup = 4\n'
 FACTS = {
-    *("path", "trained_on", "recipe", "data", "steps", "seconds", "device", "torch"),
-    *("machine", "commit"),
+    *("path", "trained_on", "recipe", "sources", "weights_used", "validation_db", "steps"),
+    *("seconds", "device", "torch", "machine", "commit"),
 }
 
 
@@ -50,7 +50,8 @@ def seconds_pass(monkeypatch) -> None:
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
 
 
-TRAIN = ("train", "tiny.toml", "--data", "set", "--device", "cpu", "--threads", "1")
+OWN = ("--licence", "my own")
+TRAIN = ("train", "tiny.toml", "--data", "set", *OWN, "--device", "cpu", "--threads", "1")
 
 
 def assert_one_line(done, *words: str) -> None:
@@ -111,13 +112,16 @@ def test_facts_are_complete(edgecar, workplace):
     assert set(metadata) == FACTS
     assert metadata["path"] == "tiny.safetensors"
     assert metadata["trained_on"] == "jpeg 10-40"
-    assert metadata["data"] == ["set/train", "set/test"]  # and not val
+    assert metadata["sources"] == [  # and not val
+        {"source": f"set/{split}", "licence": "my own", "files": 1} for split in ("test", "train")
+    ]
+    assert set(metadata["validation_db"]) == {"q10", "q20", "q30", "q40", "mean", "worst"}
     assert metadata["steps"] == metadata["recipe"]["steps"] == STEPS
     assert metadata["device"] == "cpu"
     beside = json.loads((workplace / "tiny.json").read_text())
     assert metadata == {"path": "tiny.safetensors", **beside}
     assert str(workplace) not in done.out
-    assert "edgecar-xs on jpeg 10-40, 2 photographs, cpu" in done.err
+    assert "edgecar-xs on jpeg 10-40, 2 photographs, 0 real clips, cpu" in done.err
 
 
 def test_a_run_is_not_overwritten(edgecar, workplace):
@@ -145,8 +149,8 @@ def test_another_recipe_does_not_resume(edgecar, workplace):
 @pytest.mark.usefixtures("workplace")
 def test_photographs_held_out_may_be_given(edgecar):
     held_out = ("--val", "set/val")
-    done = edgecar("train", "tiny.toml", "--data", "set/train", *held_out, "--json")
-    assert json.loads(done.out)["data"] == ["set/train"]
+    done = edgecar("train", "tiny.toml", "--data", "set/train", *OWN, *held_out, "--json")
+    assert [each["source"] for each in json.loads(done.out)["sources"]] == ["set/train"]
 
 
 def test_video_recipes_code_their_clips_once(edgecar, workplace):
@@ -165,6 +169,7 @@ def test_video_recipes_code_their_clips_once(edgecar, workplace):
         (("--data", "set/train"), ["set/train has no folder 'val'", "--val"]),
         (("--data", "set", "--val", "set/train"), ["trained on and held out"]),
         (("--data", "set", "--val", "gone"), ["gone is not a folder"]),
+        (("--data", "set"), ["train/1.png states no licence", "--licence"]),
         (("--data", "set", "--device", "abacus"), ["no device is called 'abacus'", "cpu or cuda"]),
         (("--data", "set", "--device", "mps"), ["'mps'", "cpu or cuda"]),
         (("--data", "set", "-o", "mine.v2"), ["mine.v2", "write to mine.v2.safetensors"]),

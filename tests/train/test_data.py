@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from edgecar.errors import DataError, MediaError
-from edgecar.train.data import Batch, PatchSampler, load_photos, photo_folders
+from edgecar.train.data import Batch, PatchSampler
 from edgecar.train.degrade import JpegPairs, JpegRange, Pair
+from edgecar.train.folders import load_photos, photo_folders
 
 PATCH_PX = 32
 
@@ -38,7 +39,7 @@ def sampler(source, *, seed: int = 3, batch: int = 4, pool: int = 6, refresh: in
 
 
 def assert_equal(one: Batch, other: Batch) -> None:
-    for name in ("coded", "clean", "picture_mse"):
+    for name in ("coded", "clean", "picture_mse", "quantiser"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
@@ -128,28 +129,29 @@ def test_a_data_set_may_be_given_by_its_own_folder(folders, tmp_path) -> None:
     folders("set/train", "set/test", "set/val", "own/val", "plain")
     whole, own, plain = tmp_path / "set", tmp_path / "own", tmp_path / "plain"
     splits = [whole / "train", whole / "test"]
-    assert photo_folders([whole], None) == (splits, whole / "val")
-    assert photo_folders([whole], plain) == (splits, plain)
-    assert photo_folders([plain, whole], None) == ([plain, *splits], whole / "val")
-    assert photo_folders([whole / "train"], whole / "test") == ([whole / "train"], whole / "test")
+    assert photo_folders([whole], []) == (splits, [whole / "val"])
+    assert photo_folders([whole], [plain, own]) == (splits, [plain, own])
+    assert photo_folders([plain, whole], []) == ([plain, *splits], [whole / "val"])
+    own_test = [whole / "test"]
+    assert photo_folders([whole / "train"], own_test) == ([whole / "train"], own_test)
     # A folder with nothing but val is no data set: what is held out must be named.
     with pytest.raises(DataError, match=r"plain has no folder 'val'; give photographs .* --val"):
-        photo_folders([plain], None)
+        photo_folders([plain], [])
     with pytest.raises(DataError, match=r"own has no folder 'val'"):
-        photo_folders([own], None)
+        photo_folders([own], [])
 
 
 def test_missing_folders_are_named(tmp_path) -> None:
     with pytest.raises(DataError, match=r"absent is not a folder; give one .* --data"):
-        photo_folders([tmp_path / "absent"], None)
+        photo_folders([tmp_path / "absent"], [])
     with pytest.raises(DataError, match="absent is not a folder"):
-        photo_folders([tmp_path / "absent"], tmp_path)
+        photo_folders([tmp_path / "absent"], [tmp_path])
 
 
 def test_what_is_held_out_is_not_trained_on(folders, tmp_path) -> None:
     folders("set/train", "set/val")
     with pytest.raises(DataError, match="train is trained on and held out"):
-        photo_folders([tmp_path / "set"], tmp_path / "set" / "train")
+        photo_folders([tmp_path / "set"], [tmp_path / "set" / "train"])
 
 
 def test_photographs_of_all_folders_are_read(folders, tmp_path) -> None:

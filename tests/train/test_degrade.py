@@ -9,9 +9,17 @@ import pytest
 from edgecar.evaluate.metrics import psnr
 from edgecar.media.color import paper_luma_from_bgr
 from edgecar.media.pictures import jpeg_coded
+from edgecar.media.quantiser import quantiser_from_jpeg_quality
 from edgecar.train import degrade
 from edgecar.train.data import source_of
-from edgecar.train.degrade import H264Range, HevcRange, JpegPairs, JpegRange, turned
+from edgecar.train.degrade import (
+    H264Range,
+    HevcRange,
+    JpegPairs,
+    JpegRange,
+    jpegs_held_out,
+    turned,
+)
 
 DRAWS = 2000
 
@@ -59,13 +67,41 @@ def test_all_qualities_and_both_coders_are_drawn(photos, monkeypatch) -> None:
     assert set(drawn) == set(product((10, 11, 12), ("opencv", "pillow")))
 
 
-def test_spread_covers_the_range(photos) -> None:
-    source = JpegPairs([*photos, photos[0][::-1]], JpegRange((10, 40), ("pillow",)))
-    pairs = source.spread(4)
-    for pair, quality in zip(pairs, (10, 20, 30, 40), strict=True):
-        np.testing.assert_array_equal(pair.coded, jpeg_coded(pair.clean, quality))
-    assert len(source.spread(9)) == 4  # as many as there are
-    assert [len(source.spread(count)) for count in (1, 2)] == [1, 2]
+def test_photographs_are_held_out_at_each_quality(photos) -> None:
+    held_out = jpegs_held_out(photos, JpegRange((10, 60)))
+    assert list(held_out) == ["q10", "q20", "q30", "q40", "q60"]
+    for name, pairs in held_out.items():
+        assert len(pairs) == len(photos)
+        quality = int(name[1:])
+        for pair, photo in zip(pairs, photos, strict=True):
+            np.testing.assert_array_equal(pair.clean, paper_luma_from_bgr(photo))
+            np.testing.assert_array_equal(pair.coded, jpeg_coded(pair.clean, quality))
+            assert pair.quantiser == quantiser_from_jpeg_quality(quality)
+    assert list(jpegs_held_out(photos, JpegRange((12, 14)))) == ["q12", "q14"]  # none between
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6, 1.0])
+def test_the_coarser_half_gets_its_share_of_draws(share) -> None:
+    """Standard deviation of a share of 2000 draws: 0.011 at most; four of them."""
+    rng = np.random.default_rng(0)
+    jpeg = JpegRange((5, 100), coarse_share=share)
+    qualities = [jpeg.quality_drawn(rng) for _ in range(DRAWS)]
+    assert abs(np.mean([quality < 53 for quality in qualities]) - share) < 0.045
+    assert min(qualities) <= 6
+    for kind in (H264Range, HevcRange):
+        video = kind((10, 51), coarse_share=share)
+        levels = [video.coding(rng).quantiser for _ in range(DRAWS)]
+        assert abs(np.mean([level > 30 for level in levels]) - share) < 0.045
+        assert max(levels) == 51
+        assert min(levels) == (10 if share < 1 else 31)
+
+
+def test_some_photographs_are_made_smaller(photos) -> None:
+    source, rng = JpegPairs(photos, JpegRange(shrunk=0.5)), np.random.default_rng(0)
+    sizes = [max(source.pair(rng).clean.shape) for _ in range(60)]
+    assert min(sizes) in range(96, 130)
+    assert max(sizes) == 192
+    assert 15 < sizes.count(192) < 45
 
 
 def test_eight_ways_to_lay_a_picture() -> None:

@@ -65,8 +65,10 @@ def test_kernels_and_matrices_are_the_same_memory() -> None:
 
 def test_adam_takes_what_makes_pixels_and_what_is_no_kernel() -> None:
     network, optimiser = ready()
-    (_, _), (adam, rate) = optimiser.parts
-    assert rate == MUON.rest_rate
+    _, (adam, rate), (tables, table_rate) = optimiser.parts
+    assert (rate, table_rate) == (MUON.rest_rate, MUON.rate)
+    shift, gain = tables.param_groups[0]["params"]
+    assert (shift is network.shift.weight, gain is network.gain.weight) == (True, True)
     own = {id(weight) for weight in adam.param_groups[0]["params"]}
     names = {name for name, weight in network.named_parameters() if id(weight) in own}
     biases = {f"convs.{number}.bias" for number in range(6)}

@@ -17,7 +17,7 @@ from edgecar.exporter.quantize import SIGNED, always_kept, quantised
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network, source_of
 from edgecar.train import qat
-from edgecar.train.fit import new_run, save_weights
+from edgecar.train.fit import new_run
 from edgecar.train.qat import (
     int8_training,
     narrow_,
@@ -28,6 +28,7 @@ from edgecar.train.qat import (
     rounded_weights,
 )
 from edgecar.train.recipe import TrainRecipe
+from edgecar.train.weights import save_weights
 from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network
 from edgecar.zoo.registry import card_named
 from edgecar.zoo.shipped import shipped_checkpoint
@@ -86,7 +87,7 @@ def test_all_but_the_first_and_last_are_narrow(narrow) -> None:
 
 def test_channels_begin_with_one_range(narrow, codes) -> None:
     before = load_network(shipped_checkpoint("edgecar-xs", "jpeg").path).network
-    after = CARD.build(CARD.config(1)).eval()
+    after = CARD.build(before.config).eval()
     after.load_state_dict(plain_state(narrow))
     batch = torch.from_numpy(codes[None] * CODE)
     with torch.inference_mode():
@@ -97,7 +98,7 @@ def test_channels_begin_with_one_range(narrow, codes) -> None:
 
 @pytest.mark.slow  # a network is exported and reduced
 def test_the_graph_rounds_as_training_did(narrow, codes) -> None:
-    plain = CARD.build(CARD.config(1))
+    plain = CARD.build(narrow.config)
     plain.load_state_dict(plain_state(narrow))
     loaded = Loaded(CARD, 1, plain.eval())
     model, metadata = artifact_from_network(loaded, recipe_for("edgecar-xs"), "", "jpeg 10-40")

@@ -48,6 +48,8 @@ def refusal(table: dict) -> str:
         ({"loss": 2}, ["loss is 2", "a string"]),
         ({"start_share": 0.5}, ["start_share is 0.5", "weights to start from"]),
         ({"start": "h264", "start_share": 1.0}, ["start_share is 1.0", "below 1"]),
+        ({"lossless": 1.0}, ["lossless is 1.0", "below 1"]),
+        ({"degradation": {**H264, "real": 2.0}}, ["real is 2.0", "a share from 0 to 1"]),
         ({"patch_px": 60}, ["patch_px is 60", "multiple of 8"]),
         ({"patch_px": 8}, ["patch_px is 8", "at least 16"]),
         ({"degradation": "jpeg"}, ["degradation is 'jpeg'", "a table"]),

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,17 +10,10 @@ from torch import nn
 
 from edgecar.errors import CheckpointError, SettingsError
 from edgecar.train.degrade import H264Range, HevcRange
-from edgecar.train.fit import (
-    describe,
-    fit_last_layer,
-    new_network,
-    new_run,
-    save_weights,
-    teacher_of,
-    write_metadata,
-)
+from edgecar.train.fit import fit_last_layer, new_network, new_run, teacher_of
 from edgecar.train.loop import Run, last_layer
 from edgecar.train.recipe import TrainRecipe, recipe_from_table
+from edgecar.train.weights import describe, save_weights, weights_used, write_metadata
 from edgecar.zoo.checkpoints import load_network
 from edgecar.zoo.glfusion import GlFusionConfig
 from edgecar.zoo.registry import card_named
@@ -163,15 +155,16 @@ def test_weights_lie_between_those_it_began_with_and_the_average(tmp_path) -> No
 
 
 def test_facts_tell_how_weights_came_to_be(run, tmp_path) -> None:
-    folder = tmp_path / "bsds500" / "train"
-    folder.mkdir(parents=True)
-    metadata = describe(run, [folder])
+    sources = [{"source": "someone/clips", "licence": "MIT", "files": 2}]
+    metadata = describe(run, sources, {"qp 22": 0.12345, "worst": -0.1})
     write_metadata({**metadata, "commit": None}, tmp_path / "mine.safetensors")
     read = json.loads((tmp_path / "mine.json").read_text())
     assert recipe_from_table(read.pop("recipe")) == RECIPE  # lists and all
     assert read == {
         "trained_on": "hevc qp 20-38",
-        "data": ["bsds500/train"],
+        "sources": sources,
+        "weights_used": [],
+        "validation_db": {"qp 22": 0.123, "worst": -0.1},
         "steps": 7,
         "seconds": 13,
         "device": "cpu",
@@ -181,7 +174,18 @@ def test_facts_tell_how_weights_came_to_be(run, tmp_path) -> None:
     assert str(tmp_path) not in json.dumps(read)
 
 
-def test_data_given_as_a_relative_folder_has_a_name(run, tmp_path, monkeypatch) -> None:
-    (tmp_path / "set").mkdir()
-    monkeypatch.chdir(tmp_path / "set")
-    assert describe(run, [Path()])["data"] == [f"{tmp_path.name}/set"]
+def test_weights_tell_what_those_they_began_with_learned_from(run, tmp_path) -> None:
+    own = tmp_path / "own.safetensors"
+    save_weights(run, own)
+    sources = [{"source": "someone/clips", "licence": "MIT", "files": 2}]
+    write_metadata(describe(run, sources, {}), own)
+    recipe = replace(RECIPE, start=str(own), teacher=str(own))
+    (used,) = weights_used(recipe)
+    assert used["file"] == "own.safetensors"
+    assert used["sources"] == sources
+    shipped = weights_used(replace(XS, start="jpeg", teacher="edgecar-s"))
+    assert [each["file"] for each in shipped] == [
+        *("edgecar-xs.jpeg.safetensors", "edgecar-s.jpeg.safetensors")
+    ]
+    assert all(source["licence"] for each in shipped for source in each["sources"])
+    assert all(each["sources"] for each in shipped)

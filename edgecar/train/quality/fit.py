@@ -29,11 +29,11 @@ from edgecar.evaluate.scorer import (
 )
 from edgecar.exporter.recipe import recipe_for
 from edgecar.files import atomic_write
-from edgecar.train.fit import write_metadata
 from edgecar.train.loop import SAVE_SECONDS, Optimiser, Run, cosine, train
 from edgecar.train.quality.rated import NONE, RatedSet, patch_draws
 from edgecar.train.quality.sources import QualityRecipe
 from edgecar.train.recipe import table_of
+from edgecar.train.weights import write_metadata
 from edgecar.zoo.checkpoints import rounded
 from edgecar.zoo.multiscale_iqa import MultiscaleIqa, network_from_state, rescaled_
 

@@ -32,8 +32,8 @@ from edgecar.media.pictures import jpeg_coded
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
 from edgecar.spec import CODERS, Coder
-from edgecar.train.data import load_photos, photo_folders
 from edgecar.train.degrade import Bgr
+from edgecar.train.folders import load_photos, photo_folders
 from edgecar.train.quality.rated import NONE, Rated, RatedSet, rated_from_csv, split_by_reference
 from edgecar.zoo.multiscale_iqa import IqaConfig
 
@@ -184,7 +184,7 @@ def proxy_sources(
         report: Called with the number of photographs that are ready.
         measure_only: Make nothing to learn from.
     """
-    folders, validation = photo_folders(data, None)
+    folders, validation = photo_folders(data, [])
     photos = [] if measure_only else load_photos(folders)[: recipe.photographs or None]
     training = distorted_set(
         photos, recipe.distortions, seed=recipe.seed, unchanged=True, report=report
@@ -192,7 +192,7 @@ def proxy_sources(
     # A network that restored no training picture restores some of these.
     networks = tuple(dict.fromkeys((*recipe.distortions.networks, UNSEEN_NETWORK)))
     measured_on = replace(recipe.distortions, networks=networks)
-    others = {"validation": load_photos([validation])[:VALIDATION_PHOTOGRAPHS]}
+    others = {"validation": load_photos(validation)[:VALIDATION_PHOTOGRAPHS]}
     others |= {folder.name: load_photos([folder]) for folder in tests}
     held_out = {
         name: distorted_set(own, measured_on, seed=recipe.seed + 1, report=report)
