@@ -209,10 +209,10 @@ def bd_rates(studies: Sequence[Named], _columns: Columns) -> Titled:
 
 
 def detection(studies: Sequence[Named], _columns: Columns) -> Titled:
-    """A table for each file, codec and detector."""
+    """A table for each file, detector and group of classes."""
     for name, study in studies:
-        for setting, rows in tables.detection_settings(study.rows).items():
-            yield f"{setting.removesuffix(':')}, {name}", tables.detection_cells(rows)
+        for table in tables.detection_tables(study.rows):
+            yield f"{table.title}, {name}", table.cells
 
 
 def iqa(studies: Sequence[Named], columns: Columns) -> Titled:

@@ -6,7 +6,7 @@ from statistics import fmean, median
 from benchmarks.run.page_tables import Named
 from edgecar.bench.machine import machine_line
 from edgecar.bench.results import Row
-from edgecar.evaluate.tables import QUANTISERS, VIDEO_CODECS, gains
+from edgecar.evaluate.tables import QUANTISERS, VIDEO_CODECS, gains, of_each_detector
 
 NETWORK = "edgecar-s"
 FULL_HD = (1080, 1920)
@@ -125,20 +125,17 @@ def service(results: Sequence[Named]) -> str | None:
 
 
 def detection(results: Sequence[Named]) -> str | None:
-    """Changes of mAP50 by our networks whose interval leaves out 0, in both directions."""
-    own = [
-        row
-        for row in _rows(results, "detection")
-        if row["network"].startswith("edgecar") and row["over_coded50"] is not None
-    ]
+    """Changes of AP50 by our networks whose interval leaves out 0, in both directions."""
+    rows = list(_rows(results, "detection"))
+    own = [row for row in of_each_detector(rows) if row["network"].startswith("edgecar")]
     if not own:
         return None
     better = sum(row["over_coded50_interval"][0] > 0 for row in own)
     worse = sum(row["over_coded50_interval"][1] < 0 for row in own)
     mean = 100 * fmean(row["over_coded50"] for row in own)
     return (
-        f"mAP50 over coded video, {len(own)} comparisons: **{better} better, {worse} worse**, the "
-        f"others show nothing (95 % intervals); mean {mean:+.1f}"
+        f"AP50 over coded pictures, {len(own)} comparisons: **{better} better, {worse} worse**, "
+        f"the others show nothing (95 % intervals); mean {mean:+.1f}"
     )
 
 

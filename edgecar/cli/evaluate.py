@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from edgecar.evaluate.clips import Clip
     from edgecar.evaluate.sample_frames import SampleFrames
     from edgecar.evaluate.study import Method, NetworkMethod, Row
-    from edgecar.evaluate.table import Table
 
 app = typer.Typer(help="Measure picture quality like the papers.", no_args_is_help=True)
 QUALITIES = [10, 20, 30, 40]
@@ -292,24 +291,19 @@ class Outputs:
                 collected.append(row)
                 progress(len(collected), expected)
                 if self.kind == "variants":
-                    self._write(collected)
+                    self.write(collected)
         if len(collected) > len(there):
-            self._write(collected)
+            self.write(collected)
         return collected
 
-    def _write(self, rows: "Sequence[Row]") -> None:
+    def write(self, rows: "Sequence[Row]") -> None:
+        """Write the result file, if one is asked for."""
         from edgecar.bench.results import new_results, write_results
 
         if self.save:
             write_results(self.save, new_results(self.kind, rows, self.command))
 
-    def show(
-        self,
-        rows: "Sequence[Row]",
-        samples: "SampleFrames | None",
-        following: str,
-        tables: "Iterable[Table] | None" = None,
-    ) -> None:
+    def show(self, rows: "Sequence[Row]", samples: "SampleFrames | None", following: str) -> None:
         """Write the report, and print rows as JSON or as tables with the command to run next."""
         from edgecar.bench.results import new_results
         from edgecar.evaluate.table import printed
@@ -320,7 +314,7 @@ class Outputs:
         if self.as_json:
             print_json({"rows": rows})
             return
-        for table in tables or study_tables(self.kind, rows):
+        for table in study_tables(self.kind, rows):
             stdout.print(printed(table))
         if self.save:
             stdout.print(f"wrote     {self.save}")

@@ -1,10 +1,12 @@
-"""Mean average precision of detections, with confidence intervals from resampled frames."""
+"""Average precision of detections, pooled over the frames of a study, with intervals.
 
-import io
+The protocol is COCO's: best detections first, each object is matched once, 101 points of recall. It
+is computed here because pycocotools needs milliseconds for each of a thousand resamples; a test
+compares the two.
+"""
+
 import math
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,168 +16,145 @@ from edgecar.evaluate.detector import MOST_OBJECTS
 from edgecar.evaluate.detector_decoders import Detections
 from edgecar.evaluate.sample_frames import Marks
 
-Frames = NDArray[np.int64]
-"""Indices of frames; one may come more than once."""
-Pair = NDArray[np.float64]
-"""mAP at IoU 0.50, and mean over IoU 0.50, 0.55 … 0.95; NaN where there is nothing to find."""
+Counts = NDArray[np.int64]
+"""How often each frame is in a resample, ``(frames,)``."""
 
-ANY_AREA = [0, 1e10]  # px²; COCO's "all"
+IOUS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0, 1, 101)
 RESAMPLES = 1000
 COVERAGE = 0.95
 BLOCK_FRAMES = 10
 """Neighbouring frames show the same objects: they are drawn together, or intervals come out too
 narrow (Künsch, "The Jackknife and the Bootstrap for General Stationary Observations", 1989)."""
 FEWEST_BLOCKS = 5
-FIRST_ID = 1  # 0 means: matched to nothing
+NOTHING = -1
 
 
-class ClassPrecision(NamedTuple):
-    """A class: its number, boxes of it in the truth, AP at IoU 0.50 and over 0.50 to 0.95."""
+class Ranking:
+    """Detections of all frames in one ranking, matched to the truth.
 
-    number: int
-    boxes: int
-    ap50: float
-    ap: float
-
-
-class Matches:
-    """Detections of a clip matched to the truth, frame by frame, by pycocotools.
-
-    Precision follows the COCO protocol: 101 points of recall, at most 100 objects in a frame, the
-    mean over the classes that are in the truth. Those with fewer than ``least_boxes`` are left out:
-    a detector's slip on one frame would weigh as much as a class that is on all of them.
+    Classes are not compared: give objects and detections of those classes that count as one. At
+    most 100 detections of a frame are taken. Objects with a score of 0 are ignored: a detection
+    that lies on one counts neither as right nor as wrong.
 
     Raises:
-        DataError: Numbers of frames differ, no class is in the truth often enough, or pycocotools
-            is not installed.
+        DataError: Numbers of frames differ, or there is no object.
     """
 
-    def __init__(
-        self, truth: Sequence[Detections], found: Sequence[Detections], least_boxes: int = 1
-    ) -> None:
+    def __init__(self, truth: Sequence[Detections], found: Sequence[Detections]) -> None:
         if len(truth) != len(found):
             raise DataError(
                 f"got detections of {len(found)} frames for {len(truth)}; give as many of both"
             )
-        self.frames = len(truth)
-        self._truth, self._found = Detections.joined(truth), Detections.joined(found)
-        numbers, counts = np.unique(self._truth.classes, return_counts=True)
-        common = counts >= least_boxes
-        if not common.any():
-            raise DataError(
-                f"got {counts.sum()} objects in {len(truth)} source frames and no class with "
-                f"{least_boxes} of them; lower --confidence or --least-boxes, or take another clip"
-            )
-        self.rare_boxes = int(counts[~common].sum())
-        self._boxes = dict(zip(numbers[common].tolist(), counts[common].tolist(), strict=True))
-        try:
-            from pycocotools.cocoeval import COCOeval
-        except ImportError as error:
-            raise DataError(
-                "mAP needs pycocotools, which is not installed; pip install 'edgecar[eval]'"
-            ) from error
-        with redirect_stdout(io.StringIO()):  # it prints what it does
-            boxes = (_coco(each, list(self._boxes)) for each in (truth, found))
-            self._evaluation = COCOeval(*boxes, "bbox")
-            settings = self._evaluation.params
-            settings.areaRng, settings.areaRngLbl = [ANY_AREA], ["all"]
-            settings.maxDets = [MOST_OBJECTS]
-            self._evaluation.evaluate()
-        self._by_frame = np.empty((len(self._boxes), self.frames), object)
-        self._by_frame.ravel()[:] = self._evaluation.evalImgs
+        self._objects = np.array([int((each.scores > 0).sum()) for each in truth])
+        if not self._objects.any():
+            raise DataError(f"got no object in {len(truth)} frames; take frames that show some")
+        kept = [each.best(MOST_OBJECTS) for each in found]
+        judged = [matched(objects, best) for objects, best in zip(truth, kept, strict=True)]
+        counted = np.concatenate([counts for _, counts in judged])
+        scores = np.concatenate([best.scores for best in kept])[counted]
+        frames = np.repeat(np.arange(len(kept)), [len(best.scores) for best in kept])[counted]
+        right = np.concatenate([matches for matches, _ in judged])[counted] != NOTHING
+        order = np.argsort(-scores, kind="stable")
+        self._frames, self._right = frames[order], right[order]  # right: (detections, IoUs)
 
-    def precision(self, frames: Frames | None = None) -> Pair:
-        """Return the precision over all frames, or over a resample of them."""
-        averages = self._averages(frames)
-        there = averages[averages[:, 0] >= 0]  # -1: the class is in none of the frames
-        return there.mean(axis=0) if len(there) else np.full(2, np.nan)
+    @property
+    def boxes(self) -> int:
+        """Number of objects."""
+        return int(self._objects.sum())
 
-    def by_class(self) -> list[ClassPrecision]:
-        """Return the precision of every counted class, the one with most boxes first."""
-        averages = self._averages(None).tolist()
-        listed = [
-            ClassPrecision(number, boxes, *pair)
-            for (number, boxes), pair in zip(self._boxes.items(), averages, strict=True)
-        ]
-        return sorted(listed, key=lambda entry: -entry.boxes)
+    def precision(self) -> NDArray[np.float64]:
+        """Return the average precision at each IoU of 0.50, 0.55 … 0.95."""
+        once = np.ones(len(self._objects), np.int64)
+        return np.array([self._average(place, once) for place in range(len(IOUS))])
 
-    def marks(self, frame: int, confidence: float) -> Marks:
-        """Return objects found and missed, and false detections, in one frame at IoU 0.50.
+    def resampled(self, draws: Sequence[Counts]) -> NDArray[np.float64]:
+        """Return the average precision at IoU 0.50 of every resample; NaN without an object."""
+        return np.array([self._average(0, counts) for counts in draws])
 
-        Detections below the confidence do not count. Matching takes higher scores first, so that
-        the others are matched as they would be without them.
-        """
-        found: list[int] = []
-        missed: list[int] = []
-        false: list[int] = []
-        for entry in self._by_frame[:, frame]:
-            if entry is None:  # nothing of this class in the truth, and nothing detected
-                continue
-            matches = zip(entry["dtIds"], entry["dtMatches"][0], entry["dtScores"], strict=True)
-            sure = {number: match for number, match, score in matches if score >= confidence}
-            for number, match in sure.items():
-                (found if match > 0 else false).append(number)
-            for number, match in zip(entry["gtIds"], entry["gtMatches"][0], strict=True):
-                if int(match) not in sure:
-                    missed.append(number)
-        taken = (found, self._found), (missed, self._truth), (false, self._found)
-        return Marks(*(all_.taken(np.array(ids, np.int64) - FIRST_ID) for ids, all_ in taken))
-
-    def _averages(self, frames: Frames | None) -> NDArray[np.float64]:
-        """Return AP at 0.50 and its mean over IoUs, ``(classes, 2)``; -1 if a class is absent."""
-        drawn = self._by_frame if frames is None else self._by_frame[:, frames]
-        self._evaluation.evalImgs = list(drawn.ravel())
-        with redirect_stdout(io.StringIO()):
-            self._evaluation.accumulate()
-        # (IoUs, points of recall, classes, areas, most objects)
-        precision = self._evaluation.eval["precision"][:, :, :, 0, 0].mean(axis=1)
-        return np.stack([precision[0], precision.mean(axis=0)], axis=1)
+    def _average(self, iou: int, counts: Counts) -> float:
+        objects = int(counts @ self._objects)
+        if not objects:
+            return math.nan
+        weights = counts[self._frames]
+        hits = np.flatnonzero(self._right[:, iou])
+        right, shown = np.cumsum(weights[hits]), np.cumsum(weights)[hits]
+        precision = right / np.maximum(shown, 1)
+        highest = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or a higher one
+        places = np.searchsorted(right / objects, RECALLS)
+        return float(np.append(highest, 0.0)[places].mean())
 
 
-def _coco(frames: Sequence[Detections], classes: list[int]) -> Any:
-    """Return boxes as pycocotools takes them, numbered through all frames."""
-    from pycocotools.coco import COCO
+def matched(truth: Detections, found: Detections) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Match the detections of one frame, best first, each to the free object that it fits best.
 
-    annotations = [
-        {
-            "image_id": index,
-            "category_id": number,
-            "bbox": [left, top, right - left, bottom - top],
-            "area": (right - left) * (bottom - top),
-            "iscrowd": 0,
-            "score": score,
-        }
-        for index, frame in enumerate(frames)
-        for (left, top, right, bottom), score, number in zip(
-            frame.boxes.tolist(), frame.scores.tolist(), frame.classes.tolist(), strict=True
-        )
-    ]
-    boxes = COCO()
-    boxes.dataset = {
-        "images": [{"id": index} for index in range(len(frames))],
-        "categories": [{"id": number} for number in classes],
-        "annotations": [{"id": i, **entry} for i, entry in enumerate(annotations, FIRST_ID)],
-    }
-    boxes.createIndex()
-    return boxes
-
-
-def drawn_frames(count: int, resamples: int = RESAMPLES, seed: int = 0) -> list[Frames]:
-    """Resample ``count`` frames in order of time, in runs of neighbours from random places.
-
-    Runs are 10 frames long, or as long as five of them fit in; the last frame's neighbour is the
-    first. Every resample has ``count`` frames.
+    Returns:
+        The number of the object at each IoU of `IOUS`, ``(detections, 10)``, or -1; and ``False``
+        for detections that match nothing and lie on an ignored object, ``(detections,)``.
     """
-    length = max(1, min(BLOCK_FRAMES, count // FEWEST_BLOCKS))
+    overlaps = _overlaps(found.boxes, truth.boxes)
+    ignored = truth.scores <= 0
+    matches = np.full((len(found.scores), len(IOUS)), NOTHING)
+    free = np.repeat(~ignored[None], len(IOUS), axis=0)
+    for number in np.flatnonzero((overlaps[:, ~ignored] >= IOUS[0]).any(axis=1)):
+        fits = np.where(free & (overlaps[number] >= IOUS[:, None]), overlaps[number], 0.0)
+        best, fitting = fits.argmax(axis=1), np.flatnonzero(fits.max(axis=1))
+        matches[number, fitting] = best[fitting]
+        free[fitting, best[fitting]] = False
+    on_ignored = (overlaps[:, ignored] >= IOUS[0]).any(axis=1)
+    return matches, (matches[:, 0] != NOTHING) | ~on_ignored
+
+
+def _overlaps(found: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the IoU of every pair, ``(found, truth)``."""
+    one, other = found[:, None].astype(np.float64), truth[None].astype(np.float64)
+    corners = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    common = corners.clip(0).prod(axis=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (one, other)]
+    shares: NDArray[np.float64] = common / (areas[0] + areas[1] - common)
+    return shares
+
+
+def marks(truth: Detections, found: Detections, confidence: float) -> Marks:
+    """Return objects found and missed, and false detections, in one frame at IoU 0.50.
+
+    Detections below the confidence do not count. Classes are not compared.
+    """
+    sure = found.at_least(confidence)
+    matches, counted = matched(truth, sure)
+    hits = matches[:, 0]
+    missed = np.setdiff1d(np.flatnonzero(truth.scores > 0), hits)
+    return Marks(
+        sure.taken(hits != NOTHING), truth.taken(missed), sure.taken((hits == NOTHING) & counted)
+    )
+
+
+def drawn(lengths: Sequence[int], resamples: int = RESAMPLES, seed: int = 0) -> list[Counts]:
+    """Resample clips, and in each its frames in runs of neighbours from random places.
+
+    Runs are 10 frames long, or as long as five of them fit into the clip; the last frame's
+    neighbour is the first. A picture is a clip of one frame.
+
+    Args:
+        lengths: Number of frames of each clip.
+        resamples: Number of resamples.
+        seed: Seed of the random numbers.
+
+    Returns:
+        How often each frame of all clips, in order, is in each resample.
+    """
     random = np.random.default_rng(seed)
-    starts = random.integers(0, count, (resamples, math.ceil(count / length), 1))
-    runs = (starts + np.arange(length)) % count
-    return list(runs.reshape(resamples, -1)[:, :count])
-
-
-def resampled(matches: Matches, draws: Sequence[Frames]) -> NDArray[np.float64]:
-    """Return the precision of every resample, ``(resamples, 2)``."""
-    return np.array([matches.precision(frames) for frames in draws])
+    times = random.multinomial(len(lengths), [1 / len(lengths)] * len(lengths), resamples)
+    counts = np.zeros((resamples, sum(lengths)), np.int64)
+    first = 0
+    for clip, length in enumerate(lengths):
+        which = np.repeat(np.arange(resamples), times[:, clip])
+        run = max(1, min(BLOCK_FRAMES, length // FEWEST_BLOCKS))
+        starts = random.integers(0, length, (len(which), math.ceil(length / run), 1))
+        frames = ((starts + np.arange(run)) % length).reshape(len(which), -1)[:, :length]
+        np.add.at(counts, (which[:, None], first + frames), 1)
+        first += length
+    return list(counts)
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -21,6 +21,9 @@ STUDY = "video"
 """The shipped suite."""
 
 BT601_LIMITED = Colour(full_range=False, matrix=6)
+BT601_FULL = Colour(full_range=True, matrix=6)  # of JPEG
+RUN_FRAMES = 60
+"""Frames of a run of a clip that is spread: a GOP, so that its predicted frames are typical."""
 GREY = 128  # chroma code of no colour
 HALVED_MULTIPLE = 4  # so that chroma, too, halves to whole samples
 KEYS = {"file": (str, "text"), "halve": (bool, "true or false"), "frames": (int, "a number")}
@@ -38,11 +41,13 @@ class Clip:
         path: A video, or a folder of pictures that are its frames in order of name.
         halve: Average every 2×2 samples of each plane, cutting sides to a multiple of 4 first.
         frames: Take no more than so many; None: all.
+        in_runs: Take them in runs of 60 that are spread evenly over the clip, not the first ones.
     """
 
     path: Path
     halve: bool = False
     frames: int | None = None
+    in_runs: bool = False
 
     @property
     def name(self) -> str:
@@ -51,13 +56,48 @@ class Clip:
 
     def load(self) -> list[Frame]:
         """Decode the clip, or raise `MediaError`."""
+        return self.numbered()[1]
+
+    def numbered(self) -> tuple[list[int], list[Frame]]:
+        """Decode the clip; return the numbers of the frames in the file, from 0, and the frames.
+
+        Raises:
+            MediaError: The clip cannot be decoded.
+        """
         if self.path.is_dir():
-            paths = islice(list_pictures(self.path), self.frames)
-            frames = [frame_from_picture(read_picture(path)) for path in paths]
+            paths = list_pictures(self.path)
+            numbers = self._numbers(len(paths))
+            frames = [frame_from_picture(read_picture(paths[number])) for number in numbers]
         else:
             with open_reader(self.path) as reader:
                 frames = list(islice(reader, self.frames))
-        return [halved(frame) for frame in frames] if self.halve else frames
+                more = sum(1 for _ in reader) if self.in_runs else 0
+            numbers = self._numbers(len(frames) + more)
+            if more:
+                wanted = set(numbers)
+                with open_reader(self.path) as reader:
+                    frames = [frame for number, frame in enumerate(reader) if number in wanted]
+        return numbers, [halved(frame) for frame in frames] if self.halve else frames
+
+    def _numbers(self, count: int) -> list[int]:
+        """Choose frames of a clip of so many."""
+        most = count if self.frames is None else min(self.frames, count)
+        if not self.in_runs or most == count:
+            return list(range(most))
+        length = min(RUN_FRAMES, most)
+        starts = np.linspace(0, count - length, max(1, most // length)).astype(int)
+        return sorted({start + place for start in starts.tolist() for place in range(length)})
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Choose at most so many of a number of frames, spread evenly from the first to the last.
+
+    Example:
+        >>> spread(9, 3)
+        [0, 4, 8]
+    """
+    indices: list[int] = np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist()
+    return indices
 
 
 @dataclass(frozen=True)
@@ -186,11 +226,21 @@ def frame_of_luma(luma: Luma) -> Frame:
     return Frame(luma, chroma, chroma, colour=Colour(full_range=True))
 
 
-def frame_from_picture(bgr: Bgr) -> Frame:
-    """Convert a picture, ``(H, W, 3)``, to limited-range BT.601, as CIF sequences are stored."""
+def load_colour_pictures(folder: Path, most: int | None = None) -> tuple[list[Path], list[Frame]]:
+    """Read every picture in ``folder``, or the first so many, sorted by name, as JPEG codes it.
+
+    Raises:
+        MediaError: The folder holds no picture, or one that cannot be decoded.
+    """
+    paths = list_pictures(folder)[:most]
+    return paths, [frame_from_picture(read_picture(path), BT601_FULL) for path in paths]
+
+
+def frame_from_picture(bgr: Bgr, colour: Colour = BT601_LIMITED) -> Frame:
+    """Convert a picture, ``(H, W, 3)``; by default as CIF sequences are stored."""
     height, width = bgr.shape[:2]
     chroma = np.zeros(chroma_size((height, width)), np.uint8)
-    blank = Frame(np.zeros((height, width), np.uint8), chroma, chroma, colour=BT601_LIMITED)
+    blank = Frame(np.zeros((height, width), np.uint8), chroma, chroma, colour=colour)
     return frame_with_bgr(blank, bgr)
 
 

@@ -46,23 +46,23 @@ class Detector:
     """A detector whose head is recognised by its outputs; runs in ONNX Runtime on the CPU.
 
     Args:
-        path: ONNX file: an export of YOLOX, YOLOv5, YOLOv8 or YOLO11, or any graph with
+        path: ONNX file: an export of YOLOX, YOLOv5, YOLOv8, YOLO11 or FastestDet, or any graph with
             outputs named ``boxes`` (left, top, right, bottom in pixels), ``labels`` and ``scores``.
         size: ``(height, width)`` of the input where the graph leaves it open, multiples of 32; 640
-            each way if not given.
+            each way if not given. A graph with a size of its own keeps it.
         threads: CPU threads; 0: all.
 
     Raises:
         EngineError: ONNX Runtime is absent or refuses the file, or it is no detector whose head is
             understood.
-        SettingsError: The size contradicts the graph's own or is no multiple of 32.
+        SettingsError: The size is no multiple of 32.
     """
 
     def __init__(self, path: str | Path, size: Size | None = None, threads: int = 0) -> None:
         path = Path(path)
         self._session = _session(path, threads)
         self._inputs = self._session.get_inputs()
-        self.size: Size = _size_of(self._inputs[0].shape, size, path)
+        self.size: Size = _size_of(self._inputs[0].shape, size)
         self.sha256 = sha256_of(path)
         self.name = path.stem
         meta = self._session.get_modelmeta().custom_metadata_map
@@ -74,7 +74,8 @@ class Detector:
             self.head = head_of(self._run(noise.astype(np.float32)), self.size)
         except EngineError as error:
             raise EngineError(f"{path}: {error}") from error
-        coco = COCO_CLASSES if self.head.classes == len(COCO_CLASSES) else []
+        # Where neither outputs nor file tell the classes, they are most likely COCO's.
+        coco = COCO_CLASSES if self.head.classes in (None, len(COCO_CLASSES)) else []
         self.class_names: dict[int, str] = dict(enumerate(coco))
         with suppress(ValueError, SyntaxError, TypeError):
             names = ast.literal_eval(meta.get("names", ""))  # as Ultralytics writes them
@@ -160,15 +161,11 @@ def _session(path: Path, threads: int) -> Any:
     return session
 
 
-def _size_of(shape: list[Any], asked: Size | None, path: Path) -> Size:
+def _size_of(shape: list[Any], asked: Size | None) -> Size:
     """Return the size of the input: the graph's own, else the one asked for."""
     own = [side if isinstance(side, int) and side > 0 else None for side in shape[2:]]
     wanted = asked or (DEFAULT_SIDE_PX, DEFAULT_SIDE_PX)
     height, width = (side or want for side, want in zip(own, wanted, strict=True))
-    if asked is not None and (height, width) != asked:
-        raise SettingsError(
-            f"{path} is made for {width}x{height}, not {asked[1]}x{asked[0]}; leave the size out"
-        )
     if height % ALIGN_PX or width % ALIGN_PX:
         raise SettingsError(
             f"detector size {width}x{height} is not in steps of {ALIGN_PX}; try "

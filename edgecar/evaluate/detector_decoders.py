@@ -1,7 +1,7 @@
-"""Decoders of detector outputs: the heads of YOLOX, YOLOv5, YOLOv8 and 11, and named outputs.
+"""Decoders of detector outputs: heads of YOLOX, YOLOv5, YOLOv8, FastestDet, and named outputs.
 
 Layouts are those that the exporters of the families write: YOLOX (Ge et al., 2021), YOLOv5 and 7,
-YOLOv8, 11 and 26 (Ultralytics), RT-DETR, D-FINE and DEIM, and torchvision.
+YOLOv8, 11 and 26 (Ultralytics), FastestDet (Ma, 2022), RT-DETR, D-FINE and DEIM, and torchvision.
 """
 
 import math
@@ -24,6 +24,9 @@ STRIDES_PX = ((8, 16, 32), (8, 16, 32, 64))
 ANCHORS_V5 = 3  # boxes in a cell
 NAMED = ("boxes", "labels", "scores")
 NMS_IOU = 0.45  # as the demos of YOLOX and YOLOv5
+MAP_AXES = 4  # batch, channels, rows, columns
+FASTESTDET_BOX = 5  # channels before those of the classes: objectness, offsets, sides
+FASTESTDET_POWERS = 0.6, 0.4  # of objectness and of the class
 END_TO_END_VALUES = 6  # left, top, right, bottom, score, class
 
 
@@ -101,6 +104,11 @@ def head_of(outputs: Outputs, size: Size) -> Head:
     """
     if {name.lower() for name in outputs} >= set(NAMED):
         return Head("boxes, labels, scores", _named, fit="stretch", overlaps=False)
+    if len(outputs) == 1:
+        (values,) = outputs.values()
+        if values.ndim == MAP_AXES and values.shape[1] > FASTESTDET_BOX:
+            classes = values.shape[1] - FASTESTDET_BOX
+            return Head("FastestDet", _of_map, "bgr", fit="stretch", classes=classes)
     grids = [name for name, values in outputs.items() if values.ndim == 3 and len(values) == 1]
     head = _head_of_grid(outputs[grids[0]], grids[0], size) if len(grids) == 1 else None
     if head is not None:
@@ -108,8 +116,8 @@ def head_of(outputs: Outputs, size: Size) -> Head:
     shapes = ", ".join(f"{name} {'x'.join(map(str, v.shape))}" for name, v in outputs.items())
     raise EngineError(
         f"the detector's head is not understood: at {size[1]}x{size[0]} it gives {shapes}; need "
-        "outputs as YOLOX, YOLOv5, YOLOv8 or YOLO11 export them, or outputs named boxes, labels, "
-        "scores"
+        "outputs as YOLOX, YOLOv5, YOLOv8, YOLO11 or FastestDet export them, or outputs named "
+        "boxes, labels, scores"
     )
 
 
@@ -158,6 +166,20 @@ def _head_of_grid(values: NDArray[Any], name: str, size: Size) -> Head | None:
     if columns == END_TO_END_VALUES:
         return Head("YOLO, end to end", end_to_end, overlaps=False)
     return None
+
+
+def _of_map(outputs: Outputs, size: Size) -> Detections:
+    """One map of FastestDet: a box a cell, whose centre may be in a cell beside it."""
+    (values,) = (each[0].astype(np.float32) for each in outputs.values())
+    rows, columns = values.shape[1:]
+    cells = np.mgrid[:rows, :columns][::-1].reshape(2, -1).astype(np.float32)
+    flat = values.reshape(len(values), -1)
+    input_px = np.array(size[::-1], np.float32)
+    centres = (cells + np.tanh(flat[1:3])).T / np.array([columns, rows], np.float32) * input_px
+    sides = (1 / (1 + np.exp(-flat[3:FASTESTDET_BOX]))).T * input_px
+    objectness, shares = FASTESTDET_POWERS
+    scores = flat[:1] ** objectness * flat[FASTESTDET_BOX:] ** shares
+    return _best_class(centres, sides, scores.T)
 
 
 def _best_class(centres: Floats, sides: Floats, scores: Floats) -> Detections:

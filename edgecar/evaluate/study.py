@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from edgecar.evaluate.clips import frame_of_luma
 from edgecar.evaluate.encodes import Source
+from edgecar.media.color import bgr_from_frame, frame_with_bgr
 from edgecar.media.frame import Coding as FrameCoding
 from edgecar.media.frame import Frame
 from edgecar.media.pictures import jpeg_coded
@@ -23,9 +24,13 @@ CODED = "coded"
 
 @dataclass(frozen=True)
 class JpegCoding:
-    """JPEG of grey pictures; ``quantiser`` is the quality, 1 to 100."""
+    """JPEG of pictures, of which only luma is kept unless ``colour`` is set.
+
+    ``quantiser`` is the quality, 1 to 100.
+    """
 
     quantiser: int
+    colour: bool = False
 
 
 Coding = VideoCoding | JpegCoding
@@ -45,6 +50,10 @@ class Coded:
             return self.source.coded(self.coding)
         quality = self.coding.quantiser
         stated = FrameCoding(None, quality, "jpeg", quantiser_from_jpeg_quality(quality))
+        if self.coding.colour:
+            pictures = (jpeg_coded(bgr_from_frame(frame), quality) for frame in self.source.frames)
+            frames = map(frame_with_bgr, self.source.frames, pictures)
+            return CodedClip([replace(frame, coding=stated) for frame in frames], b"", 0)
         lumas = [jpeg_coded(frame.y, quality) for frame in self.source.frames]
         return CodedClip([replace(frame_of_luma(y), coding=stated) for y in lumas], b"", 0)
 

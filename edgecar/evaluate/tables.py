@@ -13,13 +13,16 @@ from typing import Any
 
 from edgecar.errors import DataError
 from edgecar.evaluate.metrics import RatePoint, bd_rate
+from edgecar.evaluate.postfilters import POSTFILTERS
 from edgecar.evaluate.table import NONE, Cells, Columns, Row, Table, table_cells
 from edgecar.evaluate.variants import CRFS, LIMITS_MBPS
 from edgecar.files import table_from_toml
 
-QUANTISERS = {"h264": "CRF", "hevc": "QP"}
+QUANTISERS = {"h264": "CRF", "hevc": "QP", "jpeg": "quality"}
 """Name of each codec's quantiser."""
 
+NO_HARM_CRF = 35
+"""A picture this fine is what most cameras send: cleaning must not cost detections here."""
 VIDEO_CODECS = {"h264": "H.264", "hevc": "HEVC"}
 INTROS: dict[str, str] = table_from_toml(Path(__file__).with_name("intros.toml"))
 """Words on how each study is measured."""
@@ -41,8 +44,7 @@ def study_tables(kind: str, rows: Sequence[Row]) -> list[Table]:
             for codec, own in grouped(rows, "codec").items()
         ]
     if kind == "detection":
-        settings = detection_settings(rows)
-        return [Table(detection_cells(own), title) for title, own in settings.items()]
+        return detection_tables(rows)
     titled = variants_tables(rows)
     if any(row["codec"] == "hevc" for row in rows):
         titled["BD-rate in %, over x265 with its filters"] = bd_cells(rows)
@@ -265,60 +267,88 @@ def limits_lines(rows: Iterable[Row]) -> list[str]:
 
 
 DETECTION_COLUMNS: Columns = (
-    *(("Clip", "{clip}"), ("Frames", "{frames}"), ("Objects", "{boxes}"), ("At", "{at}")),
-    *(("kbit/s", "{kbps:.0f}"), ("Network", "{network}"), ("mAP50", "{map50:.1f}")),
-    *(("over coded", "{over_coded50}"), ("over spp", "{over_spp50}"), ("mAP50-95", "{map:.1f}")),
-    *(("over coded", "{over_coded}"), ("over spp", "{over_spp}"), ("mAP50 by class", "{by_class}")),
+    *(("At", "{at}"), ("Network", "{network}"), ("AP50", "{ap50:.1f}")),
+    *(("over coded", "{over_coded50}"), ("over spp", "{over_spp50}"), ("AP", "{ap:.1f}")),
 )
-# For 80 columns: at IoU 0.50, from there to 0.95, and by class.
-NARROW_COLUMNS = [
-    [DETECTION_COLUMNS[place] for place in places]
-    for places in ((3, 5, 6, 7, 8), (3, 5, 9, 10, 11), (3, 4, 5, 12))
-]
+NO_HARM = "†"
+MEAN_OF = "mean of "
+"""Start of the name of several detectors' mean."""
 
 
-def detection_cells(rows: Iterable[Row], columns: Columns = DETECTION_COLUMNS) -> Cells:
-    """Return the table of one setting, a line for each clip, quantiser and network."""
+def detection_tables(rows: Iterable[Row]) -> list[Table]:
+    """Return a table for each detector and group of classes, a line for each coding and method."""
+    titles = (
+        "{codec}: {detector} ({head}), {objects}: {boxes} {of} on {frames} frames of {on} clips"
+    )
+    of_truth = {"detector": "objects", "people": "marked objects"}
+    titled = [{**row, "on": len(row["clips"]), "of": of_truth[row["truth"]]} for row in rows]
+    by_title = grouped(({**row, "title": titles.format_map(row)} for row in titled), "title")
+    return [
+        Table(table_cells(DETECTION_COLUMNS, map(_shown, own)), title, _caption(own))
+        for title, own in by_title.items()
+    ]
 
-    def difference(row: Row, key: str) -> str:
+
+def _shown(row: Row) -> dict[str, Any]:
+    """Return a row of the detection study in words and percent."""
+    fine = row["codec"] == "h264" and row["quantiser"] == NO_HARM_CRF
+
+    def difference(key: str) -> str | None:
         if row[key] is None:
-            return NONE
-        low, high = (f"{100 * value:+.1f}" for value in row[f"{key}_interval"])
+            return None
+        low, high = (f"{100 * value:.1f}" for value in row[f"{key}_interval"])
         return f"{100 * row[key]:+.1f} [{low}, {high}]"
 
-    differences = ("over_coded50", "over_spp50", "over_coded", "over_spp")
-    shown = [
-        {
-            **row,
-            **{key: 100 * row[key] for key in ("map50", "map")},
-            **{key: difference(row, key) for key in differences},
-            "at": f"{QUANTISERS[row['codec']]} {row['quantiser']}",
-            "by_class": ", ".join(
-                f"{entry['name']} {100 * entry['map50']:.1f}" for entry in row["classes"]
-            ),
-        }
-        for row in rows
-    ]
-    return table_cells(columns, shown)
+    return {
+        **row,
+        **{key: 100 * row[key] for key in ("ap50", "ap")},
+        **{key: difference(key) for key in ("over_coded50", "over_spp50")},
+        "at": f"{QUANTISERS[row['codec']]} {row['quantiser']}{NO_HARM if fine else ''}",
+    }
 
 
-def detection_settings(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Group rows by the line that stands over their table: detector, truth and coder."""
-    line = (
-        "{codec}; detector {detector} ({head}), objects from a score of {confidence:g}, classes "
-        "from {least_boxes} of them:"
+def _caption(rows: Sequence[Row]) -> str:
+    truth = "boxes that people marked"
+    if rows[0]["truth"] == "detector":
+        truth = f"what the detector finds on the source from a score of {rows[0]['confidence']:g}"
+    fine = any(NO_HARM in _shown(row)["at"] for row in rows)
+    harm = f"\n{NO_HARM} Cleaning must not lose here." if fine else ""
+    return (
+        f"Truth: {truth}.\nAP × 100, at IoU 0.50 and over 0.50 to 0.95; an interval "
+        f"with 0 shows nothing.{harm}"
     )
-    return grouped(({**row, "setting": line.format_map(row)} for row in rows), "setting")
 
 
-def narrow_tables(rows: Sequence[Row]) -> Iterator[Table]:
-    """Yield the tables of a detection study for 80 columns, three for each clip."""
-    caption = "mAP × 100; [95 % interval over frames]: one with 0 in it shows nothing."
-    for clip, own in grouped(rows, "clip").items():
-        first, rare = own[0], own[0]["rare_boxes"]
-        objects = ", ".join(f"{entry['boxes']} {entry['name']}" for entry in first["classes"])
-        left_out = f"; {rare} of rarer classes left out" if rare else ""
-        title = f"{clip}: {first['frames']} frames, {objects}{left_out}"
-        for columns in NARROW_COLUMNS:
-            yield Table(detection_cells(own, columns), title, caption)
-            title = ""
+def headline_rows(rows: Iterable[Row]) -> list[Row]:
+    """Return the detection rows on all classes, or on the group that people marked."""
+    rows = list(rows)
+    return [row for row in rows if row["objects"] == rows[0]["objects"]]
+
+
+def of_each_detector(rows: Iterable[Row]) -> list[Row]:
+    """Return the headline rows of detectors, without those of their mean."""
+    return [row for row in headline_rows(rows) if not row["detector"].startswith(MEAN_OF)]
+
+
+def recommendations(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield a sentence for each detector, coding and network: clean, pass or either."""
+    judged = [row for row in headline_rows(rows) if row["recommendation"]]
+    networks = [row for row in judged if row["network"] not in POSTFILTERS]
+
+    def points(row: Row, over: str, sign: int = 1) -> tuple[str, str]:
+        gain, limits = row[f"over_{over}50"], row[f"over_{over}50_interval"]
+        low, high = sorted(100 * sign * limit for limit in limits)
+        form = "+.1f" if sign > 0 else ".1f"
+        return f"{100 * sign * gain:{form}}", f"[{low:.1f}, {high:.1f}]"
+
+    for row in networks or judged:
+        gain, limits = points(row, "coded", -1 if row["recommendation"] == "pass" else 1)
+        words = {
+            "clean": "clean: {network} brings {detector} {gain} points of AP50 {limits}",
+            "pass": "pass: cleaning with {network} costs {detector} {gain} points of AP50 {limits}",
+            "either": "either: {network} changes {detector} by {gain} points of AP50 {limits}",
+        }[row["recommendation"]].format(**row, gain=gain, limits=limits)
+        words += f" over coded at {QUANTISERS[row['codec']]} {row['quantiser']}"
+        if row["over_spp50"] is not None:
+            words += ", {} {} over spp".format(*points(row, "spp"))
+        yield words

@@ -170,7 +170,9 @@ def _write(path: Path, code: bytes) -> None:
 def jpeg_coded(
     luma: NDArray[np.uint8], quality: int, coder: JpegCoder = "opencv"
 ) -> NDArray[np.uint8]:
-    """Return a grey picture, ``(H, W)``, after JPEG of quality 1 to 100, as all tables code it.
+    """Return a picture after JPEG of quality 1 to 100, as all tables code it.
+
+    It is grey, ``(H, W)``, or BGR, ``(H, W, 3)``, whose chroma is halved (OpenCV only).
 
     Both coders are builds of libjpeg, which may differ. Pillow is an optional package.
 
@@ -188,4 +190,5 @@ def jpeg_coded(
         Image.fromarray(luma).save(file, "JPEG", quality=quality)
         return np.asarray(Image.open(file), dtype=np.uint8)
     _, code = cv2.imencode(".jpg", luma, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
+    how = cv2.IMREAD_GRAYSCALE if luma.ndim == 2 else cv2.IMREAD_COLOR
+    return np.asarray(cv2.imdecode(code, how), dtype=np.uint8)

@@ -17,6 +17,7 @@ from edgecar.evaluate.tables import (
     gain_db,
     gains,
     grouped,
+    of_each_detector,
     study_tables,
 )
 from edgecar.evaluate.variants import variant_words
@@ -31,7 +32,7 @@ LEAST_DB = 0.005
 class Verdict:
     """The verdict on one network or post-filter, decided by the numbers.
 
-    ``value`` is the mean gain over the coded input, in dB or points of mAP.
+    ``value`` is the mean gain over the coded input, in dB or points of AP.
     """
 
     network: str
@@ -70,17 +71,19 @@ def report_of(results: Results, sample_frames: SampleFrames | None = None) -> Re
     """
     kind, rows = results.kind, results.rows
     codec: str = rows[0].get("codec", "jpeg")
-    names = list(grouped(rows, "set" if kind == "jpeg" else "clip"))
+    names = rows[0].get("clips") or list(grouped(rows, "set" if kind == "jpeg" else "clip"))
     on = names[0] if len(names) == 1 else f"{len(names)} clips"
-    title = f"{ {'jpeg': 'JPEG', **VIDEO_CODECS}[codec] }: what cleaning gains on {on}"
+    coder = {"jpeg": "JPEG", **VIDEO_CODECS}[codec]
+    title = f"{coder}: what cleaning gains on {on}"
     why = "none of its frames was kept"
     tables = study_tables(kind, rows)
     if kind == "detection":
-        found = rows[0]["detector"]
-        title = f"{VIDEO_CODECS[codec]}: what {found} finds on {on}, coded and cleaned"
+        detectors = list(grouped(of_each_detector(rows), "detector"))
+        found = f"{detectors[0]} finds" if len(detectors) == 1 else "detectors find"
+        title = f"{coder}: what {found} on {on}, coded and cleaned"
         why = (
             "as many mistakes on every frame as before cleaning, with detections from a score of "
-            f"{rows[0]['confidence']:g}; mAP counts less sure ones, too"
+            f"{rows[0]['confidence']:g}; AP counts less sure ones, too"
         )
     elif kind != "jpeg":
         tables.append(every_input(rows, QUANTISERS[codec]))
@@ -125,7 +128,7 @@ def every_input(rows: Sequence[Row], quantiser: str) -> Table:
 def verdicts(kind: str, rows: Sequence[Row]) -> list[Verdict]:
     """Return a verdict on each network, in the order of the rows."""
     if kind == "detection":
-        networks = grouped(rows).items()
+        networks = grouped(of_each_detector(rows)).items()
         return [_of_detections(name, own) for name, own in networks if name != CODED]
     if kind == "jpeg":
         named = [{**row, "clip": row["set"], "quantiser": row["quality"]} for row in rows]
@@ -165,7 +168,7 @@ def _of_gain(gain: Gain, quantiser: str, inputs: str, unit: str) -> Verdict:
 
 
 def _of_detections(network: str, rows: Sequence[Row]) -> Verdict:
-    """Judge by gains in mAP at IoU 0.50; an interval that contains 0 shows nothing."""
+    """Judge by gains in AP at IoU 0.50; an interval that contains 0 shows nothing."""
     better = sum(row["over_coded50_interval"][0] > 0 for row in rows)
     worse = sum(row["over_coded50_interval"][1] < 0 for row in rows)
     mean = 100 * fmean(row["over_coded50"] for row in rows)
@@ -175,18 +178,18 @@ def _of_detections(network: str, rows: Sequence[Row]) -> Verdict:
 
     def points(row: Row, of_what: str = "") -> str:
         low, high = (f"{100 * end:+.1f}" for end in row["over_coded50_interval"])
-        at = f"{row['clip']}, {QUANTISERS[row['codec']]} {row['quantiser']}"
+        at = f"{row['detector']}, {QUANTISERS[row['codec']]} {row['quantiser']}"
         gain = f"{100 * row['over_coded50']:+.1f} points{of_what}"
         return f"{gain} ({at}; 95 % interval {low} to {high})"
 
     if len(rows) == 1:
         shown = "shows nothing (the interval contains 0), " if outcome == "shows nothing" else ""
-        words = f"{network}: {shown}{points(rows[0], ' of mAP50 over the coded clip')}."
+        words = f"{network}: {shown}{points(rows[0], ' of AP50 over the coded frames')}."
         return Verdict(network, outcome, mean, words)
     counts = f"better on {better}, worse on {worse}, nothing on {len(rows) - better - worse}"
     low, *_, high = sorted(rows, key=lambda row: row["over_coded50"])
     words = (
-        f"{network}: {mean:+.1f} points of mAP50 over the coded clip on average; of {len(rows)} "
-        f"inputs it is shown {counts}; from {points(low)} to {points(high)}."
+        f"{network}: {mean:+.1f} points of AP50 over the coded frames on average; of "
+        f"{len(rows)} comparisons it is shown {counts}; from {points(low)} to {points(high)}."
     )
     return Verdict(network, outcome, mean, words)

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgecar.bench.results import Row
 from edgecar.evaluate.study import CODED
+from edgecar.evaluate.tables import headline_rows
 from edgecar.evaluate.variants import variant_words
 
 Point = tuple[float, float]
@@ -31,7 +32,7 @@ class Panel:
     """Curves that share their horizontal axis.
 
     Attributes:
-        title: Clip or set, and its coding where there are several.
+        title: Clip, set or detector, and the coding where there are several.
         x: Horizontal axis; ``kbit/s`` is logarithmic.
         y: Vertical axis.
         series: Points of each curve from left to right, by name, the coded input first.
@@ -47,20 +48,22 @@ class Panel:
 
 
 def panels_of(kind: str, rows: Sequence[Row]) -> list[Panel]:
-    """Return a panel for each clip, and for each limit of the rate or structure of the coding.
+    """Return a panel for each clip or detector, and for each limit or structure of the coding.
 
     Panels without two points on a curve are left out: one quantiser makes none.
     """
     panels: dict[str, dict[str, set[Point]]] = {}
-    for row in rows:
-        title = row["set"] if kind == "jpeg" else row["clip"]
+    titles = {"jpeg": "set", "detection": "detector"}
+    for row in headline_rows(rows) if kind == "detection" else rows:
+        title = row[titles.get(kind, "clip")]
         suffix = ""
         if kind == "variants":
             title = f"{title}, {variant_words(row).removesuffix(NO_FILTERS)}"
             suffix = "" if row["in_loop_filters"] else NO_FILTERS
-        x = row["quality" if kind == "jpeg" else "kbps"]
+        x = row["quality"] if kind == "jpeg" else row["kbps"]
         if kind == "detection":
-            values = {row["network"]: 100 * row["map50"]}
+            x = row["quantiser"] if x is None else x
+            values = {row["network"]: 100 * row["ap50"]}
         else:
             values = {CODED + suffix: row["psnr_in"], row["network"] + suffix: row["psnr_out"]}
         for name, y in values.items():
@@ -73,8 +76,8 @@ def panels_of(kind: str, rows: Sequence[Row]) -> list[Panel]:
             coded = dict(series[CODED + NO_FILTERS * name.endswith(NO_FILTERS)])
             gains[name] = [(x, y - coded[x]) for x, y in points]
         if max(map(len, series.values())) >= FEWEST_POINTS:
-            axes = "JPEG quality" if kind == "jpeg" else RATE
-            y_axis = "mAP50" if kind == "detection" else "PSNR dB"
+            axes = "JPEG quality" if "jpeg" in (kind, rows[0].get("codec")) else RATE
+            y_axis = "AP50" if kind == "detection" else "PSNR dB"
             found.append(Panel(title, axes, y_axis, series, gains))
     return found
 

@@ -94,8 +94,10 @@ def write_detector(
             helper.make_node("Cast", ["zeros"], ["whole"], to=TensorProto.INT64),
             helper.make_node("Reshape", ["whole", "flat"], ["labels"]),
         ]
-    else:  # a map, as of FastestDet: no family is laid out like this
+    else:  # several maps: no family is laid out like this
         nodes.append(helper.make_node("Identity", ["pooled"], ["output0"]))
+        nodes.append(helper.make_node("Identity", ["pooled"], ["output1"]))
+        outputs["output1"] = TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "detector",

@@ -8,7 +8,8 @@ import pytest
 from skimage import data
 
 from edgecar.errors import DataError, MediaError, SettingsError
-from edgecar.evaluate.clips import STUDY, Clip, frame_from_picture, halved, load_clips
+from edgecar.evaluate import clips as clips_module
+from edgecar.evaluate.clips import STUDY, Clip, frame_from_picture, halved, load_clips, spread
 from edgecar.files import shipped
 from edgecar.media.color import bgr_from_frame, paper_luma_from_bgr
 from edgecar.media.frame import Colour, Frame, chroma_size
@@ -23,7 +24,7 @@ def write_video(path: Path, frames: int = 5, size: tuple[int, int] = (32, 48)) -
     coder = cv2.VideoWriter_fourcc(*"MJPG")
     writer = cv2.VideoWriter(str(path), coder, 25, size[::-1])
     for index in range(frames):
-        writer.write(np.full((*size, 3), 40 * index, np.uint8))
+        writer.write(np.full((*size, 3), 40 * index % 256, np.uint8))
     writer.release()
     return path
 
@@ -190,3 +191,23 @@ def test_the_study_is_there():
     assert sizes["yalue_plaza_pedestrians_960x540"] == (270, 480)
     assert sizes["akiyo_cif_rgb"] == (288, 352)
     assert all(side % 2 == 0 for size in sizes.values() for side in size)
+
+
+@pytest.mark.parametrize("kind", ["video", "pictures"])
+def test_runs_are_spread_over_the_whole_clip(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(clips_module, "RUN_FRAMES", 3)
+    path = tmp_path / "long.avi"
+    if kind == "video":
+        write_video(path, 40, (16, 16))
+    else:
+        path = write_pictures(tmp_path / "long", [PHOTO[:16, :16]] * 40)
+    numbers, frames = Clip(path, frames=9, in_runs=True).numbered()
+    assert numbers == [0, 1, 2, 18, 19, 20, 37, 38, 39]
+    assert len(frames) == 9
+    whole = Clip(path, frames=40, in_runs=True).numbered()
+    assert (whole[0], len(whole[1])) == (list(range(40)), 40)
+
+
+def test_frames_are_spread_to_both_ends():
+    assert spread(100, 4) == [0, 33, 66, 99]
+    assert spread(3, 50) == [0, 1, 2]

@@ -52,10 +52,9 @@ def test_of_pictures(edgecar, tmp_path):
 
 
 def test_of_detections(edgecar, tmp_path, artifact, monkeypatch):
-    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
     from edgecar.evaluate import detection
 
-    monkeypatch.setattr(detection, "drawn_frames", partial(detection.drawn_frames, resamples=60))
+    monkeypatch.setattr(detection, "drawn", partial(detection.drawn, resamples=60))
     random = np.random.default_rng(2)
     pictures = random.integers(0, 90, (4, 96, 128, 3), np.uint8)
     for picture in np.repeat(np.arange(4), 8):
@@ -66,7 +65,7 @@ def test_of_detections(edgecar, tmp_path, artifact, monkeypatch):
     report = tmp_path / "out.json"
     arguments = (
         "eval", "detect", folder, "--detector", detector, "--crf", 44, "--network", artifact,
-        "--confidence", 0.5, "--every", 1, "--least-boxes", 1,
+        "--confidence", 0.5, "--least-boxes", 1,
     )  # fmt: skip
     done = edgecar(*arguments, "--report", report)
     assert done.code == 0, done.err
@@ -74,7 +73,7 @@ def test_of_detections(edgecar, tmp_path, artifact, monkeypatch):
     assert found["kind"] == "detection"
     assert {row["network"] for row in found["rows"]} >= {"coded", "edgecar-xs"}
     words = [v["words"] for v in found["verdicts"] if v["network"] == "edgecar-xs"]
-    assert re.search(r"points of mAP50 over the coded clip \(squares, CRF 44; 95 %", words[0])
+    assert re.search(r"points of AP50 over the coded frames \(squares, CRF 44; 95 %", words[0])
     page = tmp_path / "out.html"
     assert edgecar(*arguments, "--report", page).code == 0
     assert "squares" in page.read_text()

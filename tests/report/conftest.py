@@ -42,19 +42,17 @@ def jpeg_row(network="net", quality=10, gain=0.5):
     }  # fmt: skip
 
 
-def detection_row(network="net", quantiser=41, gain=0.02, interval=(0.005, 0.035), clip=AWKWARD):
+def detection_row(network="net", quantiser=41, gain=0.02, interval=(0.005, 0.035), name="yolo"):
     none = network == "coded"
     return {
-        "network": network, "detector": "yolo", "head": "YOLOX", "confidence": 0.25,
-        "least_boxes": 10, "codec": "h264", "clip": clip, "quantiser": quantiser, "kbps": 80.0,
-        "frames": 10, "boxes": 70, "rare_boxes": 3, "map50": 0.6 + (0 if none else gain),
-        "map50_interval": (0.5, 0.7), "map": 0.4, "map_interval": (0.3, 0.5),
+        "network": network, "detector": name, "head": "YOLOX", "objects": "all",
+        "truth": "detector", "confidence": 0.25, "codec": "h264", "quantiser": quantiser,
+        "kbps": 80.0, "clips": [AWKWARD], "frames": 10, "boxes": 70,
+        "ap50": 0.6 + (0 if none else gain), "ap50_interval": (0.5, 0.7), "ap": 0.4,
         "over_coded50": None if none else gain,
         "over_coded50_interval": None if none else interval,
-        "over_coded": None if none else gain, "over_coded_interval": None if none else interval,
-        "over_spp50": None, "over_spp50_interval": None, "over_spp": None,
-        "over_spp_interval": None,
-        "classes": [{"name": "person", "boxes": 70, "map50": 0.6, "map": 0.4}],
+        "over_coded": None if none else gain, "over_spp50": None, "over_spp50_interval": None,
+        "over_spp": None, "recommendation": None if none else "either",
     }  # fmt: skip
 
 

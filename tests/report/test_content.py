@@ -55,14 +55,14 @@ def test_the_headline_names_the_highest_mean_and_each_study_its_words():
 @pytest.mark.parametrize(
     ("interval", "outcome", "words"),
     [
-        ((0.005, 0.035), "gains", "+2.0 points of mAP50 over the coded clip (a, CRF 41; 95 %"),
+        ((0.005, 0.035), "gains", "+2.0 points of AP50 over the coded frames (a, CRF 41; 95 %"),
         ((-0.001, 0.04), "shows nothing", "shows nothing (the interval contains 0), +2.0 points"),
         ((0.0, 0.04), "shows nothing", "the interval contains 0"),
         ((-0.05, -0.01), "loses", "95 % interval -5.0 to -1.0"),
     ],
 )
 def test_a_detector_on_one_input(interval, outcome, words):
-    rows = [detection_row("coded"), detection_row(interval=interval, clip="a")]
+    rows = [detection_row("coded"), detection_row(interval=interval, name="a")]
     (verdict,) = verdicts("detection", rows)
     assert verdict.outcome == outcome
     assert words in verdict.words
@@ -74,14 +74,17 @@ def test_a_detector_on_one_input(interval, outcome, words):
 
 def test_a_detector_on_several_inputs():
     rows = [
-        detection_row(quantiser=35, gain=0.001, interval=(-0.01, 0.01), clip="a"),
-        detection_row(quantiser=41, gain=0.03, interval=(0.01, 0.05), clip="a"),
-        detection_row(quantiser=47, gain=-0.01, interval=(-0.02, -0.001), clip="b"),
+        detection_row(quantiser=35, gain=0.001, interval=(-0.01, 0.01), name="a"),
+        detection_row(quantiser=41, gain=0.03, interval=(0.01, 0.05), name="a"),
+        detection_row(quantiser=47, gain=-0.01, interval=(-0.02, -0.001), name="b"),
+        detection_row(quantiser=47, gain=0.5, interval=(0.4, 0.6), name="mean of 2"),
+        detection_row(quantiser=47, gain=0.5, interval=(0.4, 0.6), name="a")
+        | {"objects": "person"},
     ]
     (verdict,) = verdicts("detection", rows)
     assert verdict.outcome == "mixed"
     assert verdict.value == pytest.approx(0.7)
-    assert "of 3 inputs it is shown better on 1, worse on 1, nothing on 1" in verdict.words
+    assert "of 3 comparisons it is shown better on 1, worse on 1, nothing on 1" in verdict.words
     assert (
         "from -1.0 points (b, CRF 47; 95 % interval -2.0 to -0.1) to +3.0 points" in verdict.words
     )

@@ -55,7 +55,7 @@ def test_jpeg_is_over_quality_and_detections_over_rate():
         for quantiser in (41, 47) for network in ("coded", "net")
     ]  # fmt: skip
     (panel,) = panels_of("detection", rows)
-    assert (panel.y, panel.gains) == ("mAP50", {})
+    assert (panel.y, panel.gains) == ("AP50", {})
     assert [y for _, y in panel.series["coded"]] == [60, 60]
 
 
