@@ -236,6 +236,8 @@ def _step(run: Run, batch: Batch) -> tuple[float, float]:
     losses = criterion(restored, target)
     if taught is not None:
         losses = torch.lerp(losses, criterion(restored, taught.float()), recipe.teacher_share)
+    if recipe.harm:
+        losses = losses + recipe.harm * (losses - criterion(given, target)).clamp_min(0)
     if recipe.balanced:
         weights = balanced_weights(
             torch.from_numpy(batch.picture_mse), least_mse_at(run.step, recipe)

@@ -43,6 +43,8 @@ class TrainRecipe:
             makes the mean in dB small: a finely coded picture counts as much as a coarse one.
             Fresh weights come to that over the first steps.
         lossless: Share of pictures that are not coded, to be left as they are.
+        harm: Weight of what a restored patch is worse than the coded one, on top of its loss. With
+            4, the worst frame of real validation clips lost half as much, at the same mean gain.
         optimiser: ``muon``, ``adam`` or ``adamw``.
         rate: Highest learning rate, after ``warmup`` steps.
         rest_rate: Under Muon, the rate of Adam for biases, slopes and the last layer. What a
@@ -70,6 +72,7 @@ class TrainRecipe:
     loss: str = "mse"
     balanced: bool = False
     lossless: float = 0.0
+    harm: float = 0.0
     optimiser: str = "muon"
     rate: float = 0.02
     rest_rate: float = 1e-3

@@ -178,6 +178,31 @@ def test_balanced_training_makes_all_pictures_weigh_the_same(tmp_path) -> None:
     assert shift(False) > 0 > shift(True)
 
 
+def test_harm_weighs_more_than_gain_of_the_same_size(tmp_path) -> None:
+    """A constant shift gains on one kind of picture and harms the other, by the same."""
+    clean = np.full((16, 16), 100, np.uint8)
+    darker, brighter = Pair(clean - np.uint8(9), clean), Pair(clean + np.uint8(9), clean)
+
+    class Both:
+        def pair(self, rng: np.random.Generator) -> Pair:
+            return darker if rng.integers(2) else brighter
+
+    def loss(harm: float, shift_codes: float) -> float:
+        run = new_run(replace(XS, harm=harm, start="jpeg", steps=1, batch=64), CPU)
+        run.network = nn.Sequential(nn.Conv2d(1, 1, 1))
+        with torch.no_grad():
+            run.network[0].weight.fill_(1)
+            run.network[0].bias.fill_(shift_codes / 255)
+        run.average = run.network
+        losses = []
+        run.descend = lambda loss, *_: losses.append(float(loss)) or setattr(run, "step", 1)
+        fit(run, Both(), {}, tmp_path / "state.pt", lambda _now: None)
+        return losses[0]
+
+    assert loss(4, 0) == pytest.approx(loss(0, 0))  # nothing is worse than it was
+    assert loss(4, 3) > 2 * loss(0, 3) > 2 * loss(0, 0)
+
+
 def test_average_lags_behind(source, tmp_path) -> None:
     run = trained(replace(XS, average=0.9), source, tmp_path / "state.pt")
     follower = trained(replace(XS, average=0.0), source, tmp_path / "follower.pt")
