@@ -58,6 +58,27 @@ def exported() -> Exported:
     return make
 
 
+@pytest.fixture(scope="session")
+def told() -> Callable[[str], Artifact]:
+    """A function from a degradation to the artifact of a network that takes the quantiser."""
+
+    @cache
+    def make(trained_on: str) -> Artifact:
+        from edgecar.exporter.recipe import recipe_for
+        from edgecar.exporter.to_onnx import artifact_from_network
+        from edgecar.zoo.checkpoints import Loaded
+        from edgecar.zoo.registry import card_named
+        from tests.networks import told_network
+
+        loaded = Loaded(card_named("edgecar-n"), 1, told_network())
+        recipe = recipe_for("edgecar-n")
+        model, metadata = artifact_from_network(loaded, recipe, "f" * 64, trained_on)
+        assert metadata.takes_quantiser
+        return Artifact(metadata, model.SerializeToString())
+
+    return make
+
+
 LOWER = ("fp16", "int8 openvino", "int8 tensorrt", "int8 onnxruntime")
 """Precisions, with the engine that eight bits are written down for."""
 TENSORRT = tuple(kind for kind in LOWER if kind != "int8 onnxruntime")

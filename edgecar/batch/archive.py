@@ -51,6 +51,7 @@ class BatchSettings:
     retries: int = 2
     skip_below_qp: float | None = None
     skip_above_quality: int | None = None
+    quantiser: float | None = None
 
     def __post_init__(self) -> None:
         if not self.part_seconds > 0:
@@ -143,6 +144,7 @@ def clip_key(clip: Clip, settings: BatchSettings, choice: Choice) -> str:
         hashlib.sha256(choice.artifact.onnx).hexdigest(),
         asdict(choice.limits.but(settings.skip_below_qp, settings.skip_above_quality)),
         [settings.engine, settings.precision, settings.codec, settings.part_seconds],
+        settings.quantiser,
         versions(),
     )
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]

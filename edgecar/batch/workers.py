@@ -50,8 +50,13 @@ def restore_part(
 ) -> PartDone:
     """Restore and encode one part in the process of a worker, which does one batch."""
     if artifact.onnx not in _restorers:
-        made = Restorer(artifact, settings.engine, settings.precision, threads=threads)
-        _restorers[artifact.onnx] = made
+        _restorers[artifact.onnx] = Restorer(
+            artifact,
+            settings.engine,
+            settings.precision,
+            threads=threads,
+            quantiser=settings.quantiser,
+        )
     restorer = _restorers[artifact.onnx]
     restorer.limits = limits
     return make_part(source, plan, span, restorer, path, settings.codec, key)

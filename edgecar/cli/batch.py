@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgecar.cli.output import (
+    AskedQuantiser,
     EngineName,
     Json,
     PrecisionName,
@@ -80,6 +81,7 @@ def command(
             help="JPEG finer than this passes as it is; 100: none. Default: by the weights.",
         ),
     ] = None,
+    quantiser: AskedQuantiser = None,
     as_json: Json = False,
 ) -> None:
     """Restore an archive of clips: cut at keyframes, done by many workers, joined again.
@@ -97,6 +99,7 @@ def command(
     from edgecar.batch.run import Batch
     from edgecar.engines.select import resolved
     from edgecar.runtime.choice import choose_weights
+    from edgecar.runtime.quantisers import quantiser_from_setting
 
     settings = BatchSettings(
         network,
@@ -108,10 +111,16 @@ def command(
         retries,
         skip_below_qp,
         skip_above_quality,
+        quantiser,
     )
     resolved(engine)
-    if is_artifact_path(network) or not shipped_coders(network):
-        choose_weights(network, "h264", weights_for)  # refuses what would fail with every clip
+    there = shipped_coders(network)
+    if is_artifact_path(network) or not there or quantiser is not None:
+        # Refuses what would fail with every clip.
+        codec_in = there[0] if there and "h264" not in there else "h264"
+        choice = choose_weights(network, codec_in, weights_for)
+        if quantiser is not None:
+            quantiser_from_setting(quantiser, choice.artifact.metadata)
     clips = find_clips(sources, out, codec)
     with (
         locked_state(out) as state,

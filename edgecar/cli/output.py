@@ -69,6 +69,15 @@ PrecisionName = Annotated[
     Precision | None,
     typer.Option("--precision", help="Arithmetic; default: the engine's choice, which is printed."),
 ]
+AskedQuantiser = Annotated[
+    float | None,
+    typer.Option(
+        "--quantiser",
+        metavar="N",
+        help="Tell the network this: QP 0 to 51 for video, quality 1 to 100 for weights for JPEG. "
+        "Default: what INPUT states; the middle of the range where it states none, as HEVC.",
+    ),
+]
 Codec = Annotated[
     Coder, typer.Option("--for", help="What the input is coded with; chooses shipped weights.")
 ]

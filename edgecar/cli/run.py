@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgecar.cli.output import (
+    AskedQuantiser,
     EngineName,
     Json,
     PrecisionName,
@@ -28,6 +29,7 @@ from edgecar.spec import Coder, Policy
 
 if TYPE_CHECKING:
     from edgecar.runtime.cameras import Report
+    from edgecar.runtime.restorer import Restorer
     from edgecar.runtime.stats import Stats
 
 
@@ -101,6 +103,7 @@ def command(
             help="JPEG finer than this passes as it is; 100: none. Default: by the weights.",
         ),
     ] = None,
+    quantiser: AskedQuantiser = None,
     metrics_port: Annotated[
         str | None,
         typer.Option(metavar="[HOST:]PORT", help="Serve Prometheus metrics while videos run."),
@@ -133,6 +136,7 @@ def command(
         max_latency_ms=max_latency_ms,
         skip_below_qp=skip_below_qp,
         skip_above_quality=skip_above_quality,
+        quantiser=quantiser,
     )
     layout_asked = layout if compare else None
     job = Job(sources[0], output, codec, layout_asked, frames, settings, metrics_port)
@@ -142,7 +146,7 @@ def command(
     with ExitStack() as stack:
         inputs: list[Input] = []
         for source in sources:
-            inputs.append(open_input(source, read_coding=settings.reads_coding))
+            inputs.append(open_input(source, read_coding=settings.reads_coding()))
             stack.enter_context(inputs[-1])
         codecs = [each.codec for each in inputs]
         codec_in = codecs[0] if weights_for else shared_codec(codecs)
@@ -156,6 +160,7 @@ def command(
             tile=window,
             threads=threads,
             limits=choice.limits,
+            quantiser=quantiser,
         ) as restorer:
             if not as_json:
                 stderr.print(f"network   {choice.reason}")
@@ -191,11 +196,26 @@ def _print_report(report: "Report", shown: int | None) -> None:
         f"{report.fps:.2f} frames/s; {restorer.stats.windows_run} window(s), "
         f"{restorer.stats.computed_share:.0%} of the pixels"
     )
+    if told := quantiser_line(restorer):
+        stdout.print(f"quantiser {told}")
     if passed:
         why = ", ".join(f"{reason} {count}" for reason, count in report.passed_because.items())
         stdout.print(f"passed    {passed} frame(s) as they are: {why}")
     for path in report.outputs[-shown:] if shown else report.outputs:
         stdout.print(f"wrote     {path}")
+
+
+def quantiser_line(restorer: "Restorer") -> str:
+    """Return what the network was told of how coarsely frames were coded; empty if nothing."""
+    stats = restorer.stats
+    if stats.quantiser is None:
+        return ""
+    unit = "quality" if restorer.metadata.coder == "jpeg" else "QP"
+    told = f"{unit} {stats.quantiser:g} at the end, moved {stats.quantiser_moves} time(s)"
+    if not stats.quantiser_unknown_frames:
+        return told
+    unknown = f"; not stated for {stats.quantiser_unknown_frames} frame(s), which got the middle"
+    return f"{told}{unknown} of the range: tell it with --quantiser"
 
 
 def tolerance_cost(codes: int, stats: "Stats") -> str:

@@ -68,12 +68,20 @@ def restore(restorer: Restorer, data: memoryview, layout: Layout) -> None:
 
 
 def restorer_from(
-    network: str, coder: str, engine: str, precision: str, reuse: bool, threads: int
+    network: str,
+    coder: str,
+    engine: str,
+    precision: str,
+    reuse: bool,
+    threads: int,
+    quantiser: int,
 ) -> Restorer:
     """Open a restorer by the element's properties; no precision is the engine's choice.
 
+    A quantiser of -1 is that of no stream: decoded pictures state none.
+
     Raises:
-        SettingsError: The coder or precision is unknown.
+        SettingsError: The coder or precision is unknown, or the network takes no such quantiser.
         ArtifactError: There is no such network, or no weights of it for the coder.
         EngineError: The engine is absent or refuses the artifact, or would crash here.
     """
@@ -88,7 +96,8 @@ def restorer_from(
             "would crash; import gi and call Gst.init first of all, or set "
             "LD_PRELOAD=libgcc_s.so.1"
         )
-    options: Any = {"coder": coder, "precision": precision or None}
+    asked = None if quantiser < 0 else quantiser
+    options: Any = {"coder": coder, "precision": precision or None, "quantiser": asked}
     return open_restorer(
         coder, network=network, engine=engine, reuse=reuse, threads=threads or None, **options
     )

@@ -185,6 +185,16 @@ def bgr_from_array(picture: object) -> Bgr:
     )
 
 
+def planes_from_bgr(bgr: Bgr) -> NDArray[np.uint8]:
+    """Return a new array ``(3, H, W)``, red first, as networks take it."""
+    return np.array(bgr.transpose(2, 0, 1)[::-1], order="C")
+
+
+def bgr_from_planes(planes: NDArray[np.uint8]) -> Bgr:
+    """Return a new array ``(H, W, 3)`` of planes ``(3, H, W)``, red first."""
+    return np.array(planes[::-1].transpose(1, 2, 0), order="C")
+
+
 def paper_luma_from_bgr(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return BT.601 limited-range luma, 16..235, as the artifact-reduction papers compute it.
 

@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,22 @@ def luma_table(quality: int) -> NDArray[np.int64]:
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     table: NDArray[np.int64] = np.clip((LUMA_AT_50 * percent + 50) // 100, 1, 255)
     return table
+
+
+def jpeg_quality_from_quantiser(quantiser: float) -> int:
+    """Return the quality setting whose quantiser is nearest, 1 to 100; the finest of equal ones.
+
+    Example:
+        >>> jpeg_quality_from_quantiser(quantiser_from_jpeg_quality(35))
+        35
+    """
+    return 100 - int(np.abs(_quantisers_of_qualities() - quantiser).argmin())
+
+
+@lru_cache
+def _quantisers_of_qualities() -> NDArray[np.float64]:
+    """Quantisers of qualities 100 down to 1."""
+    return np.array([quantiser_from_jpeg_quality(quality) for quality in range(100, 0, -1)])
 
 
 class SlowQuantiser:

@@ -41,6 +41,8 @@ class PipelineSettings:
             finer than the weights were trained for.
         skip_above_quality: JPEG frames of a higher quality than this pass as they are; 100: none.
             None: those finer than the weights were trained for.
+        quantiser: Told to networks that take one, for every frame: quality, 1 to 100, for weights
+            for JPEG; else QP, 0 to 51. None: that of the frames.
 
     Raises:
         SettingsError: A limit is not above zero.
@@ -50,16 +52,21 @@ class PipelineSettings:
     max_latency_ms: float | None = None
     skip_below_qp: float | None = None
     skip_above_quality: int | None = None
+    quantiser: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_latency_ms is not None and not self.max_latency_ms > 0:
             raise SettingsError(f"max_latency_ms is {self.max_latency_ms}; give a time above 0")
 
-    @property
-    def reads_coding(self) -> bool:
-        """True if frames must say how coarsely they were coded."""
-        never = (NEVER_BELOW_QP, NEVER_ABOVE_QUALITY)
-        return (self.skip_below_qp, self.skip_above_quality) != never
+    def reads_coding(self, takes_quantiser: bool = True) -> bool:
+        """Return True if frames must say how coarsely they were coded.
+
+        Args:
+            takes_quantiser: The network is told the quantiser, or it is not known which it will be.
+        """
+        limited = (self.skip_below_qp, self.skip_above_quality)
+        told = takes_quantiser and self.quantiser is None
+        return told or limited != (NEVER_BELOW_QP, NEVER_ABOVE_QUALITY)
 
 
 class Camera:

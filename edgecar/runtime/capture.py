@@ -72,7 +72,9 @@ class Playback:
         live: LiveSettings,
         options: "RestorerOptions",
     ) -> None:
-        self._open = partial(open_video, address, settings=live, read_coding=settings.reads_coding)
+        self._open = partial(
+            open_video, address, settings=live, read_coding=settings.reads_coding()
+        )
         reader = self._open()
         try:
             self._restorer = open_restorer(reader.codec, **options)

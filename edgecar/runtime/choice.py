@@ -21,6 +21,10 @@ QP_ABOVE_CRF = 6
 """Mean QP that x264 gives the coarsest frames of a clip, less its CRF; at QPs below that of the
 finest training clips, edgecar-s lost quality on validation clips, and gained above."""
 
+WHOLE_RANGE_CRF = 10
+"""Finest CRF of H.264 in training that counts as all: what is finer, `EdgecarNet` hardly changes,
+as its gain is zero at the quantiser of lossless."""
+
 NEVER_BELOW_QP, NEVER_ABOVE_QUALITY = 0, 100
 """Limits that no frame is passed for."""
 
@@ -105,19 +109,21 @@ def limits_of(metadata: Metadata, *, any_coder: bool = False) -> Limits:
     """Return the limits that follow from what weights were trained on.
 
     Blind networks soften what is finer than that: at QPs below, shipped ones lost up to 3 dB on
-    validation clips. HEVC has no such limit, because FFmpeg does not export its QPs.
+    validation clips. HEVC has no such limit, because FFmpeg does not export its QPs. A network that
+    is told the quantiser has none either, if it was trained for the whole range of its coder.
 
     Args:
         metadata: Metadata of the artifact.
         any_coder: Let no frame pass for its coding.
     """
-    finest = metadata.finest
-    return Limits(
-        coder=None if any_coder else metadata.coder,
-        below_qp=finest + QP_ABOVE_CRF if metadata.coder == "h264" and finest is not None else None,
-        above_quality=finest if metadata.coder == "jpeg" else None,
-        trained_on=metadata.trained_on,
-    )
+    coder, finest = metadata.coder, metadata.finest
+    below_qp = finest + QP_ABOVE_CRF if coder == "h264" and finest is not None else None
+    above_quality = finest if coder == "jpeg" else None
+    if metadata.takes_quantiser and finest is not None:
+        below_qp = None if finest <= WHOLE_RANGE_CRF else below_qp
+        above_quality = None if finest >= NEVER_ABOVE_QUALITY else above_quality
+    own = None if any_coder else coder
+    return Limits(own, below_qp, above_quality, metadata.trained_on)
 
 
 def coder_for(codec: str) -> Coder | None:

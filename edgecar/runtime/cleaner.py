@@ -40,6 +40,7 @@ class RestorerOptions(TypedDict, total=False):
     precision: Precision | None
     reuse: bool
     threads: int | None
+    quantiser: float | None
 
 
 def open_restorer(
@@ -51,6 +52,7 @@ def open_restorer(
     precision: Precision | None = None,
     reuse: bool = True,
     threads: int | None = None,
+    quantiser: float | None = None,
 ) -> Restorer:
     """Open a restorer for a video; the choice is logged, as a warning where it does not fit.
 
@@ -62,10 +64,12 @@ def open_restorer(
         precision: Arithmetic; None takes the engine's choice.
         reuse: Compute only what a change can reach; same bytes out.
         threads: CPU threads at most; None: all.
+        quantiser: Told to the network for every frame; see `Restorer`.
 
     Raises:
         ArtifactError: No weights fit, or there is no such network.
         EngineError: The engine is absent or refuses the artifact.
+        SettingsError: The network takes no such quantiser.
     """
     if isinstance(network, Artifact):
         artifact, limits = network, limits_of(network.metadata, any_coder=True)
@@ -75,7 +79,15 @@ def open_restorer(
         _log.info("network: %s", choice.reason)
         if choice.note:
             _log.warning("%s", choice.note)
-    restorer = Restorer(artifact, engine, precision, reuse=reuse, threads=threads, limits=limits)
+    restorer = Restorer(
+        artifact,
+        engine,
+        precision,
+        reuse=reuse,
+        threads=threads,
+        limits=limits,
+        quantiser=quantiser,
+    )
     _log.info("engine: %s", restorer.engine.info)
     return restorer
 
@@ -99,8 +111,9 @@ class Cleaner(AbstractContextManager["Cleaner"]):
             closed again. For cameras that allow one connection, give ``coder``.
         skip_below_qp: Pass H.264 finer than this mean QP; 0: none. None: by the weights.
         skip_above_quality: Pass JPEG of a higher quality; 100: none. None: by the weights.
-        options: ``network``, ``coder``, ``engine``, ``precision``, ``reuse`` and ``threads``, as
-            for `open_restorer`.
+        options: ``network``, ``coder``, ``engine``, ``precision``, ``reuse``, ``threads`` and
+            ``quantiser``, as for `open_restorer`. Without the last one, the video's first second
+            tells the quantiser of all pictures.
 
     Raises:
         SettingsError: Neither ``video`` nor ``coder`` is given, and ``network`` is no artifact.
@@ -130,10 +143,10 @@ class Cleaner(AbstractContextManager["Cleaner"]):
                 "got neither a video nor a coder; give the video whose frames will come, or "
                 "coder='jpeg', 'h264' or 'hevc'"
             )
-        coding = Coding(codec=coder or "")
+        self._coding = coding = Coding(codec=coder or "")
         if video is not None and coder is None:
             with open_input(video, read_coding=True) as source:
-                coding = _coding_of(source)
+                self._coding = coding = _coding_of(source)
         self.restorer = open_restorer(coding.codec, **options)
         """Does the work; says what is in use and what was done."""
         limits = self.restorer.limits.but(skip_below_qp, skip_above_quality)
@@ -155,7 +168,7 @@ class Cleaner(AbstractContextManager["Cleaner"]):
         if self.passes_because:
             self.restorer.count_passed(self.passes_because)
             return np.array(bgr)
-        return self.restorer(bgr)
+        return self.restorer(bgr, coding=self._coding)
 
     def close(self) -> None:
         self.restorer.close()
@@ -171,8 +184,10 @@ def _coding_of(source: Input) -> Coding:
     codings = [frame.coding for frame in islice(source, 1 if source.live else LOOKED_AT)]
     qps = [coding.qp for coding in codings if coding.qp is not None]
     qualities = [each.jpeg_quality for each in codings if each.jpeg_quality is not None]
+    quantisers = [each.quantiser for each in codings if each.quantiser is not None]
     return Coding(
         fmean(qps) if qps else None,
         round(fmean(qualities)) if qualities else None,
         source.codec,
+        fmean(quantisers) if quantisers else None,
     )

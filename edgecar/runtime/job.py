@@ -34,7 +34,8 @@ def run_job(job: Job, restorer: Restorer, progress: Progress) -> Report:
         EngineError: The engine failed.
     """
     check_job(job, [job.source])
-    with open_input(job.source, read_coding=job.settings.reads_coding) as source:
+    read_coding = job.settings.reads_coding(restorer.metadata.takes_quantiser)
+    with open_input(job.source, read_coding=read_coding) as source:
         return run_opened(job, [source], restorer, progress)
 
 
@@ -105,7 +106,7 @@ def _run_pictures(job: Job, pictures: Pictures, restorer: Restorer, progress: Pr
             continue
         coding = picture_coding(path.read_bytes())
         reason = limits.reason_to_pass(coding)
-        after = before if reason else restorer(before)
+        after = before if reason else restorer(before, coding=coding)
         report.frames += 1
         if reason:
             report.passed_because[reason] += 1

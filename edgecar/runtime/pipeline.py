@@ -17,6 +17,7 @@ from edgecar.media.frame import Frame
 from edgecar.media.live import LiveSource
 from edgecar.redaction import text_redacted
 from edgecar.runtime.camera import Camera, FrameSource, PipelineSettings, StreamFrame
+from edgecar.runtime.quantisers import quantiser_from_setting
 from edgecar.runtime.restorer import Restorer, Round
 from edgecar.runtime.stats import PassReason
 
@@ -104,9 +105,11 @@ class Pipeline(AbstractContextManager["Pipeline"]):
             settings: For this one; default: those for all.
 
         Raises:
-            SettingsError: A camera of that name runs.
+            SettingsError: A camera of that name runs, or the restorer takes no such quantiser.
         """
         camera = Camera(name, source, settings or self.settings)
+        if camera.settings.quantiser is not None and isinstance(self._restorer, Restorer):
+            quantiser_from_setting(camera.settings.quantiser, self._restorer.metadata)
         with self._changed:
             if name in self.cameras:
                 raise SettingsError(f"a camera {name!r} runs already; choose another name")
@@ -286,11 +289,13 @@ class Pipeline(AbstractContextManager["Pipeline"]):
                 _pass(frame, camera, way)
         self._rounds.append((taken, list(groups.values()), time.perf_counter()))
         for group in groups.values():
-            frames, names = zip(*((f.before, c.name) for f, c in group.frames), strict=True)
+            frames = [frame.before for frame, _ in group.frames]
+            names = [camera.name for _, camera in group.frames]
+            quantisers = [camera.settings.quantiser for _, camera in group.frames]
             for _, camera in group.frames:
                 camera.restorers |= {group.restorer}
             try:
-                group.begun = group.restorer.begin(frames, names)
+                group.begun = group.restorer.begin(frames, names, quantisers)
             except BaseException as error:  # raised after the frames that were begun before
                 group.begun = error
 
@@ -310,10 +315,12 @@ class Pipeline(AbstractContextManager["Pipeline"]):
             seconds = now - max(began, self._finished_at)  # it may have waited for the one before
             self._finished_at = now
             self._restore_seconds += SLOW_START * (seconds - self._restore_seconds)
-            tickets = group.begun.tickets
-            for (frame, camera), after, done in zip(group.frames, restored, tickets, strict=True):
+            tickets, told = group.begun.tickets, group.begun.told
+            results = zip(group.frames, restored, tickets, told, strict=True)
+            for (frame, camera), after, done, quantiser in results:
                 frame.frame, frame.restored = after, True
-                camera.stats.work.count(after.size, done.tiles, done.pixels, done.seconds)
+                work = done.tiles, done.pixels, done.seconds
+                camera.stats.work.count(after.size, *work, quantiser)
                 camera.stats.times.add("restore", seconds)
                 camera.stats.count_restored()
         with self._changed:

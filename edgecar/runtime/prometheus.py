@@ -21,6 +21,7 @@ GAUGES: tuple[tuple[str, str, Callable[[Snapshot], float | None]], ...] = (
     ("computed_ratio", "Pixels computed over pixels of the frames.", lambda s: s.computed_share),
     ("qp", "Mean H.264 QP of the latest frames.", lambda s: s.qp_recent),
     ("jpeg_quality", "Mean quality of the latest JPEG frames.", lambda s: s.jpeg_quality_recent),
+    ("quantiser", "QP or JPEG quality that the network is told.", lambda s: s.quantiser),
 )
 """Name, help and value for each camera; None leaves the camera out."""
 
@@ -28,6 +29,12 @@ COUNTERS: tuple[tuple[str, str, Callable[[Snapshot], float]], ...] = (
     ("frames_read", "Frames read.", lambda s: s.frames_read),
     ("corrupt_frames", "Frames with concealed damage.", lambda s: s.corrupt_frames),
     ("reconnects", "Times the source came back.", lambda s: s.reconnects),
+    ("quantiser_moves", "Frames told another quantiser.", lambda s: s.quantiser_moves),
+    (
+        "quantiser_unknown_frames",
+        "Frames told the middle of the range, for want of a quantiser.",
+        lambda s: s.quantiser_unknown_frames,
+    ),
     ("windows_run", "Tiles the network ran.", lambda s: s.windows_run),
 )
 

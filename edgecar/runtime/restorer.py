@@ -17,14 +17,17 @@ from edgecar.errors import EngineError
 from edgecar.media.color import (
     bgr_from_array,
     bgr_from_frame,
+    bgr_from_planes,
     bgr_with_luma,
     frame_with_bgr,
     luma_from_bgr,
+    planes_from_bgr,
 )
-from edgecar.media.frame import Frame
+from edgecar.media.frame import CODING_NOT_STATED, Coding, Frame
 from edgecar.metadata import Metadata
 from edgecar.runtime.choice import Limits, limits_of
 from edgecar.runtime.cuda.runner import CudaRunner
+from edgecar.runtime.quantisers import Quantisers, Told
 from edgecar.runtime.runner import CpuRunner, FrameRunner, Ticket
 from edgecar.runtime.stats import PassReason, Stats
 from edgecar.runtime.stream_cache import Reuse
@@ -35,10 +38,11 @@ from edgecar.spec import Coder, Precision, Size
 
 @dataclass(frozen=True)
 class Round:
-    """Frames of several cameras on their way, their codes as the network takes them, tickets."""
+    """Frames of several cameras on their way, with what the network gets, and tickets."""
 
     frames: Sequence[Frame]
     planes: Sequence[Codes]
+    told: Sequence[Told]
     tickets: Sequence[Ticket]
 
 
@@ -68,10 +72,14 @@ class Restorer(AbstractContextManager["Restorer"]):
             again for the first frame. The output is the same bytes.
         limits: Frames that are given back as they are. None: finer ones than the weights were
             trained for and, where only a network's name was given, those of another coding.
+        quantiser: Told to the network for every frame: quality, 1 to 100, for weights for JPEG;
+            else QP, 0 to 51. None: that of JPEG's tables, or the slow mean of H.264's QPs
+            (`edgecar.media.quantiser`); the middle of the range where the coding does not say.
 
     Raises:
         ArtifactError: Neither a usable file nor a shipped name.
         EngineError: The engine is absent or refuses the artifact.
+        SettingsError: The network takes no such quantiser.
 
     Example:
         >>> import numpy as np
@@ -93,6 +101,7 @@ class Restorer(AbstractContextManager["Restorer"]):
         threads: int | None = None,
         tuning: Tuning | None = None,
         limits: Limits | None = None,
+        quantiser: float | None = None,
     ) -> None:
         artifact = (
             name_or_path
@@ -103,6 +112,7 @@ class Restorer(AbstractContextManager["Restorer"]):
         given = codec is not None or not isinstance(name_or_path, str)
         any_coder = given or is_artifact_path(str(name_or_path))
         self.limits = limits or limits_of(self.metadata, any_coder=any_coder)
+        self._asked, self._quantisers = quantiser, Quantisers(self.metadata, quantiser)
         self._allowed = allowed = threads or usable_cores()
         self._threads = min(allowed, (tuning.threads if tuning else None) or allowed)
         self._open: Callable[[int], Engine] | None = None
@@ -128,12 +138,13 @@ class Restorer(AbstractContextManager["Restorer"]):
         self._runner: FrameRunner | None = None
         self._turn = threading.RLock()  # held while frames are restored, and to free memory
 
-    def luma(self, y: Codes, stream: Hashable = None) -> Codes:
+    def luma(self, y: Codes, stream: Hashable = None, coding: Coding = CODING_NOT_STATED) -> Codes:
         """Restore a luma plane, ``(H, W)`` uint8; the result is a new array.
 
         Args:
             y: The plane.
             stream: Which camera it is from: outputs are used again within a stream.
+            coding: How coarsely it was coded, for a network that is told so.
 
         Raises:
             EngineError: The artifact is for RGB, or the engine fails.
@@ -143,9 +154,11 @@ class Restorer(AbstractContextManager["Restorer"]):
             raise EngineError(
                 f"{self.metadata.model} restores RGB; call the restorer with a BGR picture"
             )
-        return np.array(self._planes(np.array(y[None]), stream)[0])
+        return np.array(self._planes(np.array(y[None]), stream, coding)[0])
 
-    def __call__(self, bgr: Codes, stream: Hashable = None) -> Codes:
+    def __call__(
+        self, bgr: Codes, stream: Hashable = None, coding: Coding = CODING_NOT_STATED
+    ) -> Codes:
         """Restore a picture, ``(H, W, 3)`` uint8 in BGR order; same shape and order out.
 
         Luma networks restore the luma of JPEG (BT.601, full range) and leave chroma untouched.
@@ -155,9 +168,9 @@ class Restorer(AbstractContextManager["Restorer"]):
         """
         bgr = bgr_from_array(bgr)
         if self.metadata.channels == 3:
-            return _bgr_from_planes(self._planes(_planes_from_bgr(bgr), stream))
+            return bgr_from_planes(self._planes(planes_from_bgr(bgr), stream, coding))
         y = luma_from_bgr(bgr)
-        return bgr_with_luma(bgr, y, self._planes(y[None], stream)[0])
+        return bgr_with_luma(bgr, y, self._planes(y[None], stream, coding)[0])
 
     def restore(self, frame: Frame, stream: Hashable = None) -> Frame:
         """Restore a video frame; timestamps and colour metadata pass through.
@@ -187,7 +200,12 @@ class Restorer(AbstractContextManager["Restorer"]):
         with self._turn:
             return self.finish(self.begin(kept, streams))
 
-    def begin(self, frames: Sequence[Frame], streams: Sequence[Hashable]) -> Round:
+    def begin(
+        self,
+        frames: Sequence[Frame],
+        streams: Sequence[Hashable],
+        quantisers: Sequence[float | None] = (),
+    ) -> Round:
         """Start to restore frames of several cameras; `finish` waits for them.
 
         Two rounds of the same cameras may be on their way; finish them in order.
@@ -195,15 +213,18 @@ class Restorer(AbstractContextManager["Restorer"]):
         Args:
             frames: Frames of any sizes, which must not be changed any more.
             streams: Camera of each frame, no two the same.
+            quantisers: Quality or QP that goes before all else, for each frame, as for `Restorer`.
 
         Raises:
             EngineError: The engine fails.
+            SettingsError: A quantiser is out of range.
         """
         if self.metadata.channels == 1:
             planes = [frame.y[None] for frame in frames]
         else:
-            planes = [_planes_from_bgr(bgr_from_frame(frame)) for frame in frames]
-        return Round(frames, planes, self._submit(planes, streams))
+            planes = [planes_from_bgr(bgr_from_frame(frame)) for frame in frames]
+        codings, asked = [frame.coding for frame in frames], quantisers or [None] * len(frames)
+        return self._submit(frames, planes, streams, codings, asked)
 
     def finish(self, begun: Round) -> list[Frame]:
         """Wait for frames that were begun, and return them restored; their luma is read-only.
@@ -214,14 +235,14 @@ class Restorer(AbstractContextManager["Restorer"]):
         restored = zip(begun.frames, self._results(begun), strict=True)
         if self.metadata.channels == 1:
             return [frame.with_luma(planes[0]) for frame, planes in restored]
-        return [frame_with_bgr(frame, _bgr_from_planes(planes)) for frame, planes in restored]
+        return [frame_with_bgr(frame, bgr_from_planes(planes)) for frame, planes in restored]
 
     @property
     def depth(self) -> int:
         """Rounds worth having on their way at a time (`FrameRunner.depth`)."""
         return 1 if self._runner is None else self._runner.depth
 
-    def whole(self, y: Codes) -> Codes:
+    def whole(self, y: Codes, coding: Coding = CODING_NOT_STATED) -> Codes:
         """Restore a luma plane in one tile, without tiling: the reference for tests.
 
         Memory grows with the frame. Does not count in `stats` and reuses nothing.
@@ -231,10 +252,12 @@ class Restorer(AbstractContextManager["Restorer"]):
         aligned = aligned_size((y.shape[0], y.shape[1]), self.metadata.align_px)
         edges = [(0, side - length) for side, length in zip(aligned, y.shape, strict=True)]
         restored: list[Codes] = []
+        told = Quantisers(self.metadata, self._asked).tell(coding, None)
         with self._turn:
             self.engine.run_codes(
                 [np.pad(y, edges, "edge")[None]],
                 lambda _number, output: restored.append(output[0].copy()),
+                [told.quantiser],
             )
         return restored[0][: y.shape[0], : y.shape[1]]
 
@@ -256,6 +279,7 @@ class Restorer(AbstractContextManager["Restorer"]):
         with self._turn:
             if self._runner is not None:
                 self._runner.forget(stream)
+            self._quantisers.forget(stream)
             self._stats_of.pop(stream, None)
 
     def close(self) -> None:
@@ -269,29 +293,39 @@ class Restorer(AbstractContextManager["Restorer"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _planes(self, planes: Codes, stream: Hashable) -> Codes:
+    def _planes(self, planes: Codes, stream: Hashable, coding: Coding) -> Codes:
         """Restore ``(C, H, W)`` codes, which must not be changed any more."""
         with self._turn:
-            return self._results(Round([], [planes], self._submit([planes], [stream])))[0]
+            return self._results(self._submit([], [planes], [stream], [coding], [None]))[0]
 
-    def _submit(self, frames: Sequence[Codes], streams: Sequence[Hashable]) -> list[Ticket]:
+    def _submit(
+        self,
+        frames: Sequence[Frame],
+        planes: Sequence[Codes],
+        streams: Sequence[Hashable],
+        codings: Sequence[Coding],
+        asked: Sequence[float | None],
+    ) -> Round:
         """Start on ``(C, H, W)`` codes, each of another stream."""
-        if len(set(streams)) != len(frames):
+        if len(set(streams)) != len(planes):
             raise EngineError(
-                f"got {len(frames)} frame(s) of {len(set(streams))} stream(s) to restore together; "
+                f"got {len(planes)} frame(s) of {len(set(streams))} stream(s) to restore together; "
                 "give each frame a stream of its own, or restore them one after the other"
             )
         with self._turn:
             if self._runner is None:
-                self._runner = self._open_runner((frames[0].shape[1], frames[0].shape[2]))
+                self._runner = self._open_runner((planes[0].shape[1], planes[0].shape[2]))
+            told = list(map(self._quantisers.tell, codings, streams, asked))
             try:
-                pairs = zip(frames, streams, strict=True)
-                tickets = [self._runner.submit(frame, stream) for frame, stream in pairs]
+                tickets = [
+                    self._runner.submit(codes, stream, each.quantiser)
+                    for codes, stream, each in zip(planes, streams, told, strict=True)
+                ]
                 self._runner.start()
             except BaseException:
                 self._begin_anew(streams)
                 raise
-        return tickets
+        return Round(frames, planes, told, tickets)
 
     def _results(self, begun: Round) -> list[Codes]:
         """Wait for frames, and count them."""
@@ -303,16 +337,16 @@ class Restorer(AbstractContextManager["Restorer"]):
             except BaseException:
                 self._begin_anew([ticket.stream for ticket in begun.tickets])
                 raise
-            for frame, ticket, planes in zip(begun.planes, begun.tickets, restored, strict=True):
+            facts = begun.planes, begun.tickets, begun.told, restored
+            for frame, ticket, told, planes in zip(*facts, strict=True):
                 size: Size = (frame.shape[1], frame.shape[2])
                 for stats in (self.stats, self._stats_of.setdefault(ticket.stream, Stats())):
-                    stats.count(size, ticket.tiles, ticket.pixels, ticket.seconds)
+                    stats.count(size, ticket.tiles, ticket.pixels, ticket.seconds, told)
                 if self._reuse and self._reuse.compares(self.stats.frames):
                     # The first frame of a stream is computed in full.
                     anew = object()
-                    self._reuse.compare(
-                        runner.result(runner.submit(frame, anew)), planes, self.stats
-                    )
+                    again = runner.submit(frame, anew, told.quantiser)
+                    self._reuse.compare(runner.result(again), planes, self.stats)
                     runner.forget(anew)
         return restored
 
@@ -345,15 +379,6 @@ class Restorer(AbstractContextManager["Restorer"]):
         if self._reuse == Reuse() and not self.tunings.of(size).reuse:
             return None
         return self._reuse
-
-
-def _planes_from_bgr(bgr: Codes) -> Codes:
-    """Return a new array ``(3, H, W)``, red first."""
-    return np.array(bgr.transpose(2, 0, 1)[::-1], order="C")
-
-
-def _bgr_from_planes(planes: Codes) -> Codes:
-    return np.array(planes[::-1].transpose(1, 2, 0), order="C")
 
 
 def _opener(artifact: Artifact, name: str, precision: Precision | None) -> Callable[[int], Engine]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edgecar.media.frame import CODING_NOT_STATED, Coding
+from edgecar.runtime.quantisers import NOTHING, Told
 from edgecar.spec import Size
 
 if TYPE_CHECKING:
@@ -108,9 +109,20 @@ class Stats:
     """Spent on them."""
     passed_because: Counter[str] = field(default_factory=Counter)
     """Frames that the weights were not trained for, given back as they came, by `PassReason`."""
+    quantiser: float | None = None
+    """QP, or quality of weights for JPEG, told for the last frame; None: the network takes none."""
+    quantiser_moves: int = 0
+    """Frames for which it was another than for the frame before of their stream."""
+    quantiser_unknown_frames: int = 0
+    """Frames for which nothing told it: the middle of the range was taken."""
 
-    def count(self, size: Size, tiles: int, pixels: int, seconds: float) -> None:
-        """Add a frame, how many tiles were run for it, what they read and how long it took."""
+    def count(
+        self, size: Size, tiles: int, pixels: int, seconds: float, told: Told = NOTHING
+    ) -> None:
+        """Add a frame: tiles run, pixels they read, time it took, quantiser that was told."""
+        self.quantiser = told.setting
+        self.quantiser_moves += told.moved
+        self.quantiser_unknown_frames += not told.known
         self.frames += 1
         self.seconds += seconds
         self.windows_run += tiles
@@ -163,6 +175,10 @@ class Snapshot:
     jpeg_quality_recent: float | None
     reconnects: int
     corrupt_frames: int
+    quantiser: float | None
+    """Told for the last frame; see `Stats`, as for the next two."""
+    quantiser_moves: int
+    quantiser_unknown_frames: int
     windows_run: int
     computed_share: float
     """Pixels the network read, halos included, over pixels of the frames it restored."""
@@ -207,6 +223,9 @@ class Snapshot:
             "qp_recent": _rounded(self.qp_recent),
             "jpeg_quality": _rounded(self.jpeg_quality),
             "jpeg_quality_recent": _rounded(self.jpeg_quality_recent),
+            "quantiser": _rounded(self.quantiser),
+            "quantiser_moves": self.quantiser_moves,
+            "quantiser_unknown_frames": self.quantiser_unknown_frames,
             "windows_run": self.windows_run,
             "computed_share": round(self.computed_share, 4),
             "queue_depths": dict(self.queue_depths),
@@ -295,6 +314,9 @@ class RunStats:
                 jpeg_quality_recent=self._quality.recent_mean(now),
                 reconnects=source.reconnects if source else 0,
                 corrupt_frames=source.corrupt_frames if source else 0,
+                quantiser=self.work.quantiser,
+                quantiser_moves=self.work.quantiser_moves,
+                quantiser_unknown_frames=self.work.quantiser_unknown_frames,
                 windows_run=self.work.windows_run,
                 computed_share=self.work.computed_share,
                 queue_depths=depths,

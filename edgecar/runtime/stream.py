@@ -64,6 +64,7 @@ def stream(
     max_latency_ms: float | None = None,
     skip_below_qp: float | None = None,
     skip_above_quality: int | None = None,
+    quantiser: float | None = None,
     live: LiveSettings = LIVE_DEFAULTS,
 ) -> Stream:
     """Restored frames of one source, or of several that share the restorer.
@@ -82,11 +83,13 @@ def stream(
             finer than the weights were trained for.
         skip_above_quality: JPEG frames of a higher quality than this pass as they are; 100: none.
             None: those finer than the weights were trained for.
+        quantiser: Told to the network for every frame: quality, 1 to 100, for weights for JPEG;
+            else QP, 0 to 51. None: that of the frames, or the middle of the range.
         live: Timeouts and backoff of what is no file.
 
     Raises:
         MediaError: A source cannot be opened.
-        SettingsError: A setting is out of range.
+        SettingsError: A setting is out of range, or the network takes no quantiser.
         ArtifactError: Without a restorer: the sources need weights of several kinds.
 
     Example:
@@ -103,13 +106,15 @@ def stream(
         max_latency_ms=max_latency_ms,
         skip_below_qp=skip_below_qp,
         skip_above_quality=skip_above_quality,
+        quantiser=quantiser,
     )
+    read_coding = settings.reads_coding(restorer is None or restorer.metadata.takes_quantiser)
     named = source if isinstance(source, Mapping) else {text_redacted(str(source)): source}
     sources: dict[str, Reader | LiveReader] = {}
     own: Restorer | None = None
     try:
         for name, address in named.items():
-            sources[name] = open_video(address, settings=live, read_coding=settings.reads_coding)
+            sources[name] = open_video(address, settings=live, read_coding=read_coding)
         if restorer is None:
             codecs = [each.codec for each in sources.values()]
             restorer = own = open_restorer(shared_codec(codecs))

@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 
 from edgecar.engines.base import Codes
-from edgecar.errors import MediaError
+from edgecar.errors import MediaError, SettingsError
 from edgecar.media.color import upright_bgr
 from edgecar.media.frame import Frame
 from edgecar.redaction import text_redacted
 from edgecar.runtime.camera import Camera, PipelineSettings, StreamFrame
 from edgecar.runtime.pipeline import Pipeline
+from edgecar.runtime.quantisers import quantiser_from_setting
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import PassReason, RunStats, Stats
 from edgecar.serve.networks import Demand, Networks, coder_of
@@ -67,6 +68,8 @@ class CameraRun:
         """Coder of its pictures, while it runs and an output needs them."""
         self._newest: tuple[StreamFrame | None, int, dict[tuple[View, int], bytes]] = None, 0, {}
         self._samples: deque[dict[str, float | None]] = deque(maxlen=SAMPLES)
+        self._refused: str | None = None
+        """Why the network at work is not told the quantiser of the settings: frames pass."""
         self._work = Stats()  # done up to the last sample
         self._costs: dict[str, float] = {}  # seconds per frame
         self._looks: Counter[str] = Counter()
@@ -90,6 +93,7 @@ class CameraRun:
             max_latency_ms=settings.max_latency_ms,
             skip_below_qp=settings.skip_below_qp,
             skip_above_quality=settings.skip_above_quality,
+            quantiser=settings.quantiser,
         )
         self._work = Stats()
         self.place = self._pipeline.add(settings.name, self._source, how)
@@ -134,7 +138,15 @@ class CameraRun:
             return "overload" if self.settings.network != PASS else "as_asked"
         codec = frame.before.coding.codec or self._codec
         coder = coder_of(codec, network, self.settings.coder)
-        return self._networks.restorer(network, coder) if coder else "other_coder"
+        way = self._networks.restorer(network, coder) if coder else "other_coder"
+        self._refused = None
+        if self.settings.quantiser is not None and isinstance(way, Restorer):
+            try:
+                quantiser_from_setting(self.settings.quantiser, way.metadata)
+            except SettingsError as error:
+                self._refused = str(error)
+                return "engine_failed"
+        return way
 
     def deliver(self, frame: StreamFrame) -> None:
         """Give a frame to all outputs, without waiting for any."""
@@ -259,6 +271,9 @@ class CameraRun:
             and {"p50": round(1e3 * age.p50_seconds, 1), "p95": round(1e3 * age.p95_seconds, 1)},
             computed_share=round(now.computed_share, 4),
             qp=now.qp_recent and round(now.qp_recent, 1),
+            quantiser=now.quantiser,
+            quantiser_moves=now.quantiser_moves,
+            quantiser_unknown_frames=now.quantiser_unknown_frames,
             reconnects=now.reconnects,
             restarts=source.restarts if source else 0,
             outputs=[coder.status, *(each.status for each in coder.targets)] if coder else [],
@@ -289,7 +304,7 @@ class CameraRun:
                 f"no weights are made for {self._codec}: pictures pass as they are; set coder to "
                 f"{', '.join(CODERS)} to restore them with weights for that"
             )
-        return self._networks.error(self.running, coder)
+        return self._networks.error(self.running, coder) or self._refused
 
 
 def _scaled(frame: Frame, width: int) -> Codes:

@@ -110,6 +110,9 @@ class CameraSettings(Table):
     """H.264 frames finer than this pass unchanged. 0: none. None: decided by the weights."""
     skip_above_quality: int | None = Field(None, ge=0, le=100)
     """JPEG frames finer than this pass unchanged. 100: none. None: decided by the weights."""
+    quantiser: float | None = Field(None, ge=0, le=100)
+    """Told to networks that take one: QP 0 to 51, or quality 1 to 100 of weights for JPEG. None:
+    what the stream states, or the middle of the range."""
     publish: bool = True
     """Frames go to the server's ZeroMQ socket, if there is one."""
     video: Video = Video()

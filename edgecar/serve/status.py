@@ -44,6 +44,11 @@ class CameraStatus(BaseModel):
     """Time from the arrival of a frame until its outputs have it: ``p50`` and ``p95``."""
     computed_share: float
     qp: float | None
+    quantiser: float | None
+    """Told to the network: QP, or quality of weights for JPEG; null if it takes none."""
+    quantiser_moves: int
+    quantiser_unknown_frames: int
+    """Frames whose stream states none: the middle of the range was told."""
     reconnects: int
     restarts: int
     outputs: list[OutputStatus]

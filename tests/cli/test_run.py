@@ -22,6 +22,7 @@ from edgecar.media.frame import Frame
 from edgecar.media.pictures import read_picture
 from edgecar.media.reader import open_reader
 from edgecar.media.scene import BT709, fixed_camera
+from edgecar.media.video_codec import VideoCoding, decoded_clip, video_coded
 from edgecar.media.writer import open_writer
 from edgecar.runtime import stream_cache
 from edgecar.runtime.restorer import Restorer
@@ -30,7 +31,8 @@ NETWORK = "edgecar-s"
 REPORT_KEYS = {
     "frames", "fps", "seconds", "windows_run", "computed_share", "engine", "provider", "precision",
     "input_codec", "restored", "passed", "passed_because", "weights_for", "trained_on",
-    "warnings", "frames_compared", "psnr_to_exact_db", "shipped", "engine_note",
+    "warnings", "frames_compared", "psnr_to_exact_db", "shipped", "engine_note", "quantiser",
+    "quantiser_moves", "quantiser_unknown_frames",
 }  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def test_metrics_are_served_while_it_runs(edgecar, clip, monkeypatch):
     scraped = []
     restore = Restorer.begin
 
-    def scraping(self, frames, streams):
+    def scraping(self, frames, *others):
         deadline = time.monotonic() + 20
         while not scraped and time.monotonic() < deadline:  # until the server is there
             with (
@@ -123,7 +125,7 @@ def test_metrics_are_served_while_it_runs(edgecar, clip, monkeypatch):
                 urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer,
             ):
                 scraped.append(answer.read().decode())
-        return restore(self, frames, streams)
+        return restore(self, frames, *others)
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -250,11 +252,11 @@ def test_interrupt_ends_a_live_recording_and_keeps_it(edgecar, clip, tmp_path, m
     calls = []
     restore = Restorer.begin
 
-    def interrupted(self: Restorer, frames: list[Frame], streams: list[str]) -> list[Frame]:
+    def interrupted(self: Restorer, frames: list[Frame], *others: object) -> list[Frame]:
         calls.append(1)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return restore(self, frames, streams)
+        return restore(self, frames, *others)
 
     monkeypatch.setattr(Restorer, "begin", interrupted)
     monkeypatch.setattr("edgecar.media.reader.Reader.live", True)
@@ -334,13 +336,13 @@ def test_engine_failure_in_the_middle_leaves_nothing(edgecar, clip, tmp_path, mo
     calls = []
     restore = Restorer.begin
 
-    def failing(self: Restorer, frames: list[Frame], streams: list[str]) -> list[Frame]:
+    def failing(self: Restorer, frames: list[Frame], *others: object) -> list[Frame]:
         calls.append(1)
         if len(calls) == 5:
             from edgecar.errors import EngineError
 
             raise EngineError("the device was lost; plug it in")
-        return restore(self, frames, streams)
+        return restore(self, frames, *others)
 
     monkeypatch.setattr(Restorer, "begin", failing)
     done = edgecar("run", clip, "-o", tmp_path / "clean.mp4", "--network", NETWORK)
@@ -382,3 +384,73 @@ def test_reuse_that_changes_the_output_is_an_answer_of_no(edgecar, clip, monkeyp
 def blind(known, side: int):
     """A map of cells on which nothing ever changes."""
     return np.zeros([-(-length // side) for length in known.shape[1:]], np.uint8)
+
+
+# The quantiser that a network is told.
+
+
+@pytest.fixture
+def network_for(told, tmp_path):
+    """A function that writes a network that takes the quantiser, trained on something."""
+
+    def write(trained_on: str) -> Path:
+        path = tmp_path / "told.onnx"
+        path.write_bytes(told(trained_on).onnx)
+        return path
+
+    return write
+
+
+def test_a_report_says_what_the_network_was_told(edgecar, clip, jpeg, network_for, tmp_path):
+    network, stats = network_for("h264 crf 10-51"), tmp_path / "stats.json"
+    run = ("run", clip, "-o", "null", "--network", network, "--stats-json", stats)
+    done = edgecar(*run)
+    slow = decoded_clip(clip.read_bytes()).quantisers
+    qp = f"{round(51 * slow[-1], 1):g}"
+    assert f"quantiser QP {qp} at the end, moved 0 time(s)\n" in done.out
+    written = json.loads(stats.read_text())
+    assert f"{written['quantiser']:g}" == qp
+    assert written["quantiser_unknown_frames"] == 0
+    assert "quantiser QP 12 at the end" in edgecar(*run, "--quantiser", 12).out
+    network = network_for("jpeg 5-100")
+    run = ("run", jpeg, "-o", tmp_path / "out.png", "--network", network)
+    assert "quantiser quality 10 at the end" in edgecar(*run).out
+    asked = json.loads(edgecar(*run, "--quantiser", 35, "--json").out)
+    assert (asked["quantiser"], asked["quantiser_unknown_frames"]) == (35, 0)
+
+
+def test_what_states_no_qp_is_restored_as_in_the_middle_and_that_is_said(
+    edgecar, clip, network_for, tmp_path
+):
+    path = tmp_path / "a.mkv"
+    with open_reader(clip) as reader:
+        coded = video_coded(list(reader), VideoCoding("hevc", 40, preset="ultrafast"))
+    path.write_bytes(coded.bitstream)
+    done = edgecar("run", path, "-o", "null", "--network", network_for("hevc qp 10-51"))
+    assert (
+        "quantiser QP 25.5 at the end, moved 0 time(s); not stated for 12 frame(s), which got the "
+        "middle of the range: tell it with --quantiser\n"
+    ) in done.out
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "setting", "said"),
+    [
+        ("h264 crf 10-51", 52, "got quantiser 52; weights for h264 need a QP, 0 to 51"),
+        ("jpeg 5-100", 0, "got quantiser 0; weights for jpeg need a whole JPEG quality, 1 to 100"),
+        (None, 30, "got quantiser 30 for edgecar-xs, which takes none; leave it out"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "batch"])
+def test_a_quantiser_that_does_not_fit_is_refused(
+    edgecar, clip, network_for, write_artifact, tmp_path, verb, trained_on, setting, said
+):
+    network = (
+        network_for(trained_on)
+        if trained_on
+        else write_artifact(tmp_path / "blind.onnx", "h264 crf 29-47")
+    )
+    out, how = (tmp_path / "out", ["--ray", "none"]) if verb == "batch" else ("null", [])
+    done = edgecar(verb, clip, "-o", out, "--network", network, "--quantiser", setting, *how)
+    assert done.code == 1
+    assert said in done.err.replace("\n", " ")

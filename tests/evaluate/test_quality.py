@@ -25,6 +25,7 @@ from edgecar.evaluate.tables import published
 from edgecar.evaluate.variants import variants
 from edgecar.media.color import paper_luma_from_bgr
 from edgecar.media.pictures import jpeg_coded
+from edgecar.media.quantiser import quantiser_from_jpeg_quality
 from edgecar.media.video_codec import video_coded
 from tests.evaluate.conftest import (
     CODING,
@@ -372,3 +373,24 @@ def test_eval_variants_of_hevc(edgecar, folder, artifact):
     assert done.code == 0, done.err
     assert "BD-rate in %" in done.out
     assert "*GL-Fusion*" in done.out
+
+
+# What networks are told.
+
+
+def test_a_network_is_told_the_quantiser_of_what_it_restores_whichever_frames_are_measured():
+    told = []
+
+    def noted(batch):
+        told.append(method._restorer.engine.quantisers.tolist())
+        return batch
+
+    method = network(noted, takes_quantiser=True)
+    clip = video_coded(SOURCE, CODING)
+    measured([method], every=4)
+    expected = [clip.quantisers[index] for index in range(0, len(clip.frames), 4)]
+    assert [each for (each,) in told] == pytest.approx(expected)
+    told.clear()
+    list(evaluate_jpeg([("a", GREY)], "one", (10, 40), [method]))
+    qualities = [quantiser_from_jpeg_quality(quality) for quality in (10, 40)]
+    assert [each for (each,) in told] == pytest.approx(qualities)

@@ -57,10 +57,15 @@ def test_what_is_no_whole_picture_of_a_known_format_is_refused(data):
 
 def test_properties_are_checked_and_weights_are_those_for_the_coder():
     with pytest.raises(SettingsError, match="coder is 'vp9'; give one of jpeg"):
-        restorer_from("edgecar-xs", "vp9", "auto", "", True, 0)
+        restorer_from("edgecar-xs", "vp9", "auto", "", True, 0, -1)
     with pytest.raises(SettingsError, match="precision is 'fp7'; give one of fp32"):
-        restorer_from("edgecar-xs", "h264", "auto", "fp7", True, 0)
+        restorer_from("edgecar-xs", "h264", "auto", "fp7", True, 0, -1)
     with pytest.raises(ArtifactError, match="'yolo'"):
-        restorer_from("yolo", "h264", "auto", "", True, 0)
-    with restorer_from("edgecar-xs", "jpeg", "auto", "", True, 1) as restorer:
+        restorer_from("yolo", "h264", "auto", "", True, 0, -1)
+    with restorer_from("edgecar-xs", "jpeg", "auto", "", True, 1, -1) as restorer:
         assert restorer.metadata.coder == "jpeg"
+
+
+def test_the_element_tells_the_network_a_quantiser_or_refuses():
+    with pytest.raises(SettingsError, match="got quantiser 99"):
+        restorer_from("edgecar-xs", "h264", "auto", "", True, 1, 99)

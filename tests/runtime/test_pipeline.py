@@ -197,7 +197,7 @@ def test_frames_that_waited_too_long_pass():
 def test_finely_coded_frames_pass():
     qps = (18.0, 30.0, None, 24.9, 25.0)
     settings = PipelineSettings(skip_below_qp=25)
-    assert settings.reads_coding
+    assert settings.reads_coding()
     with Pipeline({"": Source(5, qps=qps)}, restorer_with(), settings) as pipeline:
         restored = [frame.restored for frame in pipeline]
     assert restored == [False, True, True, False, True]

@@ -110,7 +110,7 @@ class Recorder:
         if self.asked[-1] == self.breaks_at:
             raise EngineError("the device was lost")
 
-    def submit(self, frame, stream) -> Ticket:
+    def submit(self, frame, stream, _quantiser) -> Ticket:
         self._note("submit", int(frame[0, 0, 0]))
         ticket = Ticket(stream, 1, frame.size)
         self._restored[ticket] = frame + np.uint8(1)

@@ -25,7 +25,8 @@ def camera(name: str, **facts: object) -> dict:
         "engine": "openvino, int8, CPU", "codec": "h264", "width": 640, "height": 360,
         "sequence": 1, "camera_fps": 25.0, "process_fps": 24.8, "skipped_fps": 0.0,
         "passed_because": {"overload": 4}, "age_ms": {"p50": 20.1, "p95": 41.0},
-        "computed_share": 0.21, "qp": 31.2, "reconnects": 0, "restarts": 0,
+        "computed_share": 0.21, "qp": 31.2, "quantiser": 30.0, "quantiser_moves": 2,
+        "quantiser_unknown_frames": 0, "reconnects": 0, "restarts": 0,
     }  # fmt: skip
     record["frames"] = {
         "read": 900, "restored": 896, "passed": 4, "dropped": 2, "in_flight": 1, "corrupt": 0,

@@ -51,6 +51,7 @@ class EdgecarRestore(GstBase.BaseTransform):  # type: ignore[misc]  # the bindin
     precision = _property(str, "", "fp32, bf16, fp16 or int8; empty: the engine's choice")
     reuse = _property(bool, True, "Compute only what a change can reach; same bytes out")
     threads = _property(int, 0, "CPU threads at most; 0: all", 0, 1024)
+    quantiser = _property(int, -1, "QP 0 to 51, or JPEG quality; -1: middle of the range", -1, 100)
 
     _restorer: "Restorer | None" = None
     _info: Any = None
@@ -87,7 +88,13 @@ class EdgecarRestore(GstBase.BaseTransform):  # type: ignore[misc]  # the bindin
                 f"what 'python -m edgecar.gstreamer' prints, from an edgecar for {version}"
             ) from error
         self._restorer = restorer_from(
-            self.network, self.coder, self.engine, self.precision, self.reuse, self.threads
+            self.network,
+            self.coder,
+            self.engine,
+            self.precision,
+            self.reuse,
+            self.threads,
+            self.quantiser,
         )
         Gst.info(f"{self._restorer.metadata.model} on {self._restorer.engine.info}")
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from edgecar.artifact import Artifact
 from edgecar.engines.fake import FakeEngine
+from edgecar.media.frame import Coding
 from edgecar.metadata import Metadata
 from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.restorer import Restorer
@@ -56,7 +57,9 @@ def runner_of(device, shape=SHAPE, channels=1, align_px=1, **options) -> InTurn:
 def wanted(frame, align_px: int = 1, function=blurred, shape=SHAPE):
     """What the NumPy runtime makes of ``(channels, height, width)``."""
     engine = FakeEngine(function, len(frame), shape, align_px)
-    return Restorer(artifact(len(frame), align_px), engine, reuse=False)._planes(frame, None)
+    return Restorer(artifact(len(frame), align_px), engine, reuse=False)._planes(
+        frame, None, Coding()
+    )
 
 
 def a_clip(seed: int, size, channels: int = 1, frames: int = 5):
