@@ -103,7 +103,9 @@ def reduced(exported) -> Callable[[str, str], Artifact]:
         precision, _, engine = kind.partition(" ")
         if engine:
             frames = generated_frames("jpeg 10-40", 1, metadata.align_px)
-            pictures = [picture[:, :112, :112] for picture in frames.calibration[:2]]
+            pictures = [
+                seen._replace(codes=seen.codes[:, :112, :112]) for seen in frames.calibration[:2]
+            ]
             form = FORMS[engine]
             alike = onnx.shape_inference.infer_shapes(equalised(model, pictures))
             ranges = ranges_of(alike, pictures, symmetric=form.signed)["min-max"]

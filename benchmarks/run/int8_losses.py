@@ -9,11 +9,9 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from edgecar.artifact import Artifact, read_artifact
-from edgecar.bench.select_precision import dense_restorer
 from edgecar.engines.base import CODE, Codes, codes_from_unit
+from edgecar.engines.select import open_engine
 from edgecar.errors import GateError
 from edgecar.evaluate.metrics import psnr
 from edgecar.exporter.exact import ExactEngine
@@ -27,6 +25,9 @@ MEASURED = ("openvino", "exact", "onnxruntime")
 """Engines and arithmetic that INT8 files are measured by."""
 
 MADE_FOR: tuple[ForEngine, ...] = ("openvino", "onnxruntime")
+
+Run = Callable[[Sequence[CodedPair]], list[Codes]]
+"""Restores coded pictures."""
 
 
 def int8_row(weights: ShippedWeights, made_for: ForEngine) -> dict[str, Any]:
@@ -84,24 +85,28 @@ def _row(
     return row
 
 
-def _decibels(
-    held: Sequence[CodedPair], run: Callable[[Sequence[Codes]], list[Codes]]
-) -> list[float]:
-    restored = run([pair.coded for pair in held])
+def _decibels(held: Sequence[CodedPair], run: Run) -> list[float]:
+    restored = run(held)
     return [psnr(pair.clean[0], codes[0]) for pair, codes in zip(held, restored, strict=True)]
 
 
-def _by_engine(artifact: Artifact, name: str) -> Callable[[Sequence[Codes]], list[Codes]]:
-    def run(pictures: Sequence[Codes]) -> list[Codes]:
-        with dense_restorer(artifact, name) as restorer:
-            return [np.array(restorer.luma(picture[0]))[None] for picture in pictures]
+def _by_engine(artifact: Artifact, name: str) -> Run:
+    def run(held: Sequence[CodedPair]) -> list[Codes]:
+        restored: list[Codes] = []
+        with open_engine(artifact, name) as engine:
+            for pair in held:
+                engine.run_codes(
+                    [pair.coded], lambda _, codes: restored.append(codes.copy()), [pair.quantiser]
+                )
+        return restored
 
     return run
 
 
-def _exactly(artifact: Artifact) -> Callable[[Sequence[Codes]], list[Codes]]:
-    def run(pictures: Sequence[Codes]) -> list[Codes]:
+def _exactly(artifact: Artifact) -> Run:
+    def run(held: Sequence[CodedPair]) -> list[Codes]:
         with ExactEngine(artifact) as engine:
-            return [codes_from_unit(engine.run(picture[None] * CODE)[0]) for picture in pictures]
+            units = [engine.run(pair.coded[None] * CODE, [pair.quantiser])[0] for pair in held]
+        return list(map(codes_from_unit, units))
 
     return run

@@ -19,13 +19,16 @@ from edgecar.engines.base import CODE
 from edgecar.engines.libraries import imported_onnxruntime
 from edgecar.engines.select import LARGEST_WEIGHT
 from edgecar.errors import ExportError
-from edgecar.exporter.frames import Picture
+from edgecar.exporter.frames import CodedPicture
 from edgecar.exporter.graphs import attributes_of, copied
 from edgecar.exporter.quantize import Ranges, step_of, through_eight_bits
-from edgecar.spec import MIDDLE_QUANTISER, QUANTISER
+from edgecar.spec import QUANTISER
 
 HOMOGENEOUS = frozenset("LeakyRelu Relu PRelu Identity".split())
 """Activations for which f(s·x) = s·f(x) for any s > 0."""
+
+INTERPOLATED = (["Add", "Unsqueeze", "Gemm"], ["Add", "Unsqueeze", "ReduceSum", "Mul"])
+"""Nodes, the last first, that add shifts from a table whose rows are channels."""
 
 LEAST_RANGE = 1e-3  # of a tensor's widest channel: a channel that is almost silent stays so
 PATCHES = 2000  # inputs of a convolution per picture that weights are rounded on
@@ -36,7 +39,7 @@ METHODS = {"min-max": 0.0, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}
 
 
 def observed(
-    model: ModelProto, tensors: Iterable[str], pictures: Sequence[Picture]
+    model: ModelProto, tensors: Iterable[str], pictures: Sequence[CodedPicture]
 ) -> Iterator[dict[str, Any]]:
     """Yield for each picture the values of some tensors, and of the graph's input, by name."""
     seen, feed = copied(model), model.graph.input[0].name
@@ -47,8 +50,8 @@ def observed(
         seen.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     for picture in pictures:
-        unit = picture[None] * CODE
-        told = {QUANTISER: np.full(1, MIDDLE_QUANTISER, np.float32)}
+        unit = picture.codes[None] * CODE
+        told = {QUANTISER: np.full(1, picture.quantiser, np.float32)}
         given = {feed: unit, **(told if len(session.get_inputs()) > 1 else {})}
         outputs = session.run(names, given) if names else []
         yield {feed: unit, **dict(zip(names, outputs, strict=True))}
@@ -57,7 +60,7 @@ def observed(
 def _largest_values(
     model: ModelProto,
     tensors: Collection[str],
-    pictures: Sequence[Picture],
+    pictures: Sequence[CodedPicture],
     rows_of: Callable[[Any], Any],
     left_out: Sequence[float],
 ) -> dict[str, NDArray[np.float32]]:
@@ -67,12 +70,12 @@ def _largest_values(
     """
     tails: dict[str, Any] = {}
     counts: dict[str, int] = dict.fromkeys(tensors, 0)
-    total_px = sum(picture[0].size for picture in pictures)
+    total_px = sum(picture.codes[0].size for picture in pictures)
     for picture, values in zip(pictures, observed(model, tensors, pictures), strict=True):
         for name in counts:
             rows = rows_of(values[name])
             counts[name] += rows.shape[1]
-            most = 2 + math.ceil(max(left_out) * rows.shape[1] / picture[0].size * total_px)
+            most = 2 + math.ceil(max(left_out) * rows.shape[1] / picture.codes[0].size * total_px)
             both = np.concatenate([tails.get(name, rows[:, :0]), rows], axis=1)
             kept = min(most, both.shape[1])
             tails[name] = np.partition(both, -kept, axis=1)[:, -kept:]
@@ -86,12 +89,14 @@ def _largest_values(
     }
 
 
-def equalised(model: ModelProto, pictures: Sequence[Picture], outliers: float = 0.0) -> ModelProto:
+def equalised(
+    model: ModelProto, pictures: Sequence[CodedPicture], outliers: float = 0.0
+) -> ModelProto:
     """Return the same network with channels of equal range, so that one scale serves them all.
 
-    Between a convolution and its readers, through a homogeneous activation, a channel is divided by
-    its range and the weights that read it are multiplied by it. The output is the same up to the
-    rounding of float32.
+    Between a convolution and its readers, through homogeneous activations and the addition of what
+    the quantiser shifts channels by, a channel is divided by its range and the weights that read it
+    are multiplied by it. The output is the same up to the rounding of float32.
     """
     made = copied(model)
     weights = {tensor.name: tensor for tensor in made.graph.initializer}
@@ -101,13 +106,13 @@ def equalised(model: ModelProto, pictures: Sequence[Picture], outliers: float = 
     found = _largest_values(
         made, tensors, pictures, lambda x: np.abs(x[0]).reshape(x.shape[1], -1), [outliers]
     )
-    for maker, tensor, readers in pairs:
+    for makers, tensor, readers in pairs:
         peak = found[tensor][0].astype(np.float64)
         reach = np.maximum(peak, LEAST_RANGE * peak.max())
         if not (np.isfinite(reach).all() and reach.min() > 0):
             continue
         scale = reach / np.exp(np.log(reach).mean())
-        scaled = [(name, 1 / scale, 0) for name in maker.input[1:]]
+        scaled = [(name, 1 / scale, 0) for name in makers]
         for name, factors, axis in (*scaled, *((r.input[1], scale, 1) for r in readers)):
             values: Any = numpy_helper.to_array(weights[name])
             factors = factors.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
@@ -116,25 +121,33 @@ def equalised(model: ModelProto, pictures: Sequence[Picture], outliers: float = 
     return made
 
 
-def _pairs(model: ModelProto) -> Iterator[tuple[NodeProto, str, list[NodeProto]]]:
-    """Yield convolutions, the tensor that others read of each, and those, where all are plain."""
+def _pairs(model: ModelProto) -> Iterator[tuple[list[str], str, list[NodeProto]]]:
+    """Yield the weights that make a tensor, that tensor, and the convolutions that read it.
+
+    Left out is what is not plain. The weights have an output channel for each channel of the
+    tensor: those of a convolution, its bias, and the table of shifts that are added to it.
+    """
     readers: dict[str, list[NodeProto]] = {}
+    made_by = {node.output[0]: node for node in model.graph.node}
     for node in model.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    constants = {tensor.name for tensor in model.graph.initializer}
+    rows = {tensor.name: tensor.dims[:1] for tensor in model.graph.initializer}
     outputs = {value.name for value in model.graph.output}
 
     def own(names: Sequence[str]) -> bool:
-        return all(name in constants and len(readers[name]) == 1 for name in names)
+        return all(name in rows and len(readers[name]) == 1 for name in names)
 
     for node in model.graph.node:
         if node.op_type != "Conv" or not own(node.input[1:]):
             continue
-        tensor = node.output[0]
+        makers, tensor = list(node.input[1:]), node.output[0]
         while len(readers.get(tensor, [])) == 1 and tensor not in outputs:
             follower = readers[tensor][0]
-            if follower.op_type not in HOMOGENEOUS or follower.input[0] != tensor:
+            table = _table_of_shifts(follower, tensor, made_by, readers)
+            if table and own([table]) and rows[table] == rows[node.input[1]]:
+                makers.append(table)
+            elif follower.op_type not in HOMOGENEOUS or follower.input[0] != tensor:
                 break
             tensor = follower.output[0]
         found = readers.get(tensor, [])
@@ -143,7 +156,25 @@ def _pairs(model: ModelProto) -> Iterator[tuple[NodeProto, str, list[NodeProto]]
             and tensor not in outputs
             and all(_is_dense(r) and own(r.input[1:2]) for r in found)
         ):
-            yield node, tensor, found
+            yield makers, tensor, found
+
+
+def _table_of_shifts(
+    node: NodeProto,
+    tensor: str,
+    made_by: Mapping[str, NodeProto],
+    readers: Mapping[str, Sequence[NodeProto]],
+) -> str | None:
+    """Return the table ``(channels, knots)`` of shifts that a node adds to a tensor, if it does."""
+    added, makers = next((name for name in node.input if name != tensor), ""), [node]
+    while added in made_by and len(readers[added]) == 1:
+        makers.append(made_by[added])
+        if [maker.op_type for maker in makers] in INTERPOLATED:
+            _, table, *biases = makers[-1].input
+            turned = attributes_of(makers[-1]).get("transB", 0) == (makers[-1].op_type == "Gemm")
+            return str(table) if turned and not biases else None
+        added = (*makers[-1].input, "")[0]
+    return None
 
 
 def _is_dense(node: NodeProto) -> bool:
@@ -151,7 +182,7 @@ def _is_dense(node: NodeProto) -> bool:
 
 
 def ranges_of(
-    model: ModelProto, pictures: Sequence[Picture], *, symmetric: bool
+    model: ModelProto, pictures: Sequence[CodedPicture], *, symmetric: bool
 ) -> dict[str, Ranges]:
     """Return by method of `METHODS` the ranges of tensors that convolutions read.
 
@@ -184,7 +215,9 @@ def ranges_from_reaches(model: ModelProto, reaches: Mapping[str, float]) -> Rang
     return {reads[f"{name}.weight"]: (-reach, reach) for name, reach in reaches.items()}
 
 
-def rounded_weights(model: ModelProto, pictures: Sequence[Picture]) -> dict[str, NDArray[np.int8]]:
+def rounded_weights(
+    model: ModelProto, pictures: Sequence[CodedPicture]
+) -> dict[str, NDArray[np.int8]]:
     """Return codes, in steps of `step_of`, for the weights of inner convolutions without groups.
 
     Weights of a channel are rounded one after the other, and those still to come make up for the
@@ -248,7 +281,7 @@ def _compensated(weights: NDArray[np.float32], energy: NDArray[np.float64]) -> N
 
 def bias_shifts(
     model: ModelProto,
-    pictures: Sequence[Picture],
+    pictures: Sequence[CodedPicture],
     ranges: Ranges,
     codes: Mapping[str, NDArray[np.int8]],
     *,

@@ -5,19 +5,24 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import DataError, ExportError
+from edgecar.media.coding import picture_coding
 from edgecar.media.color import Bgr, bgr_from_frame, luma_from_bgr, paper_luma_from_bgr
 from edgecar.media.frame import Frame, chroma_size
 from edgecar.media.inputs import Pictures, open_input
 from edgecar.media.live import LiveReader
 from edgecar.media.pictures import jpeg_coded, read_picture
-from edgecar.media.quantiser import quantiser_from_jpeg_quality, quantiser_from_qp
+from edgecar.media.quantiser import (
+    SlowQuantiser,
+    quantiser_from_jpeg_quality,
+    quantiser_from_qp,
+)
 from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
 from edgecar.metadata import coder_of
 from edgecar.spec import MIDDLE_QUANTISER, Coder
@@ -39,6 +44,17 @@ LEVELS: dict[Coder, tuple[int, int]] = {"jpeg": (10, 40), "h264": (29, 47), "hev
 """Coarsest and finest JPEG quality, or CRF and QP, where weights do not say theirs."""
 PAN_FRAMES, PAN_PX = 3, 2  # a slow pan: its last frame is predicted, like most frames of a video
 MARGIN_PX = (PAN_FRAMES - 1) * PAN_PX
+ANSWER_QUANTISER = 0.65
+"""Quantiser that known answers are coded near: JPEG quality 70, CRF 33. At the finest, networks are
+the identity, which any engine computes; at the coarsest, they change little beside what coding did.
+Here a wrong residual costs most, and the middle, for engines that ignore quantisers, is far."""
+
+
+class CodedPicture(NamedTuple):
+    """A coded picture, and the quantiser that it was coded with."""
+
+    codes: Picture
+    quantiser: float = MIDDLE_QUANTISER
 
 
 @dataclass(frozen=True)
@@ -54,7 +70,7 @@ class CodedPair:
 class GateFrames:
     """Coded pictures to fit a lower precision to, others to judge it on, and a description."""
 
-    calibration: Sequence[Picture]
+    calibration: Sequence[CodedPicture]
     held: Sequence[CodedPair]
     data: str
 
@@ -62,7 +78,8 @@ class GateFrames:
     def sha256(self) -> str:
         """SHA-256 of all pixels, in order."""
         digest = hashlib.sha256()
-        for picture in (*self.calibration, *(p for h in self.held for p in (h.coded, h.clean))):
+        held = (picture for pair in self.held for picture in (pair.coded, pair.clean))
+        for picture in (*(seen.codes for seen in self.calibration), *held):
             digest.update(str(picture.shape).encode())
             digest.update(np.ascontiguousarray(picture).data)
         return digest.hexdigest()
@@ -80,18 +97,17 @@ def generated_frames(trained_on: str, channels: int, align_px: int) -> GateFrame
         for names in (CALIBRATED_ON, JUDGED_ON)
     )
     data = f"photographs of scikit-image, {coder} {low}-{high}"
-    return GateFrames([pair.coded for pair in fitted], judged, data)
+    return GateFrames([CodedPicture(p.coded, p.quantiser) for p in fitted], judged, data)
 
 
 def coded_photo(trained_on: str, channels: int, align_px: int, side_px: int) -> CodedPair:
-    """Return a square of one photograph, coded as finely as the weights are made for.
+    """Return a square of one photograph, coded where a wrong engine loses most.
 
-    There a lower precision loses most against the original.
+    That is near `ANSWER_QUANTISER`, or as near to it as the range of the weights comes.
     """
     coder, levels = _coding_of(trained_on)
-    finest = max(levels) if coder == "jpeg" else min(levels)
     planes = _cut(_planes(photo(JUDGED_ON[0]), channels, limited=True), align_px)
-    (pair,) = _coded([planes], coder, (finest, finest))
+    pair = _coded_at(planes, coder, _nearest_level(coder, levels, ANSWER_QUANTISER))
     height, width = pair.clean.shape[1:]
     # Below the middle, where that photograph has all colours and levels.
     left = min(width // 2, width - side_px)
@@ -109,16 +125,16 @@ def own_frames(source: Path, trained_on: str, channels: int, align_px: int) -> G
     more, with the coder that the weights are for, and stands for its own original. Photographs
     judge besides: ranges fitted to odd frames must not harm ordinary ones.
     """
-    pictures = [_cut(picture, align_px) for picture in _read(source, channels)]
+    pictures = [(_cut(picture, align_px), told) for picture, told in _read(source, channels)]
     if len(pictures) < LEAST_FRAMES:
         raise DataError(
             f"{source} holds {len(pictures)} frames, calibration needs at least {LEAST_FRAMES}; "
             "give a folder of more pictures, or a clip"
         )
-    own = _coded(pictures[1::2], *_coding_of(trained_on))
+    own = _coded([picture for picture, _ in pictures[1::2]], *_coding_of(trained_on))
     ordinary = generated_frames(trained_on, channels, align_px)
     data = f"{len(pictures)} frames of {source.name}, coded once more, and {ordinary.data}"
-    as_they_are = [_without_margin(picture) for picture in pictures[::2]]
+    as_they_are = [CodedPicture(_without_margin(seen), told) for seen, told in pictures[::2]]
     return GateFrames(as_they_are, [*own, *ordinary.held], data)
 
 
@@ -170,22 +186,31 @@ def _without_margin(picture: Picture) -> Picture:
 
 
 def _coded(pictures: Sequence[Picture], coder: Coder, levels: tuple[int, int]) -> list[CodedPair]:
-    """Code pictures over a range of quality, without their margin; colour always as JPEG."""
-    pairs = []
-    for picture, level in zip(pictures, np.linspace(*levels, len(pictures)), strict=True):
-        clean, quality = _without_margin(picture), round(level)
-        if len(picture) == 3:
-            bgr = np.ascontiguousarray(clean[::-1].transpose(1, 2, 0))
-            quality = quality if coder == "jpeg" else LEVELS["jpeg"][1]
-            _, code = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-            decoded = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)
-            coded = np.ascontiguousarray(decoded[..., ::-1].transpose(2, 0, 1))
-        elif coder == "jpeg":
-            coded = jpeg_coded(clean[0], quality)[None]
-        else:
-            coded = _panned(picture[0], coder, quality)[None]
-        pairs.append(CodedPair(coded, clean, quantiser_of_level(coder, level)))
-    return pairs
+    """Code pictures at quantisers that are spread evenly over a range, without their margin."""
+    first, last = (quantiser_of_level(coder, level) for level in levels)
+    spread = np.linspace(first, last, len(pictures))
+    return [
+        _coded_at(picture, coder, _nearest_level(coder, levels, wanted))
+        for picture, wanted in zip(pictures, spread, strict=True)
+    ]
+
+
+def _coded_at(picture: Picture, coder: Coder, level: int) -> CodedPair:
+    """Code a picture without its margin; colour always as JPEG."""
+    clean = _without_margin(picture)
+    if len(picture) == 3 and coder != "jpeg":
+        coder, level = "jpeg", LEVELS["jpeg"][1]
+    if len(picture) == 3:
+        bgr = np.ascontiguousarray(clean[::-1].transpose(1, 2, 0))
+        _, code = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, level])
+        decoded = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)
+        coded = np.ascontiguousarray(decoded[..., ::-1].transpose(2, 0, 1))
+    elif coder == "jpeg":
+        coded = jpeg_coded(clean[0], level)[None]
+    else:
+        panned = _panned(picture[0], coder, level)
+        return CodedPair(panned.codes, clean, panned.quantiser)
+    return CodedPair(coded, clean, quantiser_of_level(coder, level))
 
 
 def quantiser_of_level(coder: Coder, level: float) -> float:
@@ -195,7 +220,13 @@ def quantiser_of_level(coder: Coder, level: float) -> float:
     return quantiser_from_qp(level)
 
 
-def _panned(luma: NDArray[np.uint8], coder: VideoCodec, quantiser: int) -> NDArray[np.uint8]:
+def _nearest_level(coder: Coder, levels: tuple[int, int], quantiser: float) -> int:
+    """Return the quality, CRF or QP in a range whose quantiser is nearest."""
+    inside = range(min(levels), max(levels) + 1)
+    return min(inside, key=lambda level: abs(quantiser_of_level(coder, level) - quantiser))
+
+
+def _panned(luma: NDArray[np.uint8], coder: VideoCodec, level: int) -> CodedPicture:
     """Return the last frame of a short pan that ends at the lower right of ``luma``."""
     height, width = (side - MARGIN_PX for side in luma.shape)
     even = (height + height % 2, width + width % 2)  # 4:2:0 has no odd sides
@@ -205,22 +236,41 @@ def _panned(luma: NDArray[np.uint8], coder: VideoCodec, quantiser: int) -> NDArr
         y = np.pad(seen, [(0, e - s) for e, s in zip(even, seen.shape, strict=True)], mode="edge")
         grey = np.full(chroma_size(even), 128, np.uint8)
         frames.append(Frame(np.ascontiguousarray(y), grey, grey))
-    last = video_coded(frames, VideoCoding(coder, quantiser, b_frames=0)).frames[-1]
-    return np.ascontiguousarray(last.y[:height, :width])
+    clip = video_coded(frames, VideoCoding(coder, level, b_frames=0))
+    codes = np.ascontiguousarray(clip.frames[-1].y[:height, :width])[None]
+    stated = coder == "h264"  # decoders say no QP of HEVC, which is coded at a constant one
+    return CodedPicture(codes, clip.quantisers[-1] if stated else quantiser_from_qp(level))
 
 
-def _read(source: Path, channels: int) -> list[Picture]:
-    """Read up to `OWN_FRAMES` frames, spread over a folder or clip."""
-    with open_input(source) as found:
+def _read(source: Path, channels: int) -> list[CodedPicture]:
+    """Read up to `OWN_FRAMES` frames, spread over a folder or clip, as a runtime would."""
+    with open_input(source, read_coding=True) as found:
         if isinstance(found, LiveReader):
             raise DataError(f"{source} is live; calibrate on a clip recorded from it")
         if isinstance(found, Pictures):
-            pictures = [read_picture(path) for path in spread_over(found.paths, OWN_FRAMES)]
-            return [_planes(picture, channels, limited=False) for picture in pictures]
-        frames = spread_over(found, OWN_FRAMES)
-    if channels == 3:
-        return [_planes(bgr_from_frame(frame), 3, limited=False) for frame in frames]
-    return [np.ascontiguousarray(frame.y)[None] for frame in frames]
+            paths = spread_over(found.paths, OWN_FRAMES)
+            pictures = [_planes(read_picture(path), channels, limited=False) for path in paths]
+            codings = [picture_coding(path.read_bytes()) for path in paths]
+            return [
+                CodedPicture(picture, _known(coding.quantiser))
+                for picture, coding in zip(pictures, codings, strict=True)
+            ]
+        slow = SlowQuantiser()  # which has to see every frame
+        every = ((frame, slow.after(frame.coding.qp)) for frame in found)
+        frames = spread_over(every, OWN_FRAMES)
+    return [
+        CodedPicture(
+            _planes(bgr_from_frame(frame), 3, limited=False)
+            if channels == 3
+            else np.ascontiguousarray(frame.y)[None],
+            _known(frame.coding.quantiser if quantiser is None else quantiser),
+        )
+        for frame, quantiser in frames
+    ]
+
+
+def _known(quantiser: float | None) -> float:
+    return MIDDLE_QUANTISER if quantiser is None else quantiser
 
 
 def spread_over(items: Iterable[Item], count: int) -> list[Item]:

@@ -87,10 +87,11 @@ def layer_types(model: ModelProto) -> dict[str, str]:
 
 
 def _params(model: ModelProto) -> int:
-    """Count weights and biases of convolutions, and slopes; not scales and zero points."""
+    """Count weights and biases of convolutions, slopes, and tables of what a quantiser changes."""
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
     made_by = {name: node for node in model.graph.node for name in node.output}
-    names = set()
+    # Scales, zero points and places of knots have one axis at most.
+    names = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
     for node in model.graph.node:
         if node.op_type in (*CONVOLUTIONS, "PRelu"):
             for name in node.input[1:]:

@@ -16,7 +16,7 @@ from edgecar.errors import GateError, SettingsError
 from edgecar.exporter import exact
 from edgecar.exporter.calibrate import bias_shifts, equalised, ranges_of, rounded_weights
 from edgecar.exporter.checks import with_stated_loss
-from edgecar.exporter.frames import Picture, generated_frames, own_frames
+from edgecar.exporter.frames import CodedPicture, generated_frames, own_frames
 from edgecar.exporter.precision import fp16
 from edgecar.exporter.quality import SHIFT_CODES, WORST_TO_MEAN, Budget, Judge, Verdict, middles
 from edgecar.exporter.quantize import (
@@ -159,7 +159,7 @@ def _search(
     model: ModelProto,
     precision: Lower,
     form: Form,
-    pictures: Sequence[Picture],
+    pictures: Sequence[CodedPicture],
     recipe: Recipe,
     trained: Trained | None,
 ) -> Search:

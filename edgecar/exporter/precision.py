@@ -8,6 +8,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from edgecar.engines.trt_lint import refuse_misread
 from edgecar.exporter.graphs import copied, rebuilt
 from edgecar.exporter.receptive import GLOBAL, REDUCE
+from edgecar.spec import QUANTISER
 
 ACTIVATIONS = frozenset("Clip LeakyRelu PRelu Relu Sigmoid Tanh".split())
 WHOLE = GLOBAL | REDUCE
@@ -18,7 +19,8 @@ def fp16(model: ModelProto, keep: Collection[str]) -> ModelProto:
     """Return a graph whose tensors are float16 inside; its input and output stay float32.
 
     Additions to the input picture stay in float32: near white, half precision has two values for
-    every code. So do sums over whole pictures.
+    every code. So do sums over whole pictures, and what is made of the quantiser alone: a few
+    numbers, in which an error would move every pixel the same way.
     """
     halving = _Halving(model)
     in_float32 = _in_float32(model, keep)
@@ -52,9 +54,14 @@ def _in_float32(model: ModelProto, keep: Collection[str]) -> set[str]:
     """Return the nodes to keep: those named, those always kept, and activations behind them."""
     ends = {value.name for value in (*model.graph.input, *model.graph.output)}
     kept = set(keep)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    told = {QUANTISER}  # made of the quantiser alone
     made_by = {name: node.name for node in model.graph.node for name in node.output}
     for node in model.graph.node:
         if node.op_type in WHOLE or (node.op_type == "Add" and ends.intersection(node.input)):
+            kept.add(node.name)
+        if told.intersection(node.input) and told | constants >= set(node.input):
+            told.update(node.output)
             kept.add(node.name)
         # What a kept node made may overflow in the activation behind it.
         if node.op_type in ACTIVATIONS and made_by.get(node.input[0]) in kept:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from edgecar.errors import GateError
 from edgecar.exporter.frames import LEVELS, generated_frames
 from edgecar.metadata import coder_of
+from edgecar.spec import MIDDLE_QUANTISER
+from edgecar.zoo.card import takes_quantiser
 from edgecar.zoo.checkpoints import Loaded
 
 SIDE_PX = 64  # of a photograph's middle, rounded up to what the network reads
@@ -57,10 +59,23 @@ class Restored:
 
 
 class Trial:
-    """A network on photographs of one degradation: ``(N, C, H, W)`` in [0, 1] but for noise."""
+    """A network on photographs of one degradation: ``(N, C, H, W)`` in [0, 1] but for noise.
 
-    def __init__(self, name: str, network: nn.Module, seen: Tensor, clean: Tensor) -> None:
+    Their quantisers, ``(N,)``, are the middle of the range where the degradation has none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        seen: Tensor,
+        clean: Tensor,
+        quantisers: Tensor | None = None,
+    ) -> None:
         self.name, self.network, self.seen, self.clean = name, network, seen, clean
+        if quantisers is None:
+            quantisers = torch.full_like(seen[:, 0, 0, 0], MIDDLE_QUANTISER)
+        self._quantisers = quantisers
         self.least_gain_db = NOISE_GAIN_DB if name.startswith("noise") else CODED_GAIN_DB
         self.made = self.run(seen)
         self.before_db = self.psnr(seen)
@@ -69,8 +84,9 @@ class Trial:
 
     def run(self, pictures: Tensor) -> Tensor:
         """Return the network's output; what is no number counts as far outside."""
+        told = [self._quantisers[: len(pictures)]] if takes_quantiser(self.network) else []
         with torch.inference_mode():
-            made: Tensor = self.network(pictures).nan_to_num(1e3, 1e3, -1e3)
+            made: Tensor = self.network(pictures, *told).nan_to_num(1e3, 1e3, -1e3)
         return made
 
     def psnr(self, pictures: Tensor) -> float:
@@ -144,7 +160,8 @@ def _trials(loaded: Loaded, trained_on: str) -> Iterator[Trial]:
             torch.from_numpy(np.stack([_middle(picture, side) for picture in pictures])) / 255
             for pictures in ([pair.coded for pair in held], [pair.clean for pair in held])
         )
-        return Trial(degradation, loaded.network, seen, clean)
+        quantisers = torch.tensor([pair.quantiser for pair in held])
+        return Trial(degradation, loaded.network, seen, clean, quantisers)
 
     if coder_of(trained_on):
         yield coded(trained_on)

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from edgecar.engines.select import LARGEST_WEIGHT
@@ -14,13 +15,22 @@ from edgecar.exporter.calibrate import (
     ranges_of,
     rounded_weights,
 )
+from edgecar.exporter.frames import CodedPicture
+from edgecar.exporter.graphs import rebuilt
 from edgecar.exporter.quantize import SIGNED, always_kept, quantised, step_of
+from edgecar.exporter.recipe import recipe_for
+from edgecar.exporter.to_onnx import onnx_from_network
+from edgecar.train.qat import load_initialisers
+from edgecar.zoo.edgecar_net import XS, EdgecarConfig, EdgecarNet
 from tests.exporter.graphs import INPUT, Drawing, runner
+from tests.networks import lively
 
 PICTURES = [
-    np.random.default_rng(seed).integers(0, 256, (1, 48, 48)).astype(np.uint8) for seed in (0, 1)
+    CodedPicture(np.random.default_rng(seed).integers(0, 256, (1, 48, 48)).astype(np.uint8), told)
+    for seed, told in ((0, 0.3), (1, 0.9))
 ]
-BATCH = np.stack(PICTURES) / np.float32(255)
+BATCH = np.stack([picture.codes for picture in PICTURES]) / np.float32(255)
+QUANTISERS = np.array([picture.quantiser for picture in PICTURES], np.float32)
 
 
 def uneven(activation: str = "LeakyRelu", *, skipped: bool = False) -> onnx.ModelProto:
@@ -61,6 +71,66 @@ def test_output_is_the_same_and_ranges_are_equal(activation, outliers) -> None:
     expected = runner(model)(BATCH)
     # Every product is rounded anew.
     np.testing.assert_allclose(runner(alike)(BATCH), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def shifted() -> EdgecarNet:
+    """A network whose first channels the quantiser shifts, of ranges that differ by about 2⁷."""
+    network = lively(EdgecarNet(EdgecarConfig(width=8, layers=3)))
+    factors = 2.0 ** torch.arange(8.0)
+    with torch.no_grad():
+        network.shift.weight.normal_().mul_(factors[:, None])
+        network.convs[0].weight.mul_(factors[:, None, None, None])
+        network.convs[0].bias.mul_(factors)
+    return network
+
+
+@pytest.fixture
+def told() -> onnx.ModelProto:
+    return onnx_from_network(shifted(), XS, 1, recipe_for("edgecar-xs"))
+
+
+def test_each_picture_is_calibrated_on_at_its_own_quantiser(told) -> None:
+    expected = runner(told)(BATCH, QUANTISERS)
+    got = [seen["output"][0] for seen in observed(told, ["output"], PICTURES)]
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    assert np.abs(expected - runner(told)(BATCH)).max() > 0.1  # in the middle it is another
+
+
+def test_shifts_are_scaled_with_the_channels_that_they_shift(told) -> None:
+    alike = equalised(told, PICTURES)
+    for quantisers in (QUANTISERS, np.zeros(2, np.float32), np.ones(2, np.float32)):
+        expected = runner(told)(BATCH, quantisers)
+        error = np.abs(runner(alike)(BATCH, quantisers) - expected)
+        assert error.max() < 1e-5 * np.abs(expected).max()
+    before, after = (
+        np.abs(values_of(model, "leaky_relu")).reshape(8, -1).max(axis=1) for model in (told, alike)
+    )
+    assert before.max() > 30 * before.min()
+    np.testing.assert_allclose(after, after[0], rtol=1e-5)
+
+
+def test_network_takes_over_scaled_shifts_under_their_names(told) -> None:
+    """Training in eight bits begins with channels of one range."""
+    network = shifted()
+    given = torch.from_numpy(BATCH), torch.from_numpy(QUANTISERS)
+    with torch.inference_mode():
+        before, shifts = network(*given), network.shift.weight.clone()
+        load_initialisers(network, equalised(told, PICTURES))
+        after = network(*given)
+    assert not torch.equal(network.shift.weight, shifts)
+    assert (after - before).abs().max() < 1e-5 * before.abs().max()
+
+
+def test_shifts_that_move_more_than_one_tensor_stay(told) -> None:
+    """Those channels keep their ranges, since the other tensor has others."""
+    nodes = list(told.graph.node)
+    (add,) = (node for node in nodes if node.op_type == "Add" and node.input[0] == "conv2d")
+    (second,) = (node for node in nodes if "conv2d_1" in node.input)
+    moved = onnx.helper.make_node("Add", ["conv2d_1", add.input[1]], ["moved"], "moved")
+    second.input[0] = "moved"
+    shared = rebuilt(told, [*nodes[: nodes.index(second)], moved, *nodes[nodes.index(second) :]])
+    values = [values_of(m, "leaky_relu") for m in (shared, equalised(shared, PICTURES))]
+    np.testing.assert_array_equal(*values)
 
 
 @pytest.mark.parametrize("model", [uneven("Tanh"), uneven(skipped=True)], ids=["tanh", "skip"])

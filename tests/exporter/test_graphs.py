@@ -12,6 +12,7 @@ from edgecar.engines.select import open_engine
 from edgecar.engines.trt_lint import refuse_misread, refuse_unsupported
 from edgecar.errors import ExportError
 from edgecar.exporter.calibrate import ranges_of
+from edgecar.exporter.frames import CodedPicture
 from edgecar.exporter.inspection import layer_types
 from edgecar.exporter.quantize import SIGNED, always_kept, convolutions, quantised
 from edgecar.exporter.receptive import reception_of
@@ -173,7 +174,7 @@ def test_skip_is_read_in_eight_bits_and_the_branch_as_it_was_made() -> None:
     branch = d.conv(trunk, out=8)
     total = d.node("Add", branch, trunk)
     model = d.model(d.conv(total))
-    picture = np.arange(1024, dtype=np.uint8).reshape(1, 32, 32)
+    picture = CodedPicture(np.arange(1024, dtype=np.uint8).reshape(1, 32, 32))
     ranges = ranges_of(model, [picture], symmetric=True)["min-max"]
     made = quantised(model, ranges, always_kept(model), SIGNED)
     made_by = {name: node.op_type for node in made.graph.node for name in node.output}

@@ -19,7 +19,7 @@ from edgecar.errors import EngineError
 from edgecar.exporter import exact, quality
 from edgecar.exporter.calibrate import ranges_of
 from edgecar.exporter.exact import ExactEngine
-from edgecar.exporter.frames import CodedPair
+from edgecar.exporter.frames import CodedPair, CodedPicture
 from edgecar.exporter.precision import fp16
 from edgecar.exporter.quality import Budget, Judge, Verdict
 from edgecar.exporter.quantize import FORMS, always_kept, quantised
@@ -150,7 +150,8 @@ def drawn() -> onnx.ModelProto:
 
 def int8_of(model: onnx.ModelProto, engine: str = "openvino") -> onnx.ModelProto:
     form = FORMS[engine]
-    ranges = ranges_of(model, PICTURES, symmetric=form.signed)["min-max"]
+    pictures = list(map(CodedPicture, PICTURES))
+    ranges = ranges_of(model, pictures, symmetric=form.signed)["min-max"]
     return quantised(model, ranges, always_kept(model), form)
 
 

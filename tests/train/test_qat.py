@@ -13,6 +13,7 @@ from edgecar.engines.base import CODE
 from edgecar.engines.torch import TorchEngine
 from edgecar.errors import CheckpointError, ExportError, SettingsError
 from edgecar.exporter.calibrate import ranges_from_reaches, ranges_of
+from edgecar.exporter.frames import CodedPicture
 from edgecar.exporter.quantize import SIGNED, always_kept, quantised
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network, source_of
@@ -102,7 +103,7 @@ def test_the_graph_rounds_as_training_did(narrow, codes) -> None:
     plain.load_state_dict(plain_state(narrow))
     loaded = Loaded(CARD, 1, plain.eval())
     model, metadata = artifact_from_network(loaded, recipe_for("edgecar-xs"), "", "jpeg 10-40")
-    seen = ranges_of(model, [codes], symmetric=True)["min-max"]
+    seen = ranges_of(model, [CodedPicture(codes)], symmetric=True)["min-max"]
     ranges = {**seen, **ranges_from_reaches(model, reaches(narrow))}
     lower = quantised(model, ranges, always_kept(model), SIGNED)
     batch = codes[None] * CODE
