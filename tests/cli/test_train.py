@@ -11,6 +11,7 @@ import torch
 from skimage import data
 
 from edgecar.artifact import read_artifact
+from edgecar.media.scene import write_scene
 from edgecar.train import loop, qat
 
 STEPS = 12
@@ -160,6 +161,31 @@ def test_video_recipes_code_their_clips_once(edgecar, workplace):
     assert json.loads(done.out)["trained_on"] == "h264 crf 22-48"
     # Two to train on, and as many as are looked at in between.
     assert len(list((workplace / "cache" / "coded").iterdir())) == 2 + 24
+
+
+def test_real_clips_are_trained_and_validated_on(edgecar, workplace):
+    for name, source in (("clips", "someone/streets"), ("held", "other/walks")):
+        (workplace / name).mkdir()
+        write_scene(workplace / name / "a.mp4", (360, 640), 6, 20)
+        table = f"| file | repository | licence | s |\n|-|-|-|-|\n| a.mp4 | {source} | MIT | 4 |\n"
+        (workplace / name / "README.md").write_text(table)
+    degradation = (
+        'coder = "h264"\nclips = 2\nframes = 4\nsize = [64, 96]\nreal = 0.5\ndraws = 2\n'
+        "quantiser = [23, 29]"
+    )
+    (workplace / "tiny.toml").write_text(f"{RECIPE}\n[degradation]\n{degradation}\n")
+    done = edgecar(*TRAIN, "--data", "clips", "--val", "held", "--json")
+    assert done.code == 0, done.err
+    assert "2 photographs, 1 real clips" in done.err
+    metadata = json.loads(done.out)
+    assert {"source": "someone/streets", "licence": "MIT", "files": 1} in metadata["sources"]
+    assert "other/walks" not in json.dumps(metadata["sources"])
+    assert set(metadata["validation_db"]) == {"crf 23", "crf 29", "mean", "worst"}
+    # Two of photographs, two codings of the real one, and one at each CRF of the one held out.
+    assert len(list((workplace / "cache" / "coded").iterdir())) == 2 + 2 + 2
+    refused = edgecar(*TRAIN, "-o", "other.safetensors")
+    assert refused.code == 1
+    assert "set real = 0" in refused.err
 
 
 @pytest.mark.parametrize(

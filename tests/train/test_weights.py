@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +53,28 @@ def test_shipped_weights_are_what_ships() -> None:
         assert torch.equal(started(picture()), shipped(picture()))
         assert not torch.equal(started(picture()), new_network(XS)(picture()))
     assert all(weight.requires_grad for weight in started.parameters())
+
+
+def test_weights_without_knots_start_a_network_with_knots(tmp_path) -> None:
+    torch.manual_seed(0)
+    card = card_named("edgecar-xs")
+    blind = card.build(replace(card.config(), knots=0)).eval()
+    path = tmp_path / "blind.safetensors"
+    save_file(blind.state_dict(), path)
+    started = new_network(replace(XS, start=str(path))).eval()
+    with torch.inference_mode():
+        for quantiser in (0.2, 0.5, 1.0):
+            told = torch.full((4,), quantiser)
+            # The gain is 1: sums of shares of knots have float32's rounding.
+            assert torch.allclose(started(picture(), told), blind(picture()), atol=1e-6)
+        assert torch.equal(started(picture(), torch.zeros(4)), picture())
+    with pytest.raises(SettingsError, match="start from weights of the same network"):
+        new_network(replace(XS, sizes={"knots": 0}, start=str(_saved(new_network(XS), tmp_path))))
+
+
+def _saved(network: nn.Module, folder: Path) -> Path:
+    save_file(network.state_dict(), folder / "told.safetensors")
+    return folder / "told.safetensors"
 
 
 @pytest.mark.parametrize(
