@@ -27,7 +27,7 @@ from edgecar.spec import QUANTISER
 HOMOGENEOUS = frozenset("LeakyRelu Relu PRelu Identity".split())
 """Activations for which f(s·x) = s·f(x) for any s > 0."""
 
-INTERPOLATED = (["Add", "Unsqueeze", "Gemm"], ["Add", "Unsqueeze", "ReduceSum", "Mul"])
+INTERPOLATED = ["Add", "Unsqueeze", "ReduceSum", "Mul"]
 """Nodes, the last first, that add shifts from a table whose rows are channels."""
 
 LEAST_RANGE = 1e-3  # of a tensor's widest channel: a channel that is almost silent stays so
@@ -169,10 +169,8 @@ def _table_of_shifts(
     added, makers = next((name for name in node.input if name != tensor), ""), [node]
     while added in made_by and len(readers[added]) == 1:
         makers.append(made_by[added])
-        if [maker.op_type for maker in makers] in INTERPOLATED:
-            _, table, *biases = makers[-1].input
-            turned = attributes_of(makers[-1]).get("transB", 0) == (makers[-1].op_type == "Gemm")
-            return str(table) if turned and not biases else None
+        if [maker.op_type for maker in makers] == INTERPOLATED:
+            return str(makers[-1].input[1])
         added = (*makers[-1].input, "")[0]
     return None
 

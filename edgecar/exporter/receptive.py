@@ -140,7 +140,7 @@ class GraphWalk:
 
     def _add(self, node: NodeProto) -> None:
         known = {self.strides[name] for name in node.input if name in self.strides}
-        if _pools_globally(node, self.constants):
+        if known and _pools_globally(node, self.constants):
             self.pools = True
         elif len(known) > 1:
             raise ExportError(

@@ -86,13 +86,13 @@ class EdgecarNet(nn.Module):
         shares = shares_of_knots(quantiser, self.config.knots)  # (N, knots)
         features = self.convs[0](picture)  # (N, width, H/2, W/2)
         if self.config.knots:
-            features = features + self.shift(shares)[:, :, None, None]
+            features = features + interpolated(self.shift, shares)[:, :, None, None]
         features = functional.leaky_relu(features, SLOPE)
         for conv in self.convs[1:-1]:
             features = functional.leaky_relu(conv(features), SLOPE)
         residual = self.convs[-1](features)  # (N, 4 C, H/2, W/2)
         if self.config.knots:  # no gain at the first knot: what is lossless stays as it is
-            residual = residual * self.gain(shares[:, 1:])[:, :, None, None]
+            residual = residual * interpolated(self.gain, shares[:, 1:])[:, :, None, None]
         return picture + functional.pixel_shuffle(residual, SCALE)
 
 
@@ -109,6 +109,15 @@ def shares_of_knots(quantiser: Tensor, knots: int) -> Tensor:
     """
     places = torch.arange(float(knots), device=quantiser.device)
     return functional.relu(1 - (quantiser[:, None] * (knots - 1) - places).abs())
+
+
+def interpolated(table: nn.Linear, shares: Tensor) -> Tensor:
+    """Return the values of a table between its knots, from shares ``(N, knots)`` of these.
+
+    A sum of products and not a matrix product: TensorRT-RTX has none in FP32 for Turing, and with
+    no more than two shares above nought, every order of the sum gives the same bits.
+    """
+    return (shares[:, None] * table.weight).sum(2)
 
 
 def recognise_size(width: int, layers: int) -> Callable[[State], Recognised | None]:
