@@ -6,7 +6,7 @@ from statistics import fmean, median
 from benchmarks.run.page_tables import Named
 from edgecar.bench.machine import machine_line
 from edgecar.bench.results import Row
-from edgecar.evaluate.tables import QUANTISERS, VIDEO_CODECS, gains, of_each_detector
+from edgecar.evaluate.tables import QUANTISERS, VIDEO_CODECS, gains, grouped, of_each_detector
 
 NETWORK = "edgecar-s"
 FULL_HD = (1080, 1920)
@@ -130,13 +130,14 @@ def detection(results: Sequence[Named]) -> str | None:
     own = [row for row in of_each_detector(rows) if row["network"].startswith("edgecar")]
     if not own:
         return None
-    better = sum(row["over_coded50_interval"][0] > 0 for row in own)
-    worse = sum(row["over_coded50_interval"][1] < 0 for row in own)
-    mean = 100 * fmean(row["over_coded50"] for row in own)
-    return (
-        f"AP50 over coded pictures, {len(own)} comparisons: **{better} better, {worse} worse**, "
-        f"the others show nothing (95 % intervals); mean {mean:+.1f}"
-    )
+    parts = []
+    for codec, each in grouped(own, "codec").items():
+        better = sum(row["over_coded50_interval"][0] > 0 for row in each)
+        worse = sum(row["over_coded50_interval"][1] < 0 for row in each)
+        mean = 100 * fmean(row["over_coded50"] for row in each)
+        name = VIDEO_CODECS.get(codec, "JPEG")
+        parts.append(f"{name} **{better} better, {worse} worse** of {len(each)} (mean {mean:+.1f})")
+    return f"AP50 over coded pictures, by 95 % intervals: {'; '.join(parts)}"
 
 
 FIGURES: Sequence[tuple[str, str, Callable[[Sequence[Named]], str | None]]] = (

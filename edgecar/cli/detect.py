@@ -119,7 +119,7 @@ def command(
         with progress_bar("detecting") as progress:
             rows = evaluate_detection(sources, codings, methods, study, samples, progress)
     outputs.write(rows)
-    _say_if_few(rows, bool(quality))
+    _say_if_few(rows[0])
     for line in () if as_json else recommendations(rows):
         stdout.print(line)
     outputs.show(rows, samples, f"edgecar run {quoted(names[0])} -o clean.mp4 --compare")
@@ -168,11 +168,12 @@ def _postfilters(asked: list[str] | None) -> "list[Method]":
         return []
 
 
-def _say_if_few(rows: "Sequence[Row]", pictures: bool) -> None:
-    frames, clips = rows[0]["frames"], len(rows[0]["clips"])
-    if frames < FEWEST_FRAMES or not (pictures or clips >= FEWEST_CLIPS):
-        on = f"{frames} pictures" if pictures else f"{frames} frames of {clips} clips"
+def _say_if_few(row: "Row") -> None:
+    from edgecar.evaluate.tables import measured_on
+
+    varied = row["codec"] == "jpeg" or len(row["clips"]) >= FEWEST_CLIPS
+    if row["frames"] < FEWEST_FRAMES or not varied:
         stderr.print(
-            f"few       {on}; need {FEWEST_FRAMES} frames of {FEWEST_CLIPS} scenes for a result "
-            "that holds elsewhere"
+            f"few       {measured_on(row)}; need {FEWEST_FRAMES} frames of {FEWEST_CLIPS} clips "
+            "for a result that holds elsewhere"
         )

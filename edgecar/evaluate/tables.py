@@ -277,16 +277,22 @@ MEAN_OF = "mean of "
 
 def detection_tables(rows: Iterable[Row]) -> list[Table]:
     """Return a table for each detector and group of classes, a line for each coding and method."""
-    titles = (
-        "{codec}: {detector} ({head}), {objects}: {boxes} {of} on {frames} frames of {on} clips"
-    )
+    titles = "{codec}: {detector} ({head}), {objects}: {boxes} {of} on {on}"
     of_truth = {"detector": "objects", "people": "marked objects"}
-    titled = [{**row, "on": len(row["clips"]), "of": of_truth[row["truth"]]} for row in rows]
+    titled = [{**row, "on": measured_on(row), "of": of_truth[row["truth"]]} for row in rows]
     by_title = grouped(({**row, "title": titles.format_map(row)} for row in titled), "title")
     return [
         Table(table_cells(DETECTION_COLUMNS, map(_shown, own)), title, _caption(own))
         for title, own in by_title.items()
     ]
+
+
+def measured_on(row: Row) -> str:
+    """Say how many frames of how many clips, or pictures, a detection row is of."""
+    if row["codec"] == "jpeg":
+        return f"{row['frames']} pictures"
+    clips = len(row["clips"])
+    return f"{row['frames']} frames of {clips} clip{'s' if clips > 1 else ''}"
 
 
 def _shown(row: Row) -> dict[str, Any]:

@@ -55,6 +55,8 @@ def test_the_terminal_has_a_table_for_each_detector_and_group() -> None:
     assert "1135 marked objects" in by_people.title
     assert "boxes that people marked" in by_people.caption
     assert "†" not in by_people.caption
+    (pictures,) = detection_tables([CODED | {"codec": "jpeg", "kbps": None}])
+    assert pictures.title.endswith("1135 objects on 300 pictures")
 
 
 @pytest.mark.parametrize(

@@ -300,9 +300,9 @@ def test_eval_detect(edgecar, clip, artifact, tmp_path):
     done = edgecar(*asked, "--crf", 30, 35, *options, "--save", saved)
     assert done.code == 0, done.err
     assert "detector  squares: YOLOv8/11 at 128x96" in done.err
-    assert "few       5 frames of 1 clips; need 300 frames of 6 scenes" in done.err
+    assert "few       5 frames of 1 clip; need 300 frames of 6 clips" in done.err
     assert "all: " in done.out
-    assert "objects on 5 frames of 1 clips" in " ".join(done.out.split())
+    assert "objects on 5 frames of 1 clip" in " ".join(done.out.split())
     assert "CRF 35†" in done.out  # the row where cleaning must not lose
     assert re.search(r"^(clean|pass|either): .*edgecar-xs .*at CRF 30, ", done.out, re.MULTILINE)
     assert "next      edgecar run" in done.err
