@@ -1,12 +1,22 @@
-"""Networks given up under load, and got back."""
+"""Networks given up under load, and got back, and those that cannot be run as asked."""
 
+from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecar.serve.networks import FULL, Demand, Shedder
+from edgecar.engines.fake import FakeEngine
+from edgecar.runtime.camera import StreamFrame
+from edgecar.runtime.restorer import Restorer
+from edgecar.runtime.stats import RunStats
+from edgecar.serve.camera import CameraRun
+from edgecar.serve.networks import FULL, Demand, Networks, Shedder
+from edgecar.serve.settings import CameraSettings, EngineChoice
+from tests.runtime.test_pipeline import frame_number
+from tests.runtime.test_restorer import fake_artifact
 
 COSTS = (0.06, 0.02, 0.0)
 
@@ -107,3 +117,26 @@ def test_it_always_gets_below_full_where_frames_may_pass(them):
     levels = settled(shedder, them)
     assert shedder.load(them) <= FULL
     assert all(0 <= levels[each.name] < len(each.costs) for each in them)
+
+
+@pytest.mark.parametrize(
+    ("takes", "quantiser", "said"),
+    [(True, 30, None), (True, 60, "need a QP, 0 to 51"), (False, 30, "which takes none")],
+)
+def test_a_camera_whose_quantiser_does_not_fit_its_network_passes_and_says_why(
+    takes, quantiser, said
+):
+    artifact = fake_artifact()
+    metadata = replace(artifact.metadata, trained_on="h264 crf 10-51", takes_quantiser=takes)
+    restorer = Restorer(replace(artifact, metadata=metadata), FakeEngine(lambda batch: batch))
+    settings = CameraSettings(name="gate", source="a.mp4", coder="h264", quantiser=quantiser)
+    networks = Networks(EngineChoice(), lambda *_: restorer)
+    camera = CameraRun(settings, pipeline=None, networks=networks, publisher=None)
+    camera._source = SimpleNamespace(codec="h264", facts=None, restarts=0)
+    way = camera.choose(StreamFrame(frame_number(0), "gate", RunStats(), 0.0))
+    if said is None:
+        assert way is restorer
+        assert camera.status.error is None
+    else:
+        assert way == "engine_failed"
+        assert said in camera.status.error
