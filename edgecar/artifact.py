@@ -10,7 +10,7 @@ import numpy as np
 from edgecar.errors import ArtifactError
 from edgecar.files import WEIGHTS, is_bare_name
 from edgecar.metadata import Metadata, read_metadata
-from edgecar.spec import CODERS, Coder
+from edgecar.spec import WEIGHTS_FOR, WeightsFor
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -72,15 +72,25 @@ def read_model(path: Path) -> "ModelProto":
     return model
 
 
-def shipped_names(codec: Coder = "jpeg") -> list[str]:
-    """Return the networks that ship with exported weights for inputs coded with ``codec``."""
-    suffix = f".{codec}.onnx"
+def weights_stem(network: str, codec: WeightsFor) -> str:
+    """Return the name, without suffix, of the files of a network's weights.
+
+    Example:
+        >>> weights_stem("edgecar-s", "h264:detect")
+        'edgecar-s.h264-detect'
+    """
+    return f"{network}.{codec.replace(':', '-')}"
+
+
+def shipped_names(codec: WeightsFor = "jpeg") -> list[str]:
+    """Return the networks that ship with exported weights for ``codec``."""
+    suffix = weights_stem("", codec) + ".onnx"
     return sorted(p.name.removesuffix(suffix) for p in WEIGHTS.glob(f"*{suffix}"))
 
 
-def shipped_coders(network: str) -> list[Coder]:
-    """Return the coders that a network ships exported weights for."""
-    return [coder for coder in CODERS if network in shipped_names(coder)]
+def shipped_for(network: str) -> list[WeightsFor]:
+    """Return the coders, and the purposes, that a network ships exported weights for."""
+    return [each for each in WEIGHTS_FOR if network in shipped_names(each)]
 
 
 def is_artifact_path(name_or_path: str | Path) -> bool:
@@ -95,8 +105,12 @@ def is_artifact_path(name_or_path: str | Path) -> bool:
         return False
 
 
-def find_artifact(name_or_path: str | Path, codec: Coder = "jpeg") -> Path:
+def find_artifact(name_or_path: str | Path, codec: WeightsFor = "jpeg") -> Path:
     """Return the ONNX file meant by a path, or by the name of a network that ships.
+
+    Args:
+        name_or_path: An exported file, or a network.
+        codec: Coder of the input, with the purpose where it is not to view: ``h264:detect``.
 
     Raises:
         ArtifactError: Neither a file nor a shipped network; says what there is.
@@ -104,17 +118,18 @@ def find_artifact(name_or_path: str | Path, codec: Coder = "jpeg") -> Path:
     path = Path(name_or_path)
     if is_artifact_path(name_or_path):  # a Path forgets that "./edgecar-s" names a folder
         return path
-    if codec not in CODERS:
-        raise ArtifactError(f"no weights are made for {codec!r}; choose {', '.join(CODERS)}")
-    found = WEIGHTS / f"{name_or_path}.{codec}.onnx"
+    if codec not in WEIGHTS_FOR:
+        raise ArtifactError(f"no weights are made for {codec!r}; choose {', '.join(WEIGHTS_FOR)}")
+    found = WEIGHTS / f"{weights_stem(str(name_or_path), codec)}.onnx"
     if found.is_file():
         return found
     if path.suffix:
         raise ArtifactError(f"{path}: no such file; export one with: edgecar export CHECKPOINT")
     names = ", ".join(shipped_names(codec)) or "none"
+    own = ", ".join(shipped_for(str(name_or_path)))
     raise ArtifactError(
-        f"no {codec} weights ship for {str(name_or_path)!r} (there are: {names}); "
-        "give one of those or an exported .onnx file"
+        f"no {codec} weights ship for {str(name_or_path)!r} (there are: {names}"
+        f"{f'; it has some for {own}' if own else ''}); give one of those or an exported .onnx file"
     )
 
 

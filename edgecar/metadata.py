@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecar.errors import ArtifactError
-from edgecar.spec import CODERS, Coder, Context, Precision
+from edgecar.spec import (
+    CODERS,
+    Coder,
+    Context,
+    Precision,
+    Purpose,
+    WeightsFor,
+    weights_for_purpose,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -26,7 +34,8 @@ FORMAT = "1"
 QUALITY = "quality"  # FP32 artifacts do without
 ANSWER = "known_answer"  # older artifacts do without
 TAKES_QUANTISER = "takes_quantiser"  # those without that input do without
-OPTIONAL = (QUALITY, ANSWER, TAKES_QUANTISER)
+PURPOSE = "purpose"  # those to view do without
+OPTIONAL = (QUALITY, ANSWER, TAKES_QUANTISER, PURPOSE)
 STEPS = 256  # of a code, in which the output is stored
 
 
@@ -136,6 +145,7 @@ class Metadata:
         known_answer: Picture and output with which an engine is checked when it opens the artifact.
         takes_quantiser: True if the graph has a second input, the quantiser of each picture,
             ``(N,)`` float32 from 0 (lossless) to 1 (the coarsest that the coder has).
+        purpose: Use that the weights were trained for.
     """
 
     model: str
@@ -152,11 +162,17 @@ class Metadata:
     quality: Quality | None = None
     known_answer: KnownAnswer | None = None
     takes_quantiser: bool = False
+    purpose: Purpose = "view"
 
     @property
     def coder(self) -> Coder | None:
         """Coder that ``trained_on`` begins with; None if it names none."""
         return coder_of(self.trained_on)
+
+    @property
+    def weights_for(self) -> WeightsFor | None:
+        """The coder, with the purpose if it is not to view; None if no coder is known."""
+        return weights_for_purpose(self.coder, self.purpose) if self.coder else None
 
     @property
     def finest(self) -> int | None:
@@ -188,7 +204,7 @@ def write_metadata(model: "ModelProto", metadata: Metadata) -> None:
     table = {"format": FORMAT, **asdict(metadata)}
     for key in OPTIONAL:
         stored = table.pop(key)
-        if stored:
+        if stored != getattr(Metadata, key):  # its default
             table[key] = json.dumps(stored)
     for key, value in table.items():
         entry = model.metadata_props.add()
@@ -226,6 +242,7 @@ def read_metadata(model: "ModelProto", path: Path | str = "model") -> Metadata:
             quality=quality_from_table(json.loads(table[QUALITY])) if QUALITY in table else None,
             known_answer=_answer(table[ANSWER]) if ANSWER in table else None,
             takes_quantiser=table.get(TAKES_QUANTISER) == "true",
+            purpose=_parsed(Purpose, json.loads(table.get(PURPOSE, '"view"'))),
         )
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}; export it again") from error

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import settings
 
 from edgecar import artifact as artifacts
-from edgecar.artifact import Artifact
+from edgecar.artifact import Artifact, weights_stem
 from edgecar.metadata import write_metadata
+from edgecar.spec import Purpose, WeightsFor, coder_and_purpose
 from tests.exports import pytest_runtest_setup
 from tests.skips import pytest_sessionfinish, pytest_terminal_summary
 
@@ -120,15 +121,16 @@ def reduced(exported) -> Callable[[str, str], Artifact]:
 
 
 @pytest.fixture
-def write_artifact(exported) -> Callable[[Path, str], Path]:
+def write_artifact(exported) -> Callable[..., Path]:
     """A function that writes an artifact as if it was trained on something."""
 
-    def write(path: Path, trained_on: str) -> Path:
+    def write(path: Path, trained_on: str, purpose: Purpose = "view") -> Path:
         import onnx
 
         artifact = exported("edgecar-xs")
         model = onnx.load_model_from_string(artifact.onnx)
-        write_metadata(model, replace(artifact.metadata, trained_on=trained_on))
+        metadata = replace(artifact.metadata, trained_on=trained_on, purpose=purpose)
+        write_metadata(model, metadata)
         path.write_bytes(model.SerializeToString())
         return path
 
@@ -137,14 +139,16 @@ def write_artifact(exported) -> Callable[[Path, str], Path]:
 
 @pytest.fixture
 def ship(tmp_path, monkeypatch, write_artifact) -> Callable[..., None]:
-    """A function that ships a network for some coders, in a folder that stands for the weights."""
+    """A function that ships a network for coders and purposes, in a folder in place of ours."""
     folder = tmp_path / "shipped"
     folder.mkdir()
     monkeypatch.setattr(artifacts, "WEIGHTS", folder)
     degradations = {"jpeg": "jpeg 10-40", "h264": "h264 crf 29-47", "hevc": "hevc qp 22-37"}
 
-    def to(network: str, *coders: str) -> None:
-        for coder in coders:
-            write_artifact(folder / f"{network}.{coder}.onnx", degradations[coder])
+    def to(network: str, *made_for: WeightsFor) -> None:
+        for each in made_for:
+            coder, purpose = coder_and_purpose(each)
+            path = folder / f"{weights_stem(network, each)}.onnx"
+            write_artifact(path, degradations[coder], purpose)
 
     return to

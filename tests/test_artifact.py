@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecar import artifact as artifacts
-from edgecar.artifact import find_artifact, read_artifact, shipped_coders, shipped_names
+from edgecar.artifact import find_artifact, read_artifact, shipped_for, shipped_names
 from edgecar.errors import ArtifactError
 from edgecar.metadata import OPTIONAL, PREFIX, Metadata, Quality, read_metadata, write_metadata
 
@@ -106,6 +106,26 @@ def test_facts_come_back(write) -> None:
 )
 def test_coder_is_the_first_word_of_what_was_trained_on(trained_on, coder) -> None:
     assert replace(FACTS, trained_on=trained_on).coder == coder
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "purpose", "weights_for"),
+    [
+        ("h264 crf 29-47", "view", "h264"),
+        ("h264 crf 29-47", "detect", "h264:detect"),
+        ("my camera", "detect", None),
+    ],
+)
+def test_purpose_comes_back_and_goes_with_the_coder(trained_on, purpose, weights_for) -> None:
+    model, metadata = network(), replace(FACTS, trained_on=trained_on, purpose=purpose)
+    write_metadata(model, metadata)
+    assert read_metadata(model) == metadata
+    assert metadata.weights_for == weights_for
+    for entry in model.metadata_props:
+        entry.value = entry.value.replace('"detect"', '"destroy"')
+    if purpose == "detect":
+        with pytest.raises(ArtifactError, match="'destroy' is none of view, detect; export it ag"):
+            read_metadata(model)
 
 
 @pytest.mark.parametrize("text", ["", "Ü 10–40", "a: b\nc", " spaced "])
@@ -241,8 +261,11 @@ def test_name_means_the_shipped_weights_for_a_codec(weights) -> None:
     assert find_artifact("edgecar-s", "h264") == weights / "edgecar-s.h264.onnx"
     assert shipped_names() == ["edgecar-s", "msfan"]
     assert shipped_names("hevc") == []
-    assert shipped_coders("edgecar-s") == ["jpeg", "h264"]
-    assert shipped_coders("nosuch") == []
+    (weights / "edgecar-s.h264-detect.onnx").touch()
+    assert find_artifact("edgecar-s", "h264:detect") == weights / "edgecar-s.h264-detect.onnx"
+    assert shipped_names("h264") == shipped_names("h264:detect") == ["edgecar-s"]
+    assert shipped_for("edgecar-s") == ["jpeg", "h264", "h264:detect"]
+    assert shipped_for("nosuch") == []
 
 
 @pytest.mark.usefixtures("weights")
@@ -258,8 +281,10 @@ def test_path_means_itself() -> None:
     ("name", "codec", "said"),
     [
         ("edgecar-m", "jpeg", "no jpeg weights ship for 'edgecar-m' (there are: edgecar-s, msfan)"),
-        ("msfan", "h264", "no h264 weights ship for 'msfan' (there are: edgecar-s)"),
-        ("msfan", "hevc", "(there are: none)"),
+        ("msfan", "h264", "no h264 weights ship for 'msfan' (there are: edgecar-s; it has"),
+        ("msfan", "hevc", "(there are: none; it has some for jpeg); give"),
+        ("edgecar-s", "h264:detect", "(there are: none; it has some for jpeg, h264); give"),
+        ("edgecar-s", "jpeg:detect", "no weights are made for 'jpeg:detect'; choose jpeg, "),
         ("network.pt", "jpeg", "network.pt: no such file"),
         ("msfan", "mpeg4", "no weights are made for 'mpeg4'; choose jpeg, h264, hevc"),
         ("", "jpeg", "there are"),

@@ -9,7 +9,7 @@ from edgecar.bench.tables import SPEED_COLUMNS, colour_of
 from edgecar.evaluate import tables
 from edgecar.evaluate.table import NONE, Cells, Columns, table_cells
 from edgecar.evaluate.tables import VIDEO_CODECS, published
-from edgecar.zoo.shipped import WORST, manifest
+from edgecar.zoo.shipped import WORST, codec_of, manifest
 
 FRAME_RATE = 30  # of the papers' TFLOPS
 Named = tuple[str, Results]
@@ -17,7 +17,7 @@ Titled = Iterable[tuple[str, Cells]]
 """Tables, each with the heading above it; an empty heading is left out."""
 
 GAINS = ("gain_q10", "gain_q20", "gain_q30", "gain_q40")
-CODERS = {"jpeg": "JPEG", "h264": "H.264", "hevc": "HEVC"}
+CODERS = {"jpeg": "JPEG", "h264": "H.264", "hevc": "HEVC", "h264:detect": "H.264, for detectors"}
 
 
 def complexity(studies: Sequence[Named], columns: Columns) -> Titled:
@@ -140,8 +140,9 @@ def weights(_studies: Sequence[Named], _columns: Columns) -> Titled:
     """A table for each coder of the weights that ship, the cheapest network first."""
     entries = sorted(manifest(), key=lambda entry: entry["cost"]["kmacs_per_px"])
     for coder, title in CODERS.items():
-        own = [entry for entry in entries if entry["for"] == coder]
-        yield title, _weights_cells(own, "psnr" if coder == "jpeg" else "gain_db")
+        own = [entry for entry in entries if codec_of(entry) == coder]
+        if own:
+            yield title, _weights_cells(own, "psnr" if coder == "jpeg" else "gain_db")
 
 
 def _weights_cells(entries: Sequence[Mapping[str, Any]], measured: str) -> Cells:

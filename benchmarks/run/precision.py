@@ -20,7 +20,7 @@ import typer
 
 from benchmarks.run.int8_losses import MADE_FOR, int8_row
 from benchmarks.run.study import own_command, run_study
-from edgecar.artifact import Artifact, read_artifact
+from edgecar.artifact import Artifact, read_artifact, weights_stem
 from edgecar.bench.results import new_results, resumed, write_results
 from edgecar.bench.select_precision import ROUNDS, RUN_BY, Speed, dense_restorer, native_form, timed
 from edgecar.errors import GateError, SettingsError
@@ -34,7 +34,7 @@ from edgecar.media.video_codec import VideoCodec
 from edgecar.metadata import Quality
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.tune import MIN_ROUNDS, median_ratio
-from edgecar.spec import Coder, Precision, Size
+from edgecar.spec import Precision, Size, WeightsFor
 from edgecar.zoo.shipped import ShippedWeights, shipped_weights
 
 QUALITY = 10  # of JPEG, as the papers' tables have it first
@@ -140,7 +140,7 @@ def measure(
     rows, command = resumed(save, own_command("benchmarks.run.precision"))
     done = {(row["network"], row["weights"]) for row in rows}
     for weights in shipped_weights():
-        stem = f"{weights.network}.{weights.codec}"
+        stem = weights_stem(weights.network, weights.codec)
         if (only or "") not in stem or (weights.network, weights.codec) in done:
             continue
         for row in measured(weights, study):
@@ -155,7 +155,7 @@ def _measure_arithmetics(save: Path, only: str | None) -> None:
     rows, command = resumed(save, own_command("benchmarks.run.precision"))
     done = {(row["network"], row["weights"], row["made_for"]) for row in rows}
     for made_for, weights in product(MADE_FOR, shipped_weights()):
-        wanted = (only or "") in f"{weights.network}.{weights.codec}"
+        wanted = (only or "") in weights_stem(weights.network, weights.codec)
         if wanted and (weights.network, weights.codec, made_for) not in done:
             rows.append(int8_row(weights, made_for))
             typer.echo(" ".join(f"{key}={value}" for key, value in rows[-1].items()))
@@ -186,13 +186,16 @@ def artifacts_of(weights: ShippedWeights, study: Study, folder: Path) -> dict[Pr
         made["bf16"] = made["fp32"]
     made["fp16"] = _lowered(weights.network, weights.codec, "fp16", study, folder)
     made["int8"] = _lowered(weights.network, weights.codec, "int8", study, folder)
-    tuned = study.qat and study.qat / f"{weights.network}.{weights.codec}.qat.safetensors"
+    stem = weights_stem(weights.network, weights.codec)
+    tuned = study.qat and study.qat / f"{stem}.qat.safetensors"
     if made["int8"].artifact is None and tuned and tuned.is_file():
         made["int8"] = _lowered(str(tuned), weights.codec, "int8", study, folder)
     return made
 
 
-def _lowered(checkpoint: str, codec: Coder, precision: Lower, study: Study, folder: Path) -> Made:
+def _lowered(
+    checkpoint: str, codec: WeightsFor, precision: Lower, study: Study, folder: Path
+) -> Made:
     path = folder / f"{precision}.onnx"
     lowering = Lowering(precision, for_engine=study.for_engine)
     try:
@@ -212,7 +215,7 @@ def quality_of(
     artifacts: Mapping[Precision, Artifact],
     engines: Mapping[Precision, str],
     forced: Mapping[Precision, Precision],
-    codec: Coder,
+    codec: WeightsFor,
     study: Study,
 ) -> dict[Precision, dict[str, float]]:
     """Mean PSNR in dB by arithmetic and column."""
@@ -224,9 +227,9 @@ def quality_of(
         if codec == "jpeg":
             return {name: _stills_db(restorer, study) for name, restorer in restorers.items()}
         methods = [NetworkMethod(restorer, name) for name, restorer in restorers.items()]
-        rows = list(
-            evaluate_video(study.clips.clips, codec, QUANTISERS[codec], methods, study.every)
-        )
+        coder: VideoCodec = "hevc" if codec == "hevc" else "h264"
+        clips = study.clips.clips
+        rows = list(evaluate_video(clips, coder, QUANTISERS[coder], methods, study.every))
     return {
         name: {"video_db": fmean(row["psnr_out"] for row in rows if row["network"] == name)}
         for name in artifacts

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecar.files import atomic_write
-from edgecar.zoo.shipped import WORST, network_table
+from edgecar.zoo.shipped import WORST, codec_of, network_table
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -73,7 +73,7 @@ def speeds(results: dict[str, Any]) -> dict[str, float]:
 
 def row_of(network: dict[str, Any], cpu: dict[str, float], gpu: dict[str, float]) -> list[str]:
     """Return the cells of one network."""
-    weights = {entry["for"]: entry for entry in network["weights"] if not entry["config"]}
+    weights = {codec_of(entry): entry for entry in network["weights"] if not entry["config"]}
     psnr = weights.get("jpeg", {}).get("psnr", {}).get(CLASSIC)
     gains = weights.get("h264", {}).get("gain_db", {})
     gained = [gain for name, gain in gains.items() if name != WORST]

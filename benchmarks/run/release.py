@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from benchmarks.run.networks import COUNTED_SIDE
 from benchmarks.run.study import run_study
-from edgecar.artifact import compact, read_artifact
+from edgecar.artifact import compact, read_artifact, weights_stem
 from edgecar.bench.complexity import complexity
 from edgecar.bench.machine import COMMIT, machine_facts, machine_line
 from edgecar.errors import CheckpointError, GateError, SettingsError
@@ -34,9 +34,9 @@ from edgecar.media.pictures import jpeg_coded
 from edgecar.media.video_codec import VideoCodec, VideoCoding, video_coded
 from edgecar.metadata import coder_of, write_metadata
 from edgecar.runtime.restorer import Restorer
-from edgecar.spec import CODERS, Coder
+from edgecar.spec import CODERS, WEIGHTS_FOR, Coder, weights_for_purpose
 from edgecar.zoo.checkpoints import Loaded, load_network, rounded
-from edgecar.zoo.shipped import MANIFEST, WORST, manifest
+from edgecar.zoo.shipped import MANIFEST, WORST, codec_of, manifest
 
 QUALITIES = (10, 20, 30, 40)
 QUANTISERS: dict[VideoCodec, tuple[str, tuple[int, ...]]] = {
@@ -46,6 +46,7 @@ QUANTISERS: dict[VideoCodec, tuple[str, tuple[int, ...]]] = {
 TILING_FRAMES = 5  # coded of each clip to have one frame that is no key frame
 LICENCE = "Apache-2.0"
 TILE_PX = 256  # smaller than any default window, so that a pooling network is put to the test
+OF_THE_ENTRY = ("trained_on", "purpose")  # of a training, what the entry itself says
 NOISE_DB = 0.005  # what rounding, and the arithmetic of another machine, may change
 
 Entry = dict[str, Any]
@@ -84,18 +85,21 @@ def admit(
             f"weights were trained on {training['trained_on']!r}, which names no coder; need one "
             f"first: {', '.join(CODERS)}"
         )
+    made_for = weights_for_purpose(codec, training.get("purpose", "view"))
+    if made_for not in WEIGHTS_FOR:
+        raise CheckpointError(f"weights are for {made_for}; need one of {', '.join(WEIGHTS_FOR)}")
     loaded = load_network(weights)
     with TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / f"{loaded.card.name}.{codec}.safetensors"
+        checkpoint = Path(folder) / f"{weights_stem(loaded.card.name, made_for)}.safetensors"
         save_file(rounded(loaded.network.state_dict()), checkpoint)
-        done = export(checkpoint, trained_on=training["trained_on"])
+        checkpoint.with_suffix(".json").write_text(json.dumps(training))  # which export reads
+        done = export(checkpoint)
         model = onnx.load(done.path)
         compact(model, checkpoint)
         done.path.write_bytes(model.SerializeToString())
         renew_answer(done.path)  # weights that only the graph holds are rounded now
         entry = new_entry(loaded, done, codec, training, data, every)
-        key = (entry["network"], entry["for"])
-        old = next((e for e in manifest() if (e["network"], e["for"]) == key), None)
+        old = next((e for e in manifest() if e["file"] == entry["file"]), None)
         if old is not None:
             typer.echo(comparison(entry, old))
             if not replace:
@@ -122,7 +126,8 @@ def training_of(weights: Path) -> dict[str, Any]:
     if weights.resolve().parent == WEIGHTS.resolve():
         for entry in manifest():
             if entry["file"] == weights.name:
-                return {"trained_on": entry["trained_on"], **entry["training"]}
+                known = {key: entry[key] for key in ("trained_on", "purpose") if key in entry}
+                return {**known, **entry["training"]}
     beside = weights.with_suffix(".json")
     if not beside.is_file():
         raise CheckpointError(f"{beside} is missing; keep what edgecar train wrote together")
@@ -144,6 +149,7 @@ def new_entry(
     return {
         "network": metadata.model,
         "for": codec,
+        "purpose": metadata.purpose,
         "file": done.path.with_suffix(".safetensors").name,
         "sha256": metadata.weights_sha256,
         "licence": LICENCE,
@@ -155,7 +161,7 @@ def new_entry(
             "halo_px": metadata.halo_px,
         },
         **measured(done.path, codec, data, every),
-        "training": {key: value for key, value in training.items() if key != "trained_on"},
+        "training": {key: training[key] for key in training if key not in OF_THE_ENTRY},
         "measured": {
             "commit": COMMIT,
             "machine": machine_line(machine_facts()),
@@ -234,7 +240,7 @@ def refuse_worse(new: Entry, old: Entry) -> None:
     change_db = float(np.mean([figures(new)[name] - figures(old)[name] for name in shared]))
     if not change_db >= -NOISE_DB:  # also refuses NaN
         raise GateError(
-            f"{new['network']} for {new['for']} would lose {-change_db:.3f} dB on average; "
+            f"{new['network']} for {codec_of(new)} would lose {-change_db:.3f} dB on average; "
             "nothing written: train better ones, or give --replace"
         )
 
@@ -265,7 +271,7 @@ def _copy(made: Path, place: Path) -> None:
 def _enter(entry: Entry) -> None:
     """Replace the manifest's entry for the same network and codec, or add one."""
     others = [e for e in manifest() if e["file"] != entry["file"]]
-    entries = sorted([*others, entry], key=lambda e: (e["network"], e["for"]))
+    entries = sorted([*others, entry], key=lambda e: (e["network"], codec_of(e)))
     with atomic_write(WEIGHTS / MANIFEST) as temporary:
         temporary.write_text(json.dumps(entries, indent=2) + "\n")
 

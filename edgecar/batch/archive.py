@@ -18,7 +18,7 @@ from edgecar.errors import BatchError
 from edgecar.files import check_outputs
 from edgecar.media.writer import Codec
 from edgecar.runtime.choice import Choice
-from edgecar.spec import Coder, Precision
+from edgecar.spec import Precision, WeightsFor
 
 FOLDER = ".edgecar-batch"
 FORMAT = 4
@@ -43,7 +43,7 @@ class BatchSettings:
     """
 
     network: str = "edgecar-s"
-    weights_for: Coder | None = None
+    weights_for: WeightsFor | None = None
     engine: str = "auto"
     precision: Precision | None = None
     codec: Codec = "h264"

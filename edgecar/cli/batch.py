@@ -21,7 +21,7 @@ from edgecar.cli.output import (
 from edgecar.errors import BatchError
 from edgecar.files import quoted
 from edgecar.media.writer import Codec as OutputCodec
-from edgecar.spec import Coder
+from edgecar.spec import WeightsFor, coder_and_purpose
 
 if TYPE_CHECKING:
     from edgecar.batch.archive import BatchSettings
@@ -52,7 +52,7 @@ def command(
         str, typer.Option(help="A network that ships with weights, or an exported .onnx file.")
     ] = "edgecar-s",
     weights_for: Annotated[
-        Coder | None,
+        WeightsFor | None,
         typer.Option("--for", help="Take shipped weights for this; default: what each clip is."),
     ] = None,
     engine: EngineName = "auto",
@@ -94,7 +94,7 @@ def command(
 
     Example: edgecar batch recordings -o clean
     """
-    from edgecar.artifact import is_artifact_path, shipped_coders
+    from edgecar.artifact import is_artifact_path, shipped_for
     from edgecar.batch.archive import BatchSettings, find_clips, locked_state
     from edgecar.batch.run import Batch
     from edgecar.engines.select import resolved
@@ -114,10 +114,10 @@ def command(
         quantiser,
     )
     resolved(engine)
-    there = shipped_coders(network)
+    there = shipped_for(network)
     if is_artifact_path(network) or not there or quantiser is not None:
         # Refuses what would fail with every clip.
-        codec_in = there[0] if there and "h264" not in there else "h264"
+        codec_in = coder_and_purpose(there[0])[0] if there and "h264" not in there else "h264"
         choice = choose_weights(network, codec_in, weights_for)
         if quantiser is not None:
             quantiser_from_setting(quantiser, choice.artifact.metadata)

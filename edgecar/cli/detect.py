@@ -21,7 +21,7 @@ from edgecar.cli.output import (
 from edgecar.errors import MediaError, SettingsError
 from edgecar.files import quoted
 from edgecar.media.video_codec import VideoCodec, VideoCoding
-from edgecar.spec import Coder
+from edgecar.spec import Coder, WeightsFor
 
 if TYPE_CHECKING:
     from edgecar.evaluate.detector import Detector
@@ -72,7 +72,8 @@ def command(
     engine: EngineName = "auto",
     precision: PrecisionName = None,
     weights_for: Annotated[
-        Coder | None, typer.Option("--for", help="Shipped weights; default: those of the coder.")
+        WeightsFor | None,
+        typer.Option("--for", help="Shipped weights; default: those of the coder."),
     ] = None,
     frames_per_clip: Annotated[
         int, typer.Option(min=1, help="Detect on so many frames, spread evenly over each clip.")

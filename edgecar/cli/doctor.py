@@ -8,7 +8,7 @@ import typer
 
 from edgecar.cli.output import Json, next_step, print_json, status_line, stdout
 from edgecar.errors import AnswerError
-from edgecar.spec import CODERS
+from edgecar.spec import WEIGHTS_FOR
 
 
 def command(as_json: Json = False) -> None:
@@ -41,7 +41,7 @@ def command(as_json: Json = False) -> None:
                 "engines": engines,
                 "default_engine": default,
                 "known_answers": answers,
-                "weights": {coder: shipped_names(coder) for coder in CODERS},
+                "weights": {each: shipped_names(each) for each in WEIGHTS_FOR},
             }
         )
     else:
@@ -52,8 +52,8 @@ def command(as_json: Json = False) -> None:
             ("engines", f"{usable}; default: {default}, {usable_cores()} core(s)"),
             *_gpu_lines(accelerator),
             *(
-                (label, f"{coder}: {', '.join(shipped_names(coder)) or 'none'}")
-                for label, coder in zip(("weights", "", ""), CODERS, strict=True)
+                ("" if number else "weights", f"{each}: {', '.join(shipped_names(each)) or 'none'}")
+                for number, each in enumerate(WEIGHTS_FOR)
             ),
             *_answer_lines(answers),
         ]
@@ -71,11 +71,11 @@ def shipped_answers(report: Callable[[str], None] = lambda _what: None) -> list[
     from edgecar.exporter.inspection import answer_here
 
     answers = []
-    for coder in CODERS:
-        for name in shipped_names(coder):
-            report(f"{name}.{coder}")
-            artifact = read_artifact(find_artifact(name, coder))
-            answers.append({"network": name, "for": coder, **answer_here(artifact)})
+    for each in WEIGHTS_FOR:
+        for name in shipped_names(each):
+            report(f"{name} for {each}")
+            artifact = read_artifact(find_artifact(name, each))
+            answers.append({"network": name, "for": each, **answer_here(artifact)})
     return answers
 
 

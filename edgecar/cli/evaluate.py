@@ -29,7 +29,7 @@ from edgecar.cli.output import (
 )
 from edgecar.errors import SettingsError
 from edgecar.media.video_codec import VideoCodec
-from edgecar.spec import Coder, Precision
+from edgecar.spec import Precision, WeightsFor
 
 if TYPE_CHECKING:
     from edgecar.evaluate.clips import Clip
@@ -234,7 +234,7 @@ def opened(
     names: list[str] | None,
     engine: str,
     precision: Precision | None,
-    weights_for: Coder,
+    weights_for: WeightsFor,
 ) -> "list[NetworkMethod]":
     """Open networks (None: all that ship), to be closed with ``stack``, and say so on stderr."""
     from edgecar.artifact import shipped_names

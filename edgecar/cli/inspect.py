@@ -43,13 +43,14 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     counts = Counter(found["layers"].values())
     layers = ", ".join(f"{count} in {kind}" for kind, count in sorted(counts.items()))
     quality = found["quality"]
+    purpose = ", for detectors" if found["purpose"] == "detect" else ""
     lines = [
         ("network", f"{found['model']}, {colour}, {found['params']:,} parameters"),
         ("precision", f"{found['precision']}; convolutions: {layers or 'none'}"),
         ("halo", f"{found['halo_px']} px, windows at multiples of {found['align_px']} px, "
                  f"{found['context']}"),
         ("memory", f"{found['bytes_per_px']} bytes of activations per pixel in float32"),
-        ("trained", found["trained_on"] or UNKNOWN),
+        ("trained", f"{found['trained_on'] or UNKNOWN}{purpose}"),
         ("parity", f"max {found['parity_max_error']:.1e} of 1.0 against torch, allowed "
                    f"{found['parity_budget']:.0e}"),
         ("answer", found["known_answer"]["words"]),

@@ -7,18 +7,20 @@ from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from edgecar.artifact import Artifact, read_artifact
 from edgecar.cli.output import Json, next_step, print_json, quality_line, stdout
-from edgecar.spec import CODERS, Coder
-from edgecar.zoo.shipped import WORST, network_table
+from edgecar.spec import WEIGHTS_FOR, WeightsFor
+from edgecar.zoo.shipped import WORST, codec_of, network_table
 
 NONE = "–"
 CLASSIC = "classic5 q10"
 CAPTION = """\
 Weights that ship: jpeg, luma PSNR in dB on Classic5 at quality 10; h264 and hevc, mean gain in
-luma PSNR over the coded video in dB. Measured; –: none. Ch: luma 1, RGB 3. Halo: from the graph."""
+luma PSNR over the coded video in dB. Measured; –: none. :detect: for detectors, not to view. Ch:
+luma 1, RGB 3. Halo: from the graph."""
 
 
 def command(
@@ -38,9 +40,10 @@ def command(
         print_json(networks)
         return
     table = Table(box=SIMPLE_HEAD, caption=CAPTION, caption_justify="left")
-    figures = ("Params", "kMAC/px", "Halo px", *CODERS)
+    figures = ("Params", "kMAC/px", "Halo px", *WEIGHTS_FOR)
     for name in ("Network", "Ch", "Context", *figures):
-        table.add_column(name, no_wrap=True, justify="right" if name in figures else "left")
+        side: JustifyMethod = "right" if name in figures else "left"
+        table.add_column(name.replace(":", ":\n"), no_wrap=True, justify=side)
     for network in networks:
         for row in _rows(network):
             table.add_row(*row)
@@ -69,13 +72,13 @@ def _rows(network: dict[str, Any]) -> list[list[str]]:
     configs = [{}, *(entry["config"] for entry in weights if entry["config"])]
     distinct = [config for place, config in enumerate(configs) if config not in configs[:place]]
     return [
-        _row(network, config, {e["for"]: e for e in weights if e["config"] == config})
+        _row(network, config, {codec_of(e): e for e in weights if e["config"] == config})
         for config in distinct
     ]
 
 
 def _row(
-    network: dict[str, Any], config: dict[str, Any], weights: dict[Coder, dict[str, Any]]
+    network: dict[str, Any], config: dict[str, Any], weights: dict[WeightsFor, dict[str, Any]]
 ) -> list[str]:
     sizes = [f"  {key} {value}" for key, value in config.items()]
     cost = next(iter(weights.values()))["cost"] if config else network
@@ -86,7 +89,7 @@ def _row(
         f"{cost['params']:,}",
         f"{cost['kmacs_per_px']:.1f}",
         str(cost["halo_px"]),
-        *(_quality(weights[coder]) if coder in weights else NONE for coder in CODERS),
+        *(_quality(weights[each]) if each in weights else NONE for each in WEIGHTS_FOR),
     ]
 
 

@@ -28,7 +28,7 @@ from edgecar.files import check_outputs
 from edgecar.media.pictures import is_picture
 from edgecar.metadata import Metadata, Quality
 from edgecar.redaction import text_redacted
-from edgecar.spec import Coder, Precision, Size
+from edgecar.spec import Precision, Size, WeightsFor
 
 if TYPE_CHECKING:
     from edgecar.bench.results import Results
@@ -79,7 +79,11 @@ AskedQuantiser = Annotated[
     ),
 ]
 Codec = Annotated[
-    Coder, typer.Option("--for", help="What the input is coded with; chooses shipped weights.")
+    WeightsFor,
+    typer.Option(
+        "--for",
+        help="Coding of the input, which chooses shipped weights; :detect: for detectors.",
+    ),
 ]
 
 ReportPath = Annotated[

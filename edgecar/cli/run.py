@@ -25,7 +25,7 @@ from edgecar.cli.output import (
 from edgecar.files import atomic_write
 from edgecar.media.color import Layout
 from edgecar.media.writer import Codec as OutputCodec
-from edgecar.spec import Coder, Policy
+from edgecar.spec import Policy, WeightsFor
 
 if TYPE_CHECKING:
     from edgecar.runtime.cameras import Report
@@ -76,7 +76,7 @@ def command(
         typer.Option(min=0, max=255, metavar="CODES", help="Ignore changes up to this (LOSSY)."),
     ] = 0,
     weights_for: Annotated[
-        Coder | None,
+        WeightsFor | None,
         typer.Option("--for", help="Take shipped weights for this; default: what INPUT is."),
     ] = None,
     policy: Annotated[

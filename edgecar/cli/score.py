@@ -25,7 +25,7 @@ from edgecar.cli.output import (
 from edgecar.cli.process import one_line
 from edgecar.errors import SettingsError
 from edgecar.files import quoted
-from edgecar.spec import Coder
+from edgecar.spec import Coder, WeightsFor
 
 if TYPE_CHECKING:
     from edgecar.evaluate.score import Frames, Named, Row
@@ -54,7 +54,8 @@ def command(
     qp: Annotated[int | None, typer.Option(help="Code the clip REF by x265 as DIST.")] = None,
     quality: Annotated[int | None, typer.Option(help="Code pictures as JPEG as DIST.")] = None,
     weights_for: Annotated[
-        Coder | None, typer.Option("--for", help="Shipped weights; default: those of the coder.")
+        WeightsFor | None,
+        typer.Option("--for", help="Shipped weights; default: those of the coder."),
     ] = None,
     segment: Annotated[int, typer.Option(min=1, help="Frames of a clip judged together.")] = 25,
     tolerance: Annotated[
@@ -180,7 +181,7 @@ def _counted(rows: "Iterator[Row]") -> "list[Row]":
 
 
 def _restorer(
-    network: str, given: list[Path], codec: str | None, weights_for: Coder | None
+    network: str, given: list[Path], codec: str | None, weights_for: WeightsFor | None
 ) -> "Restorer":
     from edgecar.media.inputs import open_input
     from edgecar.runtime.choice import choose_weights

@@ -21,7 +21,7 @@ from edgecar.cli.output import (
 )
 from edgecar.files import quoted
 from edgecar.media.sources import source_from
-from edgecar.spec import Coder, Size
+from edgecar.spec import Size, WeightsFor
 
 if TYPE_CHECKING:
     from edgecar.bench.select_precision import Contest
@@ -45,7 +45,7 @@ def command(
         int | None, typer.Option(min=1, help="CPU threads at most; default: all.")
     ] = None,
     weights_for: Annotated[
-        Coder | None,
+        WeightsFor | None,
         typer.Option("--for", help="Take shipped weights for this; default: what CLIP is."),
     ] = None,
     frames: Annotated[int, typer.Option(min=2, help="Number of frames measured per pass.")] = 100,
@@ -161,10 +161,10 @@ def _precisions(
             "pip install 'edgecar[train]'"
         )
         return None
-    form, coder = form_for(setup.engine), setup.artifact.metadata.coder
-    if form is None or coder is None:
+    form, weights_for = form_for(setup.engine), setup.artifact.metadata.weights_for
+    if form is None or weights_for is None:
         return None
-    source = source_of(network, codec=coder)
+    source = source_of(network, codec=weights_for)
     with status_line("precisions") as report:
         lowering = Lowering("int8", for_engine=form)
         artifacts, refused = candidates(source, source.graph(), lowering, report)

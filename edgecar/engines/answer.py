@@ -205,9 +205,9 @@ def fp32_of(artifact: Artifact) -> Artifact | None:
         candidates.append(
             path.with_name(f"{path.stem.removesuffix(f'.{metadata.precision}')}.onnx")
         )
-    if metadata.coder:
+    if metadata.weights_for:
         with contextlib.suppress(ArtifactError):  # no network of that name ships
-            candidates.append(find_artifact(metadata.model, metadata.coder))
+            candidates.append(find_artifact(metadata.model, metadata.weights_for))
     for candidate in candidates:
         with contextlib.suppress(ArtifactError):  # no such file, or none of ours
             found = read_artifact(candidate)

@@ -5,13 +5,14 @@ import logging
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from onnx import ModelProto
 from torch import nn
 
-from edgecar.artifact import Artifact
+from edgecar.artifact import Artifact, weights_stem
 from edgecar.engines.trt_lint import refuse_unsupported
 from edgecar.errors import ExportError, GateError
 from edgecar.exporter.calibrate import ranges_from_reaches
@@ -23,7 +24,14 @@ from edgecar.exporter.restoring import Restored, restoration
 from edgecar.exporter.upsampling import convolve_upsampling
 from edgecar.files import atomic_write, is_bare_name, sha256_of
 from edgecar.metadata import Metadata, write_metadata
-from edgecar.spec import CODERS, QUANTISER, Coder, Precision
+from edgecar.spec import (
+    QUANTISER,
+    WEIGHTS_FOR,
+    Precision,
+    Purpose,
+    WeightsFor,
+    coder_and_purpose,
+)
 from edgecar.zoo.card import Card, takes_quantiser
 from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network
 from edgecar.zoo.registry import CARDS
@@ -58,7 +66,7 @@ def export(
     checkpoint: str | Path,
     output: str | Path | None = None,
     *,
-    codec: Coder = "jpeg",
+    codec: WeightsFor = "jpeg",
     recipe: Path | None = None,
     trained_on: str = "",
     lowering: Lowering | None = None,
@@ -73,7 +81,8 @@ def export(
             in it always means a file.
         output: Where to write; if not given, beside the checkpoint, or for shipped weights
             ``<network>.<codec>.onnx`` in the current folder.
-        codec: Which shipped weights: what the input will be coded with.
+        codec: Which shipped weights: what the input will be coded with, and the purpose if it is
+            not to view, as in ``h264:detect``.
         recipe: Settings to use instead of the network's own.
         trained_on: Degradation that the weights undo, the coder first, for the record; known for
             shipped ones, and for those that ``edgecar train`` left its metadata beside.
@@ -115,6 +124,7 @@ class Source:
     folder: Path
     loaded: Loaded
     trained_on: str
+    purpose: Purpose
     recipe: Recipe
     shipped: bool
     restored: Restored | None = None
@@ -132,7 +142,9 @@ class Source:
     def graph(self) -> tuple[ModelProto, Metadata]:
         """Return the checked FP32 graph; raises what `artifact_from_network` does."""
         sha256 = sha256_of(self.checkpoint)
-        return artifact_from_network(self.loaded, self.recipe, sha256, self.trained_on)
+        return artifact_from_network(
+            self.loaded, self.recipe, sha256, self.trained_on, self.purpose
+        )
 
     def trained(self, model: ModelProto) -> Trained | None:
         """Return the result of its training in eight bits; None if there was none.
@@ -148,7 +160,7 @@ class Source:
         name, start = self.loaded.card.name, training.start
         if not start:
             return Trained(ranges, model)
-        path = shipped_checkpoint(name, start).path if start in CODERS else Path(start)
+        path = shipped_checkpoint(name, start).path if start in WEIGHTS_FOR else Path(start)
         if not path.is_file() or sha256_of(path) != training.start_sha256:
             raise ExportError(
                 f"{self.checkpoint} was fine-tuned from {start!r}, which is not here as it was, "
@@ -171,7 +183,7 @@ class Source:
 def source_of(
     checkpoint: str | Path,
     *,
-    codec: Coder,
+    codec: WeightsFor,
     recipe: Path | None = None,
     trained_on: str = "",
     restores: bool = True,
@@ -183,25 +195,39 @@ def source_of(
         own = shipped_checkpoint(path.stem, codec)
         path, trained_on = own.path, own.trained_on
     loaded = load_network(path)
-    if not trained_on:
-        try:  # what `edgecar train` notes beside its weights
-            trained_on = str(json.loads(path.with_suffix(".json").read_text())["trained_on"])
-        except (OSError, ValueError, KeyError, TypeError):
-            trained_on = ""  # another tool's file, or none
+    noted = _noted_beside(path)
+    purpose: Purpose = "detect" if noted.get("purpose") == "detect" else "view"
+    if own:
+        purpose = coder_and_purpose(own.codec)[1]
+    trained_on = trained_on or str(noted.get("trained_on", ""))
     return Source(
         path,
-        stem=f"{own.network}.{own.codec}" if own else path.stem,
+        stem=weights_stem(own.network, own.codec) if own else path.stem,
         folder=Path() if own else path.parent,
         loaded=loaded,
         trained_on=trained_on,
+        purpose=purpose,
         recipe=recipe_for(loaded.card.name, recipe),
         shipped=own is not None,
         restored=restoration(loaded, trained_on, path) if restores and not own else None,
     )
 
 
+def _noted_beside(path: Path) -> dict[str, Any]:
+    """Return what `edgecar train` notes beside its weights; nothing for other tools' files."""
+    try:
+        noted = json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
 def artifact_from_network(
-    loaded: Loaded, recipe: Recipe, weights_sha256: str, trained_on: str
+    loaded: Loaded,
+    recipe: Recipe,
+    weights_sha256: str,
+    trained_on: str,
+    purpose: Purpose = "view",
 ) -> tuple[ModelProto, Metadata]:
     """Export, check and annotate a network; nothing is written.
 
@@ -230,6 +256,7 @@ def artifact_from_network(
         parity_max_error=error,
         parity_budget=recipe.parity_max_error,
         takes_quantiser=takes_quantiser(loaded.network),
+        purpose=purpose,
     )
     metadata = replace(metadata, known_answer=known_answer(model, metadata))
     write_metadata(model, metadata)

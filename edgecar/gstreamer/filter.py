@@ -10,7 +10,7 @@ from edgecar.errors import EngineError, MediaError, SettingsError
 from edgecar.media.frame import Colour, Frame, Plane, chroma_size
 from edgecar.runtime.cleaner import open_restorer
 from edgecar.runtime.restorer import Restorer
-from edgecar.spec import CODERS, Precision, Size
+from edgecar.spec import WEIGHTS_FOR, Precision, Size
 
 PLANES = {"I420": 3, "NV12": 2}
 """Planes by format: Y, U and V, or Y and pairs of U and V; 8-bit 4:2:0 both."""
@@ -85,7 +85,10 @@ def restorer_from(
         ArtifactError: There is no such network, or no weights of it for the coder.
         EngineError: The engine is absent or refuses the artifact, or would crash here.
     """
-    known: Any = {"coder": (coder, CODERS), "precision": (precision, ("", *get_args(Precision)))}
+    known: Any = {
+        "coder": (coder, WEIGHTS_FOR),
+        "precision": (precision, ("", *get_args(Precision))),
+    }
     for what, (name, names) in known.items():
         if name not in names:
             given = ", ".join(filter(None, names))

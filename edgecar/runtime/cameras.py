@@ -72,7 +72,7 @@ class Report:
             "input_codec": self.input_codec,
             "weights_for": None
             if self.passed_because["other_coder"] == self.frames
-            else metadata.coder,
+            else metadata.weights_for,
             "trained_on": metadata.trained_on,
             "warnings": dict(self.warnings),
             **({"stats": self.stats_table()} if self.stats else {}),

@@ -8,14 +8,14 @@ from edgecar.artifact import (
     find_artifact,
     is_artifact_path,
     read_artifact,
-    shipped_coders,
+    shipped_for,
     shipped_names,
 )
 from edgecar.errors import ArtifactError
 from edgecar.media.frame import Coding
 from edgecar.metadata import Metadata
 from edgecar.runtime.stats import PassReason
-from edgecar.spec import CODERS, Coder
+from edgecar.spec import CODERS, WEIGHTS_FOR, Coder, WeightsFor, coder_and_purpose
 
 QP_ABOVE_CRF = 6
 """Mean QP that x264 gives the coarsest frames of a clip, less its CRF; at QPs below that of the
@@ -155,7 +155,7 @@ def shared_codec(codecs: Sequence[str]) -> str:
     return next(iter(coders.values()), codecs[0])
 
 
-def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choice:
+def choose_weights(network: str, codec: str, asked: WeightsFor | None = None) -> Choice:
     """Find the artifact that suits an input, and say why it was taken.
 
     A file of the user's is taken as it is. Of the weights that ship, those for the input's coder
@@ -166,7 +166,8 @@ def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choi
     Args:
         network: A network that ships with weights, or an exported file.
         codec: How the input is coded: FFmpeg's short name, or the format of a picture.
-        asked: The coder to take weights for, whatever the input.
+        asked: The coder to take weights for, whatever the input, and the purpose if it is not to
+            view: ``h264:detect``.
 
     Raises:
         ArtifactError: There is no such file or network, or none for the coder asked for.
@@ -177,14 +178,15 @@ def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choi
         artifact = read_artifact(find_artifact(network))
         trained_on, model = artifact.metadata.trained_on, artifact.metadata.model
         trained = f"trained on {trained_on}; " if trained_on else ""
-        fits = artifact.metadata.coder in (None, wanted)
+        coder = coder_and_purpose(asked)[0] if asked else wanted
+        fits = artifact.metadata.coder in (None, coder)
         return Choice(
             artifact,
             limits_of(artifact.metadata, any_coder=True),
             f"{model}, {network} ({trained}{why})",
             "" if fits else f"{network} was trained on {trained_on}, not {asked or codec}",
         )
-    there = shipped_coders(network)
+    there = shipped_for(network)
     if there and wanted and not asked and wanted not in there:
         others = ", ".join(shipped_names(wanted)) or "none"
         raise ArtifactError(
@@ -192,7 +194,7 @@ def choose_weights(network: str, codec: str, asked: Coder | None = None) -> Choi
             f"worse; take another network ({others}), or insist with --for {there[0]}"
         )
     if not there:
-        names = sorted({name for coder in CODERS for name in shipped_names(coder)})
+        names = sorted({name for each in WEIGHTS_FOR for name in shipped_names(each)})
         raise ArtifactError(
             f"no weights ship for {network!r} (there are: {', '.join(names) or 'none'}); "
             "give one of those or an exported .onnx file"

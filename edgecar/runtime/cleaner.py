@@ -17,7 +17,7 @@ from edgecar.media.frame import Coding
 from edgecar.media.inputs import Input, Pictures, open_input
 from edgecar.runtime.choice import choose_weights, limits_of
 from edgecar.runtime.restorer import Restorer
-from edgecar.spec import Coder, Precision
+from edgecar.spec import Precision, WeightsFor, coder_and_purpose
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,7 +35,7 @@ class RestorerOptions(TypedDict, total=False):
     """Keyword arguments of `open_restorer`, for functions that pass them on."""
 
     network: str | Path | Artifact
-    coder: Coder | None
+    coder: WeightsFor | None
     engine: str | Engine
     precision: Precision | None
     reuse: bool
@@ -47,7 +47,7 @@ def open_restorer(
     codec: str,
     *,
     network: str | Path | Artifact = NETWORK,
-    coder: Coder | None = None,
+    coder: WeightsFor | None = None,
     engine: str | Engine = "auto",
     precision: Precision | None = None,
     reuse: bool = True,
@@ -59,7 +59,8 @@ def open_restorer(
     Args:
         codec: Codec of the video: FFmpeg's short name.
         network: A network that ships with weights, an exported file, or an open artifact.
-        coder: Take shipped weights for this, whatever the video; None: for what it is coded with.
+        coder: Take shipped weights for this, whatever the video, such as ``h264:detect``; None:
+            for what it is coded with.
         engine: A name, or an open engine, which stays the caller's to close.
         precision: Arithmetic; None takes the engine's choice.
         reuse: Compute only what a change can reach; same bytes out.
@@ -143,7 +144,8 @@ class Cleaner(AbstractContextManager["Cleaner"]):
                 "got neither a video nor a coder; give the video whose frames will come, or "
                 "coder='jpeg', 'h264' or 'hevc'"
             )
-        self._coding = coding = Coding(codec=coder or "")
+        codec = coder_and_purpose(coder)[0] if coder else ""
+        self._coding = coding = Coding(codec=codec)
         if video is not None and coder is None:
             with open_input(video, read_coding=True) as source:
                 self._coding = coding = _coding_of(source)

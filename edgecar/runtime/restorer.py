@@ -33,7 +33,7 @@ from edgecar.runtime.stats import PassReason, Stats
 from edgecar.runtime.stream_cache import Reuse
 from edgecar.runtime.tiles import Tile, aligned_size
 from edgecar.runtime.tuning import Tuning, Tunings, tuning_key
-from edgecar.spec import Coder, Precision, Size
+from edgecar.spec import Precision, Size, WeightsFor
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Restorer(AbstractContextManager["Restorer"]):
             without. A `Reuse` says more; False computes every frame in full.
         tile: ``(height, width)`` of equal tiles, halos included; None lets free rectangles cover
             the frame.
-        codec: Coder of the input, which chooses among shipped weights; None means JPEG.
+        codec: Coder of the input, which chooses among shipped weights, and the purpose if it is not
+            to view, as in ``h264:detect``; None means JPEG.
         threads: CPU threads at most; all usable cores if not given.
         tuning: How to go about it; None takes what `edgecar tune` chose on this machine for frames
             of their size, else the defaults. Where it chose other threads, the engine is opened
@@ -97,7 +98,7 @@ class Restorer(AbstractContextManager["Restorer"]):
         precision: Precision | None = None,
         reuse: bool | Reuse = True,
         tile: Size | None = None,
-        codec: Coder | None = None,
+        codec: WeightsFor | None = None,
         threads: int | None = None,
         tuning: Tuning | None = None,
         limits: Limits | None = None,

@@ -16,15 +16,14 @@ from edgecar.runtime.pipeline import Pipeline
 from edgecar.runtime.quantisers import quantiser_from_setting
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import PassReason, RunStats, Stats
-from edgecar.serve.networks import Demand, Networks, coder_of
+from edgecar.serve.networks import Demand, Networks, weights_for_stream
 from edgecar.serve.outputs import Coder, PacketOutput
 from edgecar.serve.publishing import Publisher
 from edgecar.serve.settings import PASS, CameraSettings
 from edgecar.serve.source import SupervisedSource
 from edgecar.serve.status import CameraStatus, HistoryTable, View
 from edgecar.serve.writers import Pusher, Recorder
-from edgecar.spec import CODERS
-from edgecar.spec import Coder as CoderName
+from edgecar.spec import CODERS, WeightsFor
 
 NEW_COST_SHARE = 0.5
 """Weight of the latest seconds in the expected cost of a network."""
@@ -137,8 +136,8 @@ class CameraRun:
         if network == PASS:
             return "overload" if self.settings.network != PASS else "as_asked"
         codec = frame.before.coding.codec or self._codec
-        coder = coder_of(codec, network, self.settings.coder)
-        way = self._networks.restorer(network, coder) if coder else "other_coder"
+        weights = weights_for_stream(codec, network, self.settings)
+        way = self._networks.restorer(network, weights) if weights else "other_coder"
         self._refused = None
         if self.settings.quantiser is not None and isinstance(way, Restorer):
             try:
@@ -285,26 +284,26 @@ class CameraRun:
         return self._source.codec if self._source else ""
 
     @property
-    def _weights(self) -> CoderName | None:
-        """Coder whose weights are used; None if none are made for the camera's stream."""
-        return coder_of(self._codec, self.running, self.settings.coder)
+    def _weights(self) -> WeightsFor | None:
+        """Weights that are used; None if none are made for the camera's stream."""
+        return weights_for_stream(self._codec, self.running, self.settings)
 
     def _engine(self) -> str | None:
-        coder = self._weights
-        restorer = self._networks.peek(self.running, coder) if coder else None
+        weights = self._weights
+        restorer = self._networks.peek(self.running, weights) if weights else None
         info = restorer.engine.info if restorer and self.running != PASS else None
         return f"{info.name}, {info.precision}, {info.device}" if info else None
 
     def _network_error(self) -> str | None:
-        coder = self._weights
+        weights = self._weights
         if self.running == PASS or not self._codec:
             return None
-        if coder is None:
+        if weights is None:
             return (
                 f"no weights are made for {self._codec}: pictures pass as they are; set coder to "
                 f"{', '.join(CODERS)} to restore them with weights for that"
             )
-        return self._networks.error(self.running, coder) or self._refused
+        return self._networks.error(self.running, weights) or self._refused
 
 
 def _scaled(frame: Frame, width: int) -> Codes:

@@ -11,8 +11,8 @@ from edgecar.errors import EdgecarError
 from edgecar.runtime.choice import choose_weights, coder_for
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.stats import PassReason
-from edgecar.serve.settings import EngineChoice
-from edgecar.spec import Coder
+from edgecar.serve.settings import CameraSettings, EngineChoice
+from edgecar.spec import WeightsFor, coder_and_purpose, weights_for_purpose
 
 RETRY_SECONDS = 10.0
 """Time from a failure of an engine to the next attempt. Frames pass unchanged meanwhile."""
@@ -38,52 +38,59 @@ STEP_RATIO = 2.5
 
 _log = logging.getLogger(__name__)
 
-Key = tuple[str, Coder]
-"""Network, and the coder of its weights."""
+Key = tuple[str, WeightsFor]
+"""Network, and what its weights are for."""
 
 
-def open_restorer(network: str, coder: Coder, choice: EngineChoice) -> Restorer:
-    """Open a network with the weights of a coder."""
-    artifact = choose_weights(network, coder).artifact
-    return Restorer(artifact, choice.name, choice.precision, threads=choice.threads, codec=coder)
+def open_restorer(network: str, weights_for: WeightsFor, choice: EngineChoice) -> Restorer:
+    """Open a network with the weights for a coder, and for a purpose."""
+    coder, purpose = coder_and_purpose(weights_for)
+    artifact = choose_weights(network, coder, None if purpose == "view" else weights_for).artifact
+    engine, precision, threads = choice.name, choice.precision, choice.threads
+    return Restorer(artifact, engine, precision, threads=threads, codec=weights_for)
 
 
-def coder_of(codec: str, network: str, asked: Coder | None) -> Coder | None:
-    """Return the coder whose weights suit a stream; None if none are made for it.
+def weights_for_stream(codec: str, network: str, settings: CameraSettings) -> WeightsFor | None:
+    """Return which weights suit a camera's stream; None if none are made for its coding.
 
-    A network's own file suits any stream; ``asked`` is the coder that the camera's settings name.
+    A network's own file suits any stream.
     """
-    return asked or coder_for(codec) or ("h264" if is_artifact_path(network) else None)
+    own = is_artifact_path(network)
+    coder = settings.coder or coder_for(codec) or ("h264" if own else None)
+    return coder and weights_for_purpose(coder, "view" if own else settings.purpose)
 
 
 class Networks:
-    """Restorers by network and coder; opened by the thread that restores, read by any."""
+    """Restorers by network and what its weights are for.
+
+    The thread that restores opens them; any may read.
+    """
 
     def __init__(
         self,
         choice: EngineChoice,
-        opener: Callable[[str, Coder, EngineChoice], Restorer] = open_restorer,
+        opener: Callable[[str, WeightsFor, EngineChoice], Restorer] = open_restorer,
     ) -> None:
         self._choice, self._opener = choice, opener
         self._restorers: dict[Key, Restorer] = {}
         self._errors: dict[Key, tuple[str, float]] = {}  # message, and when to try again
 
-    def restorer(self, network: str, coder: Coder) -> Restorer | PassReason:
+    def restorer(self, network: str, weights_for: WeightsFor) -> Restorer | PassReason:
         """Return a restorer, opened if it was not; a failure is tried again after a while."""
-        key = network, coder
+        key = network, weights_for
         if (restorer := self.peek(*key)) is not None:
             return restorer
         if self.error(*key):
             return "engine_failed"
         try:
-            restorer = self._opener(network, coder, self._choice)
+            restorer = self._opener(network, weights_for, self._choice)
         except Exception as error:  # a failure of one network must not end the others
             if not isinstance(error, EdgecarError):
                 _log.exception("network %s for %s cannot be opened", *key)
             self._note(key, error)
             return "engine_failed"
         self._restorers[key] = restorer
-        _log.info("opened %s for %s on %s", network, coder, restorer.engine.info.name)
+        _log.info("opened %s for %s on %s", network, weights_for, restorer.engine.info.name)
         return restorer
 
     def failed(self, restorer: Restorer, error: EdgecarError) -> PassReason:
@@ -94,14 +101,14 @@ class Networks:
         restorer.close()
         return "engine_failed"
 
-    def error(self, network: str, coder: Coder) -> str | None:
+    def error(self, network: str, weights_for: WeightsFor) -> str | None:
         """Return why a network does not run."""
-        message, until = self._errors.get((network, coder), ("", 0.0))
+        message, until = self._errors.get((network, weights_for), ("", 0.0))
         return message or None if time.monotonic() < until else None
 
-    def peek(self, network: str, coder: Coder) -> Restorer | None:
+    def peek(self, network: str, weights_for: WeightsFor) -> Restorer | None:
         """Return a restorer if it is open."""
-        return self._restorers.get((network, coder))
+        return self._restorers.get((network, weights_for))
 
     @property
     def open(self) -> dict[Key, Restorer]:

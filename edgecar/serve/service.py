@@ -28,9 +28,9 @@ from edgecar.serve.publishing import Publisher
 from edgecar.serve.security import Redactor, check_allowed
 from edgecar.serve.settings import CameraSettings, Settings
 from edgecar.serve.status import CameraStatus, EngineStatus, Health, ServiceStatus
-from edgecar.spec import CODERS
+from edgecar.spec import WEIGHTS_FOR
 
-LIVE_CHANGES = {"network", "shed", "priority", "coder", "publish"}
+LIVE_CHANGES = {"network", "shed", "priority", "coder", "purpose", "publish"}
 """Settings that change while a camera runs; all others start it again."""
 
 DRAIN_SECONDS = 1.0
@@ -176,15 +176,17 @@ class Service(AbstractContextManager["Service"]):
     def status(self) -> ServiceStatus:
         """State of the service as a whole."""
         engines = []
-        for (network, coder), restorer in self._networks.open.items():
+        for (network, weights_for), restorer in self._networks.open.items():
             info = restorer.engine.info
             facts = {"provider": info.provider, "precision": info.precision, "device": info.device}
-            engines.append(EngineStatus(network=network, coder=coder, engine=info.name, **facts))
+            engines.append(
+                EngineStatus(network=network, weights_for=weights_for, engine=info.name, **facts)
+            )
         return ServiceStatus(
             version=version("edgecar"),
             uptime_seconds=round(time.monotonic() - self._began, 1),
             draining=self.draining,
-            networks=sorted({name for coder in CODERS for name in shipped_names(coder)}),
+            networks=sorted({name for each in WEIGHTS_FOR for name in shipped_names(each)}),
             load=round(self.load, 3),
             cpu_share=round(self._cpu_share, 3),
             memory_mib=round(self._process.memory_info().rss / (1 << 20), 1),

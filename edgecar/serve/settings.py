@@ -18,7 +18,7 @@ from pydantic import (
 
 from edgecar.media.sources import LIVE_DEFAULTS, Transport, source_from
 from edgecar.media.writer import MAX_CRF
-from edgecar.spec import Coder, Precision
+from edgecar.spec import Coder, Precision, Purpose
 
 PASS = "pass"
 """Network name that means: show the picture unchanged."""
@@ -97,6 +97,8 @@ class CameraSettings(Table):
     network: Network = "edgecar-s"
     coder: Coder | None = None
     """Coder whose weights are used. None: the coder of the camera's stream."""
+    purpose: Purpose = "view"
+    """Use of the restored pictures, where shipped weights for it are made."""
     shed: tuple[Network, ...] | None = Field(None, max_length=8)
     """Networks to fall back on under load, in this order; ``pass`` may be one. None: smaller
     shipped networks, then ``pass``. Empty: none, so frames are dropped instead."""

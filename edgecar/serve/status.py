@@ -58,7 +58,7 @@ class EngineStatus(BaseModel):
     """An engine at work."""
 
     network: str
-    coder: str
+    weights_for: str
     engine: str
     provider: str
     precision: str

@@ -17,6 +17,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from edgecar.errors import SettingsError
 from edgecar.train.data import BLOCK_PX, Batch, PatchSampler
 from edgecar.train.degrade import HeldOut, PairSource
+from edgecar.train.features import Backbone, DetectionLoss
 from edgecar.train.loop import SAVE_SECONDS, Run, cosine, last_layer, optimiser_for, train
 from edgecar.train.qat import narrow_
 from edgecar.train.recipe import TrainRecipe
@@ -86,6 +87,7 @@ def new_run(recipe: TrainRecipe, device: torch.device, network: nn.Module | None
     Raises:
         SettingsError: The recipe names something that does not exist.
         CheckpointError: There are no weights to start from, or no teacher.
+        EngineError: A detector is not there, or is none that is understood.
     """
     loss_named(recipe.loss)  # fails before anything is coded
     torch.backends.cudnn.benchmark = True  # on a GPU: patches of a run are all of one shape
@@ -97,6 +99,7 @@ def new_run(recipe: TrainRecipe, device: torch.device, network: nn.Module | None
         narrow_(network, card_named(recipe.network), recipe.degradation.name)
     network = network.to(device)
     teacher = teacher_of(recipe)
+    backbones = [Backbone(Path(detector), device) for detector in recipe.detectors]
     return Run(
         recipe,
         network,
@@ -105,6 +108,7 @@ def new_run(recipe: TrainRecipe, device: torch.device, network: nn.Module | None
         torch.amp.GradScaler(device.type, enabled=half_precision(device) == torch.float16),
         device,
         teacher=teacher.to(device) if teacher else None,
+        detection=DetectionLoss(backbones, recipe.feature_share) if backbones else None,
     )
 
 
@@ -233,7 +237,10 @@ def _step(run: Run, batch: Batch) -> tuple[float, float]:
         taught = restored_by(run.teacher, given, quantiser) if run.teacher else None
     criterion = loss_named(recipe.loss)
     restored = restored.float()
-    losses = criterion(restored, target)
+    if run.detection:
+        losses = run.detection(restored, target, given, (recipe.seed, run.step))
+    else:
+        losses = criterion(restored, target)
     if taught is not None:
         losses = torch.lerp(losses, criterion(restored, taught.float()), recipe.teacher_share)
     if recipe.harm:

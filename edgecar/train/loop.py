@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edgecar.errors import DataError, SettingsError
 from edgecar.files import atomic_write
+from edgecar.train.features import DetectionLoss
 from edgecar.train.recipe import TrainRecipe, record_from_table, table_of
 from edgecar.zoo.card import takes_quantiser
 
@@ -66,6 +67,7 @@ class Run:
         step: Number of steps done.
         seconds: Time they took.
         teacher: Network to learn from besides the pictures.
+        detection: Loss to minimise in training for detectors.
         scale: Lowest and highest score of the training set, which a scorer maps to 0 and 1.
     """
 
@@ -78,6 +80,7 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     teacher: nn.Module | None = None
+    detection: DetectionLoss | None = None
     scale: tuple[float, float] | None = None
 
     @property

@@ -19,10 +19,11 @@ from edgecar.exporter.quantize import always_kept
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import onnx_from_network
 from edgecar.files import sha256_of
-from edgecar.spec import CODERS
-from edgecar.train.recipe import TrainRecipe
+from edgecar.spec import WEIGHTS_FOR, weights_for_purpose
+from edgecar.train.recipe import DETECT, TrainRecipe
 from edgecar.zoo.card import Card
 from edgecar.zoo.checkpoints import Int8Training
+from edgecar.zoo.shipped import shipped_checkpoint
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -159,13 +160,18 @@ def recipe_in_eight_bits(recipe: TrainRecipe) -> TrainRecipe:
     starts from. They alone teach, and every picture counts by its own error: the gate will compare
     with them in dB, and clean pictures for a target would move FP32 itself away from them.
     """
-    own = bool(recipe.start) and recipe.start not in CODERS
-    start = recipe.start if own else recipe.degradation.coder
+    own = bool(recipe.start) and recipe.start not in WEIGHTS_FOR
+    shipped = weights_for_purpose(recipe.degradation.coder, recipe.purpose)
+    teacher = recipe.start if own else recipe.network
+    if shipped == DETECT and not own:
+        teacher = str(shipped_checkpoint(recipe.network, shipped).path)
     return replace(
         recipe,
         qat=True,
-        start=start,
-        teacher=start if own else recipe.network,
+        start=recipe.start if own else shipped,
+        detectors=(),
+        feature_share=0.0,
+        teacher=teacher,
         teacher_share=TEACHER_SHARE,
         balanced=True,
         start_share=0.0,

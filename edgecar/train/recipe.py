@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from edgecar.errors import SettingsError
 from edgecar.files import shipped, table_from_toml
-from edgecar.spec import CODERS
+from edgecar.spec import WEIGHTS_FOR, Purpose, WeightsFor
 from edgecar.train.degrade import Degradation, H264Range, HevcRange, JpegRange
 from edgecar.zoo.shipped import shipped_checkpoint
 
@@ -18,6 +18,7 @@ DEGRADATIONS: dict[str, Callable[..., Degradation]] = {
     "h264": H264Range,
     "hevc": HevcRange,
 }
+DETECT: WeightsFor = "h264:detect"
 KINDS = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -29,8 +30,8 @@ class TrainRecipe:
         network: Name in the zoo.
         sizes: Sizes of the network that differ from the published ones, e.g. ``{"width": 16}``.
         degradation: Coder and settings that the network learns to undo.
-        start: Weights to begin with: a checkpoint, or ``jpeg``, ``h264`` or ``hevc`` for those of
-            the same network that ship; empty: fresh ones.
+        start: Weights to begin with: a checkpoint, or ``jpeg``, ``h264``, ``hevc`` or
+            ``h264:detect`` for those of the same network that ship; empty: fresh ones.
         start_share: Share of the starting weights in the weights that ship: 0.5 is midway
             (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). A long training
             on clips made of photographs unlearns some of what holds for real ones.
@@ -39,6 +40,9 @@ class TrainRecipe:
         teacher: Network to learn from besides the clean pictures: a shipped name or a checkpoint.
         teacher_share: Share of the loss that compares with the teacher's output, 0 to 1.
         loss: One of `edgecar.train.fit.LOSSES`.
+        detectors: ONNX files of detectors to train for, of different families, so that others are
+            helped as well. The loss is that of `edgecar.train.features.DetectionLoss` then.
+        feature_share: Weight of what the detectors see, beside the error of the pixels.
         balanced: Divide the loss of each patch by the squared error of its coded picture. That
             makes the mean in dB small: a finely coded picture counts as much as a coarse one.
             Fresh weights come to that over the first steps.
@@ -70,6 +74,8 @@ class TrainRecipe:
     teacher: str = ""
     teacher_share: float = 0.5
     loss: str = "mse"
+    detectors: tuple[str, ...] = ()
+    feature_share: float = 0.0
     balanced: bool = False
     lossless: float = 0.0
     harm: float = 0.0
@@ -99,9 +105,25 @@ class TrainRecipe:
             )
         if not 0 <= self.lossless < 1:
             raise SettingsError(f"lossless is {self.lossless}; need a share from 0 to below 1")
+        if bool(self.detectors) != (self.feature_share > 0):
+            raise SettingsError(
+                f"got {len(self.detectors)} detector(s) and feature_share {self.feature_share}; "
+                "need both, or neither"
+            )
+        if self.detectors and (self.loss != "mse" or self.teacher or self.balanced):
+            raise SettingsError(
+                "with detectors the loss is relative to the coded picture's and has no other "
+                "parts; leave out loss, teacher and balanced"
+            )
         for key in ("batch", "steps"):
             if getattr(self, key) < 1:
                 raise SettingsError(f"{key} is {getattr(self, key)}; need at least 1")
+
+    @property
+    def purpose(self) -> Purpose:
+        """Use of the pictures that the weights will restore."""
+        again = self.qat and self.start == DETECT  # in eight bits, the weights themselves teach
+        return "detect" if self.detectors or again else "view"
 
     @property
     def start_path(self) -> Path | None:
@@ -110,7 +132,7 @@ class TrainRecipe:
         Raises:
             CheckpointError: None ship for the coder that ``start`` names.
         """
-        if self.start in CODERS:
+        if self.start in WEIGHTS_FOR:
             return shipped_checkpoint(self.network, self.start).path
         return Path(self.start) if self.start else None
 
@@ -171,7 +193,7 @@ def _typed(name: str, value: Any, like: Any) -> Any:
             raise SettingsError(f"{name}.coder is {coder!r}; use {', '.join(DEGRADATIONS)}")
         return record_from_table(DEGRADATIONS[coder], values, f"{name}.")
     if isinstance(like, tuple):
-        kind = type(like[0])
+        kind = type(like[0]) if like else str
         if isinstance(value, list | tuple) and all(_is(kind, entry) for entry in value):
             return tuple(value)
         needed = f"a list such as {list(like)}"

@@ -45,6 +45,7 @@ def describe(
     """
     return {
         "trained_on": run.recipe.degradation.name,
+        "purpose": run.recipe.purpose,
         "recipe": table_of(run.recipe),
         "sources": sources,
         "weights_used": weights_used(run.recipe),
@@ -57,9 +58,10 @@ def describe(
 
 
 def weights_used(recipe: TrainRecipe) -> list[dict[str, Any]]:
-    """Return the weights that a run began with and its teacher, and what these learned from."""
+    """Return the weights that a run began with, its teacher and detectors, and their sources."""
     used = []
-    for path in dict.fromkeys(filter(None, (recipe.start_path, teacher_path(recipe)))):
+    others = (recipe.start_path, teacher_path(recipe), *map(Path, recipe.detectors))
+    for path in dict.fromkeys(filter(None, others)):
         beside = path.with_suffix(".json")
         entry = next((e["training"] for e in manifest() if WEIGHTS / e["file"] == path), None)
         known = entry or (json.loads(beside.read_text()) if beside.is_file() else {})

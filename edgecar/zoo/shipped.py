@@ -7,7 +7,7 @@ from typing import Any
 
 from edgecar.errors import CheckpointError
 from edgecar.files import WEIGHTS
-from edgecar.spec import Coder
+from edgecar.spec import WeightsFor, weights_for_purpose
 
 MANIFEST = "manifest.json"
 WORST = "worst"  # among gains: of all clips, and no part of the mean
@@ -20,14 +20,14 @@ class ShippedWeights:
 
     Attributes:
         network: Name in the zoo.
-        codec: Coder of the input.
+        codec: Coder of the input, with the purpose if it is not to view.
         path: The safetensors file.
         sha256: SHA-256 of that file.
         trained_on: The degradation, the coder first: ``jpeg 10-40``.
     """
 
     network: str
-    codec: Coder
+    codec: WeightsFor
     path: Path
     sha256: str
     trained_on: str
@@ -36,7 +36,8 @@ class ShippedWeights:
 def manifest() -> list[dict[str, Any]]:
     """Return the manifest, as `benchmarks.run.release` entered it.
 
-    Besides what `ShippedWeights` has: ``licence``; ``config``, settings that differ from the
+    Besides what `ShippedWeights` has: ``for``, the coder; ``purpose``, if it is not to view;
+    ``licence``; ``config``, settings that differ from the
     published network; ``cost`` of the network so configured; ``psnr`` in dB by test set and quality
     (JPEG), or ``gain_db`` over the coded video by quantiser, and the ``worst`` of all clips;
     ``tiling``, what tiles change for networks that pool over the picture; and ``training``.
@@ -50,7 +51,7 @@ def shipped_weights() -> list[ShippedWeights]:
     return [
         ShippedWeights(
             network=entry["network"],
-            codec=entry["for"],
+            codec=codec_of(entry),
             path=WEIGHTS / entry["file"],
             sha256=entry["sha256"],
             trained_on=entry["trained_on"],
@@ -59,11 +60,16 @@ def shipped_weights() -> list[ShippedWeights]:
     ]
 
 
-def shipped_checkpoint(network: str, codec: Coder) -> ShippedWeights:
-    """Return the shipped weights of a network for one codec.
+def codec_of(entry: dict[str, Any]) -> WeightsFor:
+    """Return what an entry of the manifest is for: the coder, and a purpose that is not to view."""
+    return weights_for_purpose(entry["for"], entry.get("purpose", "view"))
+
+
+def shipped_checkpoint(network: str, codec: WeightsFor) -> ShippedWeights:
+    """Return the shipped weights of a network for a coder, and for a purpose: ``h264:detect``.
 
     Raises:
-        CheckpointError: None ship; says for which codecs some do.
+        CheckpointError: None ship; says for which some do.
     """
     own = {entry.codec: entry for entry in shipped_weights() if entry.network == network}
     if codec in own:

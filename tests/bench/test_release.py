@@ -140,10 +140,11 @@ def test_worse_weights_are_refused_unless_told(folder, pictures, trained, capsys
 
 @pytest.mark.slow  # weights are measured on every clip and picture
 @pytest.mark.parametrize(
-    ("codec", "keys"),
+    ("codec", "purpose", "keys"),
     [
-        ("h264", {"crf 29", "crf 35", "crf 41", "crf 47", "worst"}),
-        ("hevc", {"qp 22", "qp 27", "qp 32", "qp 37", "worst"}),
+        ("h264", "view", {"crf 29", "crf 35", "crf 41", "crf 47", "worst"}),
+        ("h264", "detect", {"crf 29", "crf 35", "crf 41", "crf 47", "worst"}),
+        ("hevc", "view", {"qp 22", "qp 27", "qp 32", "qp 37", "worst"}),
     ],
 )
 def test_video_weights_are_measured_on_coded_clips(
@@ -152,6 +153,7 @@ def test_video_weights_are_measured_on_coded_clips(
     make_clip,  # noqa: F811
     tmp_path,
     codec,
+    purpose,
     keys,
 ) -> None:
     clips = tmp_path / "clips"
@@ -159,17 +161,21 @@ def test_video_weights_are_measured_on_coded_clips(
     for number in range(2):
         options = {"qp": "0"}
         make_clip(f"clips/{number}.mp4", frames=6, size=(64, 80 + 16 * number), options=options)
-    admit(trained(strength=0.0, trained_on=f"{codec} strong"), [clips])
+    admit(trained(strength=0.0, trained_on=f"{codec} strong", purpose=purpose), [clips])
     (entry,) = manifest()
-    assert entry["for"] == codec
+    assert (entry["for"], entry["purpose"]) == (codec, purpose)
     assert "psnr" not in entry
     # A network that changes nothing gains nothing, exactly.
     assert entry["gain_db"] == dict.fromkeys(keys, 0.0)
     assert names(folder) == {
         MANIFEST,
-        f"edgecar-xs.{codec}.safetensors",
-        f"edgecar-xs.{codec}.onnx",
+        entry["file"],
+        entry["file"].replace("safetensors", "onnx"),
     }
+    assert entry["file"].startswith(f"edgecar-xs.{codec}{'-detect' * (purpose == 'detect')}.")
+    assert read_artifact(
+        folder / entry["file"].replace("safetensors", "onnx")
+    ).metadata.purpose == (purpose)
     with pytest.raises(SettingsError, match="got 2 folders for"):
         admit(folder / entry["file"], [clips, clips])
 

@@ -6,9 +6,9 @@ import pytest
 
 from edgecar.cli import models
 from edgecar.files import WEIGHTS
-from edgecar.spec import CODERS
+from edgecar.spec import WEIGHTS_FOR
 from edgecar.zoo import shipped
-from edgecar.zoo.shipped import FACTS, MANIFEST
+from edgecar.zoo.shipped import FACTS, MANIFEST, codec_of
 
 MOST_COLUMNS = 100
 
@@ -21,6 +21,7 @@ def entry(network: str, coder: str, **metadata: object) -> dict[str, object]:
 ENTRIES = [
     entry("edgecar-s", "jpeg", psnr={"classic5 q10": 29.023, "classic5 q40": 33.4}),
     entry("edgecar-s", "h264", gain_db={"crf 29": 0.25, "crf 47": 0.75, "worst": -3.0}),
+    entry("edgecar-s", "h264", purpose="detect", gain_db={"crf 47": 0.125}),
     entry("edgecar-m", "jpeg", psnr={"live1 q10": 29.0}),
     entry("dncnn", "hevc", gain_db={"qp 22": -0.1, "worst": -0.2}),
     entry("glfusion", "hevc", gain_db={"qp 22": 0.1}, config={"width": 16, "reduction": 4}),
@@ -50,20 +51,21 @@ def rows(text: str) -> dict[str, list[str]]:
 @pytest.mark.usefixtures("ships")
 def test_weights_are_shown_by_coder_with_what_was_measured(edgecar) -> None:
     table = rows(edgecar("models").out)
-    assert table["Network"][-3:] == list(CODERS)
-    assert table["edgecar-s"][-3:] == ["29.02", "+0.50", "–"]  # the worst is no part of the mean
-    assert table["dncnn"][-3:] == ["–", "–", "-0.10"]
-    assert table["edgecar-m"][-3:] == ["yes", "–", "–"]  # not measured there, but it ships
-    assert table["arcnn"][-3:] == ["–"] * 3
+    assert table["Network"][-4:] == [*WEIGHTS_FOR[:3], "detect"]  # below "h264:"
+    # The worst is no part of the mean.
+    assert table["edgecar-s"][-4:] == ["29.02", "+0.50", "–", "+0.12"]
+    assert table["dncnn"][-4:] == ["–", "–", "-0.10", "–"]
+    assert table["edgecar-m"][-4:] == ["yes", "–", "–", "–"]  # not measured there, but it ships
+    assert table["arcnn"][-4:] == ["–"] * 4
 
 
 @pytest.mark.usefixtures("ships")
 def test_other_sizes_have_a_row_and_a_cost_of_their_own(edgecar) -> None:
     table = rows(edgecar("models").out)
     published, narrow = table["glfusion"], table["glfusion+_width_16_reduction_4"]
-    assert published[-3:] == ["–"] * 3
+    assert published[-4:] == ["–"] * 4
     assert published[2] == "32,541,882"
-    assert narrow == ["1/3", "windowed", "2,041,882", "116.2", "112", "–", "–", "+0.10"]
+    assert narrow == ["1/3", "windowed", "2,041,882", "116.2", "112", "–", "–", "+0.10", "–"]
 
 
 @pytest.mark.usefixtures("ships")
@@ -86,12 +88,15 @@ def test_what_ships_fits_a_narrow_terminal_too(edgecar) -> None:
     table = rows(out)
     for entry in shipped.manifest():
         if not entry["config"]:
-            assert table[entry["network"]][CODERS.index(entry["for"]) - len(CODERS)] != "–"
+            assert (
+                table[entry["network"]][WEIGHTS_FOR.index(codec_of(entry)) - len(WEIGHTS_FOR)]
+                != "–"
+            )
 
 
 def test_doctor_lists_weights_by_coder(edgecar, monkeypatch) -> None:
     monkeypatch.setattr("edgecar.cli.doctor.shipped_answers", lambda _report: [])
     weights = json.loads(edgecar("doctor", "--json").out)["weights"]
-    assert list(weights) == list(CODERS)
+    assert list(weights) == list(WEIGHTS_FOR)
     assert "edgecar-s" in weights["jpeg"]
     assert f"weights   jpeg: {', '.join(weights['jpeg'])}" in edgecar("doctor").out

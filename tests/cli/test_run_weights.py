@@ -89,6 +89,9 @@ def test_report_says_what_was_taken_and_for_what(edgecar, ship, clip) -> None:
     report = json.loads(edgecar(*arguments, "--for", "hevc").out)
     told = (report["input_codec"], report["weights_for"], report["trained_on"])
     assert told == ("h264", "hevc", "hevc qp 22-37")
+    ship("edgecar-xs", "h264:detect")
+    report = json.loads(edgecar(*arguments, "--for", "h264:detect").out)
+    assert (report["weights_for"], report["trained_on"]) == ("h264:detect", "h264 crf 29-47")
 
 
 def test_report_of_an_unknown_training_says_so(edgecar, clip, write_artifact, tmp_path) -> None:
@@ -120,8 +123,8 @@ def test_asked_for_and_not_there_is_one_line(edgecar, ship, clip) -> None:
     done = edgecar(*arguments, "--for", "hevc")
     assert done.code == 1
     assert done.err.strip().splitlines() == [
-        "edgecar: no hevc weights ship for 'edgecar-xs' (there are: none); give one of those or an "
-        "exported .onnx file"
+        "edgecar: no hevc weights ship for 'edgecar-xs' (there are: none; it has some for jpeg); "
+        "give one of those or an exported .onnx file"
     ]
 
 

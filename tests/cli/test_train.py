@@ -17,8 +17,8 @@ from edgecar.train import loop, qat
 STEPS = 12
 RECIPE = f'network = "edgecar-xs"\nsteps = {STEPS}\nbatch = 2\npatch_px = 16\nwarmup = 4\n'
 FACTS = {
-    *("path", "trained_on", "recipe", "sources", "weights_used", "validation_db", "steps"),
-    *("seconds", "device", "torch", "machine", "commit"),
+    *("path", "trained_on", "purpose", "recipe", "sources", "weights_used", "validation_db"),
+    *("steps", "seconds", "device", "torch", "machine", "commit"),
 }
 
 

@@ -50,18 +50,24 @@ def test_file_is_written_with_its_facts(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("beside", "known"),
-    [('{"trained_on": "hevc qp 22-37"}', "hevc qp 22-37"), ("{}", ""), ("[1]", ""), ("x", "")],
+    ("beside", "known", "purpose"),
+    [
+        ('{"trained_on": "hevc qp 22-37"}', "hevc qp 22-37", "view"),
+        ('{"trained_on": "h264 crf 29-47", "purpose": "detect"}', "h264 crf 29-47", "detect"),
+        ("{}", "", "view"),
+        ("[1]", "", "view"),
+        ("x", "", "view"),
+    ],
 )
 def test_file_goes_beside_the_checkpoint_and_reads_the_facts_of_its_training(
-    checkpoint, beside, known
+    checkpoint, beside, known, purpose
 ) -> None:
     checkpoint.with_suffix(".json").write_text(beside)
     checkpoint.with_suffix(".onnx").write_text("an older one")
     done = export(checkpoint)
-    assert done.metadata.trained_on == known
+    assert (done.metadata.trained_on, done.metadata.purpose) == (known, purpose)
     assert done.path == checkpoint.with_suffix(".onnx")
-    assert read_artifact(done.path).metadata.model == "dncnn"  # replaced whole
+    assert read_artifact(done.path).metadata == done.metadata  # replaced whole
     names = {path.name for path in checkpoint.parent.iterdir()}
     assert names == {"little.onnx", "little.pth", "little.json"}
 
@@ -148,7 +154,7 @@ def test_output_must_be_an_onnx_file(checkpoint, monkeypatch) -> None:
 
 @pytest.fixture
 def ships(tmp_path, monkeypatch) -> Path:
-    """A manifest with edgecar-xs for JPEG and H.264, and an empty folder to work in."""
+    """A manifest with edgecar-xs for JPEG, H.264 and detectors, and an empty folder to work in."""
     weights, work = tmp_path / "weights", tmp_path / "work"
     weights.mkdir()
     work.mkdir()
@@ -157,24 +163,31 @@ def ships(tmp_path, monkeypatch) -> Path:
     entry = {"network": "edgecar-xs", "for": "jpeg", "file": path.name, "sha256": "",
              "trained_on": "jpeg 10-40"}  # fmt: skip
     video = {**entry, "for": "h264", "trained_on": "h264 crf 29-47"}
-    (weights / shipped.MANIFEST).write_text(json.dumps([entry, video]))
+    entries = [entry, video, {**video, "purpose": "detect"}]
+    (weights / shipped.MANIFEST).write_text(json.dumps(entries))
     monkeypatch.setattr(shipped, "WEIGHTS", weights)
     monkeypatch.chdir(work)
     return path
 
 
 def test_name_of_a_network_exports_its_shipped_weights(ships) -> None:
-    """Those for several coders lie side by side."""
-    for coder, trained_on in (("jpeg", "jpeg 10-40"), ("h264", "h264 crf 29-47")):
-        done = export("edgecar-xs.pt" if coder == "jpeg" else "edgecar-xs", codec=coder)
+    """Those for several coders, and purposes, lie side by side."""
+    for name, codec, stem, trained_on in (
+        ("edgecar-xs.pt", "jpeg", "jpeg", "jpeg 10-40"),
+        ("edgecar-xs", "h264", "h264", "h264 crf 29-47"),
+        ("edgecar-xs", "h264:detect", "h264-detect", "h264 crf 29-47"),
+    ):
+        done = export(name, codec=codec)
         assert done.shipped
-        assert done.path == Path(f"edgecar-xs.{coder}.onnx")
-        assert (done.metadata.trained_on, done.metadata.coder) == (trained_on, coder)
+        assert done.path == Path(f"edgecar-xs.{stem}.onnx")
+        assert (done.metadata.trained_on, done.metadata.weights_for) == (trained_on, codec)
         assert done.metadata.weights_sha256 == sha256_of(ships)
-    assert len(list(Path().iterdir())) == 2
+    assert len(list(Path().iterdir())) == 3
     with pytest.raises(ExportError, match=r"write to edgecar-xs\.h264\.onnx$"):
         export("edgecar-xs", ".", codec="h264")
-    with pytest.raises(CheckpointError, match=r"no hevc weights .* there are some for h264, jpeg"):
+    with pytest.raises(
+        CheckpointError, match=r"no hevc weights .* there are some for h264, h264:detect"
+    ):
         export("edgecar-xs", codec="hevc")
     with pytest.raises(CheckpointError, match=r"camera\.pt: no such file"):
         export("camera.pt")

@@ -8,7 +8,7 @@ from edgecar.errors import ArtifactError
 from edgecar.media.frame import Coding
 from edgecar.runtime.choice import choose_weights, coder_for, limits_of
 from edgecar.runtime.restorer import Restorer
-from edgecar.spec import CODERS
+from edgecar.spec import CODERS, WEIGHTS_FOR
 
 MADE_FOR = {"jpeg": "jpeg", "mjpeg": "jpeg", "h264": "h264", "hevc": "hevc"}
 NONE_MADE = ("png", "bmp", "webp", "gif", "jpeg2000", "", "mpeg4", "mpeg2video", "vp9", "rawvideo")
@@ -91,12 +91,12 @@ def test_weights_that_would_do_harm_are_refused_unless_asked_for(ship, there, co
     assert choose_weights("edgecar-xs", codec, there).artifact.metadata.coder == there
 
 
-@pytest.mark.parametrize("asked", CODERS)
+@pytest.mark.parametrize("asked", WEIGHTS_FOR)
 @pytest.mark.parametrize("codec", ["png", "h264", "mpeg4"])
 def test_what_is_asked_for_is_taken_whatever_the_input(ship, asked, codec) -> None:
-    ship("edgecar-xs", *CODERS)
+    ship("edgecar-xs", *WEIGHTS_FOR)
     choice = choose_weights("edgecar-xs", codec, asked)
-    assert choice.artifact.metadata.coder == asked
+    assert choice.artifact.metadata.weights_for == asked
     assert choice.note == ""
     assert choice.reason.endswith(f"; as asked; the input is {codec})")
     assert choice.limits.reason_to_pass(Coding(codec=codec)) is None
@@ -106,6 +106,7 @@ def test_what_is_asked_for_is_taken_whatever_the_input(ship, asked, codec) -> No
     ("network", "codec", "asked", "said"),
     [
         ("edgecar-xs", "h264", "hevc", r"no hevc weights ship for 'edgecar-xs' \(there are: "),
+        ("edgecar-xs", "h264", "h264:detect", r"\(there are: none; it has some for jpeg, h264\)"),
         ("nosuch", "h264", None, r"no weights ship for 'nosuch' \(there are: edgecar-xs, msfan\)"),
         ("absent.onnx", "h264", None, r"absent\.onnx: no such file"),
     ],
@@ -124,6 +125,8 @@ def test_what_does_not_exist_is_refused(ship, network, codec, asked, said) -> No
         ("jpeg 10-40", "png", None, "png"),
         ("jpeg 10-40", "h264", "jpeg", ""),
         ("jpeg 10-40", "jpeg", "hevc", "hevc"),
+        ("jpeg 10-40", "h264", "h264:detect", "h264:detect"),
+        ("h264 crf 29-47", "jpeg", "h264:detect", ""),
         ("h264 crf 29-47", "h264", None, ""),
         ("h264 crf 29-47", "vp9", None, "vp9"),
         ("", "h264", None, ""),

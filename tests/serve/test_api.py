@@ -26,7 +26,7 @@ def test_the_service_and_its_cameras_are_told(client):
     assert {"edgecar-xs", "edgecar-s", "msfan"} <= set(status["networks"])
     assert status["memory_mib"] > 10
     (engine,) = status["engines"]
-    assert (engine["network"], engine["coder"]) == ("edgecar-s", "h264")
+    assert (engine["network"], engine["weights_for"]) == ("edgecar-s", "h264")
     (camera,) = client.get("/api/cameras").json()
     assert camera.keys() == client.get("/api/cameras/gate").json().keys()
     assert camera["state"] == "running"

@@ -174,6 +174,24 @@ def test_an_engine_that_fails_lets_pictures_pass_and_is_opened_again(
     assert service.camera("gate").status.error is None
 
 
+def test_weights_for_the_purpose_of_a_camera_are_used_and_asked_for_by_name(
+    make_service, client_of, clip, ship
+):
+    ship("edgecar-xs", "h264")
+    cameras = [table("gate", clip, network="edgecar-xs", purpose="detect", shed=[])]
+    service = make_service(*cameras, networks=Networks(EngineChoice(threads=1)))
+    gate = service.camera("gate")
+    until(lambda: gate.status.error)
+    assert "no h264:detect weights ship for 'edgecar-xs'" in gate.status.error
+    assert "it has some for h264" in gate.status.error
+    running(service, "gate")  # pictures pass
+    assert not gate.frame.restored
+    service.change("gate", {"purpose": "view"})
+    until(lambda: gate.frame.restored)
+    (engine,) = client_of(service).get("/api/status").json()["engines"]
+    assert (engine["network"], engine["weights_for"]) == ("edgecar-xs", "h264")
+
+
 def test_a_network_that_does_not_exist_is_said_at_its_camera(make_service, clip):
     networks = Networks(EngineChoice(threads=1))
     service = make_service(table("gate", clip, network="nothing"), networks=networks)

@@ -1,5 +1,6 @@
 """Training in eight bits: what is rounded, what is learned, and that the graph says the same."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgecar.exporter.quantize import SIGNED, always_kept, quantised
 from edgecar.exporter.recipe import recipe_for
 from edgecar.exporter.to_onnx import artifact_from_network, source_of
 from edgecar.train import qat
+from edgecar.train.degrade import H264Range
 from edgecar.train.fit import new_run
 from edgecar.train.qat import (
     int8_training,
@@ -30,6 +32,7 @@ from edgecar.train.qat import (
 )
 from edgecar.train.recipe import TrainRecipe
 from edgecar.train.weights import save_weights
+from edgecar.zoo import shipped as shipped_module
 from edgecar.zoo.checkpoints import Loaded, int8_training_of, load_network
 from edgecar.zoo.registry import card_named
 from edgecar.zoo.shipped import shipped_checkpoint
@@ -116,6 +119,20 @@ def test_the_graph_rounds_as_training_did(narrow, codes) -> None:
     assert (np.abs(got - expected) < SAME).mean() > 0.2
     with TorchEngine(Artifact(metadata, model.SerializeToString())) as engine:
         assert (np.abs(engine.run(batch) - expected) < SAME).mean() < 0.05
+
+
+def test_weights_for_detectors_teach_themselves_in_eight_bits(tmp_path, monkeypatch) -> None:
+    entry = {"network": "edgecar-xs", "for": "h264", "purpose": "detect", "file": "xs.safetensors",
+             "sha256": "", "trained_on": "h264 crf 10-51"}  # fmt: skip
+    (tmp_path / shipped_module.MANIFEST).write_text(json.dumps([entry]))
+    monkeypatch.setattr(shipped_module, "WEIGHTS", tmp_path)
+    detectors = {"detectors": ("yolox.onnx",), "feature_share": 0.2}
+    plain = TrainRecipe("edgecar-xs", degradation=H264Range(), start="h264", **detectors, **SMALL)
+    recipe = recipe_in_eight_bits(plain)
+    own = str(tmp_path / "xs.safetensors")
+    assert (recipe.start, recipe.teacher, recipe.detectors) == ("h264:detect", own, ())
+    assert plain.purpose == recipe.purpose == "detect"
+    assert recipe_in_eight_bits(TrainRecipe("edgecar-xs", **SMALL)).purpose == "view"
 
 
 @pytest.mark.slow  # a network is trained and exported

@@ -8,7 +8,7 @@ import torch
 
 from edgecar.errors import SettingsError
 from edgecar.files import shipped
-from edgecar.spec import CODERS
+from edgecar.spec import CODERS, WEIGHTS_FOR
 from edgecar.train.degrade import H264Range, HevcRange, JpegRange
 from edgecar.train.fit import loss_named, new_network, rate_share_at
 from edgecar.train.loop import optimiser_for
@@ -24,6 +24,7 @@ from edgecar.zoo.msfan import Msfan
 SHIPPED = sorted(shipped("export", "training").glob("*.toml"))
 JPEG = {"coder": "jpeg"}
 H264 = {"coder": "h264"}
+DETECT = {"detectors": ["yolox.onnx"], "feature_share": 0.2}
 
 
 def refusal(table: dict) -> str:
@@ -49,6 +50,12 @@ def refusal(table: dict) -> str:
         ({"start_share": 0.5}, ["start_share is 0.5", "weights to start from"]),
         ({"start": "h264", "start_share": 1.0}, ["start_share is 1.0", "below 1"]),
         ({"lossless": 1.0}, ["lossless is 1.0", "below 1"]),
+        ({"detectors": "yolox.onnx"}, ["detectors is 'yolox.onnx'", "a list"]),
+        ({"detectors": ["a.onnx", "b.onnx"]}, ["2 detector(s) and feature_share 0.0", "need both"]),
+        ({"feature_share": 0.2}, ["0 detector(s) and feature_share 0.2", "need both"]),
+        ({**DETECT, "balanced": True}, ["with detectors", "leave out loss, teacher and balanced"]),
+        ({**DETECT, "teacher": "edgecar-m"}, ["with detectors", "leave out loss"]),
+        ({**DETECT, "loss": "ssim"}, ["with detectors", "leave out loss"]),
         ({"degradation": {**H264, "real": 2.0}}, ["real is 2.0", "a share from 0 to 1"]),
         ({"patch_px": 60}, ["patch_px is 60", "multiple of 8"]),
         ({"patch_px": 8}, ["patch_px is 8", "at least 16"]),
@@ -117,9 +124,11 @@ def test_names_of_recipes() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_recipe(path) -> None:
     recipe = recipe_from_toml(path, TrainRecipe)
-    network, coder = path.stem.split(".")
+    network, made_for = path.stem.split(".")
+    coder = made_for.removesuffix("-detect")
     assert recipe.network == network.partition("-ablation-")[0].removesuffix("-paper")
     assert recipe.degradation.coder == coder
+    assert (recipe.purpose == "detect") == (coder != made_for)
     assert recipe_from_table(table_of(recipe)) == recipe
     # The weights that it starts from may not ship yet.
     with torch.device("meta"):
@@ -154,7 +163,8 @@ def test_ablations_of_msfan_differ_in_one_size_and_nothing_else() -> None:
 
 def test_recipes_ship() -> None:
     assert len(SHIPPED) >= 10
-    assert {path.stem.split(".")[1] for path in SHIPPED} == set(CODERS)
+    made_for = {path.stem.split(".")[1] for path in SHIPPED}
+    assert made_for == {each.replace(":", "-") for each in WEIGHTS_FOR}
 
 
 @pytest.mark.parametrize(

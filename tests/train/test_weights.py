@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgecar.errors import CheckpointError, SettingsError
+from edgecar.files import sha256_of
 from edgecar.train.degrade import H264Range, HevcRange
 from edgecar.train.fit import fit_last_layer, new_network, new_run, teacher_of
 from edgecar.train.loop import Run, last_layer
@@ -185,6 +186,7 @@ def test_facts_tell_how_weights_came_to_be(run, tmp_path) -> None:
     assert recipe_from_table(read.pop("recipe")) == RECIPE  # lists and all
     assert read == {
         "trained_on": "hevc qp 20-38",
+        "purpose": "view",
         "sources": sources,
         "weights_used": [],
         "validation_db": {"qp 22": 0.123, "worst": -0.1},
@@ -206,6 +208,12 @@ def test_weights_tell_what_those_they_began_with_learned_from(run, tmp_path) -> 
     (used,) = weights_used(recipe)
     assert used["file"] == "own.safetensors"
     assert used["sources"] == sources
+    for name in ("yolox.onnx", "fastest.onnx"):
+        (tmp_path / name).write_text(name)
+    detectors = str(tmp_path / "yolox.onnx"), str(tmp_path / "fastest.onnx")
+    used = weights_used(replace(XS, start="jpeg", detectors=detectors, feature_share=0.2))
+    assert [each["file"] for each in used[1:]] == ["yolox.onnx", "fastest.onnx"]
+    assert used[1]["sha256"] == sha256_of(tmp_path / "yolox.onnx")
     shipped = weights_used(replace(XS, start="jpeg", teacher="edgecar-s"))
     assert [each["file"] for each in shipped] == [
         *("edgecar-xs.jpeg.safetensors", "edgecar-s.jpeg.safetensors")

@@ -11,15 +11,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 import edgecar
-from edgecar.artifact import read_artifact
+from edgecar.artifact import read_artifact, weights_stem
 from edgecar.engines.select import open_engine
 from edgecar.errors import CheckpointError
 from edgecar.exporter.upsampling import phase_kernel
 from edgecar.files import WEIGHTS, sha256_of
+from edgecar.spec import coder_and_purpose
 from edgecar.zoo import shipped
 from edgecar.zoo.checkpoints import rounded, rounding_error
 from edgecar.zoo.registry import CARDS
-from edgecar.zoo.shipped import network_table, shipped_checkpoint, shipped_weights
+from edgecar.zoo.shipped import codec_of, network_table, shipped_checkpoint, shipped_weights
 from tests.networks import narrow
 from tests.zoo.files import stored
 
@@ -33,7 +34,10 @@ def manifest(tmp_path, monkeypatch):
 
     def enter(*entries: tuple[str, str]) -> None:
         fields = {"file": "edgecar-s.jpeg.safetensors", "sha256": "0", "trained_on": "jpeg 10-40"}
-        rows = [{**fields, "network": network, "for": codec} for network, codec in entries]
+        rows = []
+        for network, codec in entries:
+            coder, purpose = coder_and_purpose(codec)
+            rows.append({**fields, "network": network, "for": coder, "purpose": purpose})
         (tmp_path / shipped.MANIFEST).write_text(json.dumps(rows))
 
     return enter
@@ -52,6 +56,15 @@ def test_weights_are_found_by_network_and_codec(manifest, tmp_path) -> None:
         shipped_checkpoint("dncnn", "jpeg")
 
 
+def test_weights_are_found_by_purpose(manifest) -> None:
+    manifest(("edgecar-s", "h264"))
+    with pytest.raises(CheckpointError, match=r"no h264:detect .* there are some for h264$"):
+        shipped_checkpoint("edgecar-s", "h264:detect")
+    manifest(("edgecar-s", "h264:detect"), ("edgecar-s", "h264"))
+    for codec in ("h264", "h264:detect"):
+        assert shipped_checkpoint("edgecar-s", codec).codec == codec
+
+
 def test_table_joins_costs_and_weights(manifest, tmp_path) -> None:
     manifest(("edgecar-s", "jpeg"), ("msfan", "jpeg"))
     facts = [{"name": "edgecar-s", "params": 39_332}, {"name": "dncnn", "params": 667_072}]
@@ -65,14 +78,14 @@ def test_table_joins_costs_and_weights(manifest, tmp_path) -> None:
 @every_file
 def test_what_ships_is_what_the_manifest_says(entry) -> None:
     path = WEIGHTS / entry["file"]
-    assert path.name == f"{entry['network']}.{entry['for']}.safetensors"
+    assert path.name == f"{weights_stem(entry['network'], codec_of(entry))}.safetensors"
     assert sha256_of(path) == entry["sha256"]
     assert edgecar.load(path).card.name == entry["network"]
     metadata = read_artifact(path.with_suffix(".onnx")).metadata
     assert metadata.model == entry["network"]
     assert metadata.weights_sha256 == entry["sha256"]
     assert metadata.trained_on == entry["trained_on"]
-    assert metadata.coder == entry["for"]
+    assert metadata.weights_for == codec_of(entry)
     assert metadata.halo_px == entry["cost"]["halo_px"]
     # How they were made, and what they achieve.
     training = entry["training"]

@@ -22,7 +22,7 @@ from torchmetrics.functional.image import (
     visual_information_fidelity,
 )
 
-from edgecar.artifact import find_artifact, shipped_coders
+from edgecar.artifact import find_artifact, shipped_for
 from edgecar.errors import DataError, SettingsError
 from edgecar.evaluate.clips import published_luma
 from edgecar.evaluate.metrics import Luma
@@ -31,7 +31,7 @@ from edgecar.media.frame import Frame, chroma_size
 from edgecar.media.pictures import jpeg_coded
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.runtime.restorer import Restorer
-from edgecar.spec import CODERS, Coder
+from edgecar.spec import CODERS, Coder, WeightsFor
 from edgecar.train.degrade import Bgr
 from edgecar.train.folders import load_photos, photo_folders
 from edgecar.train.quality.rated import NONE, Rated, RatedSet, rated_from_csv, split_by_reference
@@ -92,7 +92,7 @@ class Distortions:
             ends = getattr(self, name)
             if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
                 raise SettingsError(f"{name} is {list(ends)}; need two numbers above 0 in order")
-        unknown = [name for name in self.networks if not shipped_coders(name)]
+        unknown = [name for name in self.networks if not shipped_for(name)]
         if unknown or (self.restored and not self.networks):
             raise SettingsError(f"networks are {list(self.networks)}; need some that ship weights")
 
@@ -290,15 +290,15 @@ class _Restorers(ExitStack):
     def __init__(self, networks: Sequence[str]) -> None:
         super().__init__()
         self._networks = networks
-        self._opened: dict[tuple[str, Coder], Restorer] = {}
+        self._opened: dict[tuple[str, WeightsFor], Restorer] = {}
 
     def restored(self, coded: Luma, coder: Coder, rng: np.random.Generator) -> Luma:
         """Restore by a drawn network, now and then with the weights of another coder."""
         name = str(rng.choice(self._networks))
-        own = shipped_coders(name)
+        own = shipped_for(name)
         others = [c for c in own if c != coder]
         strange = coder not in own or (others and rng.random() < OTHER_WEIGHTS)
-        weights = others[int(rng.integers(len(others)))] if strange else coder
+        weights: WeightsFor = others[int(rng.integers(len(others)))] if strange else coder
         if (name, weights) not in self._opened:
             # In float32 on one thread: the pictures must not depend on the machine's arithmetic.
             restorer = Restorer(name, precision="fp32", codec=weights, threads=1, reuse=False)
@@ -354,7 +354,7 @@ def _key(photo: NDArray[np.uint8], distortions: Distortions, seed: int, number: 
     weights = {
         f"{name}.{coder}": sha256_of(find_artifact(name, coder).with_suffix(".safetensors"))
         for name in distortions.networks
-        for coder in shipped_coders(name)
+        for coder in shipped_for(name)
     }
     libraries = {name: list(version) for name, version in av.library_versions.items()}
     digest = hashlib.sha256(np.ascontiguousarray(photo).data).hexdigest()
