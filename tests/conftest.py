@@ -124,10 +124,12 @@ def reduced(exported) -> Callable[[str, str], Artifact]:
 def write_artifact(exported) -> Callable[..., Path]:
     """A function that writes an artifact as if it was trained on something."""
 
-    def write(path: Path, trained_on: str, purpose: Purpose = "view") -> Path:
+    def write(
+        path: Path, trained_on: str, purpose: Purpose = "view", name: str = "edgecar-xs"
+    ) -> Path:
         import onnx
 
-        artifact = exported("edgecar-xs")
+        artifact = exported(name)
         model = onnx.load_model_from_string(artifact.onnx)
         metadata = replace(artifact.metadata, trained_on=trained_on, purpose=purpose)
         write_metadata(model, metadata)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgecar.artifact import Artifact
 from edgecar.zoo.carcnn import CarcnnConfig
 from edgecar.zoo.dncnn import DncnnConfig
-from edgecar.zoo.edgecar_net import EdgecarConfig
+from edgecar.zoo.edgecar_net import EdgecarNet
 from edgecar.zoo.glfusion import GlFusionConfig
 from edgecar.zoo.msfan import MsfanConfig
 from edgecar.zoo.registry import CARDS, card_named
@@ -21,8 +21,6 @@ NARROW: dict[str, Any] = {
     "carcnn": CarcnnConfig(width=8),
     "msfan": MsfanConfig(width=8, reduction=4),
     "glfusion": GlFusionConfig(width=4, modules=1, reduction=4),
-    "edgecar-s": EdgecarConfig(knots=0),
-    "edgecar-xs": EdgecarConfig(width=16, knots=0),
 }
 MAIN = ("edgecar-s", "fastarcnn", "msfan")
 """Networks of each kind: strided with a skip, transposed, pooled over the whole picture."""
@@ -46,6 +44,9 @@ def lively(network: nn.Module, channels: int = 1, side: int = 32) -> nn.Module:
     torch.manual_seed(SEED)
     hooks = []
     for layer in network.modules():
+        if isinstance(layer, EdgecarNet) and layer.takes_quantiser:
+            nn.init.uniform_(layer.shift.weight, -LIVELY, LIVELY)
+            nn.init.uniform_(layer.gain.weight, 0.5, 1.5)
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight)
             if layer.bias is not None:
@@ -84,10 +85,8 @@ def narrow(name: str, channels: int = 1) -> nn.Module:
 
 def told_network() -> nn.Module:
     """The smallest network that takes the quantiser, which changes its output everywhere."""
-    network = lively(card_named("edgecar-n").build(EdgecarConfig(width=8)))
+    network = narrow("edgecar-n")
     with torch.no_grad():
-        nn.init.normal_(network.shift.weight, std=LIVELY)
-        nn.init.uniform_(network.gain.weight, 0.5, 1.5)
         for weight in network.convs[-1].parameters():
             weight.mul_(0.2)  # a residual that leaves most pixels within the range of codes
     return network

@@ -208,10 +208,11 @@ def ceilings_part(bench: Bench, name: str, precision: Precision) -> Metadata:
     shape = (min(WIDE_BATCH, bench.target.batch), *WIDE_TILE)
     engine, _ = open_tiles(bench, name, artifact, shape, computing)
     with engine:
-        given, made = (bench.device.memory(4 * engine.values) for _ in range(2))
+        sizes = 4 * engine.values, 4 * shape[0], 4 * engine.values
+        given, told, made = (bench.device.memory(size) for size in sizes)
 
         def run() -> None:
-            engine.enqueue(given.address, made.address, computing)
+            engine.enqueue(given.address, told.address, made.address, computing)
 
         seconds = bench.timed(run, computing)
     macs = shape[0] * work_of_tile(artifact, WIDE_TILE).macs

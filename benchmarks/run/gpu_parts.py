@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.run.gpu_speed import Metadata, on_device
-from edgecar.engines.base import CODE, Batch, Codes, Engine, codes_from_unit
+from edgecar.engines.base import CODE, Batch, Codes, Engine, Quantisers, codes_from_unit
 from edgecar.engines.fake import FakeEngine
 from edgecar.engines.tiles import TileEngine
 from edgecar.runtime.cuda.device import WORD, Device, Memory
@@ -33,8 +33,11 @@ def check(condition: bool, what: str) -> None:
         raise AssertionError(what)
 
 
-def a_network(batch: Batch) -> Batch:
-    """Apply a network of one layer that sees two pixels far, in a fixed order of sums."""
+def a_network(batch: Batch, quantisers: Quantisers) -> Batch:
+    """Apply a network of one layer that sees two pixels far, in a fixed order of sums.
+
+    The output is scaled by the quantiser.
+    """
     padded = np.pad(batch, ((0, 0), (0, 0), (2, 2), (2, 2)))
     height, width = batch.shape[2:]
     total: Batch = np.zeros_like(batch)
@@ -42,12 +45,13 @@ def a_network(batch: Batch) -> Batch:
         for column in range(5):
             weight = np.float32((row + 2 * column + 1) / 175)
             total += padded[:, :, row : row + height, column : column + width] * weight
-    return total
+    scaled: Batch = total * quantisers[:, None, None, None]
+    return scaled
 
 
-def whole(frame: Codes) -> Codes:
+def whole(frame: Codes, quantiser: float) -> Codes:
     """Return the network's output for the untiled frame."""
-    restored = a_network(np.multiply(frame[None, None], CODE))
+    restored = a_network(np.multiply(frame[None, None], CODE), np.array([quantiser], np.float32))
     return codes_from_unit(restored[0, 0])
 
 
@@ -67,29 +71,34 @@ class ReferenceTiles(TileEngine):
     """Any engine in place of one that runs where tiles lie: through CPU memory, to compare with."""
 
     def __init__(self, device: Device, engine: Engine, shape: tuple[int, int, int]) -> None:
-        super().__init__(replace(engine.info, shape=shape), engine.channels, engine.align_px)
+        info, told = replace(engine.info, shape=shape), engine.takes_quantiser
+        super().__init__(info, engine.channels, engine.align_px, takes_quantiser=told)
         self._device, self._engine = device, engine
 
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+    def enqueue(self, tiles: int, quantisers: int, restored: int, stream: Any) -> None:
         """Wait for the tiles, and bring up what the engine makes of them."""
         batch, height, width = self.shape
         shape, count = (batch, self.channels, height, width), 4 * self.values
         given = from_device(self._device, Memory(tiles, count), stream).view(np.float32)
+        told = from_device(self._device, Memory(quantisers, 4 * batch), stream).view(np.float32)
         back = self._device.staging(count)
         assert back.host is not None
-        back.host.view(np.float32).reshape(shape)[:] = self._engine.run(given.reshape(shape))
+        restored_tiles = self._engine.run(given.reshape(shape), told.tolist())
+        back.host.view(np.float32).reshape(shape)[:] = restored_tiles
         self._device.upload(Memory(restored, count), back, stream)
         wait(self._device, stream)  # the memory is needed until then
 
 
 def kernels_part(device: Device) -> Metadata:
     """Tiles out of frames and back, with and without reuse: tiled equals whole."""
-    tiles = ReferenceTiles(device, FakeEngine(a_network), (BATCH, *TILE))
+    network = FakeEngine(a_network, takes_quantiser=True)
+    tiles = ReferenceTiles(device, network, (BATCH, *TILE))
     for reuse in (True, False):
         runner, run = CudaRunner(device, tiles, 2, reuse=reuse), 0
         for number, frame in enumerate(a_clip(FRAME)):
-            ticket = runner.submit(frame)
-            differ = int((runner.result(ticket)[0] != whole(frame)).sum())
+            quantiser = 0.3 if number < 3 else 0.9
+            ticket = runner.submit(frame, None, quantiser)
+            differ = int((runner.result(ticket)[0] != whole(frame, quantiser)).sum())
             run += ticket.tiles
             check(not differ, f"frame {number}, reuse {reuse}: {differ} pixels are not the whole's")
         if reuse:
@@ -118,10 +127,14 @@ def types_part(device: Device) -> Metadata:
     wanted = {"fp32": units, "fp16": units.astype(np.float16)}
     for kind, tiles in wanted.items():
         made = device.memory(tiles.nbytes)
+        told = device.memory(4 * BATCH)
         given: tuple[Any, ...] = (codes.address, *FRAME, pitch, 1, *common, made.address)
+        given = (*given, 0.3, told.address)
         device.launch(f"gather_{kind}", TILE[0] * -(-TILE[1] // 4), BATCH, given, stream)
         got = from_device(device, made, stream).view(tiles.dtype).reshape(shape)
         check((got == tiles).all(), f"gather_{kind} differs from NumPy")
+        known = from_device(device, told, stream).view(np.float32)
+        check(bool((known == np.float32(0.3)).all()), f"gather_{kind} tells another quantiser")
     for kind in ("fp32", "fp16"):
         made = on_device(device, wanted[kind], stream)
         back = device.memory(rows.nbytes)

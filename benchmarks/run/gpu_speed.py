@@ -16,7 +16,7 @@ from edgecar.runtime.cuda.device import Device, Memory
 from edgecar.runtime.cuda.device_stream import GROUP, PITCH_PX, words_of_tile
 from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.tiles import plan_grid
-from edgecar.spec import Size
+from edgecar.spec import MIDDLE_QUANTISER, Size
 
 Metadata = dict[str, Any]
 
@@ -157,6 +157,7 @@ class Launches:
         values = self._batch * channels * height * width
         read, written = (ITEM_BYTES[kind] for kind in kinds)  # type: ignore[index]
         self.tiles, self.made = device.memory(values * read), device.memory(values * written)
+        self.told = device.memory(4 * self._batch)
         kept = channels * sum(
             (bottom - top) * (right - left)
             for top, left, bottom, right in (each.keep for each in plan[: self._batch])
@@ -170,7 +171,7 @@ class Launches:
         common = (self._table.address, None, self._count.address, 0, self._batch, height, width)
         self._gather = (
             *(self._after.address, *size, self._pitch, channels, *common),
-            self.tiles.address,
+            *(self.tiles.address, MIDDLE_QUANTISER, self.told.address),
         )
         self._scatter = (
             *(self.made.address, channels, *common, self._out.address, size[0], self._pitch),
@@ -318,7 +319,8 @@ def overhead(
     batches = -(-launches.windows // batch)
 
     def run() -> None:
-        engine.enqueue(launches.tiles.address, launches.made.address, computing)
+        tiles, told, made = launches.tiles, launches.told, launches.made
+        engine.enqueue(tiles.address, told.address, made.address, computing)
 
     engine_ms = bench.timed(run, computing) * 1000 * batches
     gather_ms, scatter_ms, changed_ms, listed_ms = (

@@ -81,7 +81,7 @@ class Engine(AbstractContextManager["Engine"]):
             EngineError: The engine is closed, or shape or dtype do not fit.
         """
         with self.turn:
-            return np.array(self._run_checked(batch, self._checked(quantisers, len(batch))))
+            return np.array(self._run_checked(batch, checked_quantisers(quantisers, len(batch))))
 
     def run_codes(
         self, tiles: Sequence[Codes], take: Take, quantisers: Sequence[float] | None = None
@@ -106,7 +106,7 @@ class Engine(AbstractContextManager["Engine"]):
                         f"({self.channels}, H, W)"
                     )
                 self._check_size(*codes.shape[1:])
-            self._run_codes(tiles, take, self._checked(quantisers, len(tiles)))
+            self._run_codes(tiles, take, checked_quantisers(quantisers, len(tiles)))
 
     @abstractmethod
     def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:
@@ -130,16 +130,6 @@ class Engine(AbstractContextManager["Engine"]):
             output = self._run_checked(self._scratch, filled)
             for slot in range(len(group)):
                 take(start + slot, codes_from_unit(output[slot]))
-
-    def _checked(self, quantisers: Sequence[float] | None, count: int) -> Quantisers:
-        if quantisers is None:
-            return np.full(count, MIDDLE_QUANTISER, np.float32)
-        given = np.asarray(quantisers, np.float32)
-        if given.shape != (count,) or not ((given >= 0) & (given <= 1)).all():
-            raise EngineError(
-                f"got quantisers {given.tolist()} for {count} tile(s), need one each, from 0 to 1"
-            )
-        return given
 
     def _run_checked(self, batch: Batch, quantisers: Quantisers) -> Batch:
         self._check_open()
@@ -183,6 +173,22 @@ class Engine(AbstractContextManager["Engine"]):
 
     def _free(self) -> None:
         """Give the library's memory back; called once."""
+
+
+def checked_quantisers(quantisers: Sequence[float] | None, count: int) -> Quantisers:
+    """Return the quantisers of ``count`` tiles; None stands for the middle of the range.
+
+    Raises:
+        EngineError: There is not one for each tile, or one is not from 0 to 1.
+    """
+    if quantisers is None:
+        return np.full(count, MIDDLE_QUANTISER, np.float32)
+    given = np.asarray(quantisers, np.float32)
+    if given.shape != (count,) or not ((given >= 0) & (given <= 1)).all():
+        raise EngineError(
+            f"got quantisers {given.tolist()} for {count} tile(s), need one each, from 0 to 1"
+        )
+    return given
 
 
 def codes_from_unit(unit: Batch) -> Codes:

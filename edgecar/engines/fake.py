@@ -9,9 +9,11 @@ class FakeEngine(Engine):
     """Applies a function instead of a network.
 
     Args:
-        function: Batch to batch of the same shape.
+        function: Batch to batch of the same shape; it is given the quantisers too if it takes them.
         channels: 1 or 3.
         shape: ``(batch, height, width)`` to behave like an engine of one shape.
+        align_px: Multiple that the sides of a tile must be.
+        takes_quantiser: True to behave like an artifact with that input.
 
     Example:
         >>> import numpy as np
@@ -22,17 +24,18 @@ class FakeEngine(Engine):
 
     def __init__(
         self,
-        function: Callable[[Batch], Batch],
+        function: Callable[..., Batch],
         channels: int = 1,
         shape: tuple[int, int, int] | None = None,
         align_px: int = 1,
+        takes_quantiser: bool = False,
     ) -> None:
         info = EngineInfo("fake", "a Python function", "fp32", shape, "cpu")
-        super().__init__(info, channels, align_px)
+        super().__init__(info, channels, align_px, takes_quantiser)
         self._function = function
         self.quantisers: Quantisers | None = None
         """Quantisers of the last batch."""
 
     def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:
         self.quantisers = quantisers
-        return self._function(batch)
+        return self._function(batch, quantisers) if self.takes_quantiser else self._function(batch)

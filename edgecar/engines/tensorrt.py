@@ -10,6 +10,7 @@ from edgecar.engines.tiles import TileEngine, TileType
 from edgecar.engines.trt_library import Library, load_library
 from edgecar.errors import EngineError
 from edgecar.files import quoted
+from edgecar.spec import QUANTISER
 
 TYPES: dict[str, TileType] = {"float32": "fp32", "float16": "fp16"}
 """Not codes in eight bits: a plan does not tell their step."""
@@ -51,30 +52,38 @@ class TensorrtTiles(TileEngine):
                 f"{path}: no memory for its activations ({library.cause()}); build it with a "
                 "smaller --batch"
             )
-        self._names = self._tensors(path)
-        reads, writes = map(self._type, self._names)
-        shape = (settings.batch, *settings.tile)
         facts = metadata.network
+        self._picture, self._restored = self._tensors(path, facts.takes_quantiser)
+        reads, writes = map(self._type, (self._picture, self._restored))
+        shape = (settings.batch, *settings.tile)
         info = EngineInfo(metadata.library, library.title, facts.precision, shape, "cuda:0")
-        super().__init__(info, facts.channels, facts.align_px, reads, writes)
+        told = facts.takes_quantiser
+        super().__init__(info, facts.channels, facts.align_px, reads, writes, told)
         batch_shape = (settings.batch, self.channels, *settings.tile)
-        taken = self._context.set_input_shape(self._names[0], batch_shape)
+        taken = self._context.set_input_shape(self._picture, batch_shape) and (
+            not told or self._context.set_input_shape(QUANTISER, (settings.batch,))
+        )
         if not taken or self._context.infer_shapes():  # the names of those that stay unknown
             raise EngineError(
                 f"{path}: {library.title} does not take {batch_shape}; build it again"
             )
 
-    def _tensors(self, path: Path) -> tuple[str, str]:
-        """Return the names of input and output."""
+    def _tensors(self, path: Path, told: bool) -> tuple[str, str]:
+        """Return the names of the picture and of the output."""
         engine, mode = self._engine, self._library.trt.TensorIOMode.INPUT
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == mode]
         outputs = [name for name in names if name not in inputs]
-        if (len(inputs), len(outputs)) != (1, 1):
+        pictures = [name for name in inputs if name != QUANTISER]
+        if (len(pictures), len(outputs)) != (1, 1) or (QUANTISER in inputs) != told:
+            wanted = f"a picture and {QUANTISER!r}" if told else "a picture"
             raise EngineError(
-                f"{path}: {len(inputs)} input(s) and {len(outputs)} output(s), need one each"
+                f"{path}: the plan has inputs {inputs} and outputs {outputs}, its metadata say "
+                f"{wanted} and one output; build it again"
             )
-        return inputs[0], outputs[0]
+        if told and self._type(QUANTISER) != "fp32":
+            raise EngineError(f"{path}: {QUANTISER!r} is not float32; build it again")
+        return pictures[0], outputs[0]
 
     def _type(self, name: str) -> TileType:
         kind = self._library.trt.nptype(self._engine.get_tensor_dtype(name))
@@ -83,8 +92,11 @@ class TensorrtTiles(TileEngine):
             raise EngineError(f"the plan has tensors of {named}, need float32 or float16")
         return TYPES[named]
 
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
-        for name, address in zip(self._names, (tiles, restored), strict=True):
+    def enqueue(self, tiles: int, quantisers: int, restored: int, stream: Any) -> None:
+        addresses = {self._picture: tiles, self._restored: restored}
+        if self.takes_quantiser:
+            addresses[QUANTISER] = quantisers
+        for name, address in addresses.items():
             if not self._context.set_tensor_address(name, address):
                 raise EngineError(f"{self._library.title} refuses the address of {name}")
         if not self._context.execute_async_v3(getattr(stream, "handle", stream)):

@@ -32,6 +32,7 @@ class TileEngine(Engine):
         align_px: Multiple that the sides of a tile must be.
         reads: Type of the values in a batch.
         writes: Type of the values that the network makes of them.
+        takes_quantiser: True if the network is told the quantiser of each tile.
     """
 
     # Device (`edgecar.runtime.cuda.device.Device`) that memory is taken from, and its stream that
@@ -46,10 +47,11 @@ class TileEngine(Engine):
         align_px: int = 1,
         reads: TileType = "fp32",
         writes: TileType = "fp32",
+        takes_quantiser: bool = False,
     ) -> None:
         if info.shape is None:
             raise EngineError(f"{info.name} takes any shape, need one batch and tile shape")
-        super().__init__(info, channels, align_px)
+        super().__init__(info, channels, align_px, takes_quantiser)
         self.shape = info.shape
         self.reads, self.writes = reads, writes
 
@@ -69,24 +71,27 @@ class TileEngine(Engine):
         return batch * self.channels * height * width
 
     @abstractmethod
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+    def enqueue(self, tiles: int, quantisers: int, restored: int, stream: Any) -> None:
         """Enqueue the restoring of ``(batch, channels, height, width)`` values, by address.
 
         Addresses are multiples of 256; there are values of `reads`, and will be of `writes`.
+        Quantisers are ``(batch,)`` float32 in [0, 1]; artifacts without that input ignore them.
         """
 
-    def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:  # noqa: ARG002
+    def _run(self, batch: Batch, quantisers: Quantisers) -> Batch:
         """Bring a batch up from CPU memory, and its output down."""
         device, stream = self.device, self.stream
         if (self.reads, self.writes) != ("fp32", "fp32"):
             raise EngineError(f"{self.info.name} takes {self.reads}, batches are fp32")
-        up, down = device.staging(4 * self.values), device.staging(4 * self.values)
-        given, made = up, down
+        up, told, down = (device.staging(part.nbytes) for part in (batch, quantisers, batch))
         up.host.view(np.float32)[:] = batch.reshape(-1)
+        told.host.view(np.float32)[:] = quantisers
+        given, known, made = up, told, down
         if not device.shared:
-            given, made = device.memory(up.size), device.memory(down.size)
+            given, known, made = (device.memory(part.size) for part in (up, told, down))
             device.upload(given, up, stream)
-        self.enqueue(given.address, made.address, stream)
+            device.upload(known, told, stream)
+        self.enqueue(given.address, known.address, made.address, stream)
         if not device.shared:
             device.download(down, made, stream)
         done = device.event()
@@ -123,10 +128,14 @@ class OnnxRuntimeTiles(TileEngine):
             self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
             name, device = "onnxruntime:cuda", "cuda:0"
         self._session, self._provider = new_session(artifact.onnx, provider, given), provider
-        self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
+        self._inputs = [value.name for value in self._session.get_inputs()]
+        self._output = self._session.get_outputs()[0].name
         precision = "tf32" if tf32 else artifact.metadata.precision
         info = EngineInfo(name, provider_line(provider), precision, shape, device)
-        super().__init__(info, artifact.metadata.channels, artifact.metadata.align_px)
+        facts = artifact.metadata
+        super().__init__(
+            info, facts.channels, facts.align_px, takes_quantiser=facts.takes_quantiser
+        )
 
     def fitted(self, size: Size) -> TileEngine:
         """Return this engine for smaller tiles where frames are smaller than its own."""
@@ -140,12 +149,14 @@ class OnnxRuntimeTiles(TileEngine):
         fitted.info = replace(self.info, shape=fitted.shape)
         return fitted
 
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:  # noqa: ARG002
+    def enqueue(self, tiles: int, quantisers: int, restored: int, stream: Any) -> None:  # noqa: ARG002
         batch, height, width = self.shape
         shape = (batch, self.channels, height, width)
+        given = (tiles, shape), (quantisers, (batch,))
         binding = self._session.io_binding()
-        binding.bind_input(self._names[0], self._provider, 0, np.float32, shape, tiles)
-        binding.bind_output(self._names[1], self._provider, 0, np.float32, shape, restored)
+        for name, (address, dims) in zip(self._inputs, given, strict=False):
+            binding.bind_input(name, self._provider, 0, np.float32, dims, address)
+        binding.bind_output(self._output, self._provider, 0, np.float32, shape, restored)
         try:
             self._session.run_with_iobinding(binding, self._options)
         except Exception as error:  # its classes are private and share no base

@@ -17,6 +17,7 @@ from edgecar.engines.plan import onnx_sha256, read_plan
 from edgecar.errors import ArtifactError, EngineError
 from edgecar.files import atomic_write, quoted, writing
 from edgecar.metadata import Metadata
+from edgecar.spec import QUANTISER
 
 ANY_BATCH = 9
 """Most tiles at a time of a graph that takes any number: as many as cover 1080p (`targets`)."""
@@ -34,6 +35,8 @@ output [ {output} ]
 instance_group [ {{ {group} }} ]
 """
 TENSOR = "{{ name: {name} data_type: {kind} dims: {dims} }}"
+NO_DIMENSIONS = "[1] reshape: { shape: [ ] }"
+"""Dims of a value for each tile of a batch: Triton wants one dimension, the graph has none."""
 PARAMETER = 'parameters {{ key: "edgecar.{key}" value {{ string_value: {value} }} }}\n'
 
 
@@ -121,20 +124,23 @@ def _config(
     graph = onnx.load_model_from_string(artifact.onnx).graph
     kinds = {onnx.TensorProto.FLOAT: "TYPE_FP32", onnx.TensorProto.FLOAT16: "TYPE_FP16"}
     ends = []
-    for value in (graph.input[0], graph.output[0]):
+    for value in (*graph.input, graph.output[0]):
         kind = value.type.tensor_type.elem_type
         if kind not in kinds:
             raise ArtifactError(
                 f"{value.name} is of {onnx.TensorProto.DataType.Name(kind)}, need FLOAT or "
                 "FLOAT16; export it again"
             )
-        ends.append(TENSOR.format(name=json.dumps(value.name), kind=kinds[kind], dims=[*dims]))
+        shown = str([*dims])
+        if value.name == QUANTISER:
+            shown = NO_DIMENSIONS if max_batch else str([*dims[:1]])
+        ends.append(TENSOR.format(name=json.dumps(value.name), kind=kinds[kind], dims=shown))
     config = CONFIG.format(
         name=json.dumps(name),
         platform=json.dumps(platform),
         max_batch=max_batch,
-        input=ends[0],
-        output=ends[1],
+        input=", ".join(ends[:-1]),
+        output=ends[-1],
         group=group,
     )
     for key in TOLD:

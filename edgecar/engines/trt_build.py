@@ -23,7 +23,7 @@ from edgecar.engines.trt_lint import refuse_misread_bytes
 from edgecar.errors import EngineError, OutputError, WindowError
 from edgecar.files import atomic_write, cache_folder
 from edgecar.metadata import Metadata, packed_answer
-from edgecar.spec import Precision, Size
+from edgecar.spec import QUANTISER, Precision, Size
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -133,8 +133,11 @@ def metadata_at_tile(artifact: Artifact, tile: Size) -> Metadata:
     codes = answer.codes()
     height, width = codes.shape[1:]
     with open_engine(artifact, name) as opened:
-        unit = opened.run(mirrored(codes, tile)[None] * CODE)[0, :, :height, :width]
-    made = packed_answer(codes, 255 * unit, answer.error_codes2, answer.allowed_db, tile)
+        told = None if answer.quantiser is None else [answer.quantiser]
+        unit = opened.run(mirrored(codes, tile)[None] * CODE, told)[0, :, :height, :width]
+    made = packed_answer(
+        *(codes, 255 * unit, answer.error_codes2, answer.allowed_db, tile, answer.quantiser)
+    )
     return replace(metadata, known_answer=made)
 
 
@@ -182,11 +185,11 @@ def build_engine(
         raise EngineError(f"{library.title} cannot read the graph: {' '.join(said.split())[:300]}")
     config = _configured(library, builder, settings)
     if settings.any_batch:
-        picture = model.graph.input[0]
-        channels = picture.type.tensor_type.shape.dim[1].dim_value
         sizes = (1, settings.batch, settings.batch)  # least, best and most
         profile = builder.create_optimization_profile()
-        profile.set_shape(picture.name, *((size, channels, *settings.tile) for size in sizes))
+        for value in model.graph.input:
+            rest = [dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]]
+            profile.set_shape(value.name, *((size, *rest) for size in sizes))
         if config.add_optimization_profile(profile) < 0:
             raise EngineError(f"{library.title} refuses batches from 1 to {settings.batch}")
     if hasattr(config, "progress_monitor"):
@@ -215,10 +218,14 @@ def with_tile(onnx_bytes: bytes, settings: BuildSettings) -> "ModelProto":
 
     try:
         model = onnx.load_model_from_string(onnx_bytes)
-        (picture,), (restored,) = model.graph.input, model.graph.output
-        for value in (picture, restored):
-            batch, _, height, width = value.type.tensor_type.shape.dim
-            height.dim_value, width.dim_value = settings.tile
+        (_, *told), (_,) = model.graph.input, model.graph.output
+        if [value.name for value in told] not in ([], [QUANTISER]):
+            raise ValueError(f"its second input must be {QUANTISER!r}")
+        for value in (*model.graph.input, *model.graph.output):
+            batch, *sides = value.type.tensor_type.shape.dim
+            if value.name != QUANTISER:
+                _, height, width = sides
+                height.dim_value, width.dim_value = settings.tile
             if settings.any_batch:
                 batch.dim_param = "batch"
             else:

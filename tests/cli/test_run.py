@@ -438,7 +438,7 @@ def test_what_states_no_qp_is_restored_as_in_the_middle_and_that_is_said(
     [
         ("h264 crf 10-51", 52, "got quantiser 52; weights for h264 need a QP, 0 to 51"),
         ("jpeg 5-100", 0, "got quantiser 0; weights for jpeg need a whole JPEG quality, 1 to 100"),
-        (None, 30, "got quantiser 30 for edgecar-xs, which takes none; leave it out"),
+        (None, 30, "got quantiser 30 for fastarcnn, which takes none; leave it out"),
     ],
 )
 @pytest.mark.parametrize("verb", ["run", "batch"])
@@ -448,7 +448,7 @@ def test_a_quantiser_that_does_not_fit_is_refused(
     network = (
         network_for(trained_on)
         if trained_on
-        else write_artifact(tmp_path / "blind.onnx", "h264 crf 29-47")
+        else write_artifact(tmp_path / "blind.onnx", "h264 crf 29-47", name="fastarcnn")
     )
     out, how = (tmp_path / "out", ["--ray", "none"]) if verb == "batch" else ("null", [])
     done = edgecar(verb, clip, "-o", out, "--network", network, "--quantiser", setting, *how)

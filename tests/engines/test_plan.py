@@ -5,10 +5,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 from edgecar.artifact import Artifact, read_artifact
+from edgecar.engines.answer import LEAST_TOLERANCE, ROUNDING_CODES, mirrored
+from edgecar.engines.base import CODE
 from edgecar.engines.plan import (
     BuildSettings,
     read_plan,
@@ -16,12 +19,20 @@ from edgecar.engines.plan import (
     sidecar_of,
     why_not_here,
 )
+from edgecar.engines.select import open_engine
 from edgecar.engines.targets import target_named
-from edgecar.engines.trt_build import build_engine, settings_for, write_plan
+from edgecar.engines.trt_build import (
+    build_engine,
+    metadata_at_tile,
+    settings_for,
+    with_tile,
+    write_plan,
+)
 from edgecar.engines.trt_library import Library
 from edgecar.errors import ArtifactError, EngineError, WindowError
 from edgecar.files import WEIGHTS
 from edgecar.metadata import Quality
+from edgecar.spec import MIDDLE_QUANTISER
 from tests.conftest import TENSORRT
 from tests.engines.conftest import CARD, SMALL, T4
 from tests.engines.fake_tensorrt import fake_tensorrt
@@ -201,6 +212,33 @@ def test_every_graph_becomes_a_plan(name, kind, any_batch, exported, reduced, li
     assert layers > 3
 
 
+@pytest.mark.parametrize("any_batch", [False, True])
+def test_plan_fixes_the_shapes_of_picture_and_quantiser(any_batch, artifact, library) -> None:
+    made = with_tile(artifact.onnx, settings(any_batch=any_batch))
+    given = {
+        value.name: [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        for value in (*made.graph.input, *made.graph.output)
+    }
+    batch = "batch" if any_batch else 2
+    assert given == {
+        "input": [batch, 1, *TILE], "quantiser": [batch], "output": [batch, 1, *TILE]
+    }  # fmt: skip
+    assert build_engine(library, artifact.onnx, settings(any_batch=any_batch))[0]
+
+
+def test_known_answer_of_a_tile_is_that_of_its_quantiser(artifact) -> None:
+    """Networks that pool over the whole picture have one for each tile."""
+    pooled = replace(artifact, metadata=replace(artifact.metadata, context="windowed"))
+    known = metadata_at_tile(pooled, TILE).known_answer
+    assert known.quantiser == artifact.metadata.known_answer.quantiser != MIDDLE_QUANTISER
+    with open_engine(artifact, "onnxruntime", threads=1) as engine:
+        codes = mirrored(known.codes(), TILE)[None] * CODE
+        expected = 255 * engine.run(codes, [known.quantiser])[0]
+    height, width = known.shape[1:]
+    apart = known.expected_codes() - np.clip(expected, 0, 255)[:, :height, :width]
+    assert np.abs(apart).max() <= ROUNDING_CODES + 255 * LEAST_TOLERANCE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("file", SHIPPED)
 def test_every_graph_that_ships_becomes_a_plan(file, library) -> None:
@@ -220,13 +258,13 @@ def test_settings_decide_what_is_built(artifact, library) -> None:
     assert more > layers  # shapes that are not known take arithmetic
 
 
-def graph_of(operator: str) -> bytes:
-    picture, restored = (
+def graph_of(operator: str, *more: str) -> bytes:
+    *given, restored = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, "h", "w"])
-        for name in ("input", "output")
+        for name in ("input", *more, "output")
     )
-    node = helper.make_node(operator, ["input"], ["output"], domain="own")
-    graph = helper.make_graph([node], "drawing", [picture], [restored])
+    node = helper.make_node(operator, ["input", *more], ["output"], domain="own")
+    graph = helper.make_graph([node], "drawing", given, [restored])
     opsets = [helper.make_opsetid("", 19), helper.make_opsetid("own", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
 
@@ -237,6 +275,7 @@ def graph_of(operator: str) -> bytes:
         (b"no graph", "not a graph from pictures to pictures of 96x128 px"),
         (b"", "not a graph from pictures to pictures"),
         (graph_of("Unheard"), "cannot read the graph: "),
+        (graph_of("Add", "more"), "96x128 px: its second input must be 'quantiser'"),
     ],
 )
 def test_graph_that_cannot_be_read_is_refused_in_a_line(onnx_bytes, said, library) -> None:

@@ -1,6 +1,7 @@
 """Plans are run as TensorRT wants it, and what it refuses ends in one line."""
 
 import ctypes
+import json
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,13 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgecar.artifact import read_artifact
-from edgecar.engines.fake import FakeEngine
+from edgecar.engines.base import CODE, codes_from_unit
+from edgecar.engines.plan import sidecar_of
 from edgecar.engines.tensorrt import TensorrtTiles
 from edgecar.engines.trt_library import Library
 from edgecar.errors import ArtifactError, EngineError
 from edgecar.runtime.cuda.runner import CudaRunner
-from edgecar.runtime.restorer import Restorer
+from edgecar.spec import QUANTISER
 from tests.engines.conftest import CARD
 from tests.runtime.cuda.host_device import HostDevice
 
@@ -22,20 +23,23 @@ trt = pytest.importorskip("tensorrt_rtx")
 SHAPE = (2, 1, 64, 64)
 
 
+def a_network(batch, quantisers):
+    return 1 - batch * quantisers[:, None, None, None]
+
+
 class FakeContext:
     """What is left of TensorRT's context without a GPU: its rules, and a function for a network."""
 
     def __init__(self) -> None:
-        self.device, self.addresses, self.shape = HostDevice(), {}, None
+        self.device, self.addresses, self.shapes = HostDevice(), {}, {}
         self.takes_shape = self.takes_address = self.runs = True
 
     def set_input_shape(self, name, shape) -> bool:
-        assert name == "input"
-        self.shape = shape
+        self.shapes[name] = shape
         return self.takes_shape
 
     def infer_shapes(self) -> list[str]:
-        return [] if self.shape else ["input"]
+        return [name for name in ("input", QUANTISER) if name not in self.shapes]
 
     def set_tensor_address(self, name, address) -> bool:
         assert isinstance(address, int)
@@ -44,15 +48,19 @@ class FakeContext:
         return self.takes_address
 
     def execute_async_v3(self, stream) -> bool:
-        assert set(self.addresses) == {"input", "output"}
-        count, given = int(np.prod(self.shape)), dict(self.addresses)
+        given = dict(self.addresses)
 
         def run() -> None:
-            batch, made = (
-                np.ctypeslib.as_array((ctypes.c_float * count).from_address(given[name]))
-                for name in ("input", "output")
+            tiles, told, made = (
+                np.ctypeslib.as_array((ctypes.c_float * int(np.prod(shape))).from_address(address))
+                for address, shape in (
+                    (given["input"], self.shapes["input"]),
+                    (given[QUANTISER], self.shapes[QUANTISER]),
+                    (given["output"], self.shapes["input"]),
+                )
             )
-            made[:] = 1 - batch
+            batch = tiles.reshape(self.shapes["input"])
+            made[:] = a_network(batch, told).reshape(-1)
 
         if self.runs:
             self.device.call(run, stream)
@@ -62,10 +70,14 @@ class FakeContext:
 @pytest.fixture
 def runtime() -> SimpleNamespace:
     """Loads any plan; `engine` and `context` may be taken away."""
-    names = {"input": trt.TensorIOMode.INPUT, "output": trt.TensorIOMode.OUTPUT}
+    names = {
+        "input": trt.TensorIOMode.INPUT,
+        "output": trt.TensorIOMode.OUTPUT,
+        QUANTISER: trt.TensorIOMode.INPUT,
+    }
     made = SimpleNamespace(context=FakeContext(), loaded=None)
     made.engine = SimpleNamespace(
-        num_io_tensors=2,
+        num_io_tensors=3,
         get_tensor_name=lambda index: list(names)[index],
         get_tensor_mode=lambda name: names[name],
         get_tensor_dtype=lambda _name: trt.float32,
@@ -98,13 +110,12 @@ def test_frames_go_through_the_plan(built, fake, runtime) -> None:
     assert (engine.shape, engine.channels) == ((2, 64, 64), 1)
     assert (engine.reads, engine.writes) == ("fp32", "fp32")
     assert runtime.loaded == built.read_bytes()
-    assert runtime.context.shape == SHAPE
+    assert runtime.context.shapes == {"input": SHAPE, QUANTISER: SHAPE[:1]}
     runner = CudaRunner(runtime.context.device, engine, halo_px=12)
-    artifact = replace(read_artifact(built.with_name("net.onnx")), onnx=b"")
-    reference = Restorer(artifact, FakeEngine(lambda batch: 1 - batch, 1, (2, 64, 64)), reuse=False)
-    for seed in range(3):
+    for seed, quantiser in enumerate((0.2, 0.2, 0.9)):
         frame = np.random.default_rng(seed).integers(0, 256, (90, 130), np.uint8)
-        assert (runner.result(runner.submit(frame)) == reference.luma(frame)).all()
+        unit = a_network((frame * CODE)[None, None], np.float32([quantiser]))[0]
+        assert (runner.result(runner.submit(frame, None, quantiser)) == codes_from_unit(unit)).all()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +124,22 @@ def test_frames_go_through_the_plan(built, fake, runtime) -> None:
         (lambda r: setattr(r, "engine", None), "does not load it: it does not say why; edgecar"),
         (lambda r: setattr(r, "context", None), "no memory for its activations"),
         (lambda r: setattr(r.context, "takes_shape", False), "does not take (2, 1, 64, 64)"),
-        (lambda r: setattr(r.engine, "num_io_tensors", 1), "1 input(s) and 0 output(s)"),
+        (
+            lambda r: setattr(r.engine, "num_io_tensors", 1),
+            "has inputs ['input'] and outputs [], its metadata say a picture and 'quantiser'",
+        ),
+        (
+            lambda r: setattr(r.engine, "num_io_tensors", 2),
+            "has inputs ['input'] and outputs ['output'], its metadata say a picture and 'quanti",
+        ),
+        (
+            lambda r: setattr(
+                r.engine,
+                "get_tensor_dtype",
+                lambda name: trt.float16 if name == QUANTISER else trt.float32,
+            ),
+            "'quantiser' is not float32; build it again",
+        ),
         (
             lambda r: setattr(r.engine, "get_tensor_dtype", lambda _name: trt.int8),
             "the plan has tensors of int8, need float32",
@@ -128,12 +154,21 @@ def test_plan_that_cannot_be_loaded_is_refused_in_a_line(spoil, said, built, fak
     assert "\n" not in str(refused.value)
 
 
+def test_plan_with_an_input_that_its_metadata_do_not_name_is_refused(built, fake, tmp_path) -> None:
+    plan = shutil.copytree(built.parent, tmp_path / "copy") / built.name
+    table = json.loads(sidecar_of(plan).read_text())
+    table["network"].update(takes_quantiser=False, known_answer=None)
+    sidecar_of(plan).write_text(json.dumps(table))
+    with pytest.raises(EngineError, match=r"metadata say a picture and one output; build it again"):
+        TensorrtTiles(plan, fake, CARD)
+
+
 @pytest.mark.parametrize("what", ["takes_address", "runs"])
 def test_batch_that_is_refused_is_no_silent_success(what, built, fake, runtime) -> None:
     engine = TensorrtTiles(built, fake, CARD)
     setattr(runtime.context, what, False)
     with pytest.raises(EngineError, match=r"refuses the address of input|failed: "):
-        engine.enqueue(4096, 8192, 1)
+        engine.enqueue(4096, 12288, 8192, 1)
 
 
 def test_wrong_gpu_or_spoilt_plan_is_told_before_anything_is_loaded(

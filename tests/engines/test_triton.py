@@ -27,7 +27,8 @@ CONFIG = """\
 name: {name}
 platform: {platform}
 max_batch_size: {max_batch}
-input [ {{ name: "input" data_type: TYPE_FP32 dims: {dims} }} ]
+input [ {{ name: "input" data_type: TYPE_FP32 dims: {dims} }}, \
+{{ name: "quantiser" data_type: TYPE_FP32 dims: {told} }} ]
 output [ {{ name: "output" data_type: TYPE_FP32 dims: {dims} }} ]
 instance_group [ {{ {group} }} ]
 parameters {{ key: "edgecar.model" value {{ string_value: "edgecar-s" }} }}
@@ -40,8 +41,12 @@ parameters {{ key: "edgecar.trained_on" value {{ string_value: "jpeg 10-40" }} }
 """
 
 
+ONE_EACH = "[1] reshape: { shape: [ ] }"
+
+
 def plan_config(max_batch: int, dims: str, group: str, batching: str = "") -> str:
     facts = {"name": '"gate.t4"', "platform": '"tensorrt_plan"', "max_batch": max_batch}
+    facts["told"] = ONE_EACH if max_batch else "[2]"
     return CONFIG.format(**facts, dims=dims, group=group) + batching
 
 
@@ -90,7 +95,7 @@ def test_graph_takes_tiles_of_any_size_and_number(artifact, tmp_path) -> None:
     import onnxruntime
 
     served = served_graph(artifact)
-    facts = {"name": '"gate"', "platform": '"onnxruntime_onnx"', "max_batch": 9}
+    facts = {"name": '"gate"', "platform": '"onnxruntime_onnx"', "max_batch": 9, "told": ONE_EACH}
     text = CONFIG.format(**facts, dims="[1, -1, -1]", group="count: 1 kind: KIND_AUTO")
     assert served.config == text + "dynamic_batching { }\n"
     path = write_repository(served, tmp_path / "models")
@@ -98,7 +103,12 @@ def test_graph_takes_tiles_of_any_size_and_number(artifact, tmp_path) -> None:
     assert (tmp_path / "models" / "gate" / "config.pbtxt").read_text() == served.config
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     tiles = np.zeros((9, 1, 32, 48), np.float32)
-    assert session.run(["output"], {"input": tiles})[0].shape == tiles.shape
+    given = {"input": tiles, "quantiser": np.full(9, 0.5, np.float32)}
+    assert session.run(["output"], given)[0].shape == tiles.shape
+
+
+def test_graph_without_a_quantiser_asks_for_none(exported) -> None:
+    assert "quantiser" not in served_graph(exported("fastarcnn")).config
 
 
 def test_words_with_quotes_and_accents_come_through(artifact) -> None:

@@ -201,10 +201,24 @@ def test_weights_are_stored_in_eight_bits_with_a_scale_for_each_channel(reduced)
         assert np.abs(values.astype(int)).max(axis=(1, 2, 3)).tolist() == [64] * len(values)
 
 
-def test_additions_to_the_picture_stay_in_float32(reduced) -> None:
-    """Near white, half precision has two values for every code."""
+def test_what_shows_in_half_precision_stays_in_float32(reduced) -> None:
+    """Near white, half precision has two values for every code.
+
+    And what is made of the quantiser alone moves every pixel the same way.
+    """
     model = onnx.shape_inference.infer_shapes(graph(reduced("edgecar-s", "fp16")))
     values = (*model.graph.value_info, *model.graph.input)
     types = {value.name: value.type.tensor_type.elem_type for value in values}
-    (add,) = (node for node in model.graph.node if node.op_type == "Add")
-    assert [types[name] for name in add.input] == [onnx.TensorProto.FLOAT] * 2
+    constants = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    read = {
+        node.output[0]: {(types | constants)[name] for name in node.input}
+        for node in model.graph.node
+        if node.op_type in ("Add", "ReduceSum", "Abs", "Sub", "Relu")
+    }
+    of_features = read.pop(
+        next(node.output[0] for node in model.graph.node if node.op_type == "Add")
+    )
+    assert of_features == {onnx.TensorProto.FLOAT16}
+    assert len(read) == 7
+    axes = {onnx.TensorProto.INT64}
+    assert set().union(*read.values()) - axes == {onnx.TensorProto.FLOAT}

@@ -31,14 +31,14 @@ _PICTURE = "pipi" + "ii" + "iiiiii"  # luma and chroma with pitches; height, wid
 KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "changed.cu": {"changed": "pp" + "iiii" + "pi" + "ii" + "ip", "listed": "piipp"},
-        "gather.cu": {f"gather_{kind}": "piiii" + _TILES + "p" for kind in ("fp32", "fp16")},
+        "gather.cu": {f"gather_{kind}": "piiii" + _TILES + "pfp" for kind in ("fp32", "fp16")},
         "scatter.cu": {f"scatter_{kind}": "pi" + _TILES + "pii" for kind in ("fp32", "fp16")},
         "detector.cu": {
             f"letterbox_{kind}": _PICTURE + "iiiiiii" + "p" for kind in ("fp32", "fp16")
         },
     }
 )
-"""Kernels of each file, with the type of each argument: address or 32-bit integer."""
+"""Kernels of each file, with the type of each argument: address, 32-bit integer or float."""
 
 
 @dataclass(frozen=True)

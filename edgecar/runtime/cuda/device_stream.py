@@ -19,7 +19,7 @@ from edgecar.runtime.cuda.arrays import DeviceArray
 from edgecar.runtime.cuda.device import WORD, Device, Memory
 from edgecar.runtime.runner import Ticket
 from edgecar.runtime.tiles import Tile
-from edgecar.spec import Size
+from edgecar.spec import MIDDLE_QUANTISER, Size
 
 SLOTS = 2  # frames on their way at a time
 PITCH_PX = 256  # rows begin where device memory is fetched from
@@ -98,7 +98,8 @@ class DeviceStream:
         self._chosen = [device.memory(4 * len(plan)) for _ in both]
         self._found = [device.memory(4) for _ in both]
         self._found_here = device.staging(4)
-        self._holds = False
+        # Quantiser of the frame whose output is at hand; None if there is no such frame.
+        self._held: float | None = None
         self._stamp = self._begun = 0
         self._on_the_way: deque[FrameOnDevice] = deque()
 
@@ -107,7 +108,9 @@ class DeviceStream:
         """True if no further frame may begin before a result was taken."""
         return len(self._on_the_way) >= SLOTS
 
-    def begin(self, frame: Codes | DeviceArray, after: Any) -> FrameOnDevice:
+    def begin(
+        self, frame: Codes | DeviceArray, after: Any, quantiser: float = MIDDLE_QUANTISER
+    ) -> FrameOnDevice:
         """Bring a frame ``(channels, height, width)`` up and find the tiles to run.
 
         A frame in CPU memory may be changed as soon as this returns, and its output is brought
@@ -117,11 +120,12 @@ class DeviceStream:
         Args:
             frame: The codes.
             after: Event after which they are there; None if they are.
+            quantiser: Quantiser of the frame. Where it moves, all tiles are run.
         """
         device, slot = self._device, self._begun % SLOTS
-        held, self._holds = self._holds, False
+        held, self._held = self._held, None
         self._bring(slot, frame, after)
-        chosen = self._reuse and held
+        chosen = self._reuse and held == quantiser
         tiles = self._changed(slot) if chosen else self._count
         device.record(self._uploaded[slot], self._uploading)
         device.wait(self._computing, self._uploaded[slot])
@@ -130,6 +134,7 @@ class DeviceStream:
             stream=self.name,
             tiles=tiles,
             pixels=tiles * height * width,
+            quantiser=quantiser,
             source=self,
             slot=slot,
             chosen=chosen,
@@ -138,10 +143,10 @@ class DeviceStream:
         )
         self._on_the_way.append(begun)
         self._begun += 1
-        self._holds = True
+        self._held = quantiser
         return begun
 
-    def gather(self, frame: FrameOnDevice, first: int, count: int, to: int) -> None:
+    def gather(self, frame: FrameOnDevice, first: int, count: int, to: int, told: int) -> None:
         """Cut tiles out of a frame, as the network takes them.
 
         Args:
@@ -149,12 +154,13 @@ class DeviceStream:
             first: Number of the first tile, among those to run.
             count: Number of tiles.
             to: Address of the first tile in the batch.
+            told: Address of its quantiser.
         """
         engine, (height, width) = self.engine, self.engine.shape[1:]
         self._device.launch(
             *(f"gather_{engine.reads}", height * -(-width // GROUP), count * engine.channels),
             (self._frames[frame.slot].address, *self.size, self._pitch, engine.channels,
-             *self._run_of(frame, first, count), to),
+             *self._run_of(frame, first, count), to, frame.quantiser, told),
             self._computing,
         )  # fmt: skip
 

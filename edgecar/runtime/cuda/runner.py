@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecar.engines.base import checked_quantisers
 from edgecar.engines.tiles import ITEM_BYTES, TileEngine
 from edgecar.errors import EngineError, MediaError
 from edgecar.runtime.cuda.arrays import frame_from_array, is_on_device
@@ -16,6 +17,8 @@ from edgecar.runtime.runner import Ticket
 from edgecar.runtime.tiles import plan_grid
 from edgecar.spec import MIDDLE_QUANTISER, Size
 
+QUANTISER_BYTES = 4  # float32
+
 
 class TileBatch:
     """A batch that fills with tiles of any frames; it runs when it is full, or when told to."""
@@ -23,6 +26,7 @@ class TileBatch:
     def __init__(self, device: Device, engine: TileEngine, computing: Any) -> None:
         self._device, self._engine, self._computing = device, engine, computing
         self._given = device.memory(engine.values * ITEM_BYTES[engine.reads])
+        self._told = device.memory(QUANTISER_BYTES * engine.shape[0])
         self._made = device.memory(engine.values * ITEM_BYTES[engine.writes])
         self._pieces: list[tuple[FrameOnDevice, int, int, int]] = []
         """Tiles of frames: the first one, its slot in the batch, and their number."""
@@ -57,8 +61,10 @@ class TileBatch:
         engine, values = self._engine, self._engine.values // self._engine.shape[0]
         for frame, first, slot, count in pieces:
             to = self._given.address + slot * values * ITEM_BYTES[engine.reads]
-            frame.source.gather(frame, first, count, to)
-        engine.enqueue(self._given.address, self._made.address, self._computing)
+            told = self._told.address + slot * QUANTISER_BYTES
+            frame.source.gather(frame, first, count, to, told)
+        told = self._told.address
+        engine.enqueue(self._given.address, told, self._made.address, self._computing)
         for frame, first, slot, count in pieces:
             source = self._made.address + slot * values * ITEM_BYTES[engine.writes]
             frame.source.scatter(frame, first, count, source)
@@ -102,21 +108,21 @@ class CudaRunner:
         self._batches: dict[tuple[int, int, int], TileBatch] = {}
 
     def submit(
-        self,
-        frame: Any,
-        stream: Hashable = None,
-        quantiser: float = MIDDLE_QUANTISER,  # noqa: ARG002
+        self, frame: Any, stream: Hashable = None, quantiser: float = MIDDLE_QUANTISER
     ) -> Ticket:
-        """See `FrameRunner`.
+        """See `FrameRunner`; a quantiser goes up as an argument of the kernel that cuts tiles.
 
         Raises:
             MediaError: It is no such frame.
             WindowError: It is smaller than a tile.
-            EngineError: The engine fails, or two frames of the camera are on their way.
+            EngineError: The engine fails, two frames of the camera are on their way, or the
+                quantiser is not from 0 to 1.
         """
         with self.engine.turn:
             if not self.engine.is_open:
                 raise EngineError("the engine of these frames is closed; open it again")
+            checked_quantisers([quantiser], 1)
+            told = quantiser if self.engine.takes_quantiser else MIDDLE_QUANTISER
             began, arrived = time.perf_counter(), None
             if is_on_device(frame):
                 frame, arrived = (
@@ -142,7 +148,7 @@ class CudaRunner:
             try:
                 if batch.holds(source):
                     batch.run()
-                ticket = source.begin(frame, arrived)
+                ticket = source.begin(frame, arrived, told)
                 batch.add(ticket)
             except EngineError:
                 self._begin_anew()

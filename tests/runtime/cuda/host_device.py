@@ -153,11 +153,13 @@ class ReferenceTiles(TileEngine):
     broken: Exception | None = None
 
     def __init__(self, device: HostDevice, engine: Engine, shape: tuple[int, int, int]) -> None:
-        super().__init__(replace(engine.info, shape=shape), engine.channels, engine.align_px)
+        info, told = replace(engine.info, shape=shape), engine.takes_quantiser
+        super().__init__(info, engine.channels, engine.align_px, takes_quantiser=told)
         self._device, self._engine = device, engine
         self._given, self._back = (device.staging(4 * self.values) for _ in range(2))
+        self._told = device.staging(4 * shape[0])
 
-    def enqueue(self, tiles: int, restored: int, stream: Stream) -> None:
+    def enqueue(self, tiles: int, quantisers: int, restored: int, stream: Stream) -> None:
         if self.broken:
             raise self.broken
         batch, height, width = self.shape
@@ -166,7 +168,9 @@ class ReferenceTiles(TileEngine):
             for memory in (self._given, self._back)
         )
         self._device.download(self._given, Memory(tiles, self._given.size), stream)
-        self._device.call(lambda: np.copyto(back, self._engine.run(given)), stream)
+        self._device.download(self._told, Memory(quantisers, self._told.size), stream)
+        told = self._told.host.view(np.float32)
+        self._device.call(lambda: np.copyto(back, self._engine.run(given, told)), stream)
         self._device.upload(Memory(restored, self._back.size), self._back, stream)
 
 

@@ -15,7 +15,7 @@ from edgecar.runtime.cuda.device import FOLDER, KERNELS
 
 # No fused multiply-add, as on the GPU.
 FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
-TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int}
+TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int, "f": ctypes.c_float}
 
 
 @cache

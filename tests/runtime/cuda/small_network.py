@@ -1,5 +1,7 @@
 """A network small enough to know by heart, and what the NumPy runtime makes of frames with it."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgecar.artifact import Artifact
@@ -8,6 +10,7 @@ from edgecar.media.frame import Coding
 from edgecar.metadata import Metadata
 from edgecar.runtime.cuda.runner import CudaRunner
 from edgecar.runtime.restorer import Restorer
+from edgecar.spec import MIDDLE_QUANTISER
 from tests.runtime.cuda.host_device import ReferenceTiles
 
 HALO = 2
@@ -25,9 +28,16 @@ def blurred(batch):
     return total
 
 
-def metadata(channels: int = 1, align_px: int = 1) -> Metadata:
+def told_blurred(batch, quantisers):
+    """That network, with a quantiser that moves a bias and scales what is blurred."""
+    told = quantisers[:, None, None, None]
+    return batch + (blurred(batch) - told / 4) * told
+
+
+def metadata(channels: int = 1, align_px: int = 1, told: bool = False) -> Metadata:
     halo_px = -(-HALO // align_px) * align_px
-    return Metadata("none", channels, halo_px, align_px, "local", 8, "fp32", "", "", 0.0, 0.0)
+    made = Metadata("none", channels, halo_px, align_px, "local", 8, "fp32", "", "", 0.0, 0.0)
+    return replace(made, takes_quantiser=told)
 
 
 def artifact(channels: int = 1, align_px: int = 1) -> Artifact:
@@ -40,16 +50,21 @@ class InTurn:
     def __init__(self, runner) -> None:
         self.runner, self.tiles = runner, 0
 
-    def __call__(self, frame, stream=None):
-        ticket = self.runner.submit(frame, stream)
+    def __call__(self, frame, stream=None, quantiser=MIDDLE_QUANTISER):
+        ticket = self.runner.submit(frame, stream, quantiser)
         restored = self.runner.result(ticket)
         self.tiles += ticket.tiles
         return restored
 
 
-def runner_of(device, shape=SHAPE, channels=1, align_px=1, **options) -> InTurn:
+def fake_engine(shape=None, channels=1, align_px=1, told=False) -> FakeEngine:
+    """The small network, or the one that takes the quantiser."""
+    return FakeEngine(told_blurred if told else blurred, channels, shape, align_px, told)
+
+
+def runner_of(device, shape=SHAPE, channels=1, align_px=1, told=False, **options) -> InTurn:
     """The GPU runtime with the small network."""
-    tiles = ReferenceTiles(device, FakeEngine(blurred, channels, None, align_px), shape)
+    tiles = ReferenceTiles(device, fake_engine(None, channels, align_px, told), shape)
     halo_px = artifact(channels, align_px).metadata.halo_px
     return InTurn(CudaRunner(device, tiles, halo_px, **options))
 

@@ -32,7 +32,8 @@ def test_restored_frame_reaches_the_detector_without_the_cpu(size, side, kind, d
     device.download = lambda to, *rest: (moved.append(to.size), download(to, *rest))
     clean = runner_of(device, reuse=False)(on_device(device, luma, 64))
     tensor, place = DetectorInput(device, side, kind)(clean, on_device(device, chroma, 80), BT709)
-    assert set(moved) == {4 * np.prod(SHAPE)}  # the stand-in engine's tiles, but no frame
+    # The stand-in engine's tiles and their quantisers, but no frame.
+    assert set(moved) == {4 * np.prod(SHAPE), 4 * SHAPE[0]}
     bgr = bgr_reference(runner_of(device)(luma)[0], chroma[0], *size, MATRICES[BT709])
     expected, inside = letterbox_reference(bgr, side)
     assert (

@@ -11,7 +11,6 @@ from edgecar.engines.select import open_engine
 from edgecar.engines.tiles import OnnxRuntimeTiles, TileEngine
 from edgecar.errors import EngineError
 from edgecar.runtime.cuda.runner import CudaRunner
-from edgecar.runtime.restorer import Restorer
 from tests.runtime.cuda.host_device import HostDevice
 from tests.runtime.cuda.small_network import HALO, InTurn, a_clip, blurred, wanted
 
@@ -24,7 +23,7 @@ class HalfTiles(TileEngine):
         super().__init__(info, 1, reads="fp16", writes="fp16")
         self._device = device
 
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+    def enqueue(self, tiles: int, _quantisers: int, restored: int, stream: Any) -> None:
         def run() -> None:
             given, made = (
                 np.ctypeslib.as_array((ctypes.c_uint16 * self.values).from_address(address))
@@ -57,9 +56,9 @@ class QueuedTiles(OnnxRuntimeTiles):
         super().__init__(artifact, shape, None)
         self._queue = device
 
-    def enqueue(self, tiles: int, restored: int, stream: Any) -> None:
+    def enqueue(self, *given: Any) -> None:
         start = super().enqueue
-        self._queue.call(lambda: start(tiles, restored, stream), stream)
+        self._queue.call(lambda: start(*given), given[-1])
 
 
 @pytest.mark.parametrize("kind", ["fp32", "int8 openvino"])
@@ -71,8 +70,25 @@ def test_real_networks_give_the_bytes_of_the_whole_frame(kind, exported, reduced
     restorer = InTurn(CudaRunner(device, engine, artifact.metadata.halo_px))
     frame = np.random.default_rng(0).integers(0, 256, (90, 110), np.uint8)
     with open_engine(artifact, "onnxruntime", threads=1) as whole:
-        reference = Restorer(artifact, whole, reuse=False)
-        assert (restorer(frame) == reference.whole(frame)).all()
+        for quantiser in (0.5, 0.2, 0.2):
+            expected: list = []
+            take = lambda _, codes: expected.append(codes.copy())  # noqa: B023, E731
+            whole.run_codes([frame[None]], take, [quantiser])
+            assert (restorer(frame, quantiser=quantiser) == expected[0]).all()
+
+
+def test_same_tile_gives_the_same_bytes_whatever_the_quantisers_of_its_neighbours(exported) -> None:
+    device = HostDevice()
+    engine = QueuedTiles(device, exported("edgecar-xs"), (3, 32, 32)).on(device)
+    assert engine.takes_quantiser
+    batch = np.random.default_rng(1).random((3, 1, 32, 32), np.float32)
+    told = np.float32([0.2, 0.9, 0])
+    made = engine.run(batch, told)
+    assert made[2].tobytes() == batch[2].tobytes()  # what is lossless stays as it is
+    for order in ([0, 1, 2], [1, 2, 0], [2, 1, 0]):
+        assert engine.run(batch[order], told[order]).tobytes() == made[order].tobytes()
+    other = engine.run(batch, [0.2, 0.4, 0])
+    assert [(a == b).all() for a, b in zip(made, other, strict=True)] == [True, False, True]
 
 
 def test_absent_provider_is_said(exported) -> None:

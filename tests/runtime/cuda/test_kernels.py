@@ -113,10 +113,11 @@ def test_gather_gives_what_the_network_reads(scene, kind, all_windows, batch) ->
     found = np.array([len(chosen)], np.int32)
     shape = (batch, scene.channels, *scene.tile)
     for first in range(0, len(chosen) + batch, batch):  # one more than there is something for
-        tiles = np.full(shape, 99, DTYPES[kind])
+        tiles, told = np.full(shape, 99, DTYPES[kind]), np.full(batch + 1, 7, np.float32)
         run(f"gather_{kind}", scene.memory, *scene.size, scene.pitch, scene.channels, scene.table,
             None if all_windows else chosen, found, first, batch, *scene.tile,
-            tiles)  # fmt: skip
+            tiles, 0.3, told)  # fmt: skip
+        assert told.tolist() == [np.float32(0.3)] * batch + [7]
         expected = np.zeros(shape, DTYPES[kind])
         for slot, number in enumerate(chosen[first : first + batch]):
             expected[slot] = np.multiply(scene.read(scene.plan[number]), CODE)

@@ -133,11 +133,11 @@ def test_a_plan_that_computes_something_else_is_refused(exported, tmp_path, monk
     artifact = read_artifact(built(tmp_path, network) / "net.onnx")
     assert artifact.metadata.known_answer == network.metadata.known_answer
     with open_engine(artifact, "onnxruntime", threads=1) as truth:
-        plan_is(device, FakeEngine(truth.run, align_px=2), monkeypatch)
+        plan_is(device, FakeEngine(truth.run, align_px=2, takes_quantiser=True), monkeypatch)
         with open_on_gpu(artifact, "tensorrt-rtx", None) as engine:
             assert engine.check.passed
-        wrong = FakeEngine(lambda batch: truth.run(batch) * np.float32(0.999), align_px=2)
-        plan_is(device, wrong, monkeypatch)
+        darker = lambda *given: truth.run(*given) * np.float32(0.999)  # noqa: E731
+        plan_is(device, FakeEngine(darker, align_px=2, takes_quantiser=True), monkeypatch)
         with pytest.raises(AnswerError, match="on its known answer; this machine computes it"):
             open_on_gpu(artifact, "tensorrt-rtx", None)
 
@@ -240,9 +240,9 @@ class CpuTiles(OnnxRuntimeTiles):
         assert not tf32
         super().__init__(artifact, shape, None)
 
-    def enqueue(self, tiles, restored, stream) -> None:
+    def enqueue(self, *given) -> None:
         start = super().enqueue
-        self.device.call(lambda: start(tiles, restored, stream), stream)
+        self.device.call(lambda: start(*given), given[-1])
 
 
 @pytest.mark.parametrize("size", [(90, 130), (60, 50), (300, 310)])

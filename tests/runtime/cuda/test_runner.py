@@ -9,8 +9,18 @@ from edgecar.errors import EngineError, MediaError, WindowError
 from edgecar.runtime.cuda.arrays import DeviceArray
 from edgecar.runtime.cuda.device import WORD
 from edgecar.runtime.cuda.device_stream import words_of_tile
+from edgecar.runtime.runner import CpuRunner
+from edgecar.runtime.stream_cache import Reuse
+from edgecar.runtime.tuning import Tuning, Tunings
 from tests.runtime.cuda.host_device import HostDevice, from_device, on_device
-from tests.runtime.cuda.small_network import a_clip, runner_of, wanted
+from tests.runtime.cuda.small_network import (
+    SHAPE,
+    a_clip,
+    fake_engine,
+    metadata,
+    runner_of,
+    wanted,
+)
 
 
 def as_they_come(runner, clip) -> list:
@@ -105,6 +115,59 @@ def test_tiles_of_all_cameras_fill_a_batch() -> None:
     for ticket in tickets:
         assert (runner.result(ticket) == wanted(frames[ticket.stream])).all()
     assert device.done.count("network") == 2
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**16),
+    shared=st.booleans(),
+    reuse=st.booleans(),
+    on_gpu=st.booleans(),
+    told=st.lists(st.tuples(*[st.sampled_from([0.0, 0.3, 1.0])] * 3), min_size=2, max_size=5),
+)
+def test_cameras_with_quantisers_that_move_get_the_bytes_of_the_numpy_runtime(
+    seed, shared, reuse, on_gpu, told
+) -> None:
+    """Two frames of each of three cameras on their way; their tiles share batches."""
+    device, sizes = HostDevice(seed, shared), ((16, 30), (32, 40), (16, 20))
+    clips = [a_clip(seed, size) for size in sizes]
+    runner = runner_of(device, told=True, reuse=reuse).runner
+    engine, same = fake_engine(SHAPE, told=True), Reuse() if reuse else None
+    tunings = Tunings(lambda _size: None, Tuning())
+    reference, before = CpuRunner(engine, metadata(told=True), tunings, lambda _size: same), []
+    for number, quantisers in enumerate([*told, None]):
+        begun = []
+        for camera, quantiser in enumerate(quantisers or ()):
+            frame = clips[camera][number]
+            given = on_device(device, frame, 48) if on_gpu else frame
+            ours = runner.submit(given, camera, quantiser)
+            # A frame on the device must stay until its result was taken.
+            begun.append((ours, reference.submit(frame, camera, quantiser), given))
+        for ours, theirs, _ in before:
+            got, expected = runner.result(ours), reference.result(theirs)
+            assert ours.quantiser == theirs.quantiser
+            assert (from_device(got) if on_gpu else got).tobytes() == expected.tobytes()
+        before = begun
+    reference.close()
+
+
+def test_frame_is_computed_in_full_where_its_quantiser_moves_and_only_there() -> None:
+    (frame,) = a_clip(1, (48, 60), frames=1)
+    for told, computed in ((True, [1, 0, 1, 1, 0]), (False, [1, 0, 0, 0, 0])):
+        restorer, run = runner_of(HostDevice(), told=told), []
+        for quantiser in (0.2, 0.2, 0.3, 0.2, 0.2):
+            before = restorer.tiles
+            restorer(frame, quantiser=quantiser)
+            run.append(int(restorer.tiles > before))
+        assert run == computed
+
+
+@pytest.mark.parametrize("quantiser", [-0.1, 1.01, float("nan")])
+def test_quantiser_outside_its_range_is_refused(quantiser) -> None:
+    restorer, (frame,) = runner_of(HostDevice(), told=True), a_clip(1, (32, 40), frames=1)
+    with pytest.raises(EngineError, match=r"need one each, from 0 to 1"):
+        restorer(frame, quantiser=quantiser)
+    restorer(frame, quantiser=1)
 
 
 def test_camera_that_changes_its_size_begins_anew() -> None:

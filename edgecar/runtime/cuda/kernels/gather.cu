@@ -17,7 +17,8 @@ SHARED uint32_t codes_at(const uint8_t* row, int column, int width) {
 
 // A tile (channels, tile_height, tile_width) in every slot of a batch: the one of the plan whose
 // number stands at first + slot of `chosen`, or is that where `chosen` is null. Slots beyond the
-// last are filled with noughts. Rows and columns beyond the frame repeat its last ones.
+// last are filled with noughts. Rows and columns beyond the frame repeat its last ones. Every slot
+// is told the frame's quantiser.
 template <typename Value>
 SHARED void gather_group(const uint8_t* frame, int height, int width, int pitch, int channels,
                          const int* plan, const int* chosen, const int* found, int first,
@@ -45,10 +46,11 @@ SHARED void gather_group(const uint8_t* frame, int height, int width, int pitch,
 #define GATHER(name, Value)                                                                        \
     KERNEL name(const uint8_t* frame, int height, int width, int pitch, int channels,              \
                 const int* plan, const int* chosen, const int* found, int first, int batch,        \
-                int tile_height, int tile_width, Value* tiles) {                                   \
+                int tile_height, int tile_width, Value* tiles, float quantiser, float* told) {     \
         const int items = tile_height * ((tile_width + GROUP - 1) / GROUP);                        \
         EACH_LAYER(layer, batch * channels) {                                                      \
             EACH_ITEM(item, items) {                                                               \
+                if (item == 0 && layer % channels == 0) told[layer / channels] = quantiser;        \
                 gather_group(frame, height, width, pitch, channels, plan, chosen, found, first,    \
                              tile_height, tile_width, layer, item, tiles);                         \
             }                                                                                      \
