@@ -63,7 +63,8 @@ def test_other_runtimes_load_a_compact_artifact(exported) -> None:
     for _ in range(2):
         onnx.checker.check_model(path, full_check=True)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        outputs.append(session.run(None, {"input": picture})[0])
+        given = {"input": picture, "quantiser": np.full(1, 0.6, np.float32)}
+        outputs.append(session.run(None, given)[0])
         compacted(checkpoint, path)
     np.testing.assert_array_equal(*outputs)
 

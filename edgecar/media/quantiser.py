@@ -25,8 +25,9 @@ LUMA_AT_50 = np.array(
 
 # A quantiser that follows every frame makes still pixels flicker two to three times as much, and
 # nothing computed for the frame before could be used again.
-MEAN_OF_FRAMES = 12
-HELD_QP = 2.0  # change of the mean for which the quantiser moves
+MEAN_OF_FRAMES = 24
+FIRST_FRAMES = 12
+HELD_QP = 3.0  # change of the mean for which the quantiser moves
 QP_STEP = 3  # held quantisers are multiples of it
 
 
@@ -92,8 +93,8 @@ def _quantisers_of_qualities() -> NDArray[np.float64]:
 class SlowQuantiser:
     """The quantiser of a stream, which moves a few times a minute at most.
 
-    It is the mean QP of the last twelve frames, kept until the mean moves by more than two, and
-    rounded to a multiple of three.
+    It is the mean QP of the last 24 frames, kept until the mean moves by more than three, and
+    rounded to a multiple of three. The first frame's own is kept until there are twelve.
     """
 
     def __init__(self) -> None:
@@ -108,7 +109,9 @@ class SlowQuantiser:
         if qp is not None:
             self._last.append(qp)
             mean = sum(self._last) / len(self._last)
-            if self._qp is None or abs(mean - self._qp) > HELD_QP:
+            if self._qp is None or (
+                len(self._last) >= FIRST_FRAMES and abs(mean - self._qp) > HELD_QP
+            ):
                 self._qp = QP_STEP * round(mean / QP_STEP)
         return None if self._qp is None else quantiser_from_qp(self._qp)
 
@@ -118,7 +121,7 @@ def slow_quantisers(qps: Iterable[float | None]) -> list[float]:
 
     Example:
         >>> slow_quantisers([None, 29.0, 31.5, 51.0])
-        [0.5, 0.5882352941176471, 0.5882352941176471, 0.7058823529411765]
+        [0.5, 0.5882352941176471, 0.5882352941176471, 0.5882352941176471]
     """
     slow = SlowQuantiser()
     found = (slow.after(qp) for qp in qps)

@@ -36,7 +36,7 @@ SHARPENING_PX = (0.6, 2.0)  # standard deviation of the blur that tells what is 
 HELD_OUT_CLIPS = 24  # made of photographs, where no real ones are held out
 HELD_OUT_EVERY = 24  # frames of a real clip of which one is looked at
 HELD_OUT_SEED = 1 << 20  # far from the seeds of recipes
-CLIP_FORMAT = 6  # raise it when clips come out differently from the same settings
+CLIP_FORMAT = 7  # raise it when clips come out differently from the same settings
 
 Report = Callable[[int, int], None]
 """Called with clips ready and clips in all."""

@@ -39,14 +39,15 @@ def test_a_table_is_that_of_its_quality(quality: int) -> None:
 
 def test_a_steady_stream_keeps_its_quantiser_whatever_its_frame_types_are() -> None:
     frames = [27.0, 33, 31, 33, 29, 33] * 50  # a key frame, P and B
-    assert len(set(moves(frames)[12:])) == 1
+    assert len(set(moves(frames)[24:])) == 1
+    assert len(set(moves(frames))) <= 2
 
 
 def test_a_quantiser_follows_a_lasting_change_and_ignores_a_single_frame() -> None:
     still, coarse = [24.0] * 30, [45.0] * 30
     assert len(set(moves([*still, 36, *still]))) == 1
     followed = moves([*still, *coarse])
-    assert followed[-1] == quantiser_from_qp(45)
+    assert quantiser_from_qp(42) <= followed[-1] <= quantiser_from_qp(45)
     assert len(set(followed)) <= 8
 
 

@@ -35,7 +35,7 @@ def darker():
 
 
 def frames_of(clip, restorer):
-    with open_reader(clip) as reader:
+    with open_reader(clip, read_coding=True) as reader:
         return [bgr_from_frame(restorer.restore(frame)) for frame in reader]
 
 
@@ -188,11 +188,11 @@ def sv():
 def test_a_cleaner_is_a_callback_of_process_video(sv, clip, tmp_path, monkeypatch):
     written = []  # before a lossy coder changes it
     monkeypatch.setattr(sv.VideoSink, "write_frame", lambda _, frame: written.append(frame))
-    with edgecar.Cleaner(clip, network="edgecar-xs", threads=1) as clean:
+    with edgecar.Cleaner(clip, network="fastarcnn", threads=1) as clean:
         sv.process_video(str(clip), str(tmp_path / "out.mp4"), callback=clean)
         assert clean.restorer.metadata.trained_on.startswith("h264")
         assert len(clean.restorer._runner.caches) == 1  # not one for every number of a frame
-    with edgecar.Restorer("edgecar-xs", codec="h264", reuse=False) as restorer:
+    with edgecar.Restorer("fastarcnn", codec="h264", reuse=False) as restorer:
         expected = [restorer(bgr) for bgr in sv.get_video_frames_generator(str(clip))]
     assert len(written) == FRAMES
     np.testing.assert_array_equal(written, expected)

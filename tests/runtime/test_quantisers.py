@@ -33,7 +33,7 @@ from tests.runtime.test_restorer import fake_artifact
 JPEG, H264 = "jpeg 5-100", "h264 crf 10-51"
 SIZE = (150, 178)
 PHOTO = np.ascontiguousarray(data.astronaut()[: SIZE[0], : SIZE[1], ::-1])
-QPS = [27, 27, 27, 27, None, 40, 41, 42, 40, 41, 42, 40, 40, 24, 24, 24]
+QPS = [27, 27, 27, 27, None, 40, 41, 42, 40, 41, 42, 40, 40, 47, 47, 47, *[14] * 8]
 """Of a stream whose rate changes on the way; one frame states none."""
 
 
@@ -50,7 +50,7 @@ def clip(qps=QPS, seed: int = 0) -> list[Frame]:
     frames = []
     for number, qp in enumerate(qps):
         y = luma_from_bgr(PHOTO)
-        y[20:32, 9 * number : 9 * number + 12] = noise
+        y[20:32, 6 * number : 6 * number + 12] = noise
         frames.append(Frame(y, chroma, chroma, number, coding=Coding(qp, codec="h264")))
     return frames
 
