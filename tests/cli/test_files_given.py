@@ -177,7 +177,7 @@ def test_any_name_is_one_line(name, edgecar):
     Path("out").mkdir()
     done = edgecar("run", "a.png", "-o", f"out/{os.fsdecode(name)}", "--network", "mine.onnx")
     assert done.code == 0, done.err
-    assert len(done.out.splitlines()) == 2
+    assert len(done.out.splitlines()) == 3
     assert [os.fsencode(p.name) for p in Path("out").iterdir()] == [os.fsencode(name)]
 
 

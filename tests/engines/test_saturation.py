@@ -66,6 +66,7 @@ def saturating(folder: Path) -> Path:
     )
     plain = read_artifact(find_artifact("edgecar-xs", "jpeg")).metadata
     metadata = replace(plain, model="pair", trained_on="jpeg 10-40", halo_px=0, align_px=1)
+    metadata = replace(metadata, takes_quantiser=False)
     metadata = replace(metadata, known_answer=known_answer(fp32, metadata))
     written(Artifact(metadata, fp32.SerializeToString()), folder / "pair.onnx")
     metadata = replace(metadata, precision="int8", quality=QUALITY)

@@ -144,7 +144,7 @@ def test_halves_differ_from_fp32_by_less_than_shows_at_every_quantiser(network) 
     got, expected = (outputs(each, codes, told_of) for each in (halves, singles))
     apart = np.abs(got - expected).max((1, 2, 3))
     assert apart[0] == 0
-    assert apart.max() < 0.25  # of a code; changes of up to 50 codes keep eleven bits
+    assert apart.max() < 0.5  # of a code: less than rounding to codes moves
     assert np.abs(expected - codes).max() > 10
 
 

@@ -99,7 +99,11 @@ def test_frames_are_restored_with_weights_for_the_coder(clip, caplog):
     with edgecar.VideoCapture(str(clip), network="edgecar-xs", threads=1, skip_below_qp=0) as cap:
         ok, bgr = cap.read()
     assert "edgecar-xs, weights for h264" in caplog.text
-    with open_reader(clip) as reader, edgecar.Restorer("edgecar-xs", codec="h264") as restorer:
+    reader, restorer = (
+        open_reader(clip, read_coding=True),
+        edgecar.Restorer("edgecar-xs", codec="h264"),
+    )
+    with reader, restorer:
         np.testing.assert_array_equal(bgr, shown(restorer.restore(next(reader))))
     assert ok
 

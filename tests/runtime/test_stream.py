@@ -28,9 +28,11 @@ def restorer():
 
 def test_a_file_comes_out_restored_frame_by_frame(clips, restorer):
     path = clips / "front.mp4"
-    with edgecar.stream(path, restorer) as frames, open_reader(path) as coded:
+    full = Restorer("edgecar-xs", codec="h264", reuse=False)
+    coded = open_reader(path, read_coding=True)
+    with edgecar.stream(path, restorer) as frames, coded, full:
         for frame, before in zip(frames, coded, strict=True):
-            expected = Restorer("edgecar-xs", codec="h264", reuse=False).restore(before)
+            expected = full.restore(before)
             np.testing.assert_array_equal(frame.frame.y, expected.y)
             assert frame.pts == before.pts
             assert frame.bgr.shape == (480, 640, 3)
