@@ -157,7 +157,7 @@ def test_lossless_clip_holds_what_the_restorer_gives(edgecar, clip, tmp_path):
     assert edgecar("run", clip, "-o", output, *arguments).code == 0
     with (
         Restorer(NETWORK, codec="jpeg") as restorer,
-        open_reader(clip) as coded,
+        open_reader(clip, read_coding=True) as coded,
         open_reader(output) as restored,
     ):
         assert restored.rate == coded.rate

@@ -56,7 +56,7 @@ def test_export_of_a_shipped_network_says_so(edgecar, tmp_path, monkeypatch):
     assert (metadata["model"], metadata["halo_px"], metadata["trained_on"]) == (
         "edgecar-s",
         12,
-        "jpeg 10-40",
+        "jpeg 5-100",
     )
     assert metadata["shipped"] is True
     assert Path(metadata["path"]) == Path("edgecar-s.jpeg.onnx")
