@@ -79,7 +79,7 @@ def test_candidate_of_the_suite(entry) -> None:
 
 def test_candidates_are_around_the_network_that_ships() -> None:
     card = card_named("edgecar-xs")
-    config = card.config()
+    config = replace(card.config(), knots=0)  # shapes are compared without a quantiser
     torch.manual_seed(1)
     ours = card.build(config).eval()
     same = Candidate(Shape(config.width, config.layers, edgecar_net.SCALE, "leaky")).eval()

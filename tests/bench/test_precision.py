@@ -16,8 +16,9 @@ from edgecar.artifact import find_artifact, read_artifact
 from edgecar.bench.results import SCHEMA_PATH, read_results
 from edgecar.evaluate.clips import load_pictures
 from edgecar.evaluate.metrics import psnr
-from edgecar.media.frame import Frame
+from edgecar.media.frame import Coding, Frame
 from edgecar.media.pictures import jpeg_coded
+from edgecar.media.quantiser import quantiser_from_jpeg_quality
 from edgecar.media.video_codec import VideoCoding, video_coded
 from edgecar.metadata import Quality
 from edgecar.runtime.restorer import Restorer
@@ -97,7 +98,8 @@ def test_rows_are_saved_and_fit_the_schema(folder, made, reduced) -> None:
     # Of what the engine does not compute, by one that rounds as the graph says.
     ((_, clean),) = load_pictures(folder / "live1")
     with Restorer(reduced("edgecar-xs", "fp16"), "onnxruntime") as restorer:
-        expected = psnr(clean, restorer.luma(jpeg_coded(clean, 10)))
+        told = Coding(codec="jpeg", quantiser=quantiser_from_jpeg_quality(10))
+        expected = psnr(clean, restorer.luma(jpeg_coded(clean, 10), coding=told))
     assert rows["jpeg", "fp16"]["live1_db"] == pytest.approx(expected, abs=6e-4)  # three digits
 
 
