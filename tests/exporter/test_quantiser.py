@@ -145,6 +145,7 @@ def test_halves_differ_from_fp32_by_less_than_shows_at_every_quantiser(network) 
     apart = np.abs(got - expected).max((1, 2, 3))
     assert apart[0] == 0
     assert apart.max() < 0.5  # of a code: less than rounding to codes moves
+    assert np.sqrt(np.square(got - expected).mean((1, 2, 3))).max() < 0.04
     assert np.abs(expected - codes).max() > 10
 
 
