@@ -47,8 +47,8 @@ class TrainRecipe:
             makes the mean in dB small: a finely coded picture counts as much as a coarse one.
             Fresh weights come to that over the first steps.
         lossless: Share of pictures that are not coded, to be left as they are.
-        harm: Weight of what a restored patch is worse than the coded one, on top of its loss. With
-            4, the worst frame of real validation clips lost half as much, at the same mean gain.
+        harm: Weight of what a restored patch is worse than the coded one, on top of its loss. For
+            weights that are trained already: fresh ones learn less with it.
         optimiser: ``muon``, ``adam`` or ``adamw``.
         rate: Highest learning rate, after ``warmup`` steps.
         rest_rate: Under Muon, the rate of Adam for biases, slopes and the last layer. What a
