@@ -63,7 +63,7 @@ class JpegRange:
     """
 
     coder: ClassVar[Literal["jpeg"]] = "jpeg"
-    levels: ClassVar[tuple[int, ...]] = (5, 10, 20, 30, 40, 60, 80, 90, 100)
+    levels: ClassVar[tuple[int, ...]] = (5, 10, 20, 30, 40, 60, 80, 90, 95, 98, 100)
 
     quality: tuple[int, int] = (10, 40)
     coders: tuple[JpegCoder, ...] = ("opencv", "pillow")

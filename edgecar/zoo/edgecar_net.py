@@ -60,6 +60,7 @@ class EdgecarNet(nn.Module):
             self.gain = nn.Linear(config.knots - 1, 1, bias=False)  # of all knots but the first
             nn.init.zeros_(self.shift.weight)
             nn.init.ones_(self.gain.weight)
+            nn.init.zeros_(self.gain.weight[:, :1])  # hardly anything helps so fine a picture
 
     @property
     def takes_quantiser(self) -> bool:
