@@ -27,15 +27,17 @@ FFMPEG_SECONDS = 600  # longer than this it hangs
 Filters = Sequence[tuple[str, int]]
 """Post-filters of FFmpeg: name and quality, 2 to the power of which is the shifts averaged."""
 
+OWN_STREAM_STRENGTH = 4  # ``qp`` for streams of unknown coding; it does not change what they cost
+
 FILTERS: Filters = (("spp", 3), ("spp", 4), ("fspp", 4))
 
 
 @dataclass(frozen=True)
 class Case:
-    """A clip in one coding, decoded, and in a file."""
+    """A clip in one coding, decoded, and in a file; None is a camera's own coding."""
 
     clip: str
-    coding: VideoCoding
+    coding: VideoCoding | None
     coded: CodedClip
     path: Path
 
@@ -70,7 +72,8 @@ def contenders_for(case: Case, ways: Ways, filters: Filters) -> dict[str, Pass]:
         return lambda: run_job(Job(str(case.path), NULL), way, lambda _done, _all: None).fps
 
     def filtered(name: str, quality: int) -> Pass:
-        video_filter = f"{name}={quality}:qp={strength_for(name, case.coding)}"
+        strength = strength_for(name, case.coding) if case.coding else OWN_STREAM_STRENGTH
+        video_filter = f"{name}={quality}:qp={strength}"
         return lambda: frames / ffmpeg_seconds(case.path, video_filter, usable_cores())
 
     return {

@@ -1,8 +1,9 @@
 """Frames a second on coded cameras: ``python -m benchmarks.run.realtime --data DIR --save FILE``.
 
-Each clip is coded with x264, and every contender goes through the same file in turn, round after
-round, in one process, so that what else the machine does hits all alike. Reuse has gone through it
-before for as long as a camera's first minute: engines compile the shapes that keep coming back.
+Each clip is coded with x264, or taken as its camera coded it, and every contender goes through the
+same file in turn, round after round, in one process, so that what else the machine does hits all
+alike. Reuse has gone through it before for as long as a camera's first minute: engines compile the
+shapes that keep coming back.
 
 - ``reuse``, ``dense``: ``edgecar run -o null``, decoding included, with and without reuse;
 - ``bare``: the engine alone on whole frames that lie ready as floats, nothing decoded;
@@ -33,7 +34,7 @@ from edgecar.engines.base import Codes
 from edgecar.engines.select import usable_cores
 from edgecar.errors import ReuseError
 from edgecar.media.reader import open_reader
-from edgecar.media.video_codec import VideoCoding, video_coded
+from edgecar.media.video_codec import CodedClip, VideoCoding, video_coded
 from edgecar.runtime.change_map import changed_cells
 from edgecar.runtime.restorer import Restorer
 from edgecar.runtime.tune import median_ratio, timed_rounds
@@ -41,6 +42,7 @@ from edgecar.runtime.tuning import Tuning
 
 TILE_PX = 64
 WARM_UP_FRAMES = 1000
+OWN_CODING = "as it is"  # a camera's own stream, not coded again
 
 CaseKey = tuple[object, ...]
 """Network, clip, preset, CRF, B-frames and GOP."""
@@ -76,7 +78,7 @@ def measure(
 
 
 def _key(row: Row) -> CaseKey:
-    return row["network"], row["clip"], row["preset"], row["crf"], row["b_frames"], row["gop"]
+    return row["network"], row["clip"], *(row[name] for name in named_coding(None))
 
 
 def measured(
@@ -104,8 +106,9 @@ def case_row(
     """Measure one case."""
     difference = max_difference(case.path, ways)
     if difference:
+        how = case.coding.options() if case.coding else OWN_CODING
         raise ReuseError(
-            f"{case.clip}, {case.coding.options()}: outputs with reuse differ by up to "
+            f"{case.clip}, {how}: outputs with reuse differ by up to "
             f"{difference} codes, need 0; run with --no-reuse, and report this with the clip"
         )
     contenders = contenders_for(case, ways, filters)
@@ -131,10 +134,7 @@ def case_row(
         "height": height,
         "width": width,
         "frames": len(case.coded.frames),
-        "preset": coding.preset,
-        "crf": coding.quantiser,
-        "b_frames": coding.b_frames or 0,
-        "gop": coding.gop,
+        **named_coding(coding),
         "kbps": round(case.coded.kbps, 1),
         "rounds": len(rates["reuse"]),
         "changed_tiles_share": round(changed_tiles_share([f.y for f in case.coded.frames]), 4),
@@ -169,8 +169,20 @@ def changed_tiles_share(lumas: Sequence[Codes]) -> float:
     return fmean(float(changed_cells(a, b, TILE_PX).mean()) for a, b in pairwise(padded))
 
 
-def _case_key(network: str, clip: str, coding: VideoCoding) -> CaseKey:
-    return network, clip, coding.preset, coding.quantiser, coding.b_frames or 0, coding.gop
+def named_coding(coding: VideoCoding | None) -> dict[str, Any]:
+    """The parts of a row that say how its clip is coded."""
+    if coding is None:
+        return {"preset": OWN_CODING, "crf": None, "b_frames": None, "gop": None}
+    return {
+        "preset": coding.preset,
+        "crf": coding.quantiser,
+        "b_frames": coding.b_frames or 0,
+        "gop": coding.gop,
+    }
+
+
+def _case_key(network: str, clip: str, coding: VideoCoding | None) -> CaseKey:
+    return network, clip, *named_coding(coding).values()
 
 
 def _cases(
@@ -180,6 +192,10 @@ def _cases(
         codings = [c for c in clip.codings if _case_key(network, clip.name, c) not in done]
         frames = clip.load() if codings else []
         for coding in codings:
+            if coding is None:
+                own = Path(clip.file or "")
+                yield Case(clip.name, None, CodedClip(frames, b"", own.stat().st_size), own)
+                continue
             coded = video_coded(frames, coding)
             path = folder / f"{clip.name}.mkv"
             path.write_bytes(coded.bitstream)
@@ -189,8 +205,9 @@ def _cases(
 def line(row: dict[str, Any]) -> str:
     """A row in words."""
     speeds = ((name, row[f"fps_{name}"]) for name in NAMES)
+    coding = " ".join(str(row[name]) for name in named_coding(None) if row[name] is not None)
     return (
-        f"{row['clip']}  {row['preset']} CRF {row['crf']} B {row['b_frames']} GOP {row['gop']}: "
+        f"{row['clip']}  {coding}: "
         f"{row['changed_tiles_share']:.0%} of tiles change, {row['computed_share']:.0%} computed; "
         f"frames/s: {', '.join(f'{name} {fps:.1f}' for name, fps in speeds if fps is not None)}; "
         f"reuse/dense {row['reuse_to_dense']:.2f}"

@@ -34,19 +34,24 @@ class Grid(BaseModel):
 
 
 class RealtimeClip(BaseModel):
-    """A video file, or the height and width of a scene made of photographs, and its codings."""
+    """A video file, or the height and width of a scene made of photographs, and its codings.
+
+    A file without grids is a camera's own stream: measured as it is, with coding None.
+    """
 
     model_config = ConfigDict(extra="forbid")
     file: str | None = None
     scene: tuple[Side, Side] | None = None
     frames: int | None = Field(None, ge=2)
     grids: list[str]
-    codings: list[VideoCoding] = Field(default=[], exclude=True)
+    codings: list[VideoCoding | None] = Field(default=[], exclude=True)
 
     @model_validator(mode="after")
     def _one_source(self) -> "RealtimeClip":
         if (self.file is None) == (self.scene is None):
             raise ValueError("need either file = 'PATH' or scene = [HEIGHT, WIDTH]")
+        if not self.grids and (self.file is None or self.frames is not None):
+            raise ValueError("without grids, a stream is measured whole: need file, and no frames")
         return self
 
     @property
@@ -110,8 +115,8 @@ def load_suite(
                 known = ", ".join(suite.grids)
                 raise SettingsError(f"no grid {unknown[0]!r}; known are {known}")
             every = (coding for name in names for coding in suite.grids[name].codings())
-            clip.codings = list(dict.fromkeys(every))
-            limits = [limit for limit in (clip.frames, frames) if limit is not None]
+            clip.codings = list(dict.fromkeys(every)) or [None]
+            limits = [limit for limit in (clip.frames, frames) if limit is not None and names]
             clip.frames = min(limits, default=None)
             clip.file = str(data / clip.file) if clip.file else None
     except ValidationError as error:

@@ -97,6 +97,7 @@ def test_the_shipped_suite_has_every_clip_in_many_codings(tmp_path):
         (suite_text({"crf": "[35]"}), r"grids\.one\.preset: Field required"),
         (suite_text(clip="frames = 9"), "need either file = 'PATH' or scene"),
         (suite_text().replace('["one"]', '["two"]'), "no grid 'two'; known are one"),
+        (suite_text().replace('["one"]', "[]") + "frames = 9", "a stream is measured whole"),
         ("clips = [", "suite.toml"),
     ],
 )
@@ -163,6 +164,16 @@ def test_another_output_with_reuse_fails_loudly(case, ways, exported):
     with pytest.raises(ReuseError, match=r"square, .*outputs with reuse differ by up to \d+ codes"):
         case_row(case, wrong, (), 0, 0)
     assert ReuseError.exit_code == 3
+
+
+def test_a_clip_without_grids_is_measured_as_it_is(case, exported, tmp_path):
+    suite = written(tmp_path, suite_text().replace('["one"]', "[]"))
+    artifact = exported("edgecar-xs")
+    (row,) = realtime.measured(load_suite(suite, tmp_path), artifact, 0, 0, set())
+    assert (row["crf"], row["b_frames"], row["gop"], row["frames"]) == (None, None, None, 6)
+    assert row["kbps"] == pytest.approx(case.path.stat().st_size * 8 / 1000 / (6 / 25), abs=0.1)
+    done = {realtime._key(row)}
+    assert list(realtime.measured(load_suite(suite, tmp_path), artifact, 0, 0, done)) == []
 
 
 @pytest.mark.slow  # a benchmark from end to end
