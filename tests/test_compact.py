@@ -69,6 +69,7 @@ def test_other_runtimes_load_a_compact_artifact(exported) -> None:
     np.testing.assert_array_equal(*outputs)
 
 
+@pytest.mark.slow  # exports a deep network
 def test_folded_normalisation_is_halved_in_the_graph(exported) -> None:
     checkpoint, path = exported("dncnn")
     whole = [numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer]

@@ -38,6 +38,7 @@ def test_record_has_every_kernel_on_every_gpu_without_spills() -> None:
             assert 0 < row["registers"] <= 64
 
 
+@pytest.mark.slow  # runs nvcc for every GPU
 def test_every_kernel_compiles_for_every_gpu(nvcc, tmp_path) -> None:
     """All files as one, for all GPUs in one go: most of the time goes into CUDA's own headers."""
     known = [capability.replace(".", "") for capability in known_capabilities(nvcc)]

@@ -110,7 +110,12 @@ def looking_up_left(artifact: Artifact) -> Artifact:
     ("name", "less_px"),
     # FastARCNN's odd pixels reach 13 px, its even ones 14: the next smaller halo that an even
     # tile start allows is 12 px.
-    [(name, 2 if name == "fastarcnn" else 1) for name in LOCAL],
+    [
+        pytest.param(
+            name, 2 if name == "fastarcnn" else 1, marks=() if name in FAST else pytest.mark.slow
+        )
+        for name in LOCAL
+    ],
 )
 def test_less_halo_differs(exported, name, less_px):
     """The control: it would fail if the derived halo were larger than the network's reach."""
@@ -162,6 +167,7 @@ def test_more_threads_give_the_same_bits(exported):
         np.testing.assert_array_equal(*restored)
 
 
+@pytest.mark.slow
 def test_pooled_attention_makes_tiles_differ_from_the_whole(exported):
     """What `context: windowed` warns of; if this ever passes the card is wrong."""
     made = exported("msfan")
