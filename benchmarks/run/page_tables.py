@@ -16,6 +16,7 @@ Named = tuple[str, Results]
 Titled = Iterable[tuple[str, Cells]]
 """Tables, each with the heading above it; an empty heading is left out."""
 
+WHOLE = "full"  # the MSFAN of the paper's ablations that lacks nothing
 GAINS = ("gain_q10", "gain_q20", "gain_q30", "gain_q40")
 CODERS = {"jpeg": "JPEG", "h264": "H.264", "hevc": "HEVC", "h264:detect": "H.264, for detectors"}
 
@@ -265,6 +266,21 @@ def design(studies: Sequence[Named], columns: Columns) -> Titled:
     yield "", table_cells(columns, shown)
 
 
+def ablations(studies: Sequence[Named], columns: Columns) -> Titled:
+    """A table for each file: what a row loses against the whole network, here and in the paper."""
+    printed = published()["ablations"]
+    for name, study in studies:
+        means = {row["row"]: fmean(row[key] for key in GAINS) for row in study.rows}
+        lines = []
+        for row in sorted(study.rows, key=lambda row: (row["row"] != WHOLE, row["row"])):
+            theirs = printed.get(row["row"])
+            line = {**row, "mean": means[row["row"]], "paper_db": theirs}
+            line["change"] = means[row["row"]] - means[WHOLE] if WHOLE in means else None
+            line["paper_change"] = theirs and theirs - printed[WHOLE]
+            lines.append(line)
+        yield name, table_cells(columns, lines)
+
+
 def beaten(row: Row, rows: Iterable[Row]) -> bool:
     """Tell if another candidate costs no more, gains no less, and is better in one of the two."""
     cost, gain = row["kmacs_per_px"], row["mean"]
@@ -290,6 +306,6 @@ TABLES: Mapping[str, Callable[[Sequence[Named], Columns], Titled]] = {
     made.__name__: made
     for made in (
         *(complexity, speed, precision, weights, jpeg, video, variants, bd_rates, detection),
-        *(iqa, design),
+        *(iqa, design, ablations),
     )
 }
