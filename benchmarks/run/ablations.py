@@ -18,8 +18,8 @@ from benchmarks.run.study import run_study
 from edgecar.bench.complexity import complexity
 from edgecar.bench.results import new_results, resumed, write_results
 from edgecar.files import shipped
-from edgecar.train.data import HeldOut, held_out_of, source_of
-from edgecar.train.degrade import Bgr
+from edgecar.train.data import held_out_of, source_of
+from edgecar.train.degrade import Bgr, HeldOut
 from edgecar.train.fit import fit, new_run, validation_gains_db
 from edgecar.train.folders import load_photos, photo_folders
 from edgecar.train.recipe import TrainRecipe, recipe_from_toml
