@@ -75,7 +75,7 @@ AskedQuantiser = Annotated[
         "--quantiser",
         metavar="N",
         help="Tell the network this: QP 0 to 51 for video, quality 1 to 100 for weights for JPEG. "
-        "Default: what INPUT states; the middle of the range where it states none, as HEVC.",
+        "Default: what INPUT states; the middle of the range where it states none.",
     ),
 ]
 Codec = Annotated[

@@ -92,8 +92,8 @@ def command(
         float | None,
         typer.Option(
             metavar="QP",
-            help="H.264 frames finer than this pass as they are; 0: none. Default: by the weights. "
-            "HEVC states no QP.",
+            help="Frames of H.264, or of HEVC by its last key frame, finer than this pass as they "
+            "are; 0: none. Default: by the weights.",
         ),
     ] = None,
     skip_above_quality: Annotated[

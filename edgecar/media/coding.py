@@ -15,6 +15,7 @@ from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.stream import VideoStream
 
 from edgecar.media.frame import Coding
+from edgecar.media.hevc_qp import KeyFrameQp
 from edgecar.media.quantiser import luma_table, quantiser_from_jpeg_steps
 
 DELTA_QP_OFFSET = 16
@@ -45,26 +46,36 @@ MKV_CROP = re.compile(rb"\x54[\xaa\xbb\xcc\xdd](?:\x81[^\0]|\x82(?!\0\0))")
 """PixelCrop of an edge: its size in bytes and a value above zero."""
 
 
-def ask_for_qp(stream: VideoStream) -> None:
-    """Make the decoder of ``stream`` export QPs, if it is H.264; call before anything is decoded.
+class StreamCoding:
+    """How coarsely the pictures of a stream are coded; make it before anything is decoded.
 
-    Decodes on one thread: with frame threads FFmpeg 8 returns B-frames' QPs before they are
-    decoded, and with slice threads it does not notice damage.
+    H.264 decodes on one thread for it: with frame threads FFmpeg 8 returns B-frames' QPs before
+    they are decoded, and with slice threads it does not notice damage. Of HEVC the latest key frame
+    tells (`KeyFrameQp`).
     """
-    if stream.codec_context.codec.canonical_name == "h264":
-        stream.thread_count = 1
-        stream.codec_context.options = {"export_side_data": "venc_params"}
 
+    def __init__(self, stream: VideoStream) -> None:
+        context = stream.codec_context
+        self._codec = context.codec.canonical_name
+        if self._codec == "h264":
+            stream.thread_count = 1
+            context.options = {"export_side_data": "venc_params"}
+        self._key_frames = KeyFrameQp(context.extradata) if self._codec == "hevc" else None
 
-def coding_of(picture: av.VideoFrame, packet: "Packet[VideoStream] | None") -> Coding:
-    """Return the QP, or quality and quantiser of JPEG, of a picture decoded after `ask_for_qp`.
+    def read(self, packet: "Packet[VideoStream]") -> None:
+        """Take what a packet says, before it is decoded; give it all of the stream's, in order."""
+        if self._key_frames and packet.is_keyframe:
+            self._key_frames.read(bytes(packet))
 
-    ``packet`` was decoded last; in Motion JPEG it is the picture's own.
-    """
-    codec = packet.stream.codec_context.codec.canonical_name if packet is not None else ""
-    if packet is not None and codec == "mjpeg":
-        return _jpeg_coding(memoryview(packet), codec)
-    return Coding(mean_qp(picture), codec=codec)
+    def of(self, picture: av.VideoFrame, packet: "Packet[VideoStream] | None") -> Coding:
+        """Return the QP, or quality and quantiser of JPEG, of a decoded picture.
+
+        ``packet`` was decoded last; in Motion JPEG it is the picture's own.
+        """
+        if packet is not None and self._codec == "mjpeg":
+            return _jpeg_coding(memoryview(packet), self._codec)
+        qp = self._key_frames.qp if self._key_frames else mean_qp(picture)
+        return Coding(qp, codec=self._codec)
 
 
 def picture_coding(code: bytes) -> Coding:

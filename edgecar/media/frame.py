@@ -42,7 +42,8 @@ class Coding:
     """
 
     qp: float | None = None
-    """Mean QP of the macroblocks, 0 (finest) to 51, below 0 for more than 8 bits; H.264 only."""
+    """0 (finest) to 51, below 0 for more than 8 bits: of H.264 the mean of the macroblocks, of HEVC
+    that of the latest key frame (IDR); None for other codecs."""
     jpeg_quality: int | None = None
     """1 to 100 (finest), as the common libraries count; JPEG and Motion JPEG only."""
     codec: str = ""

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from typing import NamedTuple, cast
@@ -55,7 +55,7 @@ class VideoPackets:
 
     A ``live`` stream is sent as it happens: reading may begin between two keyframes. Decoding of a
     file may begin at the keyframe ``start``; pictures shown before it are left out. Packets of the
-    streams that ``sound`` names go there.
+    streams that ``sound`` names go there. ``also_read`` sees the packets before they are decoded.
     """
 
     def __init__(
@@ -68,10 +68,11 @@ class VideoPackets:
         warnings: Counter[str],
         start: Start | None = None,
         sound: Sound | None = None,
+        also_read: "Callable[[Packet[VideoStream]], None] | None" = None,
     ) -> None:
         self._container, self._stream, self._source = container, stream, source
         self._live, self._settings, self._warnings = live, settings, warnings
-        self._start, self._sound = start, sound
+        self._start, self._sound, self._also_read = start, sound, also_read
         self._awaits_keyframe, self._awaits_start = live, start is not None
         self._times = UnbrokenTimes(container, stream, warnings)
         self.clock_may_jump = self._times.may_jump
@@ -174,6 +175,8 @@ class VideoPackets:
             self._warnings[DAMAGED_PACKETS] += 1
 
     def _note(self, packet: "Packet[VideoStream]") -> None:
+        if self._also_read:
+            self._also_read(packet)
         self._read += 1
         self._sent += not packet.is_discard
         self._states_order |= packet.pts != packet.dts

@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
 from edgecar.media.audio import Sound
-from edgecar.media.coding import ask_for_qp, coding_of, states_crop
+from edgecar.media.coding import StreamCoding, states_crop
 from edgecar.media.color import FrameMaker, colour_of, orientation_of
 from edgecar.media.facts import MILLISECOND, Still, StreamFacts, copied_streams, read_notes
 from edgecar.media.frame import Coding, Frame
@@ -93,7 +93,6 @@ class Reader(AbstractContextManager["Reader"]):
         # Counts of what was changed, skipped or missing so far.
         self.warnings: Counter[str] = Counter() if warnings is None else warnings
         self.ended = False  # True once every frame was returned
-        self._read_coding = read_coding
         self._container = opened(source, settings)
         try:
             network = source.kind == "network"
@@ -101,7 +100,7 @@ class Reader(AbstractContextManager["Reader"]):
             """FFmpeg's name of the format: ``mov,mp4,m4a,3gp,3g2,mj2``, ``matroska,webm``."""
             self._endless = network and is_endless(self._container)
             self._timeless = network and self.container_name in TIMELESS_FORMATS
-            self._stream = self._video_stream(threads)
+            self._stream = self._video_stream(threads, read_coding)
             copied = copied_streams(self._container, self._stream)
             # A writer takes the sound of the first connection to a live source, which has no size.
             wanted = copied and start is None and not (self.live and size)
@@ -115,6 +114,7 @@ class Reader(AbstractContextManager["Reader"]):
                 self.warnings,
                 start,
                 sound,
+                self._coding.read if self._coding else None,
             )
             self._pictures = self._packets.pictures()
             first = next(self._pictures, None)
@@ -166,7 +166,7 @@ class Reader(AbstractContextManager["Reader"]):
         """True if the container states when each frame is shown, as far as was read."""
         return not self._packets.lacks_display_times
 
-    def _video_stream(self, threads: int | None) -> VideoStream:
+    def _video_stream(self, threads: int | None, read_coding: bool) -> VideoStream:
         stream, shown = main_video(self._container), self.source.shown
         if stream is None:
             kinds = ", ".join(sorted({stream.type for stream in self._container.streams}))
@@ -181,8 +181,7 @@ class Reader(AbstractContextManager["Reader"]):
         stream.thread_type = "AUTO"
         if self.live:
             stream.thread_count = LIVE_DECODER_THREADS
-        if self._read_coding:
-            ask_for_qp(stream)
+        self._coding = StreamCoding(stream) if read_coding else None
         if threads:
             stream.thread_count = threads
         return stream
@@ -230,7 +229,7 @@ class Reader(AbstractContextManager["Reader"]):
         ahead, self._ahead = iter(self._ahead), []  # pictures are large
         for picture in chain(ahead, self._pictures):
             packet = self._packets.last_decoded
-            coding = coding_of(picture, packet) if self._read_coding else Coding(codec=self.codec)
+            coding = self._coding.of(picture, packet) if self._coding else Coding(codec=self.codec)
             frame = maker.frame_from_picture(picture, pts_of(picture), coding)
             if self.source.kind != "file":
                 yield frame
@@ -272,7 +271,7 @@ def open_reader(
         keep_size: Scale frames to the first one's size where a stream changes it on the way.
         timeout_seconds: Time that a network stream may take to answer or pause.
         read_coding: Note in every frame how coarsely it was coded. Costs a few percent of the
-            decoding, and more where H.264 is decoded on one thread for it (`ask_for_qp`).
+            decoding, and more where H.264 is decoded on one thread for it (`StreamCoding`).
 
     Raises:
         MediaError: It is missing, damaged beyond reading, or not a video.

@@ -11,9 +11,9 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from edgecar.errors import MediaError
-from edgecar.media.coding import ask_for_qp, mean_qp
+from edgecar.media.coding import StreamCoding
 from edgecar.media.color import colour_of, picture_from_frame, planes_of, state_colour
-from edgecar.media.frame import Coding, Frame
+from edgecar.media.frame import Frame
 from edgecar.media.quantiser import HIGHEST_QUANTISER, slow_quantisers
 from edgecar.media.sources import reason_of
 from edgecar.spec import Size
@@ -133,12 +133,12 @@ def decoded_clip(bitstream: bytes) -> CodedClip:
     try:
         with av.open(BytesIO(bitstream), "r") as container:
             stream = container.streams.video[0]
-            ask_for_qp(stream)
-            codec = stream.codec_context.codec.canonical_name
+            codings = StreamCoding(stream)
             for packet in container.demux(stream):
                 coded_bytes += packet.size
+                codings.read(packet)
                 for shown in packet.decode():
-                    planes, coding = planes_of(shown), Coding(mean_qp(shown), codec=codec)
+                    planes, coding = planes_of(shown), codings.of(shown, packet)
                     times = shown.pts, shown.time_base
                     frames.append(Frame(*planes, *times, colour_of(shown), coding))
     except av.FFmpegError as error:

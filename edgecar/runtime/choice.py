@@ -74,7 +74,7 @@ class Limits:
         trained = f"the weights were trained on {self.trained_on or 'another'}"
         if reason == "below_qp":
             return (
-                f"frames of H.264 finer than QP {self.below_qp:g} pass as they are (got QP "
+                f"frames finer than QP {self.below_qp:g} pass as they are (got QP "
                 f"{coding.qp:.1f}; {trained}); a skip-below-qp of 0 restores them too"
             )
         if reason == "above_quality":
@@ -109,7 +109,7 @@ def limits_of(metadata: Metadata, *, any_coder: bool = False) -> Limits:
     """Return the limits that follow from what weights were trained on.
 
     Blind networks soften what is finer than that: at QPs below, shipped ones lost up to 3 dB on
-    validation clips. HEVC has no such limit, because FFmpeg does not export its QPs. A network that
+    validation clips. HEVC has no such limit, because only its key frames tell a QP. A network that
     is told the quantiser has none either, if it was trained for the whole range of its coder.
 
     Args:

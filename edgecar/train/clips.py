@@ -36,7 +36,7 @@ SHARPENING_PX = (0.6, 2.0)  # standard deviation of the blur that tells what is 
 HELD_OUT_CLIPS = 24  # made of photographs, where no real ones are held out
 HELD_OUT_EVERY = 24  # frames of a real clip of which one is looked at
 HELD_OUT_SEED = 1 << 20  # far from the seeds of recipes
-CLIP_FORMAT = 7  # raise it when clips come out differently from the same settings
+CLIP_FORMATS = {"h264": 7, "hevc": 8}  # to be raised when the same settings give other clips
 
 Report = Callable[[int, int], None]
 """Called with clips ready and clips in all."""
@@ -166,7 +166,8 @@ class _Maker:
         """Return a coded clip, mapped from disk; it is coded if it is not there yet."""
         libraries = {name: list(version) for name, version in av.library_versions.items()}
         coder = {"coder": self._degradation.coder, "every": self._degradation.every}
-        metadata = {"format": CLIP_FORMAT, "libraries": libraries, **coder, **key}
+        metadata = {"format": CLIP_FORMATS[self._degradation.coder], "libraries": libraries}
+        metadata |= {**coder, **key}
         name = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:32]
         path = cache_folder("coded") / f"{name}.npy"
         if not path.exists():

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+import av
 import pytest
 
-from edgecar.media.reader import open_reader
-from edgecar.media.video_codec import VideoCoding, decoded_clip, video_coded
+from edgecar.media.video_codec import decoded_clip
 from tests.cli.test_run import clip, jpeg  # noqa: F401  # fixtures
 
 
@@ -46,11 +46,14 @@ def test_what_states_no_qp_is_restored_as_in_the_middle_and_that_is_said(
     network_for,
     tmp_path,
 ):
-    path = tmp_path / "a.mkv"
-    with open_reader(clip) as reader:
-        coded = video_coded(list(reader), VideoCoding("hevc", 40, preset="ultrafast"))
-    path.write_bytes(coded.bitstream)
-    done = edgecar("run", path, "-o", "null", "--network", network_for("hevc qp 10-51"))
+    path = tmp_path / "a.avi"
+    with av.open(str(clip)) as source, av.open(str(path), "w") as copy:
+        shown = source.streams.video[0]
+        stream = copy.add_stream("mpeg4", 25, width=shown.width, height=shown.height)
+        copy.mux([packet for picture in source.decode(shown) for packet in stream.encode(picture)])
+        copy.mux(stream.encode(None))
+    network = network_for("h264 crf 10-51")
+    done = edgecar("run", path, "-o", "null", "--network", network, "--for", "h264")
     assert (
         "quantiser QP 25.5 at the end, moved 0 time(s); not stated for 12 frame(s), which got the "
         "middle of the range: tell it with --quantiser\n"
