@@ -238,8 +238,7 @@ def _panned(luma: NDArray[np.uint8], coder: VideoCodec, level: int) -> CodedPict
         frames.append(Frame(np.ascontiguousarray(y), grey, grey))
     clip = video_coded(frames, VideoCoding(coder, level, b_frames=0))
     codes = np.ascontiguousarray(clip.frames[-1].y[:height, :width])[None]
-    stated = coder == "h264"  # decoders say no QP of HEVC, which is coded at a constant one
-    return CodedPicture(codes, clip.quantisers[-1] if stated else quantiser_from_qp(level))
+    return CodedPicture(codes, clip.quantisers[-1])
 
 
 def _read(source: Path, channels: int) -> list[CodedPicture]:
