@@ -115,7 +115,7 @@ def test_wrong_engine_does_not_reproduce_the_known_answer(wrong, precision, netw
 @pytest.mark.parametrize("trained_on", ["jpeg 5-100", "h264 crf 10-51", "hevc qp 10-51"])
 def test_known_answer_is_one_that_the_network_changes_much(trained_on, network) -> None:
     answer = known_answer(network[0], replace(network[1], trained_on=trained_on))
-    assert 0.6 < answer.quantiser < 0.8
+    assert 0.55 < answer.quantiser < 0.8  # of HEVC by the key frame, which is finer
     change = answer.expected_codes() - answer.codes()
     assert np.abs(change).max() > 5
     assert np.abs(change).mean() > 0.5
