@@ -1,7 +1,7 @@
 """Weights that a run leaves behind, and the metadata that says how they came to be."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def describe(
         "purpose": run.recipe.purpose,
         "recipe": table_of(run.recipe),
         "sources": sources,
-        "weights_used": weights_used(run.recipe),
+        "weights_used": weights_used(run.recipe, sources),
         "validation_db": {name: round(gain, 3) for name, gain in gains_db.items()},
         "steps": run.step,
         "seconds": round(run.seconds),
@@ -57,9 +57,14 @@ def describe(
     }
 
 
-def weights_used(recipe: TrainRecipe) -> list[dict[str, Any]]:
-    """Return the weights that a run began with, its teacher and detectors, and their sources."""
-    used = []
+def weights_used(
+    recipe: TrainRecipe, sources: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Return the weights that a run began with, its teacher and detectors, and what they used.
+
+    Each has the ``sources`` that it learned from besides those given.
+    """
+    used: list[dict[str, Any]] = []
     others = (recipe.start_path, teacher_path(recipe), *map(Path, recipe.detectors))
     for path in dict.fromkeys(filter(None, others)):
         beside = path.with_suffix(".json")
@@ -69,14 +74,10 @@ def weights_used(recipe: TrainRecipe) -> list[dict[str, Any]]:
         learned = known.get("sources") or [
             {"source": name, "licence": licence_of(name)} for name in known.get("data", ())
         ]
-        used.append(
-            {
-                "file": path.name,
-                "sha256": sha256_of(path),
-                "sources": learned,
-                "weights_used": known.get("weights_used", []),
-            }
-        )
+        own = {"file": path.name, "sha256": sha256_of(path), "sources": learned}
+        for found in (own, *known.get("weights_used", [])):
+            others_of = [source for source in found["sources"] if source not in sources]
+            used.append({**found, "sources": others_of})
     return used
 
 

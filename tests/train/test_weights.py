@@ -212,11 +212,28 @@ def test_weights_tell_what_those_they_began_with_learned_from(run, tmp_path) -> 
         (tmp_path / name).write_text(name)
     detectors = str(tmp_path / "yolox.onnx"), str(tmp_path / "fastest.onnx")
     used = weights_used(replace(XS, start="jpeg", detectors=detectors, feature_share=0.2))
-    assert [each["file"] for each in used[1:]] == ["yolox.onnx", "fastest.onnx"]
-    assert used[1]["sha256"] == sha256_of(tmp_path / "yolox.onnx")
+    assert [each["file"] for each in used[-2:]] == ["yolox.onnx", "fastest.onnx"]
+    assert used[-2]["sha256"] == sha256_of(tmp_path / "yolox.onnx")
     shipped = weights_used(replace(XS, start="jpeg", teacher="edgecar-s"))
-    assert [each["file"] for each in shipped] == [
-        *("edgecar-xs.jpeg.safetensors", "edgecar-s.jpeg.safetensors")
-    ]
+    names = [each["file"] for each in shipped]
+    assert names[0] == "edgecar-xs.jpeg.safetensors"
+    assert "edgecar-s.jpeg.safetensors" in names[1:]
     assert all(source["licence"] for each in shipped for source in each["sources"])
-    assert all(each["sources"] for each in shipped)
+    assert shipped[0]["sources"]
+
+
+def test_what_weights_used_before_is_listed_once_and_without_the_sources_of_the_run(
+    run, tmp_path
+) -> None:
+    sources = [{"source": name, "licence": "MIT", "files": 2} for name in ("a/a", "b/b", "c/c")]
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    save_weights(run, first)
+    write_metadata(describe(run, sources[:2], {}), first)
+    run.recipe = replace(RECIPE, start=str(first))
+    save_weights(run, second)
+    write_metadata(describe(run, sources[1:], {}), second)
+    used = weights_used(replace(RECIPE, start=str(second)), sources[2:])
+    assert [(each["file"], each["sources"]) for each in used] == [
+        ("second.safetensors", sources[1:2]),
+        ("first.safetensors", sources[:1]),
+    ]
