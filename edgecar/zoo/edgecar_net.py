@@ -22,6 +22,8 @@ SCALE = 2  # luma pixels per feature, each way
 STEM_KERNEL = 3 * SCALE
 SLOPE = 0.1  # of LeakyReLU: with plain ReLU the same training ends lower
 KNOTS = 9  # evenly spaced over the range of quantisers: every six QPs of H.264
+IDENTITY_KNOTS = 2
+"""Knots without a residual: what is as fine as QP 6 or JPEG quality 99 stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class EdgecarConfig:
         channels: 1 for luma, 3 for RGB.
         width: Features of every layer but the last.
         layers: Convolutions.
-        knots: Quantisers at which shifts and gains are learned; 0 makes a network without that
-            input.
+        knots: Quantisers at which shifts and gains are learned, more than two; 0 makes a network
+            without that input.
     """
 
     channels: int = 1
@@ -57,10 +59,9 @@ class EdgecarNet(nn.Module):
                 weight.mul_(0.1)  # start near the identity: the picture itself
         if config.knots:
             self.shift = nn.Linear(config.knots, config.width, bias=False)
-            self.gain = nn.Linear(config.knots - 1, 1, bias=False)  # of all knots but the first
+            self.gain = nn.Linear(config.knots - IDENTITY_KNOTS, 1, bias=False)
             nn.init.zeros_(self.shift.weight)
             nn.init.ones_(self.gain.weight)
-            nn.init.zeros_(self.gain.weight[:, :1])  # hardly anything helps so fine a picture
 
     @property
     def takes_quantiser(self) -> bool:
@@ -92,8 +93,9 @@ class EdgecarNet(nn.Module):
         for conv in self.convs[1:-1]:
             features = functional.leaky_relu(conv(features), SLOPE)
         residual = self.convs[-1](features)  # (N, 4 C, H/2, W/2)
-        if self.config.knots:  # no gain at the first knot: what is lossless stays as it is
-            residual = residual * interpolated(self.gain, shares[:, 1:])[:, :, None, None]
+        if self.config.knots:
+            gain = interpolated(self.gain, shares[:, IDENTITY_KNOTS:])
+            residual = residual * gain[:, :, None, None]
         return picture + functional.pixel_shuffle(residual, SCALE)
 
 

@@ -20,7 +20,7 @@ def test_int8_is_written_judged_and_inspected(edgecar, tmp_path):
     done = edgecar("export", "edgecar-xs", "--for", "h264", "--precision", "int8")
     assert done.code == 0, done.err
     path = tmp_path / "edgecar-xs.h264.int8.onnx"
-    assert "10,604 parameters" in done.out
+    assert "10,603 parameters" in done.out
     assert "gate      " in done.out
     assert "(allowed 0.05)" in done.out
     assert "judged on photographs of scikit-image, h264" in done.out

@@ -45,7 +45,7 @@ def told(codec: Coder = "jpeg") -> EdgecarNet:
     network = EdgecarNet(EdgecarConfig(width=16)).eval()
     with torch.no_grad():
         network.shift.weight.normal_(0, 0.02)
-        network.gain.weight.copy_(torch.linspace(0.2, 1.3, network.config.knots - 1)[None])
+        network.gain.weight.copy_(torch.linspace(0.2, 1.3, network.config.knots - 2)[None])
     network.load_state_dict(load_file(shipped_checkpoint("edgecar-xs", codec).path), strict=False)
     return network
 

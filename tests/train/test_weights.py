@@ -64,7 +64,7 @@ def test_weights_without_knots_start_a_network_with_knots(tmp_path) -> None:
     save_file(blind.state_dict(), path)
     started = new_network(replace(XS, start=str(path))).eval()
     with torch.inference_mode():
-        for quantiser in (0.25, 0.5, 1.0):  # from the second knot: no gain at the first two
+        for quantiser in (0.25, 0.5, 1.0):  # from the third knot: no gain at the first two
             told = torch.full((4,), quantiser)
             # The gain is 1 there: sums of shares of knots have float32's rounding.
             assert torch.allclose(started(picture(), told), blind(picture()), atol=1e-6)
