@@ -17,7 +17,7 @@ class KeyFrameQp:
     display order (CRA) are passed over, as their headers need the state of a decoder.
 
     Args:
-        parameters: What the container says beside the pictures (``extradata``), if anything.
+        parameters: Parameter sets that the container has beside the pictures (``extradata``).
     """
 
     def __init__(self, parameters: bytes | None = None) -> None:
