@@ -153,14 +153,14 @@ def _skip_scaling_lists(bits: _Bits) -> None:
 
 def _configured(record: bytes) -> Iterator[bytes]:
     """NAL units in a decoder configuration record."""
-    at = PARAMETERS_AT
-    for _ in range(record[at - 1]):
+    at, arrays = PARAMETERS_AT, record[PARAMETERS_AT - 1]
+    while arrays and at < len(record):
         count = int.from_bytes(record[at + 1 : at + 3], "big")
-        at += 3
-        for _ in range(count):
+        at, arrays = at + 3, arrays - 1
+        while count and at < len(record):
             end = at + 2 + int.from_bytes(record[at : at + 2], "big")
             yield record[at + 2 : end]
-            at = end
+            at, count = end, count - 1
 
 
 def _with_lengths(code: bytes, length_bytes: int) -> Iterator[bytes] | None:
