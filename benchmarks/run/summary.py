@@ -130,12 +130,15 @@ def detection(results: Sequence[Named]) -> str | None:
     own = [row for row in of_each_detector(rows) if row["network"].startswith("edgecar")]
     if not own:
         return None
+    named = []
+    for row in own:
+        made_for = " by weights for detectors" if "detect" in row["network"] else ""
+        named.append({**row, "name": VIDEO_CODECS.get(row["codec"], "JPEG") + made_for})
     parts = []
-    for codec, each in grouped(own, "codec").items():
+    for name, each in grouped(named, "name").items():
         better = sum(row["over_coded50_interval"][0] > 0 for row in each)
         worse = sum(row["over_coded50_interval"][1] < 0 for row in each)
         mean = 100 * fmean(row["over_coded50"] for row in each)
-        name = VIDEO_CODECS.get(codec, "JPEG")
         parts.append(f"{name} **{better} better, {worse} worse** of {len(each)} (mean {mean:+.1f})")
     return f"AP50 over coded pictures, by 95 % intervals: {'; '.join(parts)}"
 
