@@ -6,7 +6,8 @@ from pathlib import Path
 import av
 import pytest
 
-from edgecar.media.video_codec import decoded_clip
+from edgecar.media.reader import open_reader
+from edgecar.media.video_codec import VideoCoding, decoded_clip, video_coded
 from tests.cli.test_run import clip, jpeg  # noqa: F401  # fixtures
 
 
@@ -38,6 +39,18 @@ def test_a_report_says_what_the_network_was_told(edgecar, clip, jpeg, network_fo
     assert "quantiser quality 10 at the end" in edgecar(*run).out
     asked = json.loads(edgecar(*run, "--quantiser", 35, "--json").out)
     assert (asked["quantiser"], asked["quantiser_unknown_frames"]) == (35, 0)
+
+
+def test_hevc_tells_the_quantiser_of_its_key_frames(edgecar, clip, network_for, tmp_path):  # noqa: F811
+    path, stats = tmp_path / "a.mkv", tmp_path / "stats.json"
+    with open_reader(clip) as reader:
+        coded = video_coded(list(reader), VideoCoding("hevc", 40, preset="ultrafast"))
+    path.write_bytes(coded.bitstream)
+    network = network_for("hevc qp 10-51")
+    edgecar("run", path, "-o", "null", "--network", network, "--stats-json", stats)
+    written = json.loads(stats.read_text())
+    assert 36 <= written["quantiser"] <= 39  # x265 codes key frames finer than the others
+    assert written["quantiser_unknown_frames"] == 0
 
 
 def test_what_states_no_qp_is_restored_as_in_the_middle_and_that_is_said(
