@@ -64,7 +64,9 @@ def test_output_is_that_of_running_everything(kind, changes, resize_at):
         np.testing.assert_array_equal(with_reuse.luma(frame), without.luma(frame))
 
 
-@pytest.mark.parametrize("name", ["edgecar-xs", "fastarcnn", "msfan"])
+@pytest.mark.parametrize(
+    "name", ["edgecar-xs", "fastarcnn", pytest.param("msfan", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8 openvino"])
 def test_networks_give_the_bytes_of_running_everything(exported, reduced, name, engine, precision):
