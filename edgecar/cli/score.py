@@ -163,7 +163,9 @@ def _compared(
 
     if restorer:
         before, coded = tee(before)  # in step: one frame waits at most
-        after: Iterator[Named] = ((name, restorer.luma(luma)) for name, luma in coded)
+        after: Iterator[Named] = (
+            (name, restorer.luma(luma, coding=coding), coding) for name, luma, coding in coded
+        )
     else:
         assert cleaned is not None
         after = lumas_of(cleaned, frames)

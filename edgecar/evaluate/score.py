@@ -1,7 +1,7 @@
 """Judgement of pictures and clips against their source, before and after cleaning."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from statistics import fmean
@@ -12,12 +12,16 @@ from edgecar.evaluate.clips import Clip, published_luma
 from edgecar.evaluate.encodes import Source
 from edgecar.evaluate.metrics import PSNR_CAP_DB, Luma, psnr, ssim
 from edgecar.evaluate.scorer import Scorer
+from edgecar.media.coding import picture_coding
+from edgecar.media.frame import Coding
 from edgecar.media.pictures import is_picture, jpeg_coded, list_pictures, read_picture
+from edgecar.media.quantiser import SlowQuantiser, quantiser_from_jpeg_quality
 from edgecar.media.reader import open_reader
 from edgecar.media.video_codec import VideoCoding
 
-Named = tuple[str, Luma]
-"""Name of a folder's picture or ``frame 7``, and its luma; a single picture is ``picture``."""
+Named = tuple[str, Luma, Coding]
+"""Name of a folder's picture or ``frame 7``, its luma, and how coarsely that was coded; a single
+picture is ``picture``."""
 
 Row = dict[str, Any]
 """One picture, frame or segment, as ``edgecar score --json`` prints it."""
@@ -57,15 +61,23 @@ def lumas_of(path: Path, frames: Frames) -> Iterator[Named]:
         MediaError: It cannot be read.
     """
     if is_clip(path):
-        with open_reader(path) as reader:
+        slow = SlowQuantiser()  # which has to see every frame
+        with open_reader(path, read_coding=True) as reader:
             for number, frame in enumerate(islice(reader, frames.most)):
+                coding, told = frame.coding, slow.after(frame.coding.qp)
+                if coding.quantiser is None:
+                    coding = replace(coding, quantiser=told)
                 if number % frames.every == 0:
-                    yield f"frame {number}", frame.y
+                    yield f"frame {number}", frame.y, coding
     elif path.is_dir():
         for picture in list_pictures(path):
-            yield picture.stem, published_luma(read_picture(picture))
+            yield picture.stem, published_luma(read_picture(picture)), _stated(picture)
     else:
-        yield "picture", published_luma(read_picture(path))
+        yield "picture", published_luma(read_picture(path)), _stated(path)
+
+
+def _stated(path: Path) -> Coding:
+    return picture_coding(path.read_bytes())
 
 
 def coded_lumas(
@@ -80,14 +92,16 @@ def coded_lumas(
     if is_clip(path):
         if coding is None:
             raise DataError(f"{path} is a clip; code it with --crf or --qp")
-        coded = Source(path.name, Clip(path, frames=frames.most).load()).coded(coding).frames
-        for number in range(0, len(coded), frames.every):
-            yield f"frame {number}", coded[number].y
+        coded = Source(path.name, Clip(path, frames=frames.most).load()).coded(coding)
+        for number in range(0, len(coded.frames), frames.every):
+            stated = Coding(quantiser=coded.quantisers[number])
+            yield f"frame {number}", coded.frames[number].y, stated
         return
     if quality is None:
         raise DataError(f"{path} holds pictures; code them with --quality")
-    for name, luma in lumas_of(path, frames):
-        yield name, jpeg_coded(luma, quality)
+    stated = Coding(quantiser=quantiser_from_jpeg_quality(quality))
+    for name, luma, _ in lumas_of(path, frames):
+        yield name, jpeg_coded(luma, quality), stated
 
 
 def scored(reference: Iterable[Named], distorted: Iterable[Named], scorer: Scorer) -> Iterator[Row]:
@@ -181,10 +195,10 @@ def _in_step(*sides: Iterable[Named]) -> Iterator[tuple[str, list[Luma]]]:
                 f"one side ends after {count} frame(s) or picture(s), another goes on; give as "
                 "many of each, or --frames"
             )
-        names = list(dict.fromkeys(name for name, _ in found))
+        names = list(dict.fromkeys(name for name, *_ in found))
         if len(names) > 1:
             raise DataError(
                 f"{names[0]} stands against {names[1]}; give two pictures, two clips, or two "
                 "folders with the same names"
             )
-        yield names[0], [luma for _, luma in found]
+        yield names[0], [luma for _, luma, _ in found]

@@ -79,7 +79,7 @@ def test_a_coded_picture_is_made_and_cleaned(edgecar):
     done = edgecar("score", "ref.png", "--quality", 10, "--network", "edgecar-s", "--json")
     assert done.code == 0, done.err
     (segment,) = json.loads(done.out)["segments"]
-    assert segment["psnr_gain_db"] > 0.2
+    assert segment["psnr_gain_db"] > 1  # told that quality: .3 as in the middle of the range
     assert "weights for jpeg" in done.err
 
 

@@ -93,12 +93,15 @@ def test_segments_are_means_of_neighbours():
 
 
 def test_frames_of_a_clip_are_those_asked_for(clip):  # noqa: F811
-    names = [name for name, _ in lumas_of(clip, Frames(most=7, every=3))]
+    names = [name for name, *_ in lumas_of(clip, Frames(most=7, every=3))]
     assert names == ["frame 0", "frame 3", "frame 6"]
     coded = list(coded_lumas(clip, Frames(7, 3), coding=VideoCoding("h264", 40)))
-    assert [name for name, _ in coded] == names
+    assert [name for name, *_ in coded] == names
     clean = list(lumas_of(clip, Frames(7, 3)))
-    assert all(not np.array_equal(a, b) for (_, a), (_, b) in zip(coded, clean, strict=True))
+    finer = list(coded_lumas(clip, Frames(7, 3), coding=VideoCoding("h264", 20)))
+    for (*_, coarse), (*_, fine) in zip(coded, finer, strict=True):  # told as at run time
+        assert 0 < fine.quantiser < coarse.quantiser <= 1
+    assert all(not np.array_equal(a, b) for (_, a, _), (_, b, _) in zip(coded, clean, strict=True))
 
 
 def test_a_coder_must_fit_what_it_is_given(folders, clip):  # noqa: F811
