@@ -284,6 +284,8 @@ class Outputs:
 
         A study that can go on from its file writes it after each row.
         """
+        import edgecar.bench.machine  # noqa: F401  # reads the commit now: it may change on the way
+
         collected = list(there)
         with progress_bar("measuring") as progress:
             progress(len(collected), expected)
